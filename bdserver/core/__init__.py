@@ -1,0 +1,1 @@
+"""What decides: pure functions and state, with no socket, file, clock or dice of their own."""
