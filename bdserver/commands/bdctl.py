@@ -1,0 +1,400 @@
+"""bdctl: look at a node and its mesh, and administer it.
+
+bdctl [--config CONFIG | --node HOST:PORT] [--json] COMMAND …    (bdctl --help lists the commands)
+
+Each command is one function here, mostly one request; the table COMMANDS is the parser, the help and the dispatch.
+Exit codes are bdwhereis'. With --json stdout carries the documented shapes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections import namedtuple
+
+from bdserver import __version__, client
+from bdserver.commands import calling
+from bdserver.errors import BadConfig, BDError, CantFind, NobodyThere, Refused
+
+FIND_STEPS = 8
+CRAWL_SECONDS = 3.0
+DRAIN_POLL_SECONDS = 1.0
+
+Command = namedtuple("Command", "run help arguments")
+Option = namedtuple("Option", "flags keywords")
+
+
+def _option(*flags, **keywords) -> Option:
+    return Option(flags, keywords)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command."""
+    options = _parser().parse_args(arguments)
+    try:
+        return COMMANDS[options.command].run(options) or 0
+    except BDError as error:
+        return calling.complain("bdctl", error)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bdctl", description="Look at a BDserver node and its mesh, and administer it."
+    )
+    calling.add_options(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--version", action="version", version=f"bdctl {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(name, help=command.help, description=command.help)
+        for option in command.arguments:
+            sub.add_argument(*option.flags, **option.keywords)
+    return parser
+
+
+def _ask(options, request: list, package=None) -> list:
+    return calling.conversation(options, lambda talk, deadline: talk.ask(request, deadline, package))
+
+
+def _print_json(value) -> None:
+    print(json.dumps(value, indent=2))
+
+
+def _table(rows: list[list], heads: list[str]) -> None:
+    """Columns as wide as they must be, on whatever width the terminal has."""
+    texts = [heads, *[[str(cell) for cell in row] for row in rows]]
+    widths = [max(len(row[i]) for row in texts) for i in range(len(heads))]
+    for row in texts:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+# --- looking ------------------------------------------------------------------------------------------------------
+
+
+def ping(options) -> int:
+    """PONG of the node, or of others as it sees them; exit 4 if one is silent."""
+    addresses = options.addresses
+    if options.all:
+        addresses = [node["address"] for node in _ask(options, ["STATUS"])[2] if node["status"] != "left"]
+    if not addresses:
+        started = time.monotonic()
+        _ask(options, ["PING"])
+        results = [("this node", "PONG", time.monotonic() - started)]
+    else:
+        results = [_ping_one(options, address) for address in addresses]
+    if options.json:
+        _print_json([{"address": a, "answer": word, "ms": round(1000 * s, 1)} for a, word, s in results])
+    else:
+        for address, word, seconds in results:
+            print(f"{address}: {word} in {1000 * seconds:.1f} ms")
+    return 0 if all(word == "PONG" for _, word, _ in results) else NobodyThere.exit
+
+
+def _ping_one(options, address: str) -> tuple[str, str, float]:
+    started = time.monotonic()
+    said = _ask(options, ["PROBE", address])
+    return address, said[0] if said[0] == "PONG" else said[2], time.monotonic() - started
+
+
+def status(options) -> None:
+    """How the node is, at a glance."""
+    state = _ask(options, ["STATUS"])[1]
+    if options.json:
+        return _print_json(state)
+    load = "overloaded" if state["overloaded"] else "has room"
+    print(f"{state['name']} of {state['mesh']} at {state['address']}, BDserver {state['software']}")
+    print(f"  up {_duration(state['uptime'])}, knows {state['nodes']} nodes (itself too)")
+    print(f"  weight {state['weight']:g} of {state['receiver_threshold']:g}: {load}{', draining' * state['draining']}")
+    print(f"  free dynamic slots: {state['free_dynamic']}")
+    print(f"  certificate: {state['certificate_days_left']:.0f} days left")
+    if state["rival"]:
+        print(f"  WARNING: another live node has this name, at {state['rival']}")
+    for complaint in state["complaints"]:
+        print(f"  WARNING: {complaint}")
+    rows = [
+        [
+            name,
+            each["type"],
+            f"{each['weight']:g}",
+            f"{each['cost']:g}",
+            "yes" if each["healthy"] else "NO",
+            each["url"],
+        ]
+        for name, each in state["services"].items()
+    ]
+    if rows:
+        _table(rows, ["service", "type", "weight", "cost", "healthy", "url"])
+    return None
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+NODE_SHAPE = ["address", "name", "status", "version", "services", "free_dynamic", "talkable", "draining", "heard_at"]
+
+
+def nodes(options) -> None:
+    """Whom the node knows."""
+    known = sorted(_ask(options, ["STATUS"])[2], key=lambda node: (node["name"] or "", node["address"]))
+    if options.json:
+        return _print_json([{key: node[key] for key in NODE_SHAPE} | node for node in known])
+    rows = [
+        [
+            node["name"] or "?",
+            node["address"],
+            node["status"] + ", draining" * node["draining"] + ", not talkable" * (not node["talkable"]),
+            node["free_dynamic"],
+            _heard(node["heard_at"]),
+            " ".join(node["services"]) or "-",
+        ]
+        for node in known
+    ]
+    _table(rows, ["name", "address", "status", "free", "heard", "services"])
+    return None
+
+
+def _heard(at: float) -> str:
+    return f"{_duration(max(time.time() - at, 0))} ago" if at else "never"
+
+
+def services(options) -> None:
+    """Who has which service, as the node knows it."""
+    found: dict[str, list] = {}
+    for node in _ask(options, ["STATUS"])[2]:
+        if node["status"] in ("alive", "suspect"):
+            for name in node["services"]:
+                holder = {"node": node["name"], "type": node["types"][name], "url": node["urls"][name]}
+                found.setdefault(name, []).append(holder)
+    if options.json:
+        return _print_json(dict(sorted(found.items())))
+    rows = [[name, h["node"], h["type"], h["url"]] for name, holders in sorted(found.items()) for h in holders]
+    if not rows:
+        print("no services are known")
+        return None
+    _table(rows, ["service", "node", "type", "url"])
+    return None
+
+
+def find(options) -> None:
+    """Search the mesh depth first, past every cache."""
+    said = _ask(options, ["FIND", options.service, [], FIND_STEPS])
+    if said[0] != "YES":
+        raise CantFind(f"{options.service}: {len(said[1])} nodes were asked, and none has it")
+    if options.json:
+        return _print_json({"service": options.service, "node": said[1]})
+    print(said[1])
+    return None
+
+
+# --- changing -----------------------------------------------------------------------------------------------------
+
+
+def _plain(*words: str):
+    """A command that is one request and has nothing to say but that it went well."""
+
+    def run(options) -> None:
+        request = [words[0], *(getattr(options, word) for word in words[1:])]
+        said = _ask(options, request)
+        if options.json:
+            _print_json(said)
+
+    return run
+
+
+def publish(options) -> None:
+    """Offer a file or folder, or a URL, as a service."""
+    name = options.name or os.path.basename(os.path.abspath(options.file))
+    described = {"bytes": 0, "sha256": "", "weight": options.weight, "url": options.url or "", "health": options.health}
+    if os.path.exists(options.file):
+        said = _publish_file(options, name, described)
+    elif options.url:
+        said = _ask(options, ["PUBLISH", name, described])
+    else:
+        raise BadConfig(f"{options.file}: no such file (a service elsewhere is published with --url)")
+    if options.json:
+        return _print_json({"service": name, "url": said[1]})
+    print(said[1])
+    return None
+
+
+def _publish_file(options, name: str, described: dict) -> list:
+    from bdserver import package, services
+
+    folder = tempfile.mkdtemp(prefix="bdctl-")
+    try:
+        with tempfile.TemporaryFile() as file:
+            service = services.Service(
+                name, "static", options.weight, "", "none", os.path.abspath(options.file), 0.0, ()
+            )
+            described["bytes"], described["sha256"] = package.pack(service, file)
+            file.seek(0)
+            return _ask(options, ["PUBLISH", name, described], file)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def graveyard(options) -> None:
+    """List what lies in the graveyard, or restore one of it."""
+    if options.action == "restore":
+        if not options.service:
+            raise BadConfig("graveyard restore needs the name of a SERVICE")
+        _ask(options, ["RESTORE", options.service])
+        return None
+    names = _ask(options, ["GRAVEYARD"])[1]
+    if options.json:
+        return _print_json(names)
+    for name in names:
+        print(name)
+    return None
+
+
+def drain(options) -> None:
+    """Take no new calls; with --wait until the calls of the last minute have faded; --off: take calls again."""
+    _ask(options, ["DRAIN", not options.off])
+    while options.wait and not options.off:
+        if _ask(options, ["STATUS"])[1]["weight"] == 0:
+            return
+        time.sleep(DRAIN_POLL_SECONDS)
+
+
+def kill(options) -> int:
+    """End the node at once; with --all every node that can be found from it."""
+    request = ["KILL", *([_password(options)] if options.password else [])]
+    if not options.all:
+        _ask(options, request)
+        return 0
+    return _kill_all(options, request)
+
+
+def _password(options) -> str:
+    """From the terminal, or the first line of standard input."""
+    return getpass.getpass("admin_password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+
+
+def _kill_all(options, request: list) -> int:
+    """Crawl outward from the node, as the original's kill_all did, and end each once its list of nodes is known."""
+    credentials = calling.load_credentials(options)
+    to_get = [node["address"] for node in _ask(options, ["STATUS"])[2]]
+    killed, silent = [], []
+    while to_get:
+        address = to_get.pop()
+        if address in killed or address in silent:
+            continue
+        try:
+            deadline = time.monotonic() + CRAWL_SECONDS
+            with client.dial(address, credentials, deadline) as talk:
+                to_get += [node["address"] for node in talk.ask(["STATUS"], deadline)[2]]
+                talk.ask(request, deadline)
+            killed.append(address)
+        except NobodyThere as error:
+            silent.append(address)
+            if not isinstance(error, Refused):
+                print(f"bdctl: {error}", file=sys.stderr)
+    if options.json:
+        _print_json({"killed": sorted(killed), "silent": sorted(silent)})
+    else:
+        print(f"killed {len(killed)} nodes, {len(silent)} were not there")
+    return 0
+
+
+def password(options) -> None:
+    """Print the hash of a password, for admin_password."""
+    from bdserver.password import hash_password
+
+    first = _password(options)
+    if sys.stdin.isatty() and getpass.getpass("again: ") != first:
+        raise BadConfig("the two passwords differ")
+    if not first:
+        raise BadConfig("an empty password")
+    print(hash_password(first))
+
+
+def policy(options) -> int:
+    """Show a WS-Policy in the original's form, or compare two."""
+    from bdserver.commands import policy as policies
+
+    if options.action == "show" and len(options.files) == 1:
+        return policies.show_command(options.files[0], options.json)
+    if options.action == "compare" and len(options.files) == 2:
+        return policies.compare_command(*options.files, options.mode, options.json)
+    raise BadConfig("policy show FILE, or policy compare FILE FILE")
+
+
+_SERVICE = _option("service", metavar="SERVICE")
+
+COMMANDS = {
+    "ping": Command(
+        ping,
+        "is the node there? with addresses: are they, as it sees them?",
+        [_option("addresses", metavar="ADDR", nargs="*"), _option("--all", action="store_true", help="all it knows")],
+    ),
+    "status": Command(status, "how the node is", []),
+    "nodes": Command(nodes, "whom the node knows", []),
+    "services": Command(services, "who has which service", []),
+    "hint": Command(
+        _plain("HINT", "address"),
+        "tell the node of another one: how a mesh is joined",
+        [_option("address", metavar="ADDR")],
+    ),
+    "forget": Command(_plain("FORGET", "node_"), "drop a node", [_option("node_", metavar="NAME|ADDR")]),
+    "find": Command(find, "search the mesh for a service that no cache mentions", [_SERVICE]),
+    "publish": Command(
+        publish,
+        "offer a file or folder (or with --url something elsewhere) as a service",
+        [
+            _option("file", metavar="FILE", help="the service; with --url alone: its name"),
+            _option("--name", help="its name, if not the file's"),
+            _option("--weight", type=float, default=1.0, help="the cost of one hit (default 1)"),
+            _option("--url", help="template of its URL, where it is not the node's usual one"),
+            _option("--health", choices=("none", "tcp", "http"), default="none", help="how to see that it is well"),
+        ],
+    ),
+    "withdraw": Command(_plain("WITHDRAW", "service"), "offer a service no longer", [_SERVICE]),
+    "graveyard": Command(
+        graveyard,
+        "list what was withdrawn or retired, or bring it back",
+        [
+            _option("action", nargs="?", choices=("restore",), metavar="restore"),
+            _option("service", metavar="SERVICE", nargs="?"),
+        ],
+    ),
+    "drain": Command(
+        drain,
+        "take no new calls",
+        [
+            _option("--wait", action="store_true", help="until the calls of the last minute have faded"),
+            _option("--off", action="store_true", help="take calls again"),
+        ],
+    ),
+    "leave": Command(_plain("LEAVE"), "tell the mesh, and end the node", []),
+    "kill": Command(
+        kill,
+        "end the node at once",
+        [
+            _option("--all", action="store_true", help="every node of the mesh"),
+            _option("--password", action="store_true", help="ask for the admin_password"),
+        ],
+    ),
+    "password": Command(password, "make a hash for admin_password", []),
+    "policy": Command(
+        policy,
+        "show a WS-Policy, or compare two",
+        [
+            _option("action", choices=("show", "compare")),
+            _option("files", metavar="FILE", nargs="+"),
+            _option("--mode", choices=("strict", "lax"), default="lax"),
+        ],
+    ),
+}

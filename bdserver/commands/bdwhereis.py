@@ -1,0 +1,73 @@
+"""bdwhereis: the URL of a host that has the service, may be talked to, is alive, and has capacity left.
+
+bdwhereis [--config CONFIG | --node HOST:PORT …] [--policy FILE] [--json] [--explain] SERVICE
+
+stdout carries the answer alone. Exit 0 found, 1 nobody has it, 2 wrong usage or config, 3 policy mismatch, 4 no node
+reachable, 5 refused. Client scripts call it for each lookup, so what it imports is counted in milliseconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from bdserver.commands import calling
+from bdserver.errors import BadConfig, BDError, CantFind, PolicyMismatch
+
+
+def main(arguments=None) -> int:
+    """Look up, print, and say by the exit status how it went."""
+    options = _parser().parse_args(arguments)
+    try:
+        policy_text = _policy_text(options.policy)
+        said = calling.conversation(
+            options, lambda talk, deadline: talk.ask(["WHEREIS", options.service, policy_text], deadline), policy_text
+        )
+        details = said[-1]
+        if options.explain:
+            _explain(details)
+        if said[0] == "CANTFIND":
+            raise CantFind(f"{options.service}: nobody in the mesh has it")
+        if said[0] == "POLICYMISMATCH":
+            raise PolicyMismatch(f"{options.service}: no holder's policy meets yours")
+        print(_as_json(details) if options.json else details["url"])
+    except BDError as error:
+        return calling.complain("bdwhereis", error)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bdwhereis", description="Ask the mesh for a host that serves SERVICE now.")
+    calling.add_options(parser)
+    parser.add_argument("--policy", metavar="FILE", help="the client's WS-Policy: only hosts that it meets are named")
+    parser.add_argument("--json", action="store_true", help="print the whole answer as JSON")
+    parser.add_argument("--explain", action="store_true", help="tell on stderr who was asked, and what they said")
+    parser.add_argument("service", metavar="SERVICE")
+    return parser
+
+
+def _policy_text(path) -> str | None:
+    if path is None:
+        return None
+    from bdserver.core import policy
+
+    try:
+        with open(path, "rb") as file:
+            data = file.read(policy.TEXT_BYTES_MAX + 1)
+    except OSError as error:
+        raise BadConfig(f"{path}: {error.strerror}") from None
+    policy.parse(data, path)
+    return policy.text_of(data)
+
+
+def _explain(details) -> None:
+    for asked in details["asked"]:
+        print(f"bdwhereis: {asked['node']}: {asked['answer']} in {asked['ms']} ms", file=sys.stderr)
+    outcome = f"{details['node']} in phase {details['phase']}" if details["node"] else "nobody"
+    print(f"bdwhereis: {details['service']}: {outcome}", file=sys.stderr)
+
+
+def _as_json(details) -> str:
+    import json
+
+    return json.dumps(details)

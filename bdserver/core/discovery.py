@@ -1,0 +1,428 @@
+"""Whom to probe, suspect, ask to probe for us, tell the news and synchronise with, and when.
+
+State in, actions out: the discoverer (or a simulation) carries the actions out and reports each outcome to
+`done`. Two clocks come as arguments: `clock` is monotonic and paces everything, wall time is the view's.
+ - a probe a second, in shuffled turn, so that none is missed for long (SWIM);
+ - no answer: three others are asked to probe; none reaches it: it is suspect, and dead when nobody refutes that in
+   time, sooner the more accuse it, later when our own probes fail all around (Lifeguard); where the connection was
+   refused, very soon, since the host itself says that nobody listens;
+ - news is pushed on at once to a few, until they say that they know;
+ - the original's rounds (never visited first, else mostly the least recent) make it certain;
+ - dead nodes and hints are dialled for ever, with pauses up to a minute: two halves find each other again.
+How to merge is membership's business.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import NamedTuple
+
+from bdserver.core.membership import DEAD, SUSPECT, Record, View, standing
+
+
+class Rhythm(NamedTuple):
+    """The pace, in seconds; the rounds' numbers are the original's."""
+
+    probe_interval: float = 1.0
+    round_min: float = 10.0
+    round_max: float = 30.0
+
+
+PROBE_SECONDS = 0.8  # for the whole of connect, handshake, PING, PONG; a busy machine takes a tenth of it
+HELPERS = 3
+# Lifeguard's suspicion (as memberlist: SuspicionMult 4, SuspicionMaxTimeoutMult 6, k = 4 - 2 + 1 confirmations).
+SUSPICION_MULTIPLIER = 4.0
+SUSPICION_MAX_MULTIPLIER = 6.0
+CONFIRMATIONS = 3
+AWARENESS_MAX = 8
+# Long enough for the word to reach an accused that lives and its answer to come back: some 10 round trips.
+REFUSED_SECONDS = 0.5
+# When a suspicion is heard, about this many nodes of the mesh probe out of turn.
+DOUBLE_CHECKERS = 4.0
+FANOUT = 3
+PUSH_PAUSE = 0.1
+NEWS_PER_PUSH = 100
+# A mesh that has told us nothing new for so long, and yet differs from us, is synchronised with out of turn.
+QUIET_SECONDS = 2.0
+STARTUP_ROUNDS, STARTUP_PAUSE = 3, 0.25
+LEAST_RECENT_SHARE = 0.9
+DIAL_PAUSE, DIAL_PAUSE_MAX = 0.5, 60.0
+DIALS_AT_ONCE = 8
+
+
+class Probe(NamedTuple):
+    """PING this node, and tell it the records of these names on the way."""
+
+    name: str
+    address: str
+    seconds: float
+    news: tuple[str, ...] = ()
+
+
+class Ask(NamedTuple):
+    """Ask `helper` to PING a node that did not answer us."""
+
+    helper: str
+    helper_address: str
+    name: str
+    address: str
+    seconds: float
+
+
+class Push(NamedTuple):
+    """Tell this node the records of these names."""
+
+    name: str
+    address: str
+    news: tuple[str, ...]
+
+
+class Synchronise(NamedTuple):
+    """Synchronise with whoever is at this address; `name` is None when that is not known."""
+
+    name: str | None
+    address: str
+
+
+Action = Probe | Ask | Push | Synchronise
+
+# Outcomes. A node that refuses for policy, or for being too busy, lives.
+THERE, REFUSED, SILENT = "there", "refused", "silent"
+
+
+class Verdict(NamedTuple):
+    """What to write into the view: accuse, or bury."""
+
+    is_death: bool
+    name: str
+
+
+def next_partner(candidates: list[Record], visited_at: dict[str, float], rng: Random) -> Record | None:
+    """The node to synchronise with in this round: one never visited, else the least recently visited with
+    probability 0.9, else a random one; None when there is nobody. (BDdaemon.discoverer, 2006)"""
+    if not candidates:
+        return None
+    never = [record for record in candidates if record.name not in visited_at]
+    if never:
+        return rng.choice(never)
+    if rng.random() < LEAST_RECENT_SHARE:
+        return min(candidates, key=lambda record: visited_at[record.name])
+    return rng.choice(candidates)
+
+
+def round_delay(weight: float, threshold: float, rhythm: Rhythm, rng: Random) -> float:
+    """Seconds until the next round: 30 / RT x weight, at least about 10; when overloaded 30 to 35."""
+    if weight > threshold:
+        return rhythm.round_max + rng.random() * rhythm.round_max / 6
+    delay = rhythm.round_max / threshold * weight
+    return delay if delay >= rhythm.round_min else rhythm.round_min * (1 - rng.random() / 5)
+
+
+def suspicion_seconds(accusers: int, nodes: int, awareness: int, probe_interval: float) -> float:
+    """How long a suspect may take to refute: from 6 x down to 1 x the least, the log of confirmations between.
+
+    Lifeguard (arXiv 1707.00788), with memberlist's constants; `accusers` counts the first one too."""
+    least = SUSPICION_MULTIPLIER * max(1.0, math.log10(max(nodes, 1))) * probe_interval * (1 + awareness)
+    expected = min(CONFIRMATIONS, nodes - 2)
+    if expected < 1:
+        return least
+    most = SUSPICION_MAX_MULTIPLIER * least
+    confirmations = min(max(accusers - 1, 0), expected)
+    return max(least, most - (most - least) * math.log(confirmations + 1) / math.log(expected + 1))
+
+
+def transmissions(nodes: int) -> int:
+    """How often one node tells one piece of news at most."""
+    return FANOUT + math.ceil(math.log2(nodes + 1))
+
+
+class _Doubt:
+    """A probe that failed, while the helpers are out."""
+
+    def __init__(self, record: Record, is_refused: bool, waiting: int) -> None:
+        self.record, self.is_refused, self.waiting = record, is_refused, waiting
+
+
+class Discovery:
+    """The discoverer's mind. `forbids(record)` tells whom our own policy keeps us from calling."""
+
+    def __init__(
+        self,
+        me: str,
+        rhythm: Rhythm,
+        rng: Random,
+        clock: float,
+        hints: Iterable[str] = (),
+        forbids: Callable[[Record], bool] = lambda record: False,
+    ) -> None:
+        self.me, self.rhythm, self.rng, self.forbids = me, rhythm, rng, forbids
+        self.hints = tuple(hints)
+        self.awareness = 0
+        self.visited_at: dict[str, float] = {}
+        self._rounds = 0
+        self._round_at = clock
+        self._probe_at = clock + rhythm.probe_interval * rng.random()
+        self._turn: list[str] = []
+        self._hurry: list[str] = []
+        self._doubts: dict[str, _Doubt] = {}
+        self._probing: set[str] = set()
+        self._refused: dict[str, tuple[int, int]] = {}
+        self._suspected_at: dict[str, tuple[tuple[int, int], float]] = {}
+        self._news: dict[str, int] = {}
+        self._lazy: set[str] = set()
+        self._push_at = clock
+        self._news_at = clock
+        self._dials: dict[str, tuple[float, float]] = {}
+        self._dialling: set[str] = set()
+        self._view: View | None = None
+        self._seen: dict[str, Record] = {}
+
+    # -- what to do now
+
+    def due(self, view: View, clock: float, weight: float, threshold: float) -> list[Action]:
+        """Everything that is due at this instant, in the order of its urgency."""
+        self._notice(view, clock)
+        return [
+            *self._pushes(view, clock),
+            *self._probes(view, clock),
+            *self._due_dials(view, clock),
+            *self._due_round(view, clock, weight, threshold),
+        ]
+
+    def verdicts(self, view: View, clock: float) -> list[Verdict]:
+        """Suspects whose time to refute has run out."""
+        self._notice(view, clock)
+        return [Verdict(True, name) for name in self._suspected_at if clock >= self._buried_at(name, view)]
+
+    def next_at(self, view: View) -> float:
+        """The instant at which something will be due, if nothing happens before."""
+        if self._hurry:
+            return -math.inf
+        instants = [self._round_at, self._probe_at]
+        if self._urgent():
+            instants.append(self._push_at)
+        if len(self._dialling) < DIALS_AT_ONCE:
+            instants += [next_at for address, (next_at, _) in self._dials.items() if address not in self._dialling]
+        instants += [self._buried_at(name, view) for name in self._suspected_at]
+        return min(instants)
+
+    # -- noticing what changed
+
+    def _notice(self, view: View, clock: float) -> None:
+        if view is self._view:
+            return
+        is_first, self._view = self._view is None, view
+        old, self._seen = self._seen, dict(view.records)
+        for name, record in view.records.items():
+            before = old.get(name)
+            if before is record or (is_first and name != self.me):
+                continue
+            if before is None or standing(before) != standing(record):
+                self._news[name] = transmissions(len(view.records))
+                self._news_at = clock
+                if before is not None and _differs_in_load_alone(before, record):
+                    self._lazy.add(name)
+                else:
+                    self._lazy.discard(name)
+        for name in [name for name in self._news if name not in view.records]:
+            del self._news[name]
+        self._notice_suspects(view, clock)
+
+    def _notice_suspects(self, view: View, clock: float) -> None:
+        suspects = {r.name: r for r in view.others() if r.status == SUSPECT}
+        for name, record in suspects.items():
+            if self._suspected_at.get(name, (None, 0))[0] != record.version:
+                self._suspected_at[name] = (record.version, clock)
+                if self.me not in record.accusers and self.rng.random() < DOUBLE_CHECKERS / len(view.records):
+                    self._hurry.append(name)
+        for name in [name for name in self._suspected_at if name not in suspects]:
+            del self._suspected_at[name]
+
+    def _buried_at(self, name: str, view: View) -> float:
+        version, started = self._suspected_at[name]
+        if self._refused.get(name) == version:
+            return started + REFUSED_SECONDS
+        record = view.records.get(name)
+        accusers = len(record.accusers) if record else 1
+        nodes = 1 + len(view.others_there())
+        return started + suspicion_seconds(accusers, nodes, self.awareness, self.rhythm.probe_interval)
+
+    # -- news
+
+    def _urgent(self) -> bool:
+        return any(name not in self._lazy for name in self._news)
+
+    def _pushes(self, view: View, clock: float) -> list[Action]:
+        if clock < self._push_at or not self._urgent():
+            return []
+        listeners = [record for record in view.others_there() if not self.forbids(record)]
+        chosen = self.rng.sample(listeners, min(FANOUT, len(listeners)))
+        self._push_at = clock + PUSH_PAUSE
+        told = list(self._news)[:NEWS_PER_PUSH] if listeners else list(self._news)
+        pushes = [Push(each.name, each.address, _for(each, told)) for each in chosen]
+        for name in told:
+            self._spend(name, max(len(chosen), 1))
+        return [push for push in pushes if push.news]
+
+    def _spend(self, name: str, transmissions_spent: int) -> None:
+        left = self._news.get(name, 0) - transmissions_spent
+        if left > 0:
+            self._news[name] = left
+        elif self._news.pop(name, None) is not None:
+            self._lazy.discard(name)
+
+    # -- probes
+
+    def hurry(self, name: str) -> None:
+        """Probe this node now: somebody could not reach it."""
+        self._hurry.append(name)
+
+    def _probes(self, view: View, clock: float) -> list[Action]:
+        if clock >= self._probe_at:
+            self._probe_at = clock + self.rhythm.probe_interval
+            name = self._next_in_turn(view)
+            if name is not None:
+                self._hurry.append(name)
+        probes: list[Action] = []
+        for name in self._hurry:
+            record = view.records.get(name)
+            if record is not None and record.is_there and name not in self._probing:
+                self._probing.add(name)
+                news = _for(record, list(self._news)[:NEWS_PER_PUSH]) if not self.forbids(record) else ()
+                for each in news:
+                    self._spend(each, 1)
+                probes.append(Probe(name, record.address, self._probe_seconds(), news))
+        self._hurry = []
+        return probes
+
+    def _probe_seconds(self) -> float:
+        return PROBE_SECONDS * (1 + self.awareness / 2)
+
+    def _next_in_turn(self, view: View) -> str | None:
+        for _ in range(2):
+            while self._turn:
+                name = self._turn.pop()
+                if name in view.records and view.records[name].is_there:
+                    return name
+            self._turn = [record.name for record in view.others_there()]
+            self.rng.shuffle(self._turn)
+        return None
+
+    # -- dials and rounds
+
+    def _due_dials(self, view: View, clock: float) -> list[Action]:
+        occupied = {record.address for record in view.records.values() if record.is_there}
+        wanted = {record.address for record in view.others() if record.status == DEAD}
+        wanted = (wanted | view.hints | set(self.hints)) - occupied
+        for address in wanted - self._dials.keys():
+            self._dials[address] = (clock if address in view.hints or address in self.hints else clock + 1, DIAL_PAUSE)
+        for address in self._dials.keys() - wanted:
+            del self._dials[address]
+        due = [a for a, (next_at, _) in self._dials.items() if clock >= next_at and a not in self._dialling]
+        due = due[: max(DIALS_AT_ONCE - len(self._dialling), 0)]
+        for address in due:
+            pause = self._dials[address][1]
+            self._dials[address] = (clock + pause * (1 + self.rng.random() / 2), min(pause * 2, DIAL_PAUSE_MAX))
+            self._dialling.add(address)
+        return [Synchronise(None, address) for address in due]
+
+    def _due_round(self, view: View, clock: float, weight: float, threshold: float) -> list[Action]:
+        if clock < self._round_at:
+            return []
+        self._rounds += 1
+        is_startup = self._rounds <= STARTUP_ROUNDS
+        delay = STARTUP_PAUSE if is_startup else round_delay(weight, threshold, self.rhythm, self.rng)
+        self._round_at = clock + delay
+        partner = next_partner([r for r in view.others_there() if not self.forbids(r)], self.visited_at, self.rng)
+        return [self._visit(partner, clock)] if partner else []
+
+    def _visit(self, partner: Record, clock: float) -> Synchronise:
+        self.visited_at[partner.name] = clock
+        return Synchronise(partner.name, partner.address)
+
+    # -- what came of it
+
+    def done(
+        self, action: Action, outcome: str, view: View, clock: float, *, known: int = 0, digest: str | None = None
+    ) -> tuple[list[Verdict], list[Action]]:
+        """Report an action's outcome; returns what to write into the view and what to do next.
+
+        `known`: of a Push, how many records the listener knew. `digest`: of a Probe, the view's at the other end."""
+        if isinstance(action, Probe):
+            return self._probed(action, outcome, view, clock, digest)
+        if isinstance(action, Ask):
+            return self._helped(action, outcome, view)
+        if isinstance(action, Push):
+            if known == len(action.news):  # it comes too late: others tell it as well
+                for name in action.news:
+                    self._spend(name, FANOUT)
+            return [], []
+        self._dialling.discard(action.address)
+        if outcome == THERE:
+            self._dials.pop(action.address, None)
+        elif action.name is not None:  # a round that failed is as good as a probe that failed
+            self.hurry(action.name)
+        return [], []
+
+    def _probed(
+        self, probe: Probe, outcome: str, view: View, clock: float, digest: str | None
+    ) -> tuple[list[Verdict], list[Action]]:
+        record = view.records.get(probe.name)
+        self._probing.discard(probe.name)
+        if record is None:
+            return [], []
+        if outcome == THERE:
+            self.awareness = max(self.awareness - 1, 0)
+            self._refused.pop(probe.name, None)
+            return [], self._after_pong(record, view, clock, digest)
+        if not record.is_there or record.address != probe.address:
+            return [], []
+        helpers = [r for r in view.others_there() if r.name != probe.name and not self.forbids(r)]
+        helpers = self.rng.sample(helpers, min(HELPERS, len(helpers)))
+        self._doubts[probe.name] = _Doubt(record, outcome == REFUSED, len(helpers))
+        if not helpers:
+            return self._accuse(probe.name), []
+        self._probing.add(probe.name)
+        return [], [Ask(h.name, h.address, probe.name, probe.address, probe.seconds) for h in helpers]
+
+    def _after_pong(self, record: Record, view: View, clock: float, digest: str | None) -> list[Action]:
+        if record.status != "alive":  # it lives, and should hear what is said of it
+            return [Push(record.name, record.address, (record.name,))]
+        is_behind = digest is not None and digest != view.digest() and clock - self._news_at > QUIET_SECONDS
+        if is_behind and not self.forbids(record):
+            self._news_at = clock
+            return [self._visit(record, clock)]
+        return []
+
+    def _helped(self, ask: Ask, outcome: str, view: View) -> tuple[list[Verdict], list[Action]]:
+        doubt = self._doubts.get(ask.name)
+        if doubt is None:
+            return [], []
+        if outcome == THERE:
+            del self._doubts[ask.name]
+            self._probing.discard(ask.name)
+            self.awareness = min(self.awareness + 1, AWARENESS_MAX)  # it lives: perhaps the fault is ours
+            return [], []
+        doubt.is_refused = doubt.is_refused or outcome == REFUSED
+        doubt.waiting -= 1
+        return (self._accuse(ask.name), []) if doubt.waiting == 0 else ([], [])
+
+    def _accuse(self, name: str) -> list[Verdict]:
+        doubt = self._doubts.pop(name)
+        self._probing.discard(name)
+        if doubt.is_refused:
+            self._refused[name] = doubt.record.version
+        else:
+            self.awareness = min(self.awareness + 1, AWARENESS_MAX)
+        return [Verdict(False, name)]
+
+
+def _for(listener: Record, news: list[str]) -> tuple[str, ...]:
+    """What of the news to tell this listener: of itself, only that it is suspected."""
+    return tuple(name for name in news if name != listener.name or listener.status == SUSPECT)
+
+
+def _differs_in_load_alone(a: Record, b: Record) -> bool:
+    return a._replace(version=b.version, load=b.load, free_dynamic=b.free_dynamic) == b

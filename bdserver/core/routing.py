@@ -1,0 +1,201 @@
+"""The phases of WHEREIS: who serves this client's next call.
+
+  1. ask the holders WILLYOUEXECUTE; this node takes its own turn first with probability 1/(holders+1), else last;
+  2. all are overloaded: ask the non-holders WILLYOUREPLICATE; who says YES has the service now, and is the answer;
+  3. nobody can: tell a holder YOUWILLEXECUTE, overloaded or not: a client is served late rather than never;
+  4. CANTFIND.
+Only nodes whose policy meets the client's may be named. Of two random candidates, the one with the lower load
+comes first (the original drew blindly; always the least loaded of all would be a herd's choice). Nodes that our policy
+or a broken route keeps us from are reached through others by MASSMESSAGE. `ask` is the only way out of here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import Any, NamedTuple
+
+from bdserver.core import plan
+from bdserver.core.membership import ALIVE, Record, View
+from bdserver.core.weight import FULL_LOAD
+from bdserver.errors import BDError, Deadline, NobodyThere, PolicyMismatch
+
+Answer = list[Any]
+# ask(name, request, seconds): that node's answer ("self" asks nobody else: the node itself); raises BDError.
+Ask = Callable[[str, list[Any], float], Answer]
+
+# Patience with one holder, in seconds: a healthy one answers in 10 ms, a hung one must not eat a client's 5 s.
+HOLDER_SECONDS = 0.8
+# Copying a service takes its time.
+REPLICATE_SECONDS = 10.0
+REPLICA_TRIES = 3
+# The share of the time left that one question may take, so that there is time for others after it.
+SHARE = 0.5
+
+
+class Asked(NamedTuple):
+    """One line of --explain: whom, what was said, how many seconds it took."""
+
+    node: str
+    answer: str
+    seconds: float
+
+
+class Found(NamedTuple):
+    """The outcome of a WHEREIS. `word`: YES, CANTFIND or POLICYMISMATCH; with YES, `node` serves at `url`."""
+
+    word: str
+    node: str = ""
+    phase: int = 0
+    host: str = ""
+    port: int = 0
+    web_dir: str = ""
+    url: str = ""
+
+
+class Question(NamedTuple):
+    """What a WHEREIS needs.
+
+    `suits(record)`: the client's policy meets that node's; `talkable(record)`: our own policy lets us call it;
+    `can_talk(a, b)`: the policies of these two nodes meet; `left()`: seconds until the deadline; `clock()`: seconds."""
+
+    view: View
+    service: str
+    suits: Callable[[Record], bool]
+    talkable: Callable[[Record], bool]
+    can_talk: Callable[[str, str], bool]
+    ask: Ask
+    left: Callable[[], float]
+    clock: Callable[[], float]
+    rng: Random
+
+
+class Search:
+    """One WHEREIS under way, and what was learnt on it."""
+
+    def __init__(self, question: Question) -> None:
+        self.q = question
+        self.asked: list[Asked] = []
+        self.unreached: set[str] = set()  # not to be had from here, perhaps through others
+        self.gone: list[str] = []  # nobody there: they should be suspected
+        self.mistaken: list[str] = []  # said DONTHAVE: our view of them is old
+        self.is_overloaded = False  # somebody said NO
+
+    def whereis(self) -> Found:
+        """Run through the phases until one says YES."""
+        view, service = self.q.view, self.q.service
+        own = view.own if service in view.own.services else None
+        holders = [record for record in view.others() if record.is_there and service in record.services]
+        if own is None and not holders:
+            return Found("CANTFIND")
+        suitable = [record for record in holders if self.q.suits(record)]
+        if own is not None and not self.q.suits(own):
+            own = None
+        if own is None and not suitable:
+            return Found("POLICYMISMATCH")
+        self.is_overloaded = any(record.draining for record in suitable)
+        found = self._phase(1, "WILLYOUEXECUTE", own, _undrained(suitable), HOLDER_SECONDS)
+        if found is None and self.is_overloaded:
+            found = self._replicate([*holders, *([view.own] if service in view.own.services else [])])
+        if found is None:
+            suitable = [record for record in suitable if record.name not in self.mistaken]
+            found = self._phase(3, "YOUWILLEXECUTE", own, suitable, HOLDER_SECONDS)
+        return found or Found("CANTFIND")
+
+    def _replicate(self, holders: list[Record]) -> Found | None:
+        if not any(record.services[self.q.service].replicable for record in holders):
+            return None
+        view, service = self.q.view, self.q.service
+        others = [r for r in _undrained(view.others_there()) if service not in r.services and self.q.suits(r)]
+        own = view.own if service not in view.own.services and self.q.suits(view.own) else None
+        return self._phase(2, "WILLYOUREPLICATE", own, others, REPLICATE_SECONDS, REPLICA_TRIES)
+
+    def _phase(
+        self, phase: int, command: str, own: Record | None, others: list[Record], seconds: float, tries: int = 1000
+    ) -> Found | None:
+        """Ask one after the other, this node in its turn, then those that are out of our reach through others."""
+        near = [record for record in others if self.q.talkable(record) and record.name not in self.unreached]
+        turn = ordered(near, self.q.rng)
+        if phase == 2:  # who has room comes first, who would have to retire a replica later
+            turn.sort(key=lambda record: (record.load > FULL_LOAD, record.free_dynamic <= 0))
+        turn = turn[:tries]
+        if own is not None:
+            turn.insert(0 if self.q.rng.random() * (len(others) + 1) < 1 else len(turn), own)
+        for record in turn:
+            if found := self._ask(phase, command, record, seconds):
+                return found
+        far = [record for record in others if record.name in self.unreached or not self.q.talkable(record)]
+        return self._ask_through_others(phase, command, far, seconds) if far else None
+
+    def _ask(self, phase: int, command: str, record: Record, seconds: float) -> Found | None:
+        answer = self._say(record.name, [command, self.q.service], seconds)
+        if answer[:1] == ["YES"] and len(answer) >= 4:
+            return _found(record.name, phase, record, answer)
+        if answer[:1] == ["NO"]:
+            self.is_overloaded = True
+        elif answer[:1] == ["DONTHAVE"]:
+            self.mistaken.append(record.name)
+        return None
+
+    def _ask_through_others(self, phase: int, command: str, far: list[Record], seconds: float) -> Found | None:
+        view = self.q.view
+        recipients = [record.name for record in far]
+        cut_off = {record.name for record in far if self.q.talkable(record)}  # talkable, and yet not reached
+        there = [record.name for record in view.others_there() if record.name not in self.unreached or record in far]
+
+        def has_edge(a: str, b: str) -> bool:
+            is_cut = view.me in (a, b) and (a in cut_off or b in cut_off)
+            return not is_cut and self.q.can_talk(a, b)
+
+        tree = plan.tree(view.me, there, recipients, has_edge, self.q.rng)
+        message = [command, self.q.service]
+        for relay in tree[plan.SELF]:
+            request = ["MASSMESSAGE", plan.branch(tree, relay), recipients, message]
+            answer = self._say(relay, request, seconds * 2)
+            if answer[:1] == ["YES"] and len(answer) >= 6 and answer[5] in view.records:
+                record = view.records[answer[5]]
+                return _found(record.name, phase, record, ["YES", *answer[2:5]])
+            self.is_overloaded = self.is_overloaded or answer[:1] == ["NO"]
+            if answer[:1] == ["NETFAULT"] and isinstance(answer[1], list):
+                self.unreached.update(name for name in answer[1] if isinstance(name, str))
+        return None
+
+    def _say(self, name: str, request: list[Any], seconds: float) -> Answer:
+        """Ask, and note who said what, and who said nothing: an empty answer."""
+        started = self.q.clock()
+        left = self.q.left()
+        if left <= 0:
+            raise Deadline(f"no time left to ask {name}; asked before: {len(self.asked)}")
+        answer: Answer = []
+        try:
+            answer = self.q.ask(name, request, min(seconds, left * SHARE))
+            word = str(answer[0]) if answer else "nothing"
+        except BDError as error:
+            word = error.code
+            if isinstance(error, NobodyThere | Deadline | PolicyMismatch):
+                self.unreached.add(name)
+            if isinstance(error, NobodyThere | Deadline):
+                self.gone.append(name)
+        self.asked.append(Asked(name, word, self.q.clock() - started))
+        return answer
+
+
+def ordered(candidates: Iterable[Record], rng: Random) -> list[Record]:
+    """Candidates in the order of asking: again and again the less loaded of two random ones; suspects last."""
+    remaining = list(candidates)
+    rng.shuffle(remaining)
+    turn: list[Record] = []
+    while remaining:
+        a, b = len(remaining) - 1, rng.randrange(len(remaining))
+        turn.append(remaining.pop(a if remaining[a].load <= remaining[b].load else b))
+    turn.sort(key=lambda record: record.status != ALIVE)
+    return turn
+
+
+def _undrained(records: list[Record]) -> list[Record]:
+    return [record for record in records if not record.draining]
+
+
+def _found(name: str, phase: int, record: Record, answer: Answer) -> Found:
+    host = record.address.rpartition(":")[0]
+    return Found("YES", name, phase, host, answer[1], answer[2], answer[3])

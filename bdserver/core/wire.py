@@ -1,0 +1,155 @@
+"""Bytes to messages and back: the frame, zlib, JSON, and every limit on them.
+
+A frame is a 4-byte length, one byte of flags (bit 0: the payload is zlib; the others must be 0) and the
+payload, one JSON value in UTF-8. What comes from the network is a message, or BadFrame or TooLarge is
+raised; any other exception is a bug. A declared length allocates nothing. What a message means is requests' business.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+
+from bdserver.errors import BadFrame, TooLarge
+
+HEADER = struct.Struct("!IB")
+FLAG_ZLIB = 1
+
+# A thousand nodes with ten services each are 300 KiB of JSON, 40 KiB of zlib.
+FRAME_BYTES_MAX = 1 << 20
+MESSAGE_BYTES_MAX = 8 << 20
+# Our deepest message is a MASSMESSAGE in an exchange: 6.
+DEPTH_MAX = 32
+VALUES_MAX = 500_000
+# 2^63 has 19 digits; nothing that we send is larger, and int() of a long text is slow.
+INTEGER_DIGITS_MAX = 19
+# Below this many bytes zlib saves less than the packet that carries them.
+COMPRESS_ABOVE_BYTES = 1024
+
+_write = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
+
+
+def encode(message: object) -> bytes:
+    """The frame of a message; TooLarge when the other side would have to refuse it."""
+    payload = _write(message).encode()
+    flags = 0
+    if len(payload) > COMPRESS_ABOVE_BYTES:
+        if len(payload) > MESSAGE_BYTES_MAX:
+            raise TooLarge(f"a message of {len(payload)} bytes is over the {MESSAGE_BYTES_MAX} allowed")
+        payload, flags = zlib.compress(payload, 1), FLAG_ZLIB
+    if len(payload) > FRAME_BYTES_MAX:
+        raise TooLarge(f"a frame of {len(payload)} bytes is over the {FRAME_BYTES_MAX} allowed")
+    return HEADER.pack(len(payload), flags) + payload
+
+
+class Decoder:
+    """Collects bytes as they come and gives out messages, one at a time, or the raw bytes that follow one."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        """Add what was received."""
+        self._buffer += data
+
+    def next_message(self) -> object:
+        """The next whole message, or None while it is incomplete (a message is never None: null is refused)."""
+        if len(self._buffer) < HEADER.size:
+            return None
+        length, flags = HEADER.unpack_from(self._buffer)
+        if flags & ~FLAG_ZLIB:
+            raise BadFrame(f"frame with unknown flags {flags:#04x}")
+        if length > FRAME_BYTES_MAX:
+            raise TooLarge(f"a frame of {length} bytes is over the {FRAME_BYTES_MAX} allowed")
+        end = HEADER.size + length
+        if len(self._buffer) < end:
+            return None
+        payload = bytes(self._buffer[HEADER.size : end])
+        del self._buffer[:end]
+        return _decode(_inflate(payload) if flags else payload)
+
+    def take(self, bytes_max: int) -> bytes:
+        """Up to `bytes_max` raw bytes that came behind the last message: the beginning of a package."""
+        taken = bytes(self._buffer[:bytes_max])
+        del self._buffer[:bytes_max]
+        return taken
+
+    @property
+    def pending_bytes(self) -> int:
+        """How much has come that is not given out yet: over 0 at the end of a connection means a cut frame."""
+        return len(self._buffer)
+
+
+def _inflate(payload: bytes) -> bytes:
+    inflater = zlib.decompressobj()
+    try:
+        text = inflater.decompress(payload, MESSAGE_BYTES_MAX + 1)
+    except zlib.error as error:
+        raise BadFrame(f"frame with broken zlib data: {error}") from None
+    if len(text) > MESSAGE_BYTES_MAX:
+        raise TooLarge(f"a message inflates to more than the {MESSAGE_BYTES_MAX} bytes allowed")
+    if not inflater.eof or inflater.unused_data:
+        raise BadFrame("frame with zlib data that does not end where the frame ends")
+    return text
+
+
+def _decode(text: bytes) -> object:
+    # Counting bytes is a hundred times cheaper than parsing, and counts never too little.
+    if text.count(b",") > VALUES_MAX:
+        raise TooLarge(f"a message of more than {VALUES_MAX} values")
+    if text.count(b"[") + text.count(b"{") > DEPTH_MAX and _depth(text) > DEPTH_MAX:
+        raise TooLarge(f"a message nested deeper than {DEPTH_MAX}")
+    try:
+        message = _read(text.decode())
+        if b"\\u" in text:  # an escaped half of a surrogate pair is a text that nobody could write again
+            _write(message).encode()
+    except (ValueError, RecursionError) as error:
+        raise BadFrame(f"frame that is not JSON: {_one_line(error)}") from None
+    if message is None:
+        raise BadFrame("frame with null for a message")
+    return message
+
+
+def _depth(text: bytes) -> int:
+    """How deep brackets nest outside of strings."""
+    depth = deepest = 0
+    in_string = escaped = False
+    for byte in text:
+        if escaped:
+            escaped = False
+        elif in_string:
+            escaped = byte == 0x5C
+            in_string = byte != 0x22
+        elif byte == 0x22:
+            in_string = True
+        elif byte in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"]}":
+            depth -= 1
+    return deepest
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > INTEGER_DIGITS_MAX:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError("a number that is infinite")
+    return number
+
+
+def _constant(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).replace("\n", " ")[:200]
+
+
+_read = json.JSONDecoder(parse_int=_integer, parse_float=_number, parse_constant=_constant).decode

@@ -1,0 +1,299 @@
+"""The discoverer: asks core.discovery what to do, does it, and writes what came of it into the cache.
+
+A process of its own beside the listener: it probes, synchronises and spreads news, looks after its own services (what
+is in the folder, their health, the size of their hit logs), and ends when its listener is gone. Conversations run in a
+few threads, with no lock held; the main loop alone decides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import select
+import signal
+import threading
+import time
+
+import setproctitle
+
+from bdserver.client import Conversation
+from bdserver.core import discovery, exchange
+from bdserver.core.discovery import REFUSED, SILENT, THERE, Ask, Discovery, Probe, Push, Rhythm, Synchronise
+from bdserver.errors import BDError, PolicyMismatch, Refused, TooBusy
+from bdserver.node import Node
+
+# A probe, its three helpers, a round and some pushes: what a node has to say at once.
+THREADS = 12
+SYNCHRONISE_SECONDS = 5.0
+PUSH_SECONDS = 2.0
+# How often we look at our own services folder, weight and complaints.
+LOOK_SECONDS = 1.0
+HEALTH_SECONDS, HEALTH_PATIENCE = 5.0, 2.0
+TRIM_SECONDS = 20.0
+
+log = logging.getLogger("bdserver.discoverer")
+
+
+def run(node: Node, wake_descriptor: int, life_descriptor: int) -> None:
+    """Until the other end of the life descriptor is closed, that is until the listener is gone, whatever killed it."""
+    setproctitle.setproctitle(f"bdserverd: discoverer of {node.name} at {node.address}")
+    Discoverer(node, wake_descriptor, life_descriptor).run()
+
+
+class Discoverer:
+    """The loop, and the threads that talk for it."""
+
+    def __init__(self, node: Node, wake_descriptor: int, life_descriptor: int):
+        self.node = node
+        self._wake, self._life = wake_descriptor, life_descriptor
+        self._done_read, self._done_write = os.pipe()
+        os.set_blocking(self._done_read, False)
+        os.set_blocking(self._done_write, False)
+        self._work: queue.SimpleQueue = queue.SimpleQueue()
+        self._results: queue.SimpleQueue = queue.SimpleQueue()
+        self._look_at = self._health_at = self._trim_at = 0.0
+        self._unhealthy: list[str] | None = None
+        self._said: dict[str, str] = {}
+        self._is_reload_due = False
+        self._mind = Discovery(
+            node.name,
+            Rhythm(node.settings.probe_interval, node.settings.round_min, node.settings.round_max),
+            node.rng,
+            time.monotonic(),
+            [hint for hint in node.settings.hints if hint != node.address],
+            lambda record: not node.talkable(node.cache.view(), record),
+        )
+
+    def run(self) -> None:
+        """The main loop."""
+        self.node.rng.seed()  # this process drew the same numbers as its parent until here
+        signal.set_wakeup_fd(self._done_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGHUP, self._note_reload)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a group's SIGTERM is the listener's business
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for _ in range(THREADS):
+            threading.Thread(target=self._talk, daemon=True).start()
+        while True:
+            if self._is_reload_due:
+                self._reload()
+            self._look_after_ourselves()
+            view = self.node.cache.view()
+            total = self._weight
+            for action in self._mind.due(view, time.monotonic(), total, self.node.settings.receiver_threshold):
+                self._work.put(action)
+            self._write(self._mind.verdicts(view, time.monotonic()))
+            if self._wait(view):
+                log.info("the listener is gone: ending")
+                return
+            self._take_results()
+
+    def _wait(self, view) -> bool:
+        """Until something happens or is due; True when the listener is gone."""
+        until = min(self._mind.next_at(view), self._look_at)
+        patience = max(until - time.monotonic(), 0.0)
+        readable, _, _ = select.select([self._wake, self._life, self._done_read], [], [], patience)
+        if self._life in readable:
+            return True
+        if self._done_read in readable:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._done_read, 65536)
+        if self._wake in readable:
+            with contextlib.suppress(BlockingIOError):
+                self._take_nudges(os.read(self._wake, 65536).decode(errors="replace"))
+        return False
+
+    def _take_nudges(self, text: str) -> None:
+        for line in dict.fromkeys(text.splitlines()):
+            word, _, name = line.partition(" ")
+            record = self.node.cache.view().records.get(name)
+            if word == "probe":
+                self._mind.hurry(name)
+            elif word == "visit" and record is not None:
+                self._work.put(Synchronise(name, record.address))
+
+    def _note_reload(self, number, frame) -> None:
+        self._is_reload_due = True
+
+    def _reload(self) -> None:
+        self._is_reload_due = False
+        for complaint in self.node.reload():
+            log.debug("reload: %s", complaint)  # the listener has said it
+        self._look_at = 0.0
+
+    # -- our own services
+
+    def _look_after_ourselves(self) -> None:
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_SECONDS
+        wall = time.time()
+        self._weight = sum(self.node.weights(wall).values())
+        if now >= self._health_at:
+            self._health_at = now + HEALTH_SECONDS
+            threading.Thread(target=self._check_health, daemon=True).start()
+        if now >= self._trim_at:
+            self._trim_at = now + TRIM_SECONDS
+            self._trim(wall)
+        self._describe(wall)
+        self._say_complaints()
+
+    def _describe(self, wall: float) -> None:
+        """Our record, brought up to date only when it would differ: a quiet node writes nothing."""
+        view = self.node.cache.view()
+        needs_expiry = view.copy().expire(wall)
+        if not needs_expiry and not self.node.describe(view.copy(), wall, unhealthy=self._unhealthy):
+            return
+        with self._patiently(), self.node.cache.locked() as fresh:
+            self.node.describe(fresh, wall, unhealthy=self._unhealthy)
+            fresh.expire(wall)
+
+    @contextlib.contextmanager
+    def _patiently(self):
+        """If the cache is locked too long, skip this turn (as the original did)."""
+        try:
+            yield
+        except BDError as error:
+            log.warning("skipping a turn: %s", error)
+
+    def _check_health(self) -> None:
+        sick = []
+        own = self.node.cache.view().own
+        host = own.address.rpartition(":")[0].strip("[]")
+        for name, service in self.node.services.all().items():
+            if service.health == "none":
+                continue
+            url = exchange.membership.service_url(own, name, service.url)
+            reason = self.node.services.check_health(service, host, self.node.settings.axis_port, url, HEALTH_PATIENCE)
+            self._say_change(f"health of {name}", reason or "")
+            if reason:
+                sick.append(name)
+        if sick != (self._unhealthy or []):
+            self._look_at = 0.0
+        self._unhealthy = sick
+        self._nudge_main()
+
+    def _trim(self, wall: float) -> None:
+        for name in self.node.services.all():
+            with contextlib.suppress(OSError, BDError):
+                self.node.hitlog.trim(name, wall, self.node.settings.hit_log_bytes)
+
+    def _say_complaints(self) -> None:
+        for complaint in self.node.services.complaints:
+            self._say_change(complaint, complaint)
+        rival = self.node.cache.view().rival
+        if rival is not None:
+            text = f"two live nodes are named {self.node.name}: this one at {self.node.address}, and one at {rival[0]}"
+            self._say_change("rival " + str(rival[1]), text)
+
+    def _say_change(self, what: str, state: str) -> None:
+        """Say a state when it changes, not each time it is seen."""
+        if self._said.get(what, "") != state:
+            (log.error if state else log.info)("%s", state or f"{what}: well again")
+            if len(self._said) > 1000:
+                self._said.clear()
+            self._said[what] = state
+
+    # -- talking: in threads
+
+    def _nudge_main(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._done_write, b"\0")
+
+    def _talk(self) -> None:
+        while True:
+            action = self._work.get()
+            try:
+                result = self._carry_out(action)
+            except PolicyMismatch:
+                result = (THERE, {})
+            except TooBusy:
+                result = (THERE, {})
+            except Refused as error:
+                result = (REFUSED, {"reason": str(error)})
+            except BDError as error:
+                result = (SILENT, {"reason": str(error)})
+            except Exception:
+                log.exception("a conversation met a bug: %s", action)
+                result = (SILENT, {"reason": "a bug"})
+            self._results.put((action, *result))
+            self._nudge_main()
+
+    def _carry_out(self, action: discovery.Action):
+        if isinstance(action, Probe):
+            return self._probe(action)
+        if isinstance(action, Ask):
+            deadline = time.monotonic() + 2 * action.seconds
+            with self.node.call(action.helper_address, deadline, action.helper) as conversation:
+                said = conversation.ask(["PROBE", action.address], time.monotonic() + action.seconds)
+            if said[:1] == ["PONG"]:
+                return THERE, {}
+            return (REFUSED if said[1:2] == [Refused.code] else SILENT), {}
+        if isinstance(action, Push):
+            deadline = time.monotonic() + PUSH_SECONDS
+            with self.node.call(action.address, deadline, action.name) as conversation:
+                return THERE, {"known": self._push(conversation, action.news, deadline)}
+        deadline = time.monotonic() + SYNCHRONISE_SECONDS
+        with self.node.call(action.address, deadline, action.name) as conversation:
+            self._synchronise(conversation, deadline)
+        return THERE, {}
+
+    def _probe(self, probe: Probe):
+        deadline = time.monotonic() + probe.seconds
+        with self.node.call(probe.address, deadline, probe.name) as conversation:
+            said = conversation.ask(["PING"], deadline)
+            if probe.news:
+                self._push(conversation, probe.news, deadline)
+        return THERE, {"digest": said[1] if len(said) > 1 else None}
+
+    def _push(self, conversation: Conversation, names: tuple[str, ...], deadline: float) -> int:
+        say = exchange.push(self.node.cache.view(), list(names))
+        theirs = self._turn(conversation, say, deadline)
+        more = exchange.follow_up(self.node.cache.view(), {"unknown": theirs.get("unknown", [])})
+        if more:
+            self._turn(conversation, more, deadline)
+        return theirs.get("known", 0)
+
+    def _synchronise(self, conversation: Conversation, deadline: float) -> None:
+        talker = conversation.identity.name
+
+        def take(theirs):
+            with self.node.cache.locked() as view:
+                return exchange.absorb(view, theirs, time.time(), talker)
+
+        exchange.synchronise(self.node.cache.view, take, lambda say: self._turn(conversation, say, deadline))
+
+    def _turn(self, conversation: Conversation, say: exchange.Exchange, deadline: float) -> exchange.Exchange:
+        said = conversation.ask(["SYNCHRONIZE", say], deadline)
+        if said[0] != "SYNCHRONIZE" or len(said) != 2:
+            raise TooBusy(f"{conversation.identity.name} said {str(said[0])[:20]} to SYNCHRONIZE")
+        return exchange.checked(said[1])
+
+    # -- what came of it: in the main loop
+
+    def _take_results(self) -> None:
+        while not self._results.empty():
+            action, outcome, details = self._results.get()
+            reason = details.pop("reason", "")
+            if isinstance(action, Synchronise):
+                self._say_change(f"call to {action.name or action.address}", reason)
+            elif outcome != THERE:
+                log.debug("%s: %s", action, reason)
+            view = self.node.cache.view()
+            verdicts, actions = self._mind.done(action, outcome, view, time.monotonic(), **details)
+            self._write(verdicts)
+            for each in actions:
+                self._work.put(each)
+
+    def _write(self, verdicts: list[discovery.Verdict]) -> None:
+        if not verdicts:
+            return
+        now = time.time()
+        with self._patiently(), self.node.cache.locked() as view:
+            for verdict in verdicts:
+                if verdict.name in view.records:
+                    changed = (view.bury if verdict.is_death else view.accuse)(verdict.name, now)
+                    if changed:
+                        log.info("%s is %s", verdict.name, view.records[verdict.name].status)
