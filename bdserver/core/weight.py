@@ -1,0 +1,59 @@
+"""Hits to weight, exactly as in 2006 (BDdaemon.service_weight), and what follows from it: overloaded, what to retire.
+
+A hit younger than 10 s counts the service's cost; from 10 s to 60 s cost x 10 / age; an older one ends the reading. Each
+REPLICATE met on the way, newest first, multiplies by 0.9 what older hits count. Reading logs is hitlog's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+FRESH = 10
+# 60 s: the original's horizon. An older hit counted less than a sixth of its cost, and its line may be trimmed.
+HORIZON = 60
+REPLICATE_FACTOR = 0.9
+# A replica that was just paid for stays at least so long; otherwise two services could push each other out in turn.
+RETIRE_AFTER = 60.0
+# A load step is a twentieth of twice the threshold: coarse, since every change of it is told to the whole mesh.
+LOAD_STEPS, FULL_LOAD = 20, 10
+
+HIT, REPLICATE = "HIT", "REPLICATE"
+
+# (HIT or REPLICATE, second, how many in a row): the lines of a hit log, newest first, those of one second together.
+Run = tuple[str, int, int]
+
+
+def weight(runs: Iterable[Run], cost: float, now: float) -> float:
+    """The weight of one service at `now` (epoch seconds). Lines from the future count nothing."""
+    total = 0.0
+    for kind, second, count in runs:
+        age = int(now) - second
+        if kind == REPLICATE:
+            cost *= REPLICATE_FACTOR**count
+        elif age > HORIZON:
+            break
+        elif 0 <= age < FRESH:
+            total += cost * count
+        elif age >= FRESH:
+            total += cost * count * FRESH / age
+    return total
+
+
+def is_overloaded(total: float, receiver_threshold: float) -> bool:
+    """A node is overloaded when its weight exceeds its receiver threshold."""
+    return total > receiver_threshold
+
+
+def load_step(total: float, receiver_threshold: float) -> int:
+    """The load as it is told to others: 0 to 20, over 10 is overloaded."""
+    share = total / receiver_threshold
+    step = round(share * FULL_LOAD)
+    if share > 1:
+        return min(max(step, FULL_LOAD + 1), LOAD_STEPS)
+    return min(step, FULL_LOAD)
+
+
+def to_retire(replicas: Iterable[tuple[str, float, float]], now: float) -> str | None:
+    """Of (name, weight, arrived_at): the lightest replica that is here for over 60 s, or None."""
+    old = [(total, name) for name, total, arrived_at in replicas if now - arrived_at > RETIRE_AFTER]
+    return min(old)[1] if old else None
