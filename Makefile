@@ -1,0 +1,42 @@
+# What one does with a checkout. Each target makes the virtual environment that it needs: .venv, from .ci/requirements*.txt.
+
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -c .ci/pytest.ini --rootdir .
+# Options for pytest in `check` and `test`, as in: make check TESTS="-k merge"
+TESTS :=
+PYTHON_FILES := setup.py .ci bdserver tests
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check style bench generate
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/for-running ## a mesh of three nodes on this machine that tells its story; Ctrl-C ends it
+	@$(BIN)/python bin/bddemo
+
+test: .venv/for-tests style ## everything that can be tested here (as root: installs the Debian packages it needs)
+	@.ci/debian
+	@$(PYTEST) $(TESTS) tests
+
+check: .venv/for-tests style ## format, style, types, unit tests and simulation: what to run before each commit
+	@$(PYTEST) $(TESTS) tests/unit tests/simulation
+
+style: .venv/for-tests
+	@$(BIN)/ruff format --quiet --check --config .ci/ruff.toml $(PYTHON_FILES)
+	@$(BIN)/ruff check --quiet --config .ci/ruff.toml $(PYTHON_FILES)
+	@$(BIN)/mypy --no-error-summary --config-file .ci/mypy.ini bdserver
+
+bench: .venv/for-tests ## measure, each figure beside its floor in the same run
+	@$(BIN)/python tests/bench
+
+generate: .venv/for-tests ## write what is made from tables: sample config, protocol tables, man pages
+	@$(BIN)/python .ci/generate.py
+
+.venv/for-running: .ci/requirements.txt
+	@.ci/venv .ci/requirements.txt
+	@touch $@
+
+.venv/for-tests: .ci/requirements.txt .ci/requirements-test.txt
+	@.ci/venv .ci/requirements-test.txt
+	@touch $@
