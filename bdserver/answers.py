@@ -497,9 +497,7 @@ def _replicate(session: Session, service: str) -> list | None:
     to_retire = None
     if node.dynamic_count() >= node.settings.max_dynamic:
         weights = node.weights(now)
-        replicas = [
-            (s.name, weights[s.name], s.arrived_at) for s in node.services.all().values() if s.type == "dynamic"
-        ]
+        replicas = [(s.name, weights[s.name], s.arrived_at) for s in node.services.all().values() if s.type == "dynamic"]
         to_retire = weight.to_retire(replicas, now)
         if to_retire is None:
             return ["NO"]
@@ -521,9 +519,7 @@ def _replicate(session: Session, service: str) -> list | None:
         node.services.retire(to_retire)
         log.info("%s retired to the graveyard: its slot is needed for %s", to_retire, service)
     node.services.install(folder, service, now)
-    log.info(
-        "%s replicated here for %s, installed in %.0f ms", service, session.caller, 1000 * (time.monotonic() - started)
-    )
+    log.info("%s replicated here for %s, installed in %.0f ms", service, session.caller, 1000 * (time.monotonic() - started))
     return None
 
 
@@ -769,9 +765,7 @@ def answer_kill(session: Session, password: str | None = None) -> list:
     """The node's processes end at once. For an admin, or for whoever knows the admin_password."""
     stored = session.node.settings.admin_password
     if session.caller.role != requests.ADMIN and not (password and stored and password_matches(password, stored)):
-        raise Forbidden(
-            "KILL needs the role admin or the admin_password, and the caller's role is " + session.caller.role
-        )
+        raise Forbidden("KILL needs the role admin or the admin_password, and the caller's role is " + session.caller.role)
     log.warning("killed by %s", session.caller)
     session.later.append(lambda: os.kill(session.node.listener_pid, signal.SIGQUIT))
     return ["PEACE OUT"]

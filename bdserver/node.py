@@ -96,9 +96,7 @@ class Node:
         """The original's test: the sum of weights exceeds receiver_threshold."""
         return weight.is_overloaded(sum(self.weights(now).values()), self.settings.receiver_threshold)
 
-    def describe(
-        self, view: View, now: float, draining: bool | None = None, unhealthy: list[str] | None = None
-    ) -> bool:
+    def describe(self, view: View, now: float, draining: bool | None = None, unhealthy: list[str] | None = None) -> bool:
         """Bring this node's own record in `view` (held locked) up to date; True if it changed."""
         services = self.services.all()
         own = view.own

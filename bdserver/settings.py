@@ -111,9 +111,7 @@ SETTINGS = (
     Setting("axis_port", PORT, 8080, "The port of the web server that serves services_dir.", True),
     Setting("axis_web_dir", TEXT, "axis", "The path at which it serves it.", True),
     Setting("service_url", TEXT, "", "URLs of services here; empty: the original's form, as below.", True),
-    Setting(
-        "admin_password", TEXT, "", "Lets who knows it KILL this node; a hash by bdctl password. Empty: none.", True
-    ),
+    Setting("admin_password", TEXT, "", "Lets who knows it KILL this node; a hash by bdctl password. Empty: none.", True),
     Setting("backlog", _whole(1, 65535), 128, "Connections that may wait to be accepted.", False),
     Setting("bind", HOSTS, (), "Addresses to listen on; empty: all.", False),
     Setting("advertise", TEXT, "", "HOST or HOST:PORT by which others reach this node; empty: the obvious.", False),

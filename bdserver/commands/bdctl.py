@@ -46,9 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="bdctl", description="Look at a BDserver node and its mesh, and administer it."
-    )
+    parser = argparse.ArgumentParser(prog="bdctl", description="Look at a BDserver node and its mesh, and administer it.")
     calling.add_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--version", action="version", version=f"bdctl {__version__}")
@@ -235,9 +233,7 @@ def _publish_file(options, name: str, described: dict) -> list:
     folder = tempfile.mkdtemp(prefix="bdctl-")
     try:
         with tempfile.TemporaryFile() as file:
-            service = services.Service(
-                name, "static", options.weight, "", "none", os.path.abspath(options.file), 0.0, ()
-            )
+            service = services.Service(name, "static", options.weight, "", "none", os.path.abspath(options.file), 0.0, ())
             described["bytes"], described["sha256"] = package.pack(service, file)
             file.seek(0)
             return _ask(options, ["PUBLISH", name, described], file)

@@ -195,9 +195,7 @@ class PidFile:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.seek(0)
-            raise BadConfig(
-                f"{self.path}: bdserverd is running already, as process {self._file.read().strip()}"
-            ) from None
+            raise BadConfig(f"{self.path}: bdserverd is running already, as process {self._file.read().strip()}") from None
         except OSError as error:
             raise BadConfig(f"{self.path}: {error.strerror}") from None
 

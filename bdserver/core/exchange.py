@@ -104,9 +104,7 @@ def has_news(exchange: Exchange) -> bool:
     return bool(exchange.get("records") or exchange.get("policies"))
 
 
-def synchronise(
-    read: Callable[[], View], take: Callable[[Exchange], Exchange], turn: Callable[[Exchange], Exchange]
-) -> None:
+def synchronise(read: Callable[[], View], take: Callable[[Exchange], Exchange], turn: Callable[[Exchange], Exchange]) -> None:
     """Drive a whole conversation as the caller: `read` gives the view of now, `take` absorbs an answer and returns
     what `absorb` does, `turn` sends an exchange and returns the (checked) answer."""
     say = opening(read())

@@ -407,11 +407,7 @@ class View:
     def versions(self, buckets: Iterable[int]) -> dict[str, list[int]]:
         """name -> [generation, counter, rank] of all records in these buckets."""
         wanted = set(buckets)
-        return {
-            name: [*record.version, RANK[record.status]]
-            for name, record in self.records.items()
-            if bucket(name) in wanted
-        }
+        return {name: [*record.version, RANK[record.status]] for name, record in self.records.items() if bucket(name) in wanted}
 
     def newer_than(self, theirs: dict[str, list[int]], buckets: Iterable[int]) -> tuple[list[Record], list[str]]:
         """Against somebody's `versions` of these buckets: our records that stand above theirs, oldest change

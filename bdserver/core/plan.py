@@ -14,9 +14,7 @@ Plan = dict[str, list[str]]
 SELF = "self"
 
 
-def tree(
-    me: str, nodes: Iterable[str], recipients: Iterable[str], can_talk: Callable[[str, str], bool], rng: Random
-) -> Plan:
+def tree(me: str, nodes: Iterable[str], recipients: Iterable[str], can_talk: Callable[[str, str], bool], rng: Random) -> Plan:
     """A tree from `me` through every recipient that can be reached; {"self": []} when none can.
 
     `can_talk(a, b)`: whether there is an edge (asked lazily: a thousand nodes have half a million pairs)."""
