@@ -230,7 +230,7 @@ def _run_in_background(node: Node, sockets: list[socket.socket], pid_file: PidFi
     if os.fork() > 0:
         os.close(ready_write)
         with os.fdopen(ready_read) as ready:
-            said = ready.read()
+            said = ready.readline()
         if said != "ready\n":
             print(f"bdserverd: {said.strip() or 'ended before it was ready; see the log'}", file=sys.stderr)
         os._exit(0 if said == "ready\n" else 1)
