@@ -143,6 +143,13 @@ def decode(data: bytes, me: str) -> View:
     content = json.loads(data)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"format {content.get('format') if isinstance(content, dict) else 'unknown'}, not {FORMAT}")
+    try:
+        return _view(content, me)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"a field is missing or wrong: {error}") from None
+
+
+def _view(content: dict, me: str) -> View:
     view = View(me, int(content["generation"]))
     for value in content["records"]:
         record = membership.from_json(value)

@@ -30,7 +30,7 @@ class Rhythm(NamedTuple):
     round_max: float = 30.0
 
 
-PROBE_SECONDS = 0.8  # for the whole of connect, handshake, PING, PONG; a busy machine takes a tenth of it
+PROBE_SECONDS = 1.0  # for the whole of connect, handshake, PING, PONG; an idle machine takes a hundredth of it
 HELPERS = 3
 # Lifeguard's suspicion (as memberlist: SuspicionMult 4, SuspicionMaxTimeoutMult 6, k = 4 - 2 + 1 confirmations).
 SUSPICION_MULTIPLIER = 4.0
@@ -42,7 +42,10 @@ REFUSED_SECONDS = 0.5
 # When a suspicion is heard, about this many nodes of the mesh probe out of turn.
 DOUBLE_CHECKERS = 4.0
 FANOUT = 3
-PUSH_PAUSE = 0.1
+# The first push of a piece of news goes out at once, and its listeners pass it on at once: that is what makes it fast. The
+# repetitions are for those who were missed, and may take their time: each costs two hosts a handshake and one a fork
+# (with 0.1 s, 20 nodes that were born together kept two cores busy telling each other, and took each other for dead).
+PUSH_PAUSE = 0.3
 NEWS_PER_PUSH = 100
 # A mesh that has told us nothing new for so long, and yet differs from us, is synchronised with out of turn.
 QUIET_SECONDS = 2.0
@@ -173,6 +176,7 @@ class Discovery:
         self._news: dict[str, int] = {}
         self._lazy: set[str] = set()
         self._push_at = clock
+        self._pushing = 0
         self._news_at = clock
         self._dials: dict[str, tuple[float, float]] = {}
         self._dialling: set[str] = set()
@@ -201,7 +205,7 @@ class Discovery:
         if self._hurry:
             return -math.inf
         instants = [self._round_at, self._probe_at]
-        if self._urgent():
+        if self._urgent() and not self._pushing:
             instants.append(self._push_at)
         if len(self._dialling) < DIALS_AT_ONCE:
             instants += [next_at for address, (next_at, _) in self._dials.items() if address not in self._dialling]
@@ -255,16 +259,22 @@ class Discovery:
         return any(name not in self._lazy for name in self._news)
 
     def _pushes(self, view: View, clock: float) -> list[Action]:
-        if clock < self._push_at or not self._urgent():
+        if not self._may_push(clock):
             return []
-        listeners = [record for record in view.others_there() if not self.forbids(record)]
+        listeners = [r for r in view.others_there() if r.status != SUSPECT and not self.forbids(r)]
         chosen = self.rng.sample(listeners, min(FANOUT, len(listeners)))
         self._push_at = clock + PUSH_PAUSE
         told = list(self._news)[:NEWS_PER_PUSH] if listeners else list(self._news)
         pushes = [Push(each.name, each.address, _for(each, told)) for each in chosen]
         for name in told:
             self._spend(name, max(len(chosen), 1))
-        return [push for push in pushes if push.news]
+        pushes = [push for push in pushes if push.news]
+        self._pushing += len(pushes)
+        return [*pushes]
+
+    def _may_push(self, clock: float) -> bool:
+        """Not before those told last have heard us out: a mesh that is busy gossips less, not more."""
+        return self._urgent() and not self._pushing and clock >= self._push_at
 
     def _spend(self, name: str, transmissions_spent: int) -> None:
         left = self._news.get(name, 0) - transmissions_spent
@@ -298,7 +308,7 @@ class Discovery:
         return probes
 
     def _probe_seconds(self) -> float:
-        return PROBE_SECONDS * (1 + self.awareness / 2)
+        return PROBE_SECONDS * (1 + self.awareness)
 
     def _next_in_turn(self, view: View) -> str | None:
         for _ in range(2):
@@ -355,6 +365,7 @@ class Discovery:
         if isinstance(action, Ask):
             return self._helped(action, outcome, view)
         if isinstance(action, Push):
+            self._pushing = max(self._pushing - 1, 0)
             if known == len(action.news):  # it comes too late: others tell it as well
                 for name in action.news:
                     self._spend(name, FANOUT)
@@ -379,6 +390,8 @@ class Discovery:
             return [], self._after_pong(record, view, clock, digest)
         if not record.is_there or record.address != probe.address:
             return [], []
+        if outcome == SILENT:  # perhaps the fault is ours: be patient until a probe succeeds (Lifeguard)
+            self.awareness = min(self.awareness + 1, AWARENESS_MAX)
         helpers = [r for r in view.others_there() if r.name != probe.name and not self.forbids(r)]
         helpers = self.rng.sample(helpers, min(HELPERS, len(helpers)))
         self._doubts[probe.name] = _Doubt(record, outcome == REFUSED, len(helpers))
@@ -389,6 +402,7 @@ class Discovery:
 
     def _after_pong(self, record: Record, view: View, clock: float, digest: str | None) -> list[Action]:
         if record.status != "alive":  # it lives, and should hear what is said of it
+            self._pushing += 1
             return [Push(record.name, record.address, (record.name,))]
         is_behind = digest is not None and digest != view.digest() and clock - self._news_at > QUIET_SECONDS
         if is_behind and not self.forbids(record):
@@ -403,7 +417,6 @@ class Discovery:
         if outcome == THERE:
             del self._doubts[ask.name]
             self._probing.discard(ask.name)
-            self.awareness = min(self.awareness + 1, AWARENESS_MAX)  # it lives: perhaps the fault is ours
             return [], []
         doubt.is_refused = doubt.is_refused or outcome == REFUSED
         doubt.waiting -= 1
@@ -414,8 +427,6 @@ class Discovery:
         self._probing.discard(name)
         if doubt.is_refused:
             self._refused[name] = doubt.record.version
-        else:
-            self.awareness = min(self.awareness + 1, AWARENESS_MAX)
         return [Verdict(False, name)]
 
 

@@ -13,6 +13,8 @@ def mesh(tmp_path):
     with Mesh(str(tmp_path)) as mesh:
         yield mesh
         mesh.stop()
-        left = [path for host in mesh.hosts for path in (host.socket, host.socket.replace(".sock", ".pid")) if os.path.exists(path)]
+        left = [
+            path for host in mesh.hosts for path in (host.socket, host.socket.replace(".sock", ".pid")) if os.path.exists(path)
+        ]
         killed = [host for host in mesh.hosts if host.process and host.process.returncode not in (0, None)]
         assert not left or killed, f"left behind: {left}"

@@ -191,6 +191,8 @@ def test_kill_ends_all_processes_and_leaves_no_file(mesh):
 def test_missing_keys_are_named(tmp_path, file):
     config = tmp_path / "bdserverd.conf"
     config.write_text(f"port={free_port()}\n")
-    done = subprocess.run([sys.executable, "-c", RUN, "bdserverd", "--check", str(config)], capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, "bdserverd", "--check", str(config)], capture_output=True, text=True, timeout=30
+    )
     assert done.returncode == 2
     assert file in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,141 @@
+"""How nodes find, lose and find each other again."""
+
+import os
+import signal
+import threading
+
+from bdserver.demo.hosts import until
+
+
+def test_nodes_started_in_any_order_along_a_chain_of_hints_know_each_other(mesh):
+    hosts = [mesh.host(f"n{i}") for i in range(6)]
+    for host, next_one in zip(hosts, hosts[1:], strict=False):
+        host.write_config(hints=next_one.address)
+    for host in hosts:  # each is hinted at one that is not there yet
+        host.start()
+    mesh.wait_known(60)
+
+
+def test_twenty_nodes_know_each_other_and_every_service(mesh):
+    hosts = mesh.start(20)
+    hosts[7].add_service("Echo")
+    mesh.wait_known(60)
+    until(lambda: all("Echo" in host.ask(["STATUS"])[2].__repr__() for host in hosts), 30, "all know of Echo")
+    hosts[13].kill()
+    rest = [host for host in hosts if host.name != hosts[13].name]
+    until(lambda: {host.status_of(hosts[13].name) for host in rest} == {"dead"}, 30, "all know that it is dead")
+    assert all(node["status"] == "alive" for host in rest for node in host.nodes() if node["name"] != hosts[13].name)
+
+
+def test_hint_joins_and_forget_drops(mesh):
+    one, two = mesh.host("n1").start(), mesh.host("n2").start()
+    assert one.alive_names() == ["n1"]
+    one.ctl("hint", two.address)
+    mesh.wait_known()
+    two.kill()
+    until(lambda: one.status_of("n2") == "dead", 20, "n2 is dead")
+    one.ctl("forget", "n2")
+    assert one.status_of("n2") == "unknown"
+    done = one.run("bdctl", "forget", "n2")
+    assert done.returncode == 1 and "no such node" in done.stderr
+
+
+def test_a_hint_that_is_no_bdserver_is_said_in_one_line(mesh):
+    import http.server
+
+    web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    threading.Thread(target=web.serve_forever, daemon=True).start()
+    try:
+        host = mesh.host("n1", hints=f"127.0.0.1:{web.server_port}").start()
+        until(lambda: f"127.0.0.1:{web.server_port}" in host.log, 20, "a line about it")
+        assert "Traceback" not in host.log
+        assert host.nodes()[-1]["status"] == "unvisited"
+    finally:
+        web.shutdown()
+        web.server_close()
+
+
+def test_a_stopped_node_is_suspected_then_dead_and_lives_again_when_it_goes_on(mesh):
+    one, two, three = mesh.start(3, probe_interval=0.2)
+    mesh.wait_known()
+    discoverer = three.discoverer_pid()
+    for pid in (three.process.pid, discoverer):
+        os.kill(pid, signal.SIGSTOP)
+    until(lambda: one.status_of("n3") == "suspect", 30, "n3 is suspect")
+    until(lambda: one.status_of("n3") == "dead" and two.status_of("n3") == "dead", 60, "n3 is dead")
+    for pid in (three.process.pid, discoverer):
+        os.kill(pid, signal.SIGCONT)
+    until(lambda: one.status_of("n3") == "alive" and two.status_of("n3") == "alive", 60, "n3 lives again")
+
+
+def test_a_node_that_comes_back_at_another_address_replaces_its_old_self(mesh):
+    from bdserver.demo.hosts import free_port
+
+    one, two = mesh.start(2)
+    mesh.wait_known()
+    two.kill()
+    two.port = free_port()
+    two.write_config(port=two.port)
+    two.start()
+    until(lambda: [n["address"] for n in one.nodes() if n["name"] == "n2"] == [two.address], 20, "the new address")
+    mesh.wait_known()
+
+
+def test_two_live_nodes_with_one_name_are_both_told(mesh):
+    import shutil
+
+    one, two = mesh.start(2)
+    mesh.wait_known()
+    twin = mesh.host("n3", hints=one.address)
+    for suffix in ("key", "crt"):  # n3's place, n2's certificate
+        shutil.copy(os.path.join(two.folder, f"n2.{suffix}"), os.path.join(twin.folder, f"n3.{suffix}"))
+    twin.start()
+    for host, other in ((two, twin), (twin, two)):
+        until(lambda h=host, o=other: f"one at {o.address}" in h.log, 40, f"{host.folder} hears of its twin")
+    assert "two live nodes are named n2" in two.log
+    twin.kill()
+
+
+def test_two_nodes_that_synchronise_with_each_other_at_once_do_not_wait(mesh):
+    one, two = mesh.start(2)
+    mesh.wait_known()
+    for _ in range(20):
+        for host, other in ((one, "n2"), (two, "n1")):
+            os.kill(host.process.pid, signal.SIGHUP)  # raises nothing, but keeps both busy with their own cache
+            host.ask(["HINT", "127.0.0.1:9"])
+            host.ask(["FORGET", "127.0.0.1:9"])
+            assert host.status_of(other) == "alive"
+
+
+def test_drain_is_known_everywhere(mesh):
+    one, two = mesh.start(2)
+    mesh.wait_known()
+    two.ctl("drain")
+    until(lambda: [n["draining"] for n in one.nodes() if n["name"] == "n2"] == [True], 20, "n1 knows that n2 drains")
+
+
+def test_leave_is_told_and_ends(mesh):
+    one, two = mesh.start(2)
+    mesh.wait_known()
+    two.ctl("leave")
+    two.process.wait(30)
+    until(lambda: one.status_of("n2") == "left", 20, "n1 knows that n2 left")
+
+
+def test_kill_all_ends_the_mesh(mesh):
+    hosts = mesh.start(3)
+    mesh.wait_known()
+    keys = mesh.issue("boss", role="admin")
+    done = hosts[0].run("bdctl", "--keys", os.path.join(keys, "boss"), "--json", "kill", "--all")
+    assert done.returncode == 0, done.stderr
+    for host in hosts:
+        host.process.wait(20)
+
+
+def test_ping_tells_who_is_there(mesh):
+    one, two = mesh.start(2)
+    mesh.wait_known()
+    assert {row["answer"] for row in one.ctl("ping", "--all")} == {"PONG"}
+    two.kill()
+    done = one.run("bdctl", "ping", two.address)
+    assert done.returncode == 4 and "connection refused" in done.stdout
