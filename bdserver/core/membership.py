@@ -265,7 +265,9 @@ class View:
         previous = self.records.get(self.me)
         self.generation = max(int(now), self.generation + 1, previous.version[0] + 1 if previous else 0)
         self.hints.discard(own.address)
-        self._put(own._replace(name=self.me, version=(self.generation, 0), status=ALIVE), now)
+        # Two nodes of one name that start in the same second must not have the same version, or nobody would notice.
+        counter = int.from_bytes(blake2b(own.address.encode(), digest_size=2).digest(), "big")
+        self._put(own._replace(name=self.me, version=(self.generation, counter), status=ALIVE), now)
 
     def describe(self, own: Record, now: float) -> bool:
         """Take over what this node now says of itself; True, and a raised version, if that differs."""

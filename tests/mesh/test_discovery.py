@@ -1,5 +1,6 @@
 """How nodes find, lose and find each other again."""
 
+import itertools
 import os
 import signal
 import threading
@@ -9,7 +10,7 @@ from bdserver.demo.hosts import until
 
 def test_nodes_started_in_any_order_along_a_chain_of_hints_know_each_other(mesh):
     hosts = [mesh.host(f"n{i}") for i in range(6)]
-    for host, next_one in zip(hosts, hosts[1:], strict=False):
+    for host, next_one in itertools.pairwise(hosts):
         host.write_config(hints=next_one.address)
     for host in hosts:  # each is hinted at one that is not there yet
         host.start()
