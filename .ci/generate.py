@@ -1,0 +1,250 @@
+#!/usr/bin/env python3
+"""Writes what is made from the program's own tables, so that it cannot differ from them.
+
+    .ci/generate.py           write
+    .ci/generate.py --check   write nothing; exit 1 and name the files that would change
+
+etc/bdserverd.conf.sample is made whole. In docs/*.md and docs/man/* the made parts stand between two comments,
+`made by make generate: PART` and `end`; the rest of those files is written by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, ROOT)
+os.environ.pop("BDSERVER_CONFIG", None)  # the commands' help names the default path
+
+from bdserver import __version__, errors, settings  # noqa: E402
+from bdserver.commands import bdctl, bddemo, bdkeys, bdserverd, bdwhereis  # noqa: E402
+from bdserver.core import exchange, membership, requests, wire  # noqa: E402
+
+# When the man pages were last read through as a whole; not that of a build, which must not change them.
+MANUAL_DATE = "2026-11-24"
+MARKED = re.compile(
+    r"(?P<open>(?:<!--|\.\\\") made by make generate: (?P<part>[a-z ]+?)(?: -->)?\n)"
+    r".*?"
+    r"(?P<close>(?:<!--|\.\\\") end(?: -->)?\n)",
+    re.DOTALL,
+)
+
+
+def files() -> dict[str, str]:
+    """path from the root -> the text that it should have, of every file that holds something made."""
+    made = {os.path.join("etc", "bdserverd.conf.sample"): settings.sample()}
+    for folder in ("docs", os.path.join("docs", "man")):
+        for name in sorted(os.listdir(os.path.join(ROOT, folder))):
+            path = os.path.join(folder, name)
+            if os.path.isfile(os.path.join(ROOT, path)) and MARKED.search(text := _read(path)):
+                made[path] = MARKED.sub(_filled, text)
+    return made
+
+
+def outdated() -> dict[str, str]:
+    """Those of `files` whose text on disk is another."""
+    return {path: text for path, text in files().items() if _read(path) != text}
+
+
+def _read(path: str) -> str:
+    try:
+        with open(os.path.join(ROOT, path), encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+def _filled(match: re.Match) -> str:
+    return match["open"] + PARTS[match["part"]]() + match["close"]
+
+
+# --- Markdown -----------------------------------------------------------------------------------------------------
+
+
+def _table(heads: list[str], rows: list) -> str:
+    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in [heads, ["---"] * len(heads), *rows]]
+    return "".join(f"| {' | '.join(row)} |\n" for row in cells)
+
+
+def requests_table() -> str:
+    """The table of requests: who may send what."""
+
+    def words(argument) -> str:
+        return f"`{argument.name}`{' (optional)' if argument.optional else ''}: {argument.kind}"
+
+    return _table(
+        ["request", "roles", "arguments", "meaning"],
+        [
+            [f"`{row.name}`", ", ".join(row.roles), "; ".join(map(words, row.arguments)) or "none", row.meaning]
+            for row in requests.REQUESTS.values()
+        ],
+    )
+
+
+def errors_table() -> str:
+    """Codes on the wire, exit statuses of commands."""
+    return _table(
+        ["code", "exit", "meaning"],
+        [[f"`{code}`", each.exit, _first_line(each)] for code, each in errors.BY_CODE.items()],
+    )
+
+
+def _first_line(described: object) -> str:
+    return (described.__doc__ or "").strip().splitlines()[0]
+
+
+def limits_table() -> str:
+    """What is refused, whoever sends it."""
+    return _table(
+        ["limit", "value"],
+        [
+            ["bytes of a frame's payload", wire.FRAME_BYTES_MAX],
+            ["bytes of a message, inflated", wire.MESSAGE_BYTES_MAX],
+            ["depth of nesting", wire.DEPTH_MAX],
+            ["commas in a message", wire.VALUES_MAX],
+            ["digits of a whole number", wire.INTEGER_DIGITS_MAX],
+            ["characters of a text argument, a policy too", requests.TEXT_MAX],
+            ["entries of a list of names, or of a plan", requests.LIST_MAX],
+            ["steps of a FIND", requests.STEPS_MAX],
+            ["records in a view, or in an exchange", membership.RECORDS_MAX],
+            ["services of one record", membership.SERVICES_MAX],
+            ["texts of policies that a node keeps", membership.POLICIES_MAX],
+            ["texts of policies asked for at once", exchange.POLICIES_ASKED_MAX],
+            ["accusers that a record names", membership.ACCUSERS_MAX],
+            ["a version's generation and counter", membership.VERSION_MAX],
+            ["seconds that a generation may be ahead of the receiver's clock", f"{membership.AHEAD_MAX:.0f}"],
+        ],
+    )
+
+
+# --- man pages ----------------------------------------------------------------------------------------------------
+
+
+def _roff(text: str) -> str:
+    """A text as roff shows it: no command, no hyphen that cannot be copied."""
+    escaped = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq").replace("`", "\\(ga")
+    escaped = escaped.replace("~", "\\(ti").replace("^", "\\(ha").replace("…", "...")
+    return "\\&" + escaped if escaped.startswith(".") else escaped
+
+
+def _metavar(action: argparse.Action) -> str:
+    if action.choices and action.metavar is None:
+        return "|".join(map(str, action.choices))
+    return str(action.metavar or action.dest.upper())
+
+
+def _argument(action: argparse.Action) -> str:
+    """How an argument stands in a synopsis: FILE, [FILE], --url URL."""
+    value = _metavar(action)
+    if action.option_strings:
+        option = action.option_strings[-1]
+        return f"[{option}]" if action.nargs == 0 else f"[{option} {value}]"
+    return {"*": f"[{value} ...]", "+": f"{value} ...", "?": f"[{value}]"}.get(str(action.nargs), value)
+
+
+def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    return (action for action in parser._actions if not isinstance(action, argparse._HelpAction))
+
+
+def _subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return dict(action.choices)
+    return {}
+
+
+def _described(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """A .TP for each option and each argument that has a help text."""
+    formatter = parser._get_formatter()
+    for action in _actions(parser):
+        if isinstance(action, argparse._SubParsersAction) or not action.help:
+            continue
+        name = ", ".join(action.option_strings) or _metavar(action)
+        value = f" {_metavar(action)}" if action.option_strings and action.nargs != 0 else ""
+        said = _roff(formatter._expand_help(action))
+        yield f".TP\n.BI {_quoted(name)} {_quoted(value)}\n{said}\n" if value else f".TP\n.B {_roff(name)}\n{said}\n"
+
+
+def _quoted(text: str) -> str:
+    return '"' + _roff(text).replace('"', "\\(dq") + '"'
+
+
+def options_of(module) -> Callable[[], str]:
+    """The options of a command."""
+    return lambda: "".join(_described(module._parser()))
+
+
+def commands_of(module) -> Callable[[], str]:
+    """The subcommands of a command, each with its arguments."""
+
+    def made() -> str:
+        blocks = []
+        for name, parser in _subparsers(module._parser()).items():
+            synopsis = " ".join(_argument(action) for action in _actions(parser))
+            blocks.append(f".SS {_quoted(f'{name} {synopsis}'.strip())}\n{_roff(_sentence(parser.description or ''))}\n")
+            blocks += _described(parser)
+        return "".join(blocks)
+
+    return made
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
+
+
+def title_of(name: str, section: int) -> Callable[[], str]:
+    """The .TH line."""
+    return lambda: f'.TH {name.upper()} {section} {MANUAL_DATE} "BDserver {__version__}" "BDserver"\n'
+
+
+def settings_list() -> str:
+    """Every setting of bdserverd.conf."""
+    blocks = []
+    for each in settings.SETTINGS:
+        default = each.kind.write(each.default) if not isinstance(each.default, str) else each.default
+        said = f"Default: {default}." if default else "Default: empty."
+        note = " SIGHUP changes it." if each.reloadable else ""
+        value = each.kind.words
+        blocks.append(f".TP\n.B {_roff(each.name)}\n{_roff(each.meaning)}\nValue: {_roff(value)}.\n{_roff(said + note)}\n")
+    return "".join(blocks)
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "requests": requests_table,
+    "errors": errors_table,
+    "limits": limits_table,
+    "settings": settings_list,
+    "title of bdserverd": title_of("bdserverd", 8),
+    "title of bdwhereis": title_of("bdwhereis", 1),
+    "title of bdctl": title_of("bdctl", 1),
+    "title of bdkeys": title_of("bdkeys", 1),
+    "title of bddemo": title_of("bddemo", 1),
+    "title of bdserverd conf": title_of("bdserverd.conf", 5),
+    "title of bdcert": title_of("bdcert", 5),
+    "options of bdserverd": options_of(bdserverd),
+    "options of bdwhereis": options_of(bdwhereis),
+    "options of bdctl": options_of(bdctl),
+    "options of bdkeys": options_of(bdkeys),
+    "options of bddemo": options_of(bddemo),
+    "commands of bdctl": commands_of(bdctl),
+    "commands of bdkeys": commands_of(bdkeys),
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Write, or with --check say what would be written."""
+    changes = outdated()
+    for path, text in changes.items():
+        if arguments != ["--check"]:
+            with open(os.path.join(ROOT, path), "w", encoding="utf-8") as file:
+                file.write(text)
+        print(f"{path}: {'outdated: make generate' if arguments == ['--check'] else 'written'}")
+    return 1 if changes and arguments == ["--check"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

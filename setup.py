@@ -1,0 +1,65 @@
+"""Installs the package, its commands, and beside them samples and man pages (under share/)."""
+
+import os
+import re
+from glob import glob
+
+from setuptools import find_packages, setup
+
+ROOT = os.path.dirname(os.path.abspath(__file__))
+
+
+def read(path: str) -> str:
+    """A file of this checkout."""
+    with open(os.path.join(ROOT, path), encoding="utf-8") as file:
+        return file.read()
+
+
+def manual() -> list[tuple[str, list[str]]]:
+    """Each man page in the folder of its section."""
+    return [(f"share/man/man{section}", sorted(glob(f"docs/man/*.{section}"))) for section in (1, 5, 8)]
+
+
+def samples(folder: str) -> tuple[str, list[str]]:
+    """The files of etc/ or cgi-bin/."""
+    return f"share/bdserver/{folder}", sorted(path for path in glob(f"{folder}/*") if os.path.isfile(path))
+
+
+setup(
+    name="bdserver",
+    version=re.findall(r'^__version__ = "(.+)"$', read("bdserver/__init__.py"), re.MULTILINE)[0],
+    description="A service mesh for plain Unix hosts, without a central server",
+    long_description=read("README.md"),
+    long_description_content_type="text/markdown",
+    author="The BDserver authors",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=find_packages(include=["bdserver", "bdserver.*"]),
+    include_package_data=False,
+    package_data={"": ["templates/*", "services/*"]},
+    data_files=[*manual(), samples("etc"), samples("cgi-bin")],
+    entry_points={
+        "console_scripts": [
+            f"{command} = bdserver.commands.{command}:main"
+            for command in ("bdserverd", "bdwhereis", "bdctl", "bdkeys", "bddemo")
+        ]
+    },
+    # What the package imports; .ci/requirements.txt pins it, and what the tests were run with.
+    install_requires=[
+        "pyOpenSSL>=25.2",
+        "cryptography>=44",
+        "python-daemon>=3.1",
+        "filelock>=3.12",
+        "setproctitle>=1.3",
+    ],
+    classifiers=[
+        "Environment :: No Input/Output (Daemon)",
+        "Intended Audience :: System Administrators",
+        "License :: OSI Approved :: MIT License",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Topic :: System :: Clustering",
+        "Topic :: System :: Networking",
+    ],
+)
