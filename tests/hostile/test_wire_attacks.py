@@ -1,0 +1,221 @@
+"""Bytes that no BDserver sends, and what the node says to them: over the local socket, where there is no TLS in the way."""
+
+import json
+import socket
+import struct
+import threading
+import zlib
+
+import pytest
+
+from bdserver.core.wire import DEPTH_MAX, FRAME_BYTES_MAX, HEADER, Decoder, encode
+from bdserver.demo.hosts import until
+
+
+def exchanged(target, data, half_close=True):
+    """Everything the node says to these bytes until it hangs up."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(10)
+        sock.connect(target.socket)
+        try:
+            sock.sendall(data)
+            if half_close:
+                sock.shutdown(socket.SHUT_WR)
+        except BrokenPipeError:
+            pass
+        received = b""
+        while True:
+            try:
+                data = sock.recv(65536)
+            except ConnectionResetError:
+                break
+            if not data:
+                break
+            received += data
+    decoder = Decoder()
+    decoder.feed(received)
+    messages = []
+    while (message := decoder.next_message()) is not None:
+        messages.append(message)
+    return messages
+
+
+def frame(payload, flags=0):
+    return HEADER.pack(len(payload), flags) + payload
+
+
+BAD = {
+    "garbage": (b"\xff" * 64, "bad-frame"),
+    "plain HTTP": (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "bad-frame"),
+    "a declared length over the limit": (struct.pack("!IB", FRAME_BYTES_MAX + 1, 0), "too-large"),
+    "unknown flags": (frame(b'["PING"]', 2), "bad-frame"),
+    "not JSON": (frame(b'["PING"'), "bad-frame"),
+    "not UTF-8": (frame(b'["\xff"]'), "bad-frame"),
+    "NaN": (frame(b'["HINT", NaN]'), "bad-frame"),
+    "an infinite number": (frame(b'["HINT", 1e999]'), "bad-frame"),
+    "a huge integer": (frame(b'["HINT", ' + b"9" * 5000 + b"]"), "bad-frame"),
+    "a lone surrogate": (frame(b'["HINT", "\\ud800"]'), "bad-frame"),
+    "null": (frame(b"null"), "bad-frame"),
+    "broken zlib": (frame(b"xxxx", 1), "bad-frame"),
+    "cut zlib": (frame(zlib.compress(b'["PING"]')[:-3], 1), "bad-frame"),
+    "a zlib bomb": (frame(zlib.compress(b"[" + b" " * (64 << 20) + b"]", 9), 1), "too-large"),
+    "deep nesting": (frame(b"[" * 100_000 + b"]" * 100_000), "too-large"),
+    "one level too deep": (frame(b"[" * (DEPTH_MAX + 1) + b"]" * (DEPTH_MAX + 1)), "too-large"),
+    "a million values": (frame(zlib.compress(b"[" + b"1," * 1_000_000 + b"1]"), 1), "too-large"),
+    "a frame cut in the middle": (frame(b'["PING"]')[:-2], "bad-frame"),
+    "an object": (frame(b"{}"), "bad-request"),
+    "an empty list": (frame(b"[]"), "bad-request"),
+    "a command that is no text": (frame(b"[1]"), "bad-request"),
+    "no such command": (frame(b'["MAKEIMAGE"]'), "no-such-command"),
+    "too many arguments": (frame(b'["PING", 1]'), "bad-request"),
+    "too few arguments": (frame(b'["WHEREIS"]'), "bad-request"),
+    "a path for a service": (encode(["WITHDRAW", "../../etc/passwd"]), "bad-request"),
+    "a dot file for a service": (encode(["WITHDRAW", ".bashrc"]), "bad-request"),
+    "an opening of another version": (encode(["OPEN", {"version": 99}]) + encode(["PING"]), "bad-request"),
+    "an opening of the wrong shape": (encode(["OPEN", 3]) + encode(["PING"]), "bad-request"),
+    "a policy that is no XML": (encode(["OPEN", {"version": 1, "policy_text": "<"}]) + encode(["PING"]), "bad-policy"),
+    "a digest nobody knows": (encode(["OPEN", {"version": 1, "policy": "ab"}]) + encode(["PING"]), "policy-unknown"),
+    "no time left": (encode(["OPEN", {"version": 1, "deadline": 0}]) + encode(["PING"]), "deadline"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_bytes_are_told_by_their_code(target, name):
+    data, code = BAD[name]
+    messages = exchanged(target, data)
+    assert [message[:2] for message in messages] == [["ERROR", code]]
+    assert "\n" not in messages[0][2] and len(messages[0][2]) < 500
+
+
+def test_byte_by_byte_is_as_good_as_at_once(target):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(target.socket)
+        for byte in encode(["PING"]):
+            sock.sendall(bytes([byte]))
+        decoder = Decoder()
+        while (message := decoder.next_message()) is None:
+            decoder.feed(sock.recv(100))
+        assert message[0] == "PONG"
+
+
+def test_many_requests_in_one_write_are_answered_in_order(target):
+    messages = exchanged(target, encode(["PING"]) + encode(["GIVEYOURSERVICES"]) + encode(["NOPE"]) + encode(["PING"]))
+    assert [message[0] for message in messages[:1] + messages[3:]] == ["PONG", "PONG"]
+    assert "Echo" in messages[1][1] and messages[2][1] == "no-such-command"
+
+
+def test_an_idle_caller_is_hung_up_on(target):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(20)
+        sock.connect(target.socket)
+        assert sock.recv(1) == b""
+
+
+def test_a_caller_that_never_reads_does_not_hold_a_child_for_ever(target):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(5)
+        sock.connect(target.socket)
+        try:
+            for _ in range(20_000):
+                sock.sendall(encode(["STATUS"]))
+        except (TimeoutError, BrokenPipeError, ConnectionResetError):
+            pass
+        until(lambda: not [t for t in target.children().values() if "child" in t], 60, "the child gives up")
+
+
+def test_a_package_of_another_length_or_digest_is_refused(target):
+    for described in (
+        {"bytes": 10, "sha256": "00"},
+        {"bytes": -1, "sha256": ""},
+        {"bytes": 1 << 60, "sha256": ""},
+        {"bytes": "x"},
+    ):
+        messages = exchanged(target, encode(["PUBLISH", "Evil", described]) + b"x" * 10)
+        assert messages[0][0] == "ERROR", described
+        assert messages[0][1] in ("bad-package", "bad-request", "too-large")
+    assert target.lookup("Evil")[0] == "CANTFIND"
+
+
+def test_plain_http_and_silence_on_the_tls_port_cost_one_child_each_and_end(target):
+    def drip():
+        with socket.create_connection(("127.0.0.1", target.port), 10) as sock:
+            sock.settimeout(20)
+            try:
+                sock.sendall(b"\x16\x03\x01")
+                while sock.recv(100):
+                    pass
+            except OSError:
+                pass
+
+    threads = [threading.Thread(target=drip) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    with socket.create_connection(("127.0.0.1", target.port), 10) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        sock.settimeout(10)
+        try:
+            assert not sock.recv(1000).startswith(b"HTTP")
+        except ConnectionResetError:
+            pass
+    assert target.ask(["PING"])[0] == "PONG"
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    until(lambda: not [t for t in target.children().values() if "child" in t], 20, "all children end")
+
+
+def test_a_flood_of_records_with_absurd_versions_changes_nothing(target):
+    import time
+
+    from bdserver import client, tls
+
+    credentials = tls.load(f"{target.mesh.folder}/node", "a-node")
+    records = [
+        {"name": "liar", "address": "127.0.0.1:1", "version": [2**53, 1]},
+        {"name": "liar", "address": "127.0.0.1:1", "version": [2**60, 1]},
+        {"name": "liar", "address": "127.0.0.1:1", "version": [int(time.time()) + 90000, 1]},
+        {"name": "../liar", "address": "127.0.0.1:1", "version": [1, 1]},
+        {"name": "liar", "address": "no address", "version": [1, 1]},
+        {"name": "liar", "address": "127.0.0.1:1", "version": "x"},
+        {"name": "liar", "address": "127.0.0.1:1", "version": [1, 1], "services": {"../x": ["static", 1, "", True]}},
+        {"name": "liar", "address": "127.0.0.1:1", "version": [1, 1], "services": 5},
+        {"name": "liar", "address": "127.0.0.1:1", "version": [1, 1], "status": "undead"},
+        {"name": "liar"}, [], 5, None,
+    ]  # fmt: skip
+    deadline = time.monotonic() + 10
+    with client.dial(target.address, credentials, deadline) as talk:
+        assert talk.ask(["SYNCHRONIZE", {"records": records}], deadline)[0] == "SYNCHRONIZE"
+        for bad in (
+            {"records": 5},
+            {"versions": [1]},
+            {"of": [99]},
+            {"wanted": [[]]},
+            {"policies": {"a": 1}},
+            {"buckets": 7},
+            3,
+        ):
+            with pytest.raises(Exception, match="INVALID REQUEST"):
+                talk.ask(["SYNCHRONIZE", bad], deadline)
+    assert target.status_of("liar") == "unknown"
+
+
+def test_a_lie_about_the_node_itself_is_refuted_within_the_conversation(target):
+    import time
+
+    from bdserver import client, tls
+
+    credentials = tls.load(f"{target.mesh.folder}/node", "a-node")
+    before = target.ask(["STATUS"])[1]["version"]
+    lie = {
+        "name": "n1",
+        "address": target.address,
+        "version": [before[0], before[1] + 1000],
+        "status": "dead",
+        "since": time.time(),
+    }
+    deadline = time.monotonic() + 10
+    with client.dial(target.address, credentials, deadline) as talk:
+        talk.ask(["SYNCHRONIZE", {"records": [lie]}], deadline)
+    assert target.status_of("n1") == "alive"
+    assert target.ask(["STATUS"])[1]["version"] > [before[0], before[1] + 1000]
+    assert json.dumps(target.nodes())
