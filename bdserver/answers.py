@@ -506,7 +506,7 @@ def _replicate(session: Session, service: str) -> list | None:
         return ["CANTFIND"]
     started = time.monotonic()
     with said.file as file:
-        described = _package_in(said)
+        described = said[-1]
         folder = package.unpack(
             file,
             described["sha256"],
@@ -778,7 +778,7 @@ def mark_left(node: Node) -> Record:
         return view.own
 
 
-ANSWERS = {
+ANSWERS: dict[str, Callable[..., list]] = {
     "PING": answer_ping,
     "PROBE": answer_probe,
     "STATUS": answer_status,

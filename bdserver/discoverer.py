@@ -19,7 +19,7 @@ import time
 import setproctitle
 
 from bdserver.client import Conversation
-from bdserver.core import discovery, exchange
+from bdserver.core import discovery, exchange, membership
 from bdserver.core.discovery import REFUSED, SILENT, THERE, Ask, Discovery, Probe, Push, Rhythm, Synchronise
 from bdserver.errors import BDError, PolicyMismatch, Refused, TooBusy
 from bdserver.node import Node
@@ -165,7 +165,7 @@ class Discoverer:
         for name, service in self.node.services.all().items():
             if service.health == "none":
                 continue
-            url = exchange.membership.service_url(own, name, service.url)
+            url = membership.service_url(own, name, service.url)
             reason = self.node.services.check_health(service, host, self.node.settings.axis_port, url, HEALTH_PATIENCE)
             self._say_change(f"health of {name}", reason or "")
             if reason:

@@ -157,7 +157,7 @@ class _Tally:
 
     def clear(self) -> None:
         """Begin anew."""
-        self._file = None
+        self._file: tuple[int, int] | None = None
         self._offset = 0
         self._rest = b""
         self._runs: deque[list] = deque()

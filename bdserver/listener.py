@@ -77,7 +77,7 @@ class Listener:
         os.set_blocking(self.wake_write, False)
         os.set_blocking(self._wake_read, False)
         self._selector = selectors.DefaultSelector()
-        self._actions = {
+        self._actions: dict[int, Callable[[], None]] = {
             signal.SIGTERM: self._leave,
             signal.SIGINT: self._leave,
             signal.SIGQUIT: self._quit,

@@ -12,6 +12,10 @@ from collections import namedtuple
 from bdserver.core.names import valid_name
 from bdserver.errors import BadConfig, BDError
 
+TYPE_CHECKING = False  # as typing's, whose import would cost bdwhereis two milliseconds
+if TYPE_CHECKING:
+    from typing import Any
+
 DEFAULT_PATH = "/etc/bdserver/bdserverd.conf"
 FILE_BYTES_MAX = 1 << 20
 
@@ -154,9 +158,13 @@ class Settings:
             setattr(self, setting.name, values.get(setting.name, setting.default))
         self._complete()
 
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
     def _complete(self) -> None:
         """Make paths absolute and fill in the defaults that follow others."""
-        self.var_dir = os.path.join(self.folder, self.var_dir)
+        self.var_dir: str = os.path.join(self.folder, self.given.get("var_dir", BY_NAME["var_dir"].default))
         for name in _PATHS:
             value = getattr(self, name)
             if value:

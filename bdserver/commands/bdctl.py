@@ -324,7 +324,7 @@ def policy(options) -> int:
     if options.action == "show" and len(options.files) == 1:
         return policies.show_command(options.files[0], options.json)
     if options.action == "compare" and len(options.files) == 2:
-        return policies.compare_command(*options.files, options.mode, options.json)
+        return policies.compare_command(options.files[0], options.files[1], options.mode, options.json)
     raise BadConfig("policy show FILE, or policy compare FILE FILE")
 
 

@@ -23,6 +23,7 @@ import socket
 import struct
 import sys
 import time
+from typing import Any
 
 import daemon
 import setproctitle
@@ -186,7 +187,7 @@ class PidFile:
 
     def __init__(self, path: str):
         self.path = path
-        self._file = None
+        self._file: Any = None
 
     def claim(self) -> None:
         """Take the lock, or BadConfig with the pid of who has it."""
