@@ -66,7 +66,11 @@ class Conversation:
         self._stream = stream
         self._decoder = Decoder()
         self._where = where
-        self._policy = {"policy": policy_digest} if policy_digest else {}
+        self._policy = {}
+        if policy_digest is not None:  # a node names a policy that the other very likely knows
+            self._policy = {"policy": policy_digest}
+        elif policy_text is not None:
+            self._policy, policy_text = {"policy_text": policy_text}, None
         self._policy_text = policy_text
         self._opened_for = None
         self.identity = stream.identity
