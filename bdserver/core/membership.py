@@ -113,7 +113,7 @@ def from_json(value: object, now: float | None = None) -> Record:
         raise BadRequest(f"a record with the name {str(name)[:60]!r}")
     try:
         record = _parsed(name, value)
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, BadRequest) as error:
         raise BadRequest(f"the record of {name}: {error}") from None
     if now is not None and record.version[0] > now + AHEAD_MAX:
         raise BadRequest(f"the record of {name} has a version more than a day ahead: {record.version[0]}")

@@ -132,7 +132,7 @@ def _depth(text: bytes) -> int:
 
 
 def _integer(digits: str) -> int:
-    if len(digits) > INTEGER_DIGITS_MAX:
+    if len(digits.removeprefix("-")) > INTEGER_DIGITS_MAX:
         raise ValueError(f"a number of {len(digits)} digits")
     return int(digits)
 
