@@ -6,27 +6,55 @@ import hashlib
 import hmac
 import os
 
-# RFC 7914's interactive cost: some 50 ms and 16 MiB a try.
+# RFC 7914's interactive cost: some 50 ms and 16 MiB a try. Written into each hash, so that it can rise one day.
 COST, BLOCK, PARALLEL = 2**14, 8, 1
+SALT_BYTES, HASH_BYTES = 16, 32
 PREFIX = "scrypt$"
+# A hash that somebody edited must not cost us a gigabyte at each KILL.
+MEMORY_BYTES_MAX = 64 << 20
 
 
 def hash_password(password: str) -> str:
-    """`scrypt$salt$hash`, in hex, for the config."""
-    salt = os.urandom(16)
-    return f"{PREFIX}{salt.hex()}${_scrypt(password, salt).hex()}"
+    """`scrypt$cost$block$parallel$salt$hash` for the config, salt and hash in hex."""
+    salt = os.urandom(SALT_BYTES)
+    return f"{PREFIX}{COST}${BLOCK}${PARALLEL}${salt.hex()}${_scrypt(password, salt, COST, BLOCK, PARALLEL).hex()}"
+
+
+def is_hash(stored: str) -> bool:
+    """Whether it is a whole hash as `hash_password` makes them, and not the remains of one."""
+    return _parts(stored) is not None
 
 
 def password_matches(given: str, stored: str) -> bool:
-    """Whether `given` is the password in the config, plain or hashed, compared in constant time."""
-    if not stored.startswith(PREFIX):
-        return hmac.compare_digest(given.encode(), stored.encode())
-    try:
-        salt, expected = (bytes.fromhex(part) for part in stored.removeprefix(PREFIX).split("$"))
-    except ValueError:
+    """Whether `given` is the password in the config, plain or hashed, compared in constant time.
+
+    Where none is stored, nothing matches."""
+    if not stored:
         return False
-    return hmac.compare_digest(_scrypt(given, salt), expected)
+    if not stored.startswith(PREFIX):
+        return hmac.compare_digest(_bytes(given), _bytes(stored))
+    parts = _parts(stored)
+    if parts is None:
+        return False
+    cost, block, parallel, salt, expected = parts
+    return hmac.compare_digest(_scrypt(given, salt, cost, block, parallel), expected)
 
 
-def _scrypt(password: str, salt: bytes) -> bytes:
-    return hashlib.scrypt(password.encode(), salt=salt, n=COST, r=BLOCK, p=PARALLEL, dklen=32)
+def _parts(stored: str) -> tuple[int, int, int, bytes, bytes] | None:
+    try:
+        cost, block, parallel, salt, expected = stored.removeprefix(PREFIX).split("$")
+        parts = int(cost), int(block), int(parallel), bytes.fromhex(salt), bytes.fromhex(expected)
+    except ValueError:
+        return None
+    is_usable = parts[0] > 1 and parts[0] & (parts[0] - 1) == 0 and parts[1] > 0 and 0 < parts[2] <= 16
+    is_whole = stored.startswith(PREFIX) and len(parts[3]) == SALT_BYTES and len(parts[4]) == HASH_BYTES
+    return parts if is_usable and is_whole and 128 * parts[0] * parts[1] <= MEMORY_BYTES_MAX // 2 else None
+
+
+def _scrypt(password: str, salt: bytes, cost: int, block: int, parallel: int) -> bytes:
+    return hashlib.scrypt(_bytes(password), salt=salt, n=cost, r=block, p=parallel, maxmem=MEMORY_BYTES_MAX, dklen=HASH_BYTES)
+
+
+def _bytes(text: str) -> bytes:
+    # JSON can carry half a surrogate pair; it is a wrong password then, and no crash.
+    return text.encode("utf-8", "surrogatepass")

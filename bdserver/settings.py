@@ -6,18 +6,24 @@ Parsing, `bdserverd --check`, the sample config, bdserverd.conf(5) and what SIGH
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import stat
 from collections import namedtuple
 
 from bdserver.core.names import valid_name
-from bdserver.errors import BadConfig, BDError
+from bdserver.errors import BadConfig, BDError, NoSpace
 
 TYPE_CHECKING = False  # as typing's, whose import would cost bdwhereis two milliseconds
 if TYPE_CHECKING:
     from typing import Any
 
 DEFAULT_PATH = "/etc/bdserver/bdserverd.conf"
+# A config of a thousand hints is 30 KB; whatever is larger is no config, and must not be read whole to find out.
 FILE_BYTES_MAX = 1 << 20
+# Of a wrong value or line, this much is shown in a complaint.
+SHOWN_CHARACTERS_MAX = 60
 
 Setting = namedtuple("Setting", "name kind default meaning reloadable")
 Kind = namedtuple("Kind", "read write words")
@@ -25,29 +31,47 @@ Kind = namedtuple("Kind", "read write words")
 
 def default_path() -> str:
     """$BDSERVER_CONFIG, else /etc/bdserver/bdserverd.conf."""
-    return os.environ.get("BDSERVER_CONFIG", DEFAULT_PATH)
+    return os.environ.get("BDSERVER_CONFIG") or DEFAULT_PATH
 
 
 # --- kinds of values ----------------------------------------------------------------------------------------------
 
 
+# What int() and float() take besides is no number to a person: 1_000, "１", inf, nan.
+_WHOLE = re.compile(r"[0-9]{1,15}", re.ASCII)
+_DECIMAL = re.compile(r"[+-]?(?:[0-9]{1,15}(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
+_OCTAL = re.compile(r"[0-7]{1,5}", re.ASCII)
+_FILLED_IN = ("{host}", "{axis_port}", "{axis_web_dir}", "{service}")
+
+
+def decimal(text: str) -> float:
+    """A number as a person writes it; ValueError for everything else that float() takes."""
+    if not _DECIMAL.fullmatch(text):
+        raise ValueError(f"{text[:SHOWN_CHARACTERS_MAX]!r} is no number")
+    return float(text)
+
+
 def _whole(least, most):
     def read(text):
-        if not text.isascii() or not text.isdigit() or not least <= int(text[:20]) <= most:
+        if not _WHOLE.fullmatch(text) or not least <= int(text) <= most:
             raise ValueError
         return int(text)
 
     return Kind(read, str, f"a whole number from {least} to {most}")
 
 
-def _number(least, words):
+def _above_zero(most, words):
     def read(text):
-        value = float(text)
-        if not least < value < 1e12:
+        value = decimal(text)
+        if not 0 < value <= most:
             raise ValueError
         return value
 
-    return Kind(read, "{:g}".format, words)
+    return Kind(read, _shortest, words)
+
+
+def _shortest(number):
+    return repr(number).removesuffix(".0")
 
 
 def _one_of(*values):
@@ -59,51 +83,102 @@ def _one_of(*values):
     return Kind(read, str, " or ".join(values))
 
 
+def _read_text(text):
+    if not text.isprintable():
+        raise ValueError
+    return text
+
+
+def _read_path(text):
+    if not text:
+        raise ValueError
+    return text
+
+
 def _read_name(text):
     if not valid_name(text):
         raise ValueError
     return text
 
 
+def _read_account(text):
+    if not text.isprintable() or " " in text or ":" in text:
+        raise ValueError
+    return text
+
+
+def _read_url_part(text):
+    if not text.isprintable() or any(character in text for character in ' "<>\\'):
+        raise ValueError
+    return text
+
+
+def _read_template(text):
+    rest = _read_url_part(text)
+    for name in _FILLED_IN:
+        rest = rest.replace(name, "")
+    if "{" in rest or "}" in rest or (text and "://" not in rest):
+        raise ValueError
+    return text
+
+
+def _read_advertise(text):
+    """HOST or HOST:PORT in canonical form; without a port it stays without: the node's own is meant."""
+    from bdserver.core.address import join_address, split_address
+
+    if not text:
+        return text
+    host, port = split_address(text, 1)
+    return host if port != split_address(text, 2)[1] else join_address(host, port)
+
+
 def _read_addresses(text):
     from bdserver.core.address import join_address, split_address
 
-    try:
-        return tuple(join_address(*split_address(each)) for each in text.replace(",", " ").split())
-    except BDError as error:
-        raise ValueError(str(error)) from None
+    return tuple(join_address(*split_address(each)) for each in text.replace(",", " ").split())
 
 
 def _read_hosts(text):
     from bdserver.core.address import split_address
 
-    try:
-        return tuple(split_address(each, 1)[0] for each in text.replace(",", " ").split())
-    except BDError as error:
-        raise ValueError(str(error)) from None
+    return tuple(split_address(each, 1)[0] for each in text.replace(",", " ").split())
 
 
 def _read_octal(text):
-    value = int(text, 8)
-    if not 0 <= value <= 0o777:
+    if not _OCTAL.fullmatch(text) or int(text, 8) > 0o777:
         raise ValueError
-    return value
+    return int(text, 8)
 
 
-TEXT = Kind(str, str, "a text")
-PATH = Kind(str, str, "a path; a relative one begins at this file's folder")
+def _read_password(text):
+    if text.startswith("scrypt$"):
+        from bdserver.password import is_hash
+
+        if not is_hash(text):
+            raise ValueError
+    return _read_text(text)
+
+
+TEMPLATE = Kind(_read_template, str, "a URL in which only {host} {axis_port} {axis_web_dir} {service} are filled in")
+URL_PATH = Kind(_read_url_part, str, "a path in URLs")
+ACCOUNT = Kind(_read_account, str, "the name of a user or group")
+PASSWORD = Kind(_read_password, str, "a text, or a whole hash as bdctl password prints it")
+PATH = Kind(_read_path, str, "a path")
+PATH_OR_NONE = Kind(str, str, "a path, or empty")
 NAME = Kind(_read_name, str, "1 to 100 of letters, digits and ._- that does not begin with . or -")
 PORT = _whole(1, 65535)
-COUNT = _whole(0, 10**9)
-SECONDS = _number(0, "a number of seconds above 0")
-ABOVE_ZERO = _number(0, "a number above 0")
+COUNT = _whole(0, 10**12)
+# A day: whoever writes more has mistaken the unit.
+SECONDS = _above_zero(86400, "a number of seconds above 0, up to 86400")
+ABOVE_ZERO = _above_zero(1e12, "a number above 0")
 HOSTS = Kind(_read_hosts, " ".join, "addresses, separated by blanks")
 ADDRESSES = Kind(_read_addresses, " ".join, "HOST:PORT, several separated by blanks")
-OCTAL = Kind(_read_octal, "{:04o}".format, "an octal file mode")
+ADVERTISE = Kind(_read_advertise, str, "HOST or HOST:PORT")
+OCTAL = Kind(_read_octal, "{:04o}".format, "an octal file mode up to 0777")
 
 # --- the table ----------------------------------------------------------------------------------------------------
 
-# A default that begins with {…} follows another setting.
+# In paths, {var_dir} and {username} stand for those settings, in defaults as in a config.
 SETTINGS = (
     Setting("port", PORT, 9001, "The port of this node, for the mesh and for clients over TLS.", False),
     Setting("username", NAME, "bdserver", "Names this node's files: USERNAME.key, .crt, .bdcache, .sock, .pid.", False),
@@ -113,25 +188,25 @@ SETTINGS = (
     Setting("receiver_threshold", ABOVE_ZERO, 100.0, "The weight above which this node is overloaded (RT).", True),
     Setting("max_dynamic", COUNT, 5, "How many replicas this node takes; 0 takes none.", True),
     Setting("axis_port", PORT, 8080, "The port of the web server that serves services_dir.", True),
-    Setting("axis_web_dir", TEXT, "axis", "The path at which it serves it.", True),
-    Setting("service_url", TEXT, "", "URLs of services here; empty: the original's form, as below.", True),
-    Setting("admin_password", TEXT, "", "Lets who knows it KILL this node; a hash by bdctl password. Empty: none.", True),
+    Setting("axis_web_dir", URL_PATH, "axis", "The path at which it serves it.", True),
+    Setting("service_url", TEMPLATE, "", "URLs of services here; empty: the original's form, as below.", True),
+    Setting("admin_password", PASSWORD, "", "Lets who knows it KILL this node; a hash by bdctl password. Empty: none.", True),
     Setting("backlog", _whole(1, 65535), 128, "Connections that may wait to be accepted.", False),
     Setting("bind", HOSTS, (), "Addresses to listen on; empty: all.", False),
-    Setting("advertise", TEXT, "", "HOST or HOST:PORT by which others reach this node; empty: the obvious.", False),
+    Setting("advertise", ADVERTISE, "", "HOST or HOST:PORT by which others reach this node; empty: the obvious.", False),
     Setting("hints", ADDRESSES, (), "Nodes to join; this node itself among them does no harm.", True),
     Setting("key_dir", PATH, ".", "Where USERNAME.key, USERNAME.crt and ca.crt lie.", False),
     Setting("var_dir", PATH, "var", "Where this node keeps its cache and, unless told, all else.", False),
-    Setting("ws_policy", PATH, "", "This node's WS-Policy document; empty: talk to everyone.", True),
-    Setting("black_list", PATH, "", "A file of addresses that are closed unread and never called.", True),
+    Setting("ws_policy", PATH_OR_NONE, "", "This node's WS-Policy document; empty: talk to everyone.", True),
+    Setting("black_list", PATH_OR_NONE, "", "A file of addresses that are closed unread and never called.", True),
     Setting("policy_mode", _one_of("lax", "strict"), "lax", "How policies are intersected (wsp:Ignorable).", True),
     Setting("socket", PATH, "{var_dir}/run/{username}.sock", "The local socket for bdwhereis and bdctl.", False),
     Setting("socket_mode", OCTAL, 0o666, "Who may look up through it; only root and this user administer.", False),
     Setting("pid_file", PATH, "{var_dir}/run/{username}.pid", "Locked as long as the listener lives.", False),
-    Setting("user", TEXT, "", "Whom to become after the start as root; empty: stay.", False),
-    Setting("group", TEXT, "", "With user; empty: that user's group.", False),
+    Setting("user", ACCOUNT, "", "Whom to become after the start as root; empty: stay.", False),
+    Setting("group", ACCOUNT, "", "With user; empty: that user's group.", False),
     Setting("log_level", _one_of("debug", "info", "warning", "error"), "info", "What is worth a line.", True),
-    Setting("log_file", PATH, "", "Log of the background daemon; empty: syslog.", False),
+    Setting("log_file", PATH_OR_NONE, "", "Log of the background daemon; empty: syslog.", False),
     Setting("max_children", _whole(1, 100000), 512, "Connections served at once.", False),
     Setting("max_children_per_address", _whole(1, 100000), 64, "The same, from one address.", False),
     Setting("idle_timeout", SECONDS, 60.0, "How long a connection may be idle.", True),
@@ -144,7 +219,7 @@ SETTINGS = (
     Setting("hit_log_bytes", COUNT, 1 << 20, "A hit log larger than this is trimmed to what counts.", True),
 )
 BY_NAME = {setting.name: setting for setting in SETTINGS}
-_PATHS = tuple(setting.name for setting in SETTINGS if setting.kind is PATH)
+_PATHS = tuple(setting.name for setting in SETTINGS if setting.kind in (PATH, PATH_OR_NONE))
 
 
 class Settings:
@@ -163,13 +238,15 @@ class Settings:
         def __getattr__(self, name: str) -> Any: ...
 
     def _complete(self) -> None:
-        """Make paths absolute and fill in the defaults that follow others."""
-        self.var_dir: str = os.path.join(self.folder, self.given.get("var_dir", BY_NAME["var_dir"].default))
+        """Make paths absolute, and fill in what follows other settings: var_dir first."""
+        self.var_dir: str = self._absolute(self.given.get("var_dir", BY_NAME["var_dir"].default))
         for name in _PATHS:
             value = getattr(self, name)
             if value:
-                filled = value.replace("{var_dir}", self.var_dir).replace("{username}", self.username)
-                setattr(self, name, os.path.normpath(os.path.join(self.folder, filled)))
+                setattr(self, name, self._absolute(value.replace("{var_dir}", self.var_dir)))
+
+    def _absolute(self, path: str) -> str:
+        return os.path.normpath(os.path.join(self.folder, path.replace("{username}", self.username)))
 
     def with_reloadable(self, fresh: Settings) -> Settings:
         """These settings, with what SIGHUP may change taken from `fresh`."""
@@ -187,25 +264,38 @@ def load(path: str) -> Settings:
     values: dict = {}
     lines: dict = {}
     complaints = []
-    for number, key, text in read_pairs(path):
-        setting = BY_NAME.get(key)
-        if setting is None:
-            complaints.append(f"{path}:{number}: unknown key {key!r}{_nearest(key)}")
-        elif key in lines:
-            complaints.append(f"{path}:{number}: {key} was set in line {lines[key]} already")
-        else:
-            lines[key] = number
-            try:
-                values[key] = setting.kind.read(text)
-            except ValueError:
-                complaints.append(f"{path}:{number}: {key}={text!r} must be {setting.kind.words}")
-    if values.get("admin_password") and os.stat(path).st_mode & 0o077:
-        complaints.append(
-            f"{path}:{lines['admin_password']}: others can read this file and its admin_password: chmod 600 {path}"
-        )
+    data, mode = _read_file(path)
+    for number, key, text, complaint in _parsed(data):
+        complaint = complaint or _take(values, lines, number, key, text)
+        if complaint:
+            complaints.append(f"{path}:{number}: {complaint}")
+    if values.get("admin_password") and mode & 0o077:
+        number = lines["admin_password"]
+        complaints.append(f"{path}:{number}: others can read this file and its admin_password: chmod 600 {path}")
     if complaints:
         raise BadConfig("\n".join(complaints))
-    return Settings(path, values)
+    settings = Settings(path, values)
+    if settings.round_min > settings.round_max:
+        number = max(lines.get("round_min", 0), lines.get("round_max", 0))
+        raise BadConfig(f"{path}:{number}: round_min={settings.round_min:g} is above round_max={settings.round_max:g}")
+    return settings
+
+
+def _take(values: dict, lines: dict, number: int, key: str, text: str) -> str | None:
+    """One line into `values`; else what is wrong with it."""
+    setting = BY_NAME.get(key)
+    if setting is None:
+        return f"unknown key {key[:SHOWN_CHARACTERS_MAX]!r}{_nearest(key)}"
+    if key in lines:
+        return f"{key} was set in line {lines[key]} already"
+    lines[key] = number
+    try:
+        values[key] = setting.kind.read(text)
+    except (ValueError, BDError) as error:
+        shown = "" if setting.kind is PASSWORD else f"={text[:SHOWN_CHARACTERS_MAX]!r}"
+        reason = f" ({error})" if isinstance(error, BDError) else ""
+        return f"{key}{shown} must be {setting.kind.words}{reason}"
+    return None
 
 
 def _nearest(key: str) -> str:
@@ -219,49 +309,102 @@ def _nearest(key: str) -> str:
 
 
 def read_pairs(path: str) -> list[tuple[int, str, str]]:
-    """(line, key, value) of a KEY=VALUE file: `#` comments, keys in lower case, values as they are; BadConfig."""
+    """(line, key, value) of a KEY=VALUE file: `#` comments, keys in lower case, values as they are.
+
+    BadConfig has one `FILE:LINE: …` line for each line that is something else."""
+    parsed = list(_parsed(_read_file(path)[0]))
+    complaints = [f"{path}:{number}: {complaint}" for number, _, _, complaint in parsed if complaint]
+    if complaints:
+        raise BadConfig("\n".join(complaints))
+    return [(number, key, value) for number, key, value, _ in parsed]
+
+
+def _read_file(path: str) -> tuple[bytes, int]:
+    """Content and mode of a regular file. A pipe or device of that name would keep us waiting for ever."""
     try:
-        with open(path, "rb") as file:
-            data = file.read(FILE_BYTES_MAX + 1)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            mode = os.fstat(descriptor).st_mode
+            if not stat.S_ISREG(mode):
+                raise BadConfig(f"{path}: not a regular file")
+            with open(descriptor, "rb", closefd=False) as file:
+                data = file.read(FILE_BYTES_MAX + 1)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise BadConfig(f"{path}: {error.strerror}") from None
+    except ValueError:
+        raise BadConfig(f"{path!r}: no file can have this name") from None
     if len(data) > FILE_BYTES_MAX:
         raise BadConfig(f"{path}: larger than {FILE_BYTES_MAX} bytes")
-    pairs = []
+    return data, mode
+
+
+def _parsed(data: bytes):
+    """(line, key, value, complaint or None) of every line that is neither blank nor comment."""
     for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
         try:
             line = raw.decode().strip()
         except UnicodeDecodeError:
-            raise BadConfig(f"{path}:{number}: not UTF-8 text") from None
-        if "\0" in line:
-            raise BadConfig(f"{path}:{number}: a NUL byte")
-        if not line or line.startswith("#"):
+            yield number, "", "", "not UTF-8 text"
             continue
-        key, equals, value = line.partition("=")
-        if not equals or not key.strip():
-            raise BadConfig(f"{path}:{number}: not KEY=VALUE: {line[:60]!r}")
-        pairs.append((number, key.strip().lower(), value.strip()))
-    return pairs
+        key, equals, value = (part.strip() for part in line.partition("="))
+        if "\0" in line:
+            yield number, "", "", "a NUL byte"
+        elif line and not line.startswith("#"):
+            is_pair = equals and key
+            yield number, key.lower(), value, None if is_pair else f"not KEY=VALUE: {line[:SHOWN_CHARACTERS_MAX]!r}"
 
 
 def write_pairs(path: str, pairs) -> None:
-    """Write a KEY=VALUE file so that it is there whole or not at all."""
-    new = f"{path}.new.{os.getpid()}"
+    """Write a KEY=VALUE file so that it is there whole or not at all. NoSpace when the disk does not take it;
+    BadConfig for a pair that would not be read back the same."""
+    folder, name = os.path.split(path)
+    folder = folder or "."
+    data = _written(path, list(pairs))
+    new = os.path.join(folder, f".{name}.new.{os.getpid()}")  # a dot: web servers and we ourselves pass over it
     try:
-        with open(new, "w", encoding="utf-8") as file:
-            file.writelines(f"{key}={value}\n" for key, value in pairs)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_durably(new, data)
         os.replace(new, path)
-    except BaseException:
-        if os.path.exists(new):
-            os.unlink(new)
+        _sync_folder(folder)
+    except OSError as error:
+        _unlink_if_there(new)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(f"{path}: {error.strerror}") from None
         raise
-    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
+
+
+def _written(path: str, pairs: list) -> bytes:
+    for key, value in pairs:
+        try:
+            data = f"{key}={value}\n".encode()
+        except UnicodeEncodeError:
+            data = b""
+        if list(_parsed(data)) != [(1, key, value, None)]:
+            raise BadConfig(f"{path}: {key[:SHOWN_CHARACTERS_MAX]!r} has a value that a KEY=VALUE line can't hold")
+    return "".join(f"{key}={value}\n" for key, value in pairs).encode()
+
+
+def _write_durably(path: str, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
+
+
+def _unlink_if_there(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:  # it was never made, or its disk is beyond our help: the caller gets the first error
+        pass
 
 
 # --- what is made from the table ----------------------------------------------------------------------------------
@@ -284,6 +427,8 @@ def sample() -> str:
 
 SAMPLE_HEAD = """\
 # bdserverd.conf: KEY=VALUE, one a line. What is commented out is the default.
+# A # begins a comment at the beginning of a line only; values may hold it, and another = too.
+# A relative path begins at this file's folder; in paths, {var_dir} and {username} stand for those settings.
 # Made from the table in bdserver/settings.py; see bdserverd.conf(5).
 # service_url's default is http://{host}:{axis_port}/{axis_web_dir}/{service}?wsdl
 """

@@ -1,0 +1,89 @@
+"""HOST:PORT, in and out."""
+
+import ipaddress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bdserver.core.address import HOST_CHARACTERS_MAX, join_address, split_address
+from bdserver.errors import BadRequest
+
+LONGEST_NAME = ".".join(["a" * 63] * 3 + ["a" * 61])
+assert len(LONGEST_NAME) == HOST_CHARACTERS_MAX
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("192.0.2.1:9001", "192.0.2.1", 9001),
+        ("[::1]:9001", "::1", 9001),
+        ("[2001:DB8:0:0::1]:1", "2001:db8::1", 1),
+        ("[::ffff:192.0.2.1]:9001", "192.0.2.1", 9001),
+        ("[fe80::1%eth0]:9001", "fe80::1%eth0", 9001),
+        ("Node-1.Example.ORG.:65535", "node-1.example.org", 65535),
+        ("build_host:00080", "build_host", 80),
+        ("  a:5\n", "a", 5),
+        (f"{LONGEST_NAME}:5", LONGEST_NAME, 5),
+    ],
+)
+def test_an_address_has_one_canonical_form(text, host, port):
+    assert split_address(text) == (host, port)
+
+
+@pytest.mark.parametrize(
+    ("text", "host"), [("a", "a"), ("192.0.2.1", "192.0.2.1"), ("::1", "::1"), ("[::1]", "::1"), ("::ffff:1.2.3.4", "1.2.3.4")]
+)
+def test_without_a_port_the_default_is_taken_and_without_that_it_is_no_address(text, host):
+    assert split_address(text, 9001) == (host, 9001)
+    with pytest.raises(BadRequest, match="port"):
+        split_address(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", ":", ":5", "a:", "a:0", "a:65536", "a:-1", "a:+5", "a:5x", "a:0x5", "a:1_0", "a:٥", f"a:{'0' * 9000}5"),
+        *("[", "[]:5", "[::1", "[::1]5", "[::1]:", "[a]:5", "[192.0.2.1]:5", "::1]:5", "[[::1]]:5", "[::1]:5:6"),
+        *(
+            "1.2.3:5",
+            "256.1.1.1:5",
+            "1.2.3.4.5:5",
+            "-a:5",
+            "a..b:5",
+            ".a:5",
+            "a b:5",
+            "a\n:5",
+            "a\0:5",
+            "a/b:5",
+            "a@b:5",
+            "ä:5",
+        ),
+        *("[fe80::1%]:5", "[fe80::1%a b]:5", "[fe80::1%a\n]:5", f"{'a' * 64}:5", f"a.{LONGEST_NAME}:5"),
+    ],
+)
+def test_whatever_else_is_refused_in_one_line(text):
+    with pytest.raises(BadRequest) as caught:
+        split_address(text, 9001 if text else None)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+HOSTS = st.one_of(
+    st.ip_addresses().map(str),
+    st.from_regex(r"[a-z][a-z0-9_-]{0,20}(\.[a-z][a-z0-9_-]{0,20}){0,3}", fullmatch=True),
+)
+
+
+@given(HOSTS, st.integers(1, 65535))
+def test_what_is_joined_is_split_the_same(host, port):
+    mapped = getattr(ipaddress.ip_address(host), "ipv4_mapped", None) if ":" in host else None
+    assert split_address(join_address(host, port)) == (str(mapped or host), port)
+
+
+@given(st.text(max_size=60) | st.text("[]:.%0123456789abf", max_size=30))
+def test_any_text_is_an_address_whose_canonical_form_stays_or_is_refused(text):
+    try:
+        address = split_address(text, 9001)
+    except BadRequest:
+        return
+    assert split_address(join_address(*address)) == address

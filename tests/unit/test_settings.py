@@ -1,0 +1,331 @@
+"""The config: from KEY=VALUE to values and complaints, and what is made from the table."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bdserver import settings
+from bdserver.errors import BadConfig, NoSpace
+from bdserver.password import hash_password
+from bdserver.settings import BY_NAME, SETTINGS, default_path, effective, load, read_pairs, sample, write_pairs
+
+ROOT = Path(__file__).resolve().parents[2]
+THE_ORIGINALS = [
+    "port",
+    "username",
+    "services_dir",
+    "graveyard_dir",
+    "receiver_threshold",
+    "axis_port",
+    "axis_web_dir",
+    "admin_password",
+    "service_log_dir",
+    "backlog",
+    "max_dynamic",
+]
+HEAVY = "OpenSSL ssl filelock daemon dataclasses logging typing argparse asyncio pathlib hashlib socket ipaddress difflib"
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Writes a config and gives its path."""
+
+    def write(text, mode=0o600):
+        path = tmp_path / "bdserverd.conf"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        path.chmod(mode)
+        return str(path)
+
+    return write
+
+
+def complaints_of(path):
+    with pytest.raises(BadConfig) as caught:
+        load(path)
+    assert caught.value.exit == 2
+    return [line.removeprefix(f"{path}:") for line in str(caught.value).splitlines()]
+
+
+# --- values -------------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_config_is_the_originals_defaults_below_its_own_folder(config, tmp_path):
+    loaded = load(config(""))
+    assert (loaded.port, loaded.username, loaded.receiver_threshold, loaded.axis_port) == (9001, "bdserver", 100.0, 8080)
+    assert (loaded.axis_web_dir, loaded.backlog, loaded.max_dynamic, loaded.admin_password) == ("axis", 128, 5, "")
+    assert loaded.path == str(tmp_path / "bdserverd.conf") and loaded.folder == loaded.key_dir == str(tmp_path)
+    assert loaded.services_dir == str(tmp_path / "var" / "services")
+    assert loaded.socket == str(tmp_path / "var" / "run" / "bdserver.sock")
+    assert loaded.ws_policy == loaded.black_list == loaded.log_file == ""
+
+
+def test_all_keys_of_the_original_are_here():
+    assert [name for name in THE_ORIGINALS if name not in BY_NAME] == []
+
+
+def test_values_keep_their_case_and_their_equals_signs_and_keys_do_not_care(config):
+    loaded = load(config("# a comment\n\n  AXIS_Web_Dir = My/Dir=a#b \nadmin_password=a=b c\n"))
+    assert loaded.axis_web_dir == "My/Dir=a#b"
+    assert loaded.admin_password == "a=b c"
+
+
+def test_a_byte_order_mark_and_dos_line_ends_do_no_harm(config):
+    loaded = load(config(b"\xef\xbb\xbfport=9002\r\nusername=n1\r\n"))
+    assert (loaded.port, loaded.username) == (9002, "n1")
+
+
+def test_paths_begin_at_the_configs_folder_and_follow_var_dir_and_username(config, tmp_path, monkeypatch):
+    monkeypatch.chdir("/")
+    path = config("var_dir=v/{username}\nusername=n1\nkey_dir=/keys\nlog_file={var_dir}/log.txt\nws_policy=../p.xml\n")
+    loaded = load(os.path.relpath(path, "/"))
+    assert loaded.var_dir == str(tmp_path / "v" / "n1")
+    assert loaded.socket == str(tmp_path / "v" / "n1" / "run" / "n1.sock")
+    assert loaded.log_file == str(tmp_path / "v" / "n1" / "log.txt")
+    assert (loaded.key_dir, loaded.ws_policy) == ("/keys", str(tmp_path.parent / "p.xml"))
+
+
+def test_addresses_come_in_canonical_form(config):
+    loaded = load(config("hints=A.example:9001, [::1]:5  192.0.2.1:7\nbind=[::1] 127.0.0.1\nadvertise=2001:DB8::1\n"))
+    assert loaded.hints == ("a.example:9001", "[::1]:5", "192.0.2.1:7")
+    assert loaded.bind == ("::1", "127.0.0.1")
+    assert loaded.advertise == "2001:db8::1"
+    assert load(config("advertise=[2001:DB8::1]:80\n")).advertise == "[2001:db8::1]:80"
+
+
+@pytest.mark.parametrize(
+    ("key", "least", "below"),
+    [("port", 1, 0), ("axis_port", 1, 0), ("backlog", 1, 0), ("max_children", 1, 0), ("max_dynamic", 0, -1)]
+    + [("package_files_max", 0, -1), ("hit_log_bytes", 0, -1)],
+)
+def test_the_least_that_a_whole_number_may_be(config, key, least, below):
+    assert getattr(load(config(f"{key}={least}")), key) == least
+    assert complaints_of(config(f"{key}={below}")) == [f"1: {key}='{below}' must be {BY_NAME[key].kind.words}"]
+
+
+@pytest.mark.parametrize(
+    ("key", "most", "above"),
+    [("port", "65535", "65536"), ("max_children", "100000", "100001"), ("socket_mode", "0777", "1000")]
+    + [("idle_timeout", "86400", "86400.1"), ("receiver_threshold", "1e12", "1.1e12"), ("username", "n" * 100, "n" * 101)],
+)
+def test_the_most_that_a_value_may_be(config, key, most, above):
+    load(config(f"{key}={most}"))
+    assert len(complaints_of(config(f"{key}={above}"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [("port", each) for each in ("", "x", "1_0", "٣", "9001 # mine", "1.0", "0x10", "0" * 5000 + "1", "+1")]
+    + [("receiver_threshold", each) for each in ("0", "-1", "nan", "inf", "1e999", "1_0", "١", "", "1,5")]
+    + [("socket_mode", each) for each in ("0o666", "rw", "8", "-1", "6_6", "")]
+    + [("username", each) for each in ("", "../x", "a b", ".a", "a.bdcert")]
+    + [("log_level", "loud"), ("policy_mode", "Lax-ish"), ("hints", "a"), ("hints", "a:1 b"), ("bind", "a b/c")]
+    + [("advertise", "a:b"), ("services_dir", ""), ("socket", ""), ("user", "a b"), ("axis_web_dir", "a b")]
+    + [("service_url", each) for each in ("nowhere", "http://{hots}/", "http://{host}/{", "http://{host}/ x")],
+)
+def test_a_wrong_value_is_shown_with_what_it_must_be(config, key, text):
+    (said,) = complaints_of(config(f"\n{key}={text}\n"))
+    assert said.startswith(f"2: {key}={text[:60]!r} must be {BY_NAME[key].kind.words}")
+
+
+def test_each_complaint_has_its_line_and_none_hides_another(config):
+    said = complaints_of(config(b"prot=1\nport=2\nPORT=3\nnonsense\nmax_dynamic=\xff\nbacklog=0\nport=\0\n=5\n"))
+    assert said == [
+        "1: unknown key 'prot' (did you mean port?)",
+        "3: port was set in line 2 already",
+        "4: not KEY=VALUE: 'nonsense'",
+        "5: not UTF-8 text",
+        "6: backlog='0' must be a whole number from 1 to 65535",
+        "7: a NUL byte",
+        "8: not KEY=VALUE: '=5'",
+    ]
+
+
+def test_a_key_like_no_other_is_just_unknown(config):
+    assert complaints_of(config("zzzzzz=1")) == ["1: unknown key 'zzzzzz'"]
+
+
+def test_rounds_can_not_be_shorter_than_their_shortest_pause(config):
+    assert load(config("round_min=30")).round_min == 30
+    assert complaints_of(config("port=1\nround_min=31")) == ["2: round_min=31 is above round_max=30"]
+
+
+# --- the password -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
+def test_a_config_with_a_password_that_others_can_read_is_refused(config, mode):
+    (said,) = complaints_of(config("port=1\nadmin_password=secret\n", mode))
+    assert said.startswith("2: others can read") and "chmod 600" in said and "secret" not in said
+    assert load(config("admin_password=secret", 0o600)).admin_password == "secret"
+    assert load(config("admin_password=", mode)).admin_password == ""
+
+
+def test_half_a_password_hash_is_a_complaint_that_does_not_show_it(config):
+    whole = hash_password("a")
+    assert load(config(f"admin_password={whole}")).admin_password == whole
+    (said,) = complaints_of(config(f"admin_password={whole[:-1]}"))
+    assert said == "1: admin_password must be a text, or a whole hash as bdctl password prints it"
+
+
+# --- the file -----------------------------------------------------------------------------------------------------
+
+
+def test_a_config_that_is_not_there_or_is_no_file_is_one_line(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, reason in [("none", "No such file"), ("", "not a regular file"), ("pipe", "not a regular file")]:
+        with pytest.raises(BadConfig, match=f"^{tmp_path / path}.?: {reason}[^\n]*$"):
+            load(str(tmp_path / path))
+    with pytest.raises(BadConfig, match="no file can have this name"):
+        load("a\0b")
+
+
+def test_a_file_is_read_up_to_its_limit_and_no_further(config):
+    largest = "#" * (settings.FILE_BYTES_MAX - 10) + "\nport=9002"
+    assert load(config(largest)).port == 9002
+    with pytest.raises(BadConfig, match="larger than"):
+        load(config(largest + " "))
+
+
+def test_the_environment_names_the_default_config(monkeypatch):
+    monkeypatch.setenv("BDSERVER_CONFIG", "/x/y.conf")
+    assert default_path() == "/x/y.conf"
+    monkeypatch.setenv("BDSERVER_CONFIG", "")
+    assert default_path() == "/etc/bdserver/bdserverd.conf"
+
+
+# --- reloading ----------------------------------------------------------------------------------------------------
+
+
+def test_a_reload_takes_what_may_change_and_leaves_the_rest(config):
+    old = load(config("port=1\nreceiver_threshold=5\nmax_dynamic=1\nhints=a:1\n"))
+    new = old.with_reloadable(load(config("port=2\nreceiver_threshold=6\nlog_level=debug\nvar_dir=elsewhere\n")))
+    assert (new.port, new.var_dir) == (1, old.var_dir)
+    assert (new.receiver_threshold, new.log_level) == (6.0, "debug")
+    assert (new.max_dynamic, new.hints) == (5, ()), "what the new file leaves out is at its default again"
+
+
+# --- made from the table ------------------------------------------------------------------------------------------
+
+FULL = """\
+port=1
+username=n.1
+bind=[::1] 127.0.0.1
+hints=a:1 [::1]:2
+advertise=[::1]:9
+receiver_threshold=1234567.5
+socket_mode=0600
+idle_timeout=0.1
+service_url=https://{host}/{axis_web_dir}/{service}
+admin_password=a = b
+ws_policy=p.xml
+user=nobody
+log_level=ERROR
+"""
+
+
+@pytest.mark.parametrize("text", ["", FULL])
+def test_the_effective_config_loads_to_the_same_values(config, text):
+    first = load(config(text))
+    again = load(config(effective(first)))
+    assert {each.name: getattr(again, each.name) for each in SETTINGS} == {
+        each.name: getattr(first, each.name) for each in SETTINGS
+    }
+    assert effective(again) == effective(first)
+
+
+def test_the_sample_is_the_defaults_commented_out_and_in(config):
+    defaults = effective(load(config("")))
+    assert effective(load(config(sample()))) == defaults
+    uncommented = "\n".join(line[1:] if line[:1] == "#" and line[1:2] != " " else line for line in sample().splitlines())
+    assert [key for _, key, _ in read_pairs(config(uncommented))] == [each.name for each in SETTINGS]
+    assert effective(load(config(uncommented))) == defaults
+
+
+def test_the_sample_file_is_made_from_the_table():
+    assert (ROOT / "etc" / "bdserverd.conf.sample").read_text() == sample(), "make generate"
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_every_setting_is_explained_in_a_sentence(setting):
+    assert setting.meaning[0].isupper() and setting.meaning.endswith(".")
+    assert len(f"# {setting.meaning} SIGHUP changes it.") <= 110
+    assert setting.kind.words
+
+
+def test_reading_a_config_costs_bdwhereis_no_heavy_import(config):
+    path = config("port=9002\nlog_level=debug\n")
+    script = (
+        "import sys; before = set(sys.modules); from bdserver.settings import load; load(sys.argv[1])\n"
+        f"print(*sorted(set({HEAVY!r}.split()) & (set(sys.modules) - before)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == []
+
+
+# --- KEY=VALUE ----------------------------------------------------------------------------------------------------
+
+
+def test_pairs_come_with_their_lines(config):
+    assert read_pairs(config("\n# c\nA = b \n c=D=e\nurl=\n")) == [(3, "a", "b"), (4, "c", "D=e"), (5, "url", "")]
+
+
+KEYS = st.from_regex(r"[a-z][a-z0-9_.-]{0,20}", fullmatch=True)
+VALUES = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zs", "Zl", "Zp"]) | st.sampled_from(" =#"), max_size=40)
+
+
+@given(st.lists(st.tuples(KEYS, VALUES.map(str.strip)), max_size=8))
+def test_pairs_that_are_written_are_read_the_same(tmp_path_factory, pairs):
+    path = str(tmp_path_factory.getbasetemp() / "pairs")
+    write_pairs(path, pairs)
+    assert [(key, value) for _, key, value in read_pairs(path)] == pairs
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_pairs_or_complaints_with_their_lines(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "bytes"
+    path.write_bytes(data)
+    try:
+        pairs = read_pairs(str(path))
+    except BadConfig as error:
+        lines = str(error).split(f"{path}:")[1:]
+        assert lines and all(line.split(":")[0].isdigit() for line in lines)
+    else:
+        assert all(key and "\0" not in key + value for _, key, value in pairs)
+
+
+@pytest.mark.parametrize(
+    "pair", [("a", "b\nc=d"), ("a", "b\rc"), ("a", " b"), ("a", "b "), ("a", "\0"), ("a", "\ud800"), ("", "b"), ("#a", "b")]
+    + [("A", "b"), ("a=b", "c"), ("a\nb", "c")],
+)  # fmt: skip
+def test_a_pair_that_would_be_read_back_otherwise_is_not_written(tmp_path, pair):
+    path = tmp_path / "pairs"
+    write_pairs(str(path), [("before", "1")])
+    with pytest.raises(BadConfig, match="pairs: "):
+        write_pairs(str(path), [("x", "y"), pair])
+    assert path.read_text() == "before=1\n"
+    assert os.listdir(tmp_path) == ["pairs"]
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "pairs"
+    write_pairs(str(path), [("a", "1")])
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(NoSpace, match=f"^{path}: No space left on device$"):
+        write_pairs(str(path), [("a", "2")])
+    assert path.read_text() == "a=1\n"
+    assert os.listdir(tmp_path) == ["pairs"]
+
+
+def test_another_trouble_of_the_disk_is_not_called_a_full_one(tmp_path):
+    with pytest.raises(OSError, match="No such file"):
+        write_pairs(str(tmp_path / "none" / "pairs"), [("a", "1")])
