@@ -436,4 +436,6 @@ def _for(listener: Record, news: list[str]) -> tuple[str, ...]:
 
 
 def _differs_in_load_alone(a: Record, b: Record) -> bool:
-    return a._replace(version=b.version, load=b.load, free_dynamic=b.free_dynamic) == b
+    """A raised version without any difference is a refutation, and urgent."""
+    is_loaded_otherwise = (a.load, a.free_dynamic) != (b.load, b.free_dynamic)
+    return is_loaded_otherwise and a._replace(version=b.version, load=b.load, free_dynamic=b.free_dynamic) == b

@@ -1,0 +1,250 @@
+"""A mesh in memory: the very core that runs in the daemon, over a network of virtual time, seeded.
+
+Assumed: a conversation is atomic at the instant it begins, its outcome is known a delay later (or, when nothing comes
+back, at its time-out); a process that is down refuses, a host that is cut off is silent. Every node has its own wall clock.
+What a test may do: lose, delay, duplicate, cut and heal links, kill and restart (keeping the generation or losing
+it), step clocks. `transcript` notes who said what to whom.
+"""
+
+import heapq
+import itertools
+from random import Random
+
+from bdserver.core import exchange
+from bdserver.core.discovery import REFUSED, SILENT, THERE, Ask, Discovery, Probe, Push, Rhythm, Synchronise
+from bdserver.core.membership import DEAD, LEFT, Record, View
+
+EPOCH = 1_700_000_000.0
+SYNCHRONISE_SECONDS = 5.0
+
+
+class Host:
+    """One node: its view, its mind, whether its process runs."""
+
+    def __init__(self, net, name):
+        self.net, self.name = net, name
+        self.address = f"{name}:9001"
+        self.is_up = False
+        self.wall_offset = 0.0
+        self.view = View(name)
+        self.policy = None
+        self._wake_at = None
+
+    def wall(self):
+        """This node's own wall clock."""
+        return EPOCH + self.net.now + self.wall_offset
+
+    def start(self, hints=(), forget=False):
+        """Start the process; with `forget` its disk was lost too."""
+        self.is_up = True
+        self.view = View(self.name) if forget else self.view.copy()
+        own = self.view.records.get(self.name) or Record(self.name, self.address, (0, 0))
+        self.view.start(own._replace(policy=self.policy), self.wall())
+        for hint in hints:
+            self.view.hint(hint)
+        self.mind = Discovery(self.name, Rhythm(), Random(self.net.rng.random()), self.net.now, hints, self._forbids)
+        self.life = object()
+        self.wake()
+
+    def _forbids(self, record):
+        return not self.net.can_talk(self.policy, record.policy)
+
+    def stop(self):
+        """kill -9."""
+        self.is_up = False
+
+    def change(self, do):
+        """Change a copy of the view, as the cache's lock does; look at what follows if it changed."""
+        view = self.view.copy()
+        result = do(view)
+        if view.changes:
+            self.view = view
+            self.wake()
+        return result
+
+    def wake(self):
+        """Do what is due, now."""
+        self.net.at(self.net.now, self._act, self.life)
+
+    def _act(self, life):
+        if not self.is_up or life is not self.life:
+            return
+        for action in self.mind.due(self.view, self.net.now, 0.0, 100.0):
+            self.net.carry_out(self, action)
+        self.write(self.mind.verdicts(self.view, self.net.now))
+        next_at = max(self.mind.next_at(self.view), self.net.now + 0.001)
+        if self._wake_at is None or next_at < self._wake_at or self._wake_at <= self.net.now:
+            self._wake_at = next_at
+            self.net.at(next_at, self._act, life)
+
+    def write(self, verdicts):
+        """Verdicts into the view."""
+        if not verdicts:
+            return
+
+        def do(view):
+            for verdict in verdicts:
+                if verdict.name in view.records:
+                    (view.bury if verdict.is_death else view.accuse)(verdict.name, self.wall())
+
+        self.change(do)
+
+    def done(self, life, action, outcome, known, digest):
+        """The outcome of an action arrives."""
+        if not self.is_up or life is not self.life:
+            return
+        verdicts, actions = self.mind.done(action, outcome, self.view, self.net.now, known=known, digest=digest)
+        self.write(verdicts)
+        for each in actions:
+            self.net.carry_out(self, each)
+        self.wake()
+
+    def statuses(self):
+        """name -> status of everybody it knows."""
+        return {name: record.status for name, record in self.view.records.items()}
+
+
+class Net:
+    """Virtual time, links, and the conversations on them."""
+
+    def __init__(self, seed, loss=0.0, delay=0.005):
+        self.rng = Random(seed)
+        self.seed, self.loss, self.delay = seed, loss, delay
+        self.now = 0.0
+        self.hosts = {}
+        self.cut = set()  # (caller, callee) names that do not reach each other
+        self.duplicates = 0.0
+        self.messages = 0
+        self.transcript = []
+        self._events = []
+        self._sequence = itertools.count()
+
+    def add(self, count):
+        """`count` hosts, not started."""
+        first = len(self.hosts)
+        for number in range(first, first + count):
+            host = Host(self, f"n{number}")
+            self.hosts[host.name] = host
+        return list(self.hosts.values())[first:]
+
+    @staticmethod
+    def can_talk(a, b):
+        """Policies here are texts of letters that meet when they share one; None meets everyone."""
+        return a is None or b is None or bool(set(a) & set(b))
+
+    def at(self, when, do, *arguments):
+        """Schedule."""
+        heapq.heappush(self._events, (when, next(self._sequence), do, arguments))
+
+    def run(self, seconds):
+        """Let this much virtual time pass."""
+        until = self.now + seconds
+        while self._events and self._events[0][0] <= until:
+            self.now, _, do, arguments = heapq.heappop(self._events)
+            do(*arguments)
+        self.now = until
+
+    def run_until(self, is_so, seconds, step=0.25):
+        """Virtual seconds until it is so; AssertionError with the seed when it never is."""
+        started = self.now
+        while not is_so():
+            assert self.now - started < seconds, (
+                f"seed {self.seed}: not within {seconds} virtual seconds: {self.disagreements()}"
+            )
+            self.run(step)
+        return self.now - started
+
+    def partition(self, *groups):
+        """Cut every link between groups of hosts."""
+        for one, other in itertools.permutations(groups, 2):
+            self.cut |= {(a.name, b.name) for a in one for b in other}
+
+    # -- conversations
+
+    def _reach(self, caller, address):
+        """(outcome, callee) of trying to call somebody."""
+        callee = next((host for host in self.hosts.values() if host.address == address), None)
+        if callee is None or (caller.name, callee.name) in self.cut or self.rng.random() < self.loss:
+            return SILENT, None
+        if not callee.is_up:
+            return REFUSED, None
+        return THERE, callee
+
+    def carry_out(self, caller, action):
+        """Do what the mind wants; its outcome comes later."""
+        address = action.helper_address if isinstance(action, Ask) else action.address
+        outcome, callee = self._reach(caller, address)
+        known, digest = 0, None
+        wanted = action.helper if isinstance(action, Ask) else action.name
+        if callee is not None and wanted not in (None, callee.name):
+            outcome, callee = REFUSED, None
+        self.messages += 1
+        self._note(caller, action, outcome)
+        if callee is not None:
+            if not self.can_talk(caller.policy, callee.policy):
+                outcome = THERE if not isinstance(action, Ask) else SILENT
+            else:
+                outcome, known, digest = self._converse(caller, callee, action)
+        wait = self.delay * (1 + self.rng.random())
+        if outcome == SILENT:
+            wait = getattr(action, "seconds", SYNCHRONISE_SECONDS)
+        for _ in range(2 if self.rng.random() < self.duplicates and isinstance(action, Push) else 1):
+            self.at(self.now + wait, caller.done, caller.life, action, outcome, known, digest)
+
+    def _converse(self, caller, callee, action):
+        known, digest = 0, None
+        if isinstance(action, Ask):
+            return self._reach(callee, action.address)[0], 0, None
+        if isinstance(action, Probe):
+            digest = callee.view.digest()
+        if isinstance(action, Push) or (isinstance(action, Probe) and action.news):
+            news = action.news
+            say = exchange.push(caller.view, list(news))
+            known = self._turn(caller, callee, say).get("known", 0)
+        elif isinstance(action, Synchronise):
+            exchange.synchronise(
+                lambda: caller.view,
+                lambda theirs: caller.change(lambda view: exchange.absorb(view, theirs, caller.wall(), callee.name)),
+                lambda say: self._turn(caller, callee, say),
+            )
+        return THERE, known, digest
+
+    def _turn(self, caller, callee, say):
+        theirs = exchange.checked(say)
+        added = {}
+        if exchange.has_news(theirs):
+            added = callee.change(lambda view: exchange.absorb(view, theirs, callee.wall(), caller.name))
+        return exchange.checked(exchange.respond(callee.view, theirs) | added)
+
+    def _note(self, caller, action, outcome):
+        words = {"Probe": "PING", "Ask": "PROBE", "Push": "news", "Synchronise": "SYNCHRONIZE"}[type(action).__name__]
+        whom = action.helper if isinstance(action, Ask) else action.name or action.address
+        about = ""
+        if isinstance(action, Ask):
+            about = f" {action.name}"
+        elif getattr(action, "news", ()):
+            view = caller.view
+            about = " " + ", ".join(f"{n} {view.records[n].status}" for n in action.news if n in view.records)
+        self.transcript.append(f"{self.now:7.3f}  {caller.name} -> {whom}: {words}{about}  ({outcome})")
+
+    # -- what must hold
+
+    def disagreements(self):
+        """What is not as it should be once the mesh is quiet: who thinks what of whom."""
+        wrong = []
+        live = [host for host in self.hosts.values() if host.is_up]
+        for host in live:
+            statuses = host.statuses()
+            for other in self.hosts.values():
+                status = statuses.get(other.name)
+                if other.is_up and status != "alive":
+                    wrong.append(f"{host.name} thinks {other.name} {status}")
+                if not other.is_up and status not in (DEAD, LEFT, None):
+                    wrong.append(f"{host.name} thinks {other.name} {status}, and it is down")
+        if not wrong and len({host.view.digest() for host in live}) > 1:
+            wrong.append("digests differ")
+        return wrong[:8]
+
+    def is_converged(self):
+        """All live nodes know all live nodes as alive, the others as gone, and hold the same view."""
+        return not self.disagreements()
