@@ -25,7 +25,7 @@ def tree(me: str, nodes: Iterable[str], recipients: Iterable[str], can_talk: Cal
     seed_of = {name: name for name in seeds}
     edges: list[tuple[str, str]] = []
     fringe = seeds
-    while fringe and any(group is not groups[me] for group in groups.values()):
+    while fringe and len(seeds) > 1:
         rng.shuffle(fringe)
         grown: list[str] = []
         for node in fringe:
@@ -44,6 +44,8 @@ def tree(me: str, nodes: Iterable[str], recipients: Iterable[str], can_talk: Cal
                 edges += [*_path(node, parents), (node, other), *_path(other, parents)]
                 joined = groups[seed_of[node]] | groups[seed_of[other]]
                 groups.update(dict.fromkeys(joined, joined))
+                if len(joined) == len(seeds):
+                    return _rooted(me, edges)
         fringe = grown
     return _rooted(me, edges)
 

@@ -1,0 +1,249 @@
+"""The phases of WHEREIS over a view and a made-up `ask`: every outcome, and whose turn it is."""
+
+from random import Random
+
+import pytest
+
+from bdserver.core.membership import DEAD, LEFT, SUSPECT, Record, Service, View
+from bdserver.core.routing import Question, Search, ordered
+from bdserver.errors import Deadline, NobodyThere, PolicyMismatch, TooBusy
+
+NOW = 1_700_000_000.0
+ECHO = {"Echo": Service("static", 1.0, "", True)}
+YES = ["YES", 8080, "axis", "http://there/Echo"]
+
+
+def record(name, has=True, **fields):
+    return Record(name, f"{name}:1", (1, 0), services=ECHO if has else {}, **({"free_dynamic": 1} | fields))
+
+
+class Mesh:
+    """A view of `others`, and what each says to which command."""
+
+    def __init__(self, *others, own=False, says=None, seed=1, policies=None, service=None):
+        self.view = View("me")
+        self.view.start(Record("me", "me:1", (0, 0), services=ECHO if own else {}, free_dynamic=1), NOW)
+        for each in others:
+            self.view.merge(each, NOW)
+        self.says = says or {}
+        self.policies = policies or {}
+        self.rng = Random(seed)
+        self.asked = []
+        self.clock = 0.0
+        self.deadline = 5.0
+
+    def ask(self, name, request, seconds):
+        self.asked.append((name, request[0]))
+        self.clock += 0.01
+        said = self.says.get((name, request[0]), self.says.get(name, YES))
+        if isinstance(said, Exception):
+            self.clock += seconds if isinstance(said, NobodyThere) else 0
+            raise said
+        return list(said)
+
+    def meet(self, a, b):
+        mine, yours = self.policies.get(a, "*"), self.policies.get(b, "*")
+        return "*" in (mine, yours) or bool(set(mine) & set(yours))
+
+    def search(self, client="*"):
+        self.policies["client"] = client
+        return Search(
+            Question(
+                self.view,
+                "Echo",
+                suits=lambda r: self.meet("client", r.name),
+                talkable=lambda r: self.meet("me", r.name),
+                can_talk=self.meet,
+                ask=self.ask,
+                left=lambda: self.deadline - self.clock,
+                clock=lambda: self.clock,
+                rng=self.rng,
+            )
+        )
+
+    def whereis(self, client="*"):
+        found = self.search(client).whereis()
+        return found.word, found.node, found.phase
+
+
+def test_nobody_knows_it():
+    mesh = Mesh(record("a", has=False))
+    assert mesh.whereis() == ("CANTFIND", "", 0) and not mesh.asked
+
+
+def test_the_one_holder_that_says_yes():
+    assert Mesh(record("a"), record("b", has=False)).whereis() == ("YES", "a", 1)
+
+
+def test_this_node_itself():
+    assert Mesh(own=True).whereis() == ("YES", "me", 1)
+
+
+@pytest.mark.parametrize("holders", [1, 2, 4])
+def test_this_node_takes_its_turn_first_with_probability_one_in_holders_plus_one(holders):
+    others = [record(f"n{i}") for i in range(holders)]
+    first = sum(Mesh(*others, own=True, seed=seed).whereis()[1] == "me" for seed in range(2000))
+    assert first / 2000 == pytest.approx(1 / (holders + 1), abs=0.04)
+
+
+def test_when_it_is_not_first_it_is_last():
+    says = {f"n{i}": ["NO"] for i in range(3)}
+    for seed in range(20):
+        mesh = Mesh(*[record(f"n{i}") for i in range(3)], own=True, says=says, seed=seed)
+        assert mesh.whereis() == ("YES", "me", 1)
+        assert mesh.asked[0][0] == "me" or [name for name, _ in mesh.asked][-1] == "me"
+
+
+def test_all_overloaded_makes_a_replica():
+    mesh = Mesh(record("a"), record("b", has=False), says={"a": ["NO"], "me": ["NO"]})
+    assert mesh.whereis() == ("YES", "b", 2)
+    assert ("b", "WILLYOUREPLICATE") in mesh.asked
+
+
+def test_this_node_can_be_the_replica():
+    mesh = Mesh(record("a"), says={"a": ["NO"]})
+    assert mesh.whereis() == ("YES", "me", 2)
+
+
+def test_no_room_anywhere_is_served_late():
+    mesh = Mesh(record("a"), record("b", has=False), says={("a", "WILLYOUEXECUTE"): ["NO"], "b": ["NO"], "me": ["CANTFIND"]})
+    assert mesh.whereis() == ("YES", "a", 3)
+    assert mesh.asked[-1] == ("a", "YOUWILLEXECUTE")
+
+
+def test_a_service_known_by_url_alone_is_not_replicated():
+    by_url = record("a")._replace(services={"Echo": Service("static", 1.0, "http://x", False)})
+    mesh = Mesh(by_url, record("b", has=False), says={("a", "WILLYOUEXECUTE"): ["NO"]})
+    assert mesh.whereis() == ("YES", "a", 3)
+    assert not [c for _, c in mesh.asked if c == "WILLYOUREPLICATE"]
+
+
+def test_a_dead_holder_is_passed_over_and_noted():
+    mesh = Mesh(record("a", load=0), record("b", load=9), says={"a": NobodyThere("silence")})
+    for seed in range(10):
+        mesh.rng, mesh.clock = Random(seed), 0.0
+        search = mesh.search()
+        assert search.whereis().node == "b"
+        assert search.gone in ([], ["a"])
+    assert ("a", "WILLYOUEXECUTE") in mesh.asked
+
+
+@pytest.mark.parametrize("status", [DEAD, LEFT])
+def test_who_is_known_to_be_gone_is_not_even_asked(status):
+    mesh = Mesh(record("a", status=status, since=NOW), record("b"))
+    assert mesh.whereis() == ("YES", "b", 1) and mesh.asked == [("b", "WILLYOUEXECUTE")]
+
+
+def test_suspects_are_asked_last():
+    for seed in range(20):
+        mesh = Mesh(
+            record("a", status=SUSPECT), record("b", load=9), record("c", load=9), says={"b": ["NO"], "c": ["NO"]}, seed=seed
+        )
+        mesh.whereis()
+        assert [name for name, command in mesh.asked if command == "WILLYOUEXECUTE"][-1] == "a"
+
+
+def test_when_all_holders_are_dead_nothing_is_replicated():
+    mesh = Mesh(record("a"), record("b", has=False), says={"a": NobodyThere("gone")})
+    assert mesh.whereis() == ("CANTFIND", "", 0)
+    assert not [c for _, c in mesh.asked if c == "WILLYOUREPLICATE"]
+
+
+def test_donthave_goes_on_and_is_noted():
+    mesh = Mesh(record("a"), record("b"), says={"a": ["DONTHAVE"]})
+    for seed in range(10):
+        mesh.rng = Random(seed)
+        search = mesh.search()
+        assert search.whereis().node == "b"
+        assert set(search.mistaken) <= {"a"}
+
+
+def test_a_busy_holder_is_no_dead_one():
+    search = Mesh(record("a"), record("b"), says={"a": TooBusy("full")}).search()
+    assert search.whereis().node == "b" and not search.gone
+
+
+def test_a_client_is_never_named_who_its_policy_excludes():
+    policies = {"a": "x", "b": "y"}
+    for seed in range(10):
+        mesh = Mesh(record("a"), record("b"), policies=dict(policies), seed=seed)
+        assert mesh.whereis(client="y") == ("YES", "b", 1)
+
+
+def test_a_client_that_no_holder_suits_is_told_so_and_no_replica_is_made():
+    mesh = Mesh(record("a"), record("b", has=False), policies={"a": "x", "b": "y"})
+    assert mesh.whereis(client="y") == ("POLICYMISMATCH", "", 0) and not mesh.asked
+
+
+def test_a_draining_holder_gets_calls_only_when_nobody_else_can():
+    mesh = Mesh(record("a", draining=True), record("b"))
+    assert mesh.whereis() == ("YES", "b", 1)
+    mesh = Mesh(record("a", draining=True), says={"me": ["NO"]})
+    assert mesh.whereis() == ("YES", "a", 3)
+
+
+def test_a_holder_behind_a_policy_is_reached_through_a_relay():
+    answer = ["YES", "far", 8080, "axis", "http://far/Echo", "far"]
+    mesh = Mesh(
+        record("far"),
+        record("relay", has=False),
+        policies={"me": "x", "relay": "xy", "far": "y"},
+        says={("relay", "MASSMESSAGE"): answer},
+    )
+    assert mesh.whereis() == ("YES", "far", 1)
+    assert mesh.asked == [("relay", "MASSMESSAGE")]
+
+
+def test_a_holder_that_only_we_do_not_reach_is_tried_through_others():
+    answer = ["YES", "far", 8080, "axis", "http://far/Echo", "far"]
+    mesh = Mesh(record("far"), record("b", has=False), says={"far": NobodyThere("no route"), ("b", "MASSMESSAGE"): answer})
+    search = mesh.search()
+    assert (search.whereis().node, search.gone) == ("far", ["far"])
+
+
+def test_netfault_is_heeded_the_dead_are_not_asked_again():
+    mesh = Mesh(
+        record("far"), record("relay", has=False), policies={"me": "x", "relay": "xy", "far": "y"},
+        says={("relay", "MASSMESSAGE"): ["NETFAULT", ["far"]]},
+    )  # fmt: skip
+    assert mesh.whereis() == ("CANTFIND", "", 0)
+
+
+def test_a_relay_cannot_name_who_is_not_known():
+    answer = ["YES", "evil", 8080, "axis", "http://evil/", "evil"]
+    mesh = Mesh(
+        record("far"), record("relay", has=False), policies={"me": "x", "relay": "xy", "far": "y"}, says={"relay": answer}
+    )
+    assert mesh.whereis()[0] == "CANTFIND"
+
+
+def test_a_policy_mismatch_met_on_the_way_is_no_death():
+    search = Mesh(record("a"), says={"a": PolicyMismatch("no")}).search()
+    assert search.whereis().word == "CANTFIND" and not search.gone
+
+
+def test_hung_holders_leave_time_for_the_others():
+    others = [record(f"n{i}") for i in range(5)]
+    for seed in range(20):
+        mesh = Mesh(*others, says={f"n{i}": NobodyThere("hung") for i in range(4)}, seed=seed)
+        assert mesh.whereis() == ("YES", "n4", 1)
+        assert mesh.clock < mesh.deadline
+
+
+def test_no_time_left_is_said():
+    mesh = Mesh(record("a"))
+    mesh.deadline = 0.0
+    with pytest.raises(Deadline):
+        mesh.whereis()
+
+
+def test_odd_answers_are_no_yes():
+    for said in ([], ["YES"], ["YES", 1], ["MAYBE"], [None], [["YES"]]):
+        assert Mesh(record("a"), says={"a": said}).whereis()[0] == "CANTFIND", said
+
+
+def test_of_two_the_less_loaded_comes_first_mostly_and_nobody_is_always_first():
+    candidates = [record(f"n{i}", load=i) for i in range(4)]
+    firsts = [ordered(candidates, Random(seed))[0].name for seed in range(1000)]
+    shares = [firsts.count(f"n{i}") for i in range(4)]
+    assert shares == sorted(shares, reverse=True) and 300 < shares[0] < 600 and shares[2] > 50
