@@ -1,0 +1,257 @@
+"""Whom to probe, suspect, ask, tell and visit, and when: each rule on its own."""
+
+import itertools
+from collections import Counter
+from random import Random
+
+import pytest
+
+from bdserver.core import discovery
+from bdserver.core.discovery import (
+    REFUSED,
+    SILENT,
+    THERE,
+    Ask,
+    Discovery,
+    Probe,
+    Push,
+    Rhythm,
+    Synchronise,
+    Verdict,
+    next_partner,
+    round_delay,
+    suspicion_seconds,
+    transmissions,
+)
+from bdserver.core.membership import DEAD, Record, View
+
+NOW = 1_700_000_000.0
+
+
+def a_view(*names):
+    view = View("me")
+    view.start(Record("me", "me:1", (0, 0)), NOW)
+    for name in names:
+        view.merge(Record(name, f"{name}:1", (1, 0)), NOW)
+    return view
+
+
+def changed(view, do):
+    twin = view.copy()
+    do(twin)
+    return twin
+
+
+def mind_at(clock=0.0, **keywords):
+    return Discovery("me", Rhythm(), Random(1), clock, **keywords)
+
+
+def of_kind(actions, kind):
+    return [action for action in actions if isinstance(action, kind)]
+
+
+def drained(mind, view, seconds, step=0.05, outcome=THERE):
+    """(clock, action) of everything the mind wants, each answered at once."""
+    said, clock = [], 0.0
+    while clock < seconds:
+        for action in mind.due(view, clock, 0.0, 100.0):
+            said.append((clock, action))
+            mind.done(action, outcome, view, clock, known=0, digest=view.digest())
+        clock += step
+    return said
+
+
+# Lifeguard, with memberlist's constants: node count, accusers -> seconds at a probe a second and no doubt in ourselves.
+@pytest.mark.parametrize(
+    ("nodes", "accusers", "seconds"),
+    [(2, 1, 4.0), (3, 1, 24.0), (3, 2, 4.0), (10, 1, 24.0), (10, 2, 14.0), (10, 4, 4.0), (10, 9, 4.0),
+     (100, 1, 48.0), (100, 4, 8.0)],
+)  # fmt: skip
+def test_a_suspicion_is_shorter_the_more_accuse(nodes, accusers, seconds):
+    assert suspicion_seconds(accusers, nodes, 0, 1.0) == pytest.approx(seconds)
+
+
+def test_a_suspicion_is_longer_when_our_own_probes_fail_all_around():
+    assert suspicion_seconds(4, 10, 8, 1.0) == pytest.approx(36.0)
+
+
+@pytest.mark.parametrize(("weight", "least", "most"), [(0, 8, 10), (50, 15, 15), (100, 30, 30), (101, 30, 35)])
+def test_the_pause_between_rounds_is_the_originals(weight, least, most):
+    for seed in range(50):
+        assert least <= round_delay(weight, 100.0, Rhythm(), Random(seed)) <= most
+
+
+def test_who_was_never_visited_comes_first_then_mostly_who_waited_longest():
+    candidates = [Record(name, f"{name}:1", (1, 0)) for name in "abc"]
+    assert next_partner([], {}, Random(1)) is None
+    assert {next_partner(candidates, {"a": 1.0}, Random(seed)).name for seed in range(50)} == {"b", "c"}
+    visited = {"a": 3.0, "b": 1.0, "c": 2.0}
+    counts = Counter(next_partner(candidates, visited, Random(seed)).name for seed in range(3000))
+    assert counts["b"] / 3000 == pytest.approx(0.9 + 0.1 / 3, abs=0.02)
+
+
+def test_three_quick_rounds_at_the_start_then_slow_ones():
+    rounds = [clock for clock, action in drained(mind_at(), a_view("a", "b"), 60) if isinstance(action, Synchronise)]
+    assert rounds[:4] == pytest.approx([0.0, 0.25, 0.5, 0.75], abs=0.06)
+    assert all(7.9 < later - earlier < 10.1 for earlier, later in itertools.pairwise(rounds[3:]))
+
+
+def test_everybody_is_probed_once_before_anybody_twice():
+    names = [f"n{i}" for i in range(8)]
+    probed = [action.name for _, action in drained(mind_at(), a_view(*names), 17) if isinstance(action, Probe)]
+    assert sorted(probed[:8]) == sorted(probed[8:16]) == names
+
+
+def test_alone_there_is_nothing_to_do():
+    assert drained(mind_at(), a_view(), 30) == []
+
+
+def doubt(mind, view, outcome, clock=1.0):
+    """Let a probe of n0 fail; the asks that follow."""
+    mind.due(view, 0.0, 0.0, 100.0)
+    mind.hurry("n0")
+    probe = next(a for a in of_kind(mind.due(view, clock, 0.0, 100.0), Probe) if a.name == "n0")
+    return mind.done(probe, outcome, view, clock)
+
+
+@pytest.mark.parametrize("outcome", [REFUSED, SILENT])
+def test_three_others_are_asked_before_anybody_is_accused(outcome):
+    mind, view = mind_at(), a_view(*[f"n{i}" for i in range(6)])
+    verdicts, asks = doubt(mind, view, outcome)
+    assert verdicts == [] and len({ask.helper for ask in asks}) == 3 and "n0" not in {ask.helper for ask in asks}
+    assert mind.done(asks[0], SILENT, view, 1.1) == ([], [])
+    assert mind.done(asks[1], SILENT, view, 1.1) == ([], [])
+    assert mind.done(asks[2], SILENT, view, 1.1) == ([Verdict(False, "n0")], [])
+
+
+def test_one_pong_through_others_clears_the_doubt():
+    mind, view = mind_at(), a_view(*[f"n{i}" for i in range(6)])
+    _, asks = doubt(mind, view, SILENT)
+    outcomes = [mind.done(ask, outcome, view, 1.1) for ask, outcome in zip(asks, (SILENT, THERE, SILENT), strict=True)]
+    assert outcomes == [([], [])] * 3
+
+
+def test_with_nobody_to_ask_the_accusation_is_at_once():
+    mind, view = mind_at(), a_view("n0")
+    assert doubt(mind, view, SILENT) == ([Verdict(False, "n0")], [])
+
+
+@pytest.mark.parametrize(("outcome", "seconds"), [(REFUSED, discovery.REFUSED_SECONDS), (SILENT, 8.0)])
+def test_a_refused_connection_is_evidence_and_silence_is_not(outcome, seconds):
+    mind, view = mind_at(), a_view("n0")
+    doubt(mind, view, outcome)
+    view = changed(view, lambda twin: twin.accuse("n0", NOW))
+    assert mind.verdicts(view, 1.0) == []
+    assert mind.verdicts(view, 1.0 + seconds - 0.01) == []
+    assert mind.verdicts(view, 1.0 + seconds + 0.01) == [Verdict(True, "n0")]
+
+
+def test_a_refuted_suspicion_is_dropped():
+    mind, view = mind_at(), a_view("n0")
+    doubt(mind, view, REFUSED)
+    view = changed(view, lambda twin: twin.accuse("n0", NOW))
+    mind.due(view, 1.0, 0.0, 100.0)
+    view = changed(view, lambda twin: twin.merge(Record("n0", "n0:1", (1, 1)), NOW))
+    assert mind.verdicts(view, 100.0) == []
+
+
+def test_who_answers_and_is_suspected_hears_of_it():
+    mind, view = mind_at(), changed(a_view("n0", "n1"), lambda twin: twin.accuse("n0", NOW))
+    mind.due(view, 0.0, 0.0, 100.0)
+    assert mind.done(Probe("n0", "n0:1", 1.0), THERE, view, 1.0) == ([], [Push("n0", "n0:1", ("n0",))])
+
+
+def test_a_silent_probe_makes_us_more_patient_and_a_good_one_less():
+    mind, view = mind_at(), a_view("n0")
+    doubt(mind, view, SILENT)
+    assert mind.awareness == 1
+    mind.done(Probe("n0", "n0:1", 1.0), THERE, view, 2.0)
+    assert mind.awareness == 0
+
+
+def test_news_is_told_at_once_then_again_and_then_no_more():
+    mind, view = mind_at(), a_view(*[f"n{i}" for i in range(10)])
+    drained(mind, view, 5)
+    view = changed(view, lambda twin: twin.merge(Record("n3", "n3:1", (1, 1), draining=True), NOW))
+    pushes = of_kind(mind.due(view, 5.0, 0.0, 100.0), Push)
+    assert len(pushes) == discovery.FANOUT and {push.news for push in pushes} == {("n3",)}
+    told, clock = len(pushes), 5.0
+    while clock < 20:
+        for push in pushes:
+            mind.done(push, THERE, view, clock)
+        clock += 0.05
+        pushes = of_kind(mind.due(view, clock, 0.0, 100.0), Push)
+        told += len(pushes)
+    assert told <= transmissions(11) + discovery.FANOUT
+
+
+def test_news_that_everybody_knows_is_dropped():
+    mind, view = mind_at(), a_view(*[f"n{i}" for i in range(10)])
+    drained(mind, view, 5)
+    view = changed(view, lambda twin: twin.merge(Record("n3", "n3:1", (1, 1), draining=True), NOW))
+    for push in of_kind(mind.due(view, 5.0, 0.0, 100.0), Push):
+        mind.done(push, THERE, view, 5.0, known=1)
+    assert not of_kind(mind.due(view, 6.0, 0.0, 100.0), Push)
+
+
+def test_nothing_new_is_pushed_while_the_last_listeners_are_still_listening():
+    mind, view = mind_at(), a_view(*[f"n{i}" for i in range(10)])
+    drained(mind, view, 5)
+    for number in range(1, 5):
+        view = changed(
+            view, lambda twin, n=number: twin.merge(Record("n3", "n3:1", (1, n), free_dynamic=0, draining=bool(n % 2)), NOW)
+        )
+        pushes = of_kind(mind.due(view, 5.0 + number, 0.0, 100.0), Push)
+        assert bool(pushes) == (number == 1)
+
+
+def test_a_change_of_load_alone_rides_on_probes():
+    mind, view = mind_at(), a_view("n0", "n1")
+    drained(mind, view, 5)
+    view = changed(view, lambda twin: twin.describe(twin.own._replace(load=7), NOW))
+    actions = mind.due(view, 5.0, 0.0, 100.0)
+    assert not of_kind(actions, Push)
+    mind.hurry("n0")
+    (probe,) = [p for p in of_kind(mind.due(view, 5.01, 0.0, 100.0), Probe) if p.name == "n0"] or of_kind(actions, Probe)
+    assert probe.news == ("me",)
+
+
+def test_dead_nodes_and_hints_are_dialled_for_ever_with_pauses_up_to_a_minute():
+    mind = mind_at(hints=["hint:1"])
+    view = changed(a_view("n0"), lambda twin: twin.merge(Record("n0", "n0:1", (1, 0), DEAD, NOW), NOW))
+    dials = {"hint:1": [], "n0:1": []}
+    for clock, action in drained(mind, view, 900, step=0.25, outcome=REFUSED):
+        if isinstance(action, Synchronise) and action.name is None:
+            dials[action.address].append(clock)
+    for instants in dials.values():
+        pauses = [b - a for a, b in itertools.pairwise(instants)]
+        assert pauses[0] < 1.1 and max(pauses) < 92 and pauses[-1] > 30
+        assert instants[-1] > 800
+
+
+def test_who_our_policy_forbids_is_not_visited_but_probed():
+    mind = mind_at(forbids=lambda record: record.name == "n0")
+    said = [action for _, action in drained(mind, a_view("n0", "n1"), 40)]
+    assert {action.name for action in of_kind(said, Synchronise)} == {"n1"}
+    assert {action.name for action in of_kind(said, Probe)} == {"n0", "n1"}
+    assert "n0" not in {action.name for action in of_kind(said, Push)}
+
+
+def test_who_differs_and_hears_no_news_synchronises_out_of_turn():
+    mind, view = mind_at(), a_view("n0", "n1")
+    drained(mind, view, 5)
+    probe = Probe("n0", "n0:1", 1.0)
+    assert mind.done(probe, THERE, view, 5.0, digest=view.digest()) == ([], [])
+    assert mind.done(probe, THERE, view, 5.0, digest="other") == ([], [Synchronise("n0", "n0:1")])
+    assert mind.done(probe, THERE, view, 5.5, digest="other") == ([], [])  # not at every probe
+
+
+def test_the_loop_never_spins():
+    mind, view = mind_at(hints=["hint:1"]), a_view(*[f"n{i}" for i in range(5)])
+    clock, turns = 0.0, 0
+    while clock < 60:
+        for action in mind.due(view, clock, 0.0, 100.0):
+            mind.done(action, THERE if not isinstance(action, Ask) else SILENT, view, clock, digest=view.digest())
+        clock = max(clock, mind.next_at(view))
+        turns += 1
+    assert turns < 200
