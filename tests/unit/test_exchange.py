@@ -110,9 +110,11 @@ def test_a_gossiper_hears_how_much_was_known():
 
 @pytest.mark.parametrize(
     "bad",
-    [None, [], 5, {"digest": 5}, {"buckets": "x"}, {"buckets": [1]}, {"of": [32]}, {"of": [-1]}, {"of": ["1"]},
-     {"versions": []}, {"versions": {"a": [1, 2]}}, {"versions": {"a": [1, 2, "x"]}}, {"records": {}}, {"wanted": [[]]}, {"unknown": [1]},
-     {"policies": {"a": 1}}, {"known": "x"}],
+    [
+        None, [], 5, {"digest": 5}, {"buckets": "x"}, {"buckets": [1]}, {"of": [32]}, {"of": [-1]}, {"of": ["1"]},
+        {"versions": []}, {"versions": {"a": [1, 2]}}, {"versions": {"a": [1, 2, "x"]}}, {"records": {}}, {"wanted": [[]]},
+        {"unknown": [1]}, {"policies": {"a": 1}}, {"known": "x"},
+    ],
 )  # fmt: skip
 def test_an_exchange_of_a_wrong_shape_is_refused(bad):
     with pytest.raises(BadRequest, match="INVALID REQUEST"):
