@@ -1,0 +1,155 @@
+"""The embedded web container and the sample services in it, called as their users would: by HTTP and by zeep."""
+
+import http.client
+import os
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+import zeep
+
+from bdserver.demo import container
+from bdserver.demo.hosts import free_port
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+SAMPLES = os.path.join(os.path.dirname(container.__file__), "services")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """(port, folder) of a container process with the sample services."""
+    folder = tmp_path_factory.mktemp("services")
+    for name in os.listdir(SAMPLES):
+        data = open(os.path.join(SAMPLES, name), "rb").read()
+        (folder / name).write_bytes(data)
+        (folder / name).chmod(0o644 if name.endswith(".bdcert") else 0o755)
+    port = free_port()
+    line = [sys.executable, "-m", "bdserver.demo.container", "--port", str(port), "--services", str(folder)]
+    process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert f"http://127.0.0.1:{port}/axis/" in process.stdout.readline()
+    yield port, folder
+    process.terminate()
+    assert process.wait(20) == 0
+
+
+def add(folder, name, text, cert="weight=1\n"):
+    (folder / name).write_text(text)
+    (folder / name).chmod(0o755)
+    if cert is not None:
+        (folder / f"{name}.bdcert").write_text(cert)
+
+
+def get(port, path, method="GET", body=None, headers=None):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request(method, path, body, headers or {})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode(errors="replace"), dict(answer.getheaders())
+    finally:
+        connection.close()
+
+
+def test_zeep_calls_every_sample_at_its_wsdl(served):
+    port, _ = served
+
+    def service(name):
+        return zeep.Client(f"http://127.0.0.1:{port}/axis/{name}?wsdl").service
+
+    assert service("Temperature").Convert(degrees=100, unit="C").degrees == 212.0
+    assert service("Temperature").Convert(degrees=212, unit="f").degrees == 100.0
+    primes = service("Primes").Factors(number=360)
+    assert primes.factors == "2 2 2 3 3 5" and primes.host == f"127.0.0.1:{port}"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT.*\+0\d:00", service("TimeOfDay").Now(zone="Europe/Berlin").time)
+
+
+@pytest.mark.parametrize(
+    ("name", "operation", "arguments", "reason"),
+    [
+        ("Temperature", "Convert", {"degrees": 1, "unit": "K"}, "unit is C or F"),
+        ("Primes", "Factors", {"number": 1}, "must be 2 to"),
+        ("TimeOfDay", "Now", {"zone": "Mars/Olympus"}, "no zone is called"),
+        ("TimeOfDay", "Now", {"zone": "../../etc/passwd"}, "no zone is called"),
+    ],
+)
+def test_what_a_caller_does_wrong_is_a_soap_fault(served, name, operation, arguments, reason):
+    client = zeep.Client(f"http://127.0.0.1:{served[0]}/axis/{name}?wsdl")
+    with pytest.raises(zeep.exceptions.Fault, match=reason):
+        client.service[operation](**arguments)
+
+
+@pytest.mark.parametrize(
+    "body", ["", "<", "<!DOCTYPE x [<!ENTITY e 'x'>]><x>&e;</x>", "<a><b><c/></b></a>", "<a>" * 5000, "x" * 70000]
+)
+def test_odd_messages_are_faults_too(served, body):
+    status, text, _ = get(served[0], "/axis/Primes", "POST", body)
+    assert status == 500 and "<s:Fault>" in text
+
+
+def test_who_served_is_told(served):
+    status, page, headers = get(served[0], "/axis/Primes")
+    assert status == 200 and headers["X-Served-By"] == f"127.0.0.1:{served[0]}" and "<h1>Primes</h1>" in page
+
+
+def test_what_is_dropped_in_is_live_at_once_and_gone_at_once(served):
+    port, folder = served
+    assert get(port, "/axis/Hello")[0] == 404
+    add(folder, "Hello", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nhello'\n")
+    assert get(port, "/axis/Hello")[:2] == (200, "hello")
+    os.unlink(folder / "Hello.bdcert")
+    assert get(port, "/axis/Hello")[0] == 404
+
+
+def test_a_folder_with_an_index_is_a_service(served):
+    port, folder = served
+    (folder / "Site").mkdir()
+    add(folder, "Site/index.cgi", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'; cat data\n", None)
+    (folder / "Site" / "data").write_text("inside")
+    (folder / "Site.bdcert").write_text("weight=1\n")
+    assert get(port, "/axis/Site")[:2] == (200, "inside")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/axis/", "/axis/Primes.bdcert", "/axis/../axis/Primes/..", "/axis/%2e%2e/x", "/axis/%2fetc%2fpasswd", "/axis/a%00b",
+     "/axis/Primes/x", "/Primes", "/axis/.hidden", "/other/Primes", "/axis/" + "x" * 5000],
+)  # fmt: skip
+def test_no_path_leads_out_of_the_folder(served, path):
+    assert get(served[0], path)[0] in (404, 414)
+
+
+def test_head_has_no_body_and_the_length(served):
+    status, body, headers = get(served[0], "/axis/Primes?wsdl", "HEAD")
+    assert status == 200 and body == "" and int(headers["Content-Length"]) > 1000
+
+
+def test_no_header_becomes_a_proxy_setting(served):
+    port, folder = served
+    add(folder, "Env", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'; env\n")
+    page = get(port, "/axis/Env?q=1", headers={"Proxy": "http://evil", "X-Odd": "1"})[1]
+    assert "HTTP_PROXY" not in page and "HTTP_X_ODD=1" in page and "QUERY_STRING=q=1" in page
+    assert "GATEWAY_INTERFACE=CGI/1.1" in page
+
+
+@pytest.mark.parametrize("script", ["exit 3", "echo nonsense", "kill -9 $$", "printf 'Status: x\\n\\n'"])
+def test_a_script_that_fails_is_an_error_and_nothing_more(served, script):
+    port, folder = served
+    add(folder, "Bad", f"#!/bin/sh\n{script}\n")
+    assert get(port, "/axis/Bad")[0] in (500, 504)
+    assert get(port, "/axis/Primes")[0] == 200
+
+
+def test_too_large_a_body_is_refused_before_it_is_read(served):
+    assert get(served[0], "/axis/Primes", "POST", headers={"Content-Length": str(1 << 30)})[0] == 413
+
+
+def test_a_script_that_hangs_or_floods_is_ended(monkeypatch, tmp_path):
+    add(tmp_path, "Hang", "#!/bin/sh\nsleep 100 & sleep 100\n")
+    add(tmp_path, "Flood", "#!/bin/sh\necho; yes\n")
+    monkeypatch.setattr(container, "SCRIPT_SECONDS", 0.3)
+    monkeypatch.setattr(container, "OUTPUT_BYTES_MAX", 100_000)
+    started = time.monotonic()
+    assert container._run(str(tmp_path / "Hang"), {"PATH": "/usr/bin:/bin"}, b"")[0] == 504
+    assert container._run(str(tmp_path / "Flood"), {"PATH": "/usr/bin:/bin"}, b"")[0] in (500, 504)
+    assert time.monotonic() - started < 60
