@@ -1,0 +1,1 @@
+"""The audit: the mesh as a page."""

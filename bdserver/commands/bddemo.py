@@ -1,0 +1,39 @@
+"""bddemo: a mesh of three nodes on this machine that tells its story; Ctrl-C ends it and leaves nothing behind.
+
+bddemo [--seconds N] [--port 8460]
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+
+from bdserver.demo.story import PORT, Story
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit 0 when the story ended well, 1 when something in it did not happen."""
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with Story(options.port, options.seconds) as story:
+            story.tell()
+    except KeyboardInterrupt:
+        pass
+    except AssertionError as error:
+        print(f"bddemo: {error}", file=sys.stderr)
+        return 1
+    print("Everything is ended and cleaned up. Goodbye.")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bddemo", description="A mesh of three nodes on this machine, and its story.")
+    parser.add_argument("--seconds", type=float, help="end after so long (default: when you press Ctrl-C)")
+    parser.add_argument("--port", type=int, default=PORT, help=f"of the audit page (default {PORT})")
+    return parser
+
+
+def _interrupt(number, frame) -> None:
+    raise KeyboardInterrupt
