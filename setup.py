@@ -52,6 +52,7 @@ setup(
         "python-daemon>=3.1",
         "filelock>=3.12",
         "setproctitle>=1.3",
+        "Jinja2>=3.1",
     ],
     classifiers=[
         "Environment :: No Input/Output (Daemon)",

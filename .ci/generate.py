@@ -138,12 +138,20 @@ def _metavar(action: argparse.Action) -> str:
 
 
 def _argument(action: argparse.Action) -> str:
-    """How an argument stands in a synopsis: FILE, [FILE], --url URL."""
+    """How an argument stands in a synopsis: FILE, [FILE], [--url URL], --host HOST [--host HOST ...]."""
     value = _metavar(action)
     if action.option_strings:
         option = action.option_strings[-1]
-        return f"[{option}]" if action.nargs == 0 else f"[{option} {value}]"
+        text = option if action.nargs == 0 else f"{option} {value}"
+        more = " ..." if isinstance(action, argparse._AppendAction) else ""
+        return f"{text}{more}" if action.required else f"[{text}{more}]"
     return {"*": f"[{value} ...]", "+": f"{value} ...", "?": f"[{value}]"}.get(str(action.nargs), value)
+
+
+def _synopsis(parser: argparse.ArgumentParser) -> str:
+    """What stands behind a command: arguments, then options that must be, then the others."""
+    actions = sorted(_actions(parser), key=lambda action: (bool(action.option_strings), not action.required))
+    return " ".join(map(_argument, actions))
 
 
 def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
@@ -184,8 +192,9 @@ def commands_of(module) -> Callable[[], str]:
     def made() -> str:
         blocks = []
         for name, parser in _subparsers(module._parser()).items():
-            synopsis = " ".join(_argument(action) for action in _actions(parser))
-            blocks.append(f".SS {_quoted(f'{name} {synopsis}'.strip())}\n{_roff(_sentence(parser.description or ''))}\n")
+            blocks.append(
+                f".SS {_quoted(f'{name} {_synopsis(parser)}'.strip())}\n{_roff(_sentence(parser.description or ''))}\n"
+            )
             blocks += _described(parser)
         return "".join(blocks)
 

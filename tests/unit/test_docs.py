@@ -1,0 +1,98 @@
+"""What the documents say exists, and what exists is in the documents."""
+
+import importlib.util
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bdserver import settings
+from bdserver.commands import bdctl, bddemo, bdkeys, bdserverd, bdwhereis
+from bdserver.core import requests
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+MAN_PAGES = sorted(ROOT.glob("docs/man/*"))
+COMMANDS = {"bdctl": bdctl, "bddemo": bddemo, "bdkeys": bdkeys, "bdserverd": bdserverd, "bdwhereis": bdwhereis}
+MADE = re.compile(r"<!-- made by .*?<!-- end -->", re.DOTALL)
+
+
+def _id(path):
+    return str(path.relative_to(ROOT))
+
+
+def _generate():
+    spec = importlib.util.spec_from_file_location("generate", ROOT / ".ci" / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_make_generate_leaves_no_diff(monkeypatch):
+    assert list(_generate().outdated()) == []
+
+
+def test_every_request_is_explained_and_not_only_listed():
+    explained = MADE.sub("", (ROOT / "docs" / "PROTOCOL.md").read_text())
+    assert [name for name in requests.REQUESTS if f"`{name}`" not in explained] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_man_page_and_stands_in_the_readme(command):
+    assert [path for path in MAN_PAGES if path.stem == command and path.suffix in (".1", ".8")]
+    assert command in (ROOT / "README.md").read_text()
+
+
+def _links():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            if "://" not in target:
+                yield pytest.param(page, target, id=f"{_id(page)}-{target}")
+
+
+def _anchors(page):
+    """As the usual renderers make them from headings."""
+    heads = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize(("page", "target"), list(_links()))
+def test_no_link_is_dead(page, target):
+    path, _, anchor = target.partition("#")
+    linked = (page.parent / path).resolve() if path else page
+    assert linked.exists()
+    assert not anchor or anchor in _anchors(linked)
+
+
+def _command_lines():
+    """Each line in a block of code that begins with one of our commands."""
+    for page in PAGES:
+        for block in re.findall(r"^```.*?^```|(?:^    .*\n)+", page.read_text(), re.MULTILINE | re.DOTALL):
+            for line in block.splitlines():
+                match = re.match(r"\s*(?:[\w@-]+\$ |\$ |sudo )*(?:\S*/)?(bd\w+)( .*)?$", line)
+                if match and match[1] in COMMANDS:
+                    yield pytest.param(match[1], match[2] or "", id=f"{_id(page)}-{line.strip()}")
+
+
+@pytest.mark.parametrize(("command", "rest"), list(_command_lines()))
+def test_every_command_line_in_the_documents_is_one_that_the_command_takes(command, rest):
+    words = shlex.split(re.split(r"[|>;&]", rest)[0], comments=True)
+    COMMANDS[command]._parser().parse_args(words)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_id)
+def test_every_setting_shown_with_a_value_exists(page):
+    shown = re.findall(r"(?:^|`|\n)([a-z]+(?:_[a-z]+)+)=", page.read_text())
+    assert [name for name in shown if name not in settings.BY_NAME] == []
+
+
+@pytest.mark.parametrize("page", MAN_PAGES, ids=_id)
+def test_the_man_pages_are_without_fault(page):
+    if shutil.which("mandoc") is None:
+        pytest.skip("mandoc is not installed")
+    done = subprocess.run(["mandoc", "-Tlint", "-Wwarning", page], capture_output=True, text=True, check=False)
+    assert done.stdout == ""
+    assert done.returncode == 0

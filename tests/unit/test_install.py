@@ -1,0 +1,125 @@
+"""An installation in an empty environment has everything, and the sdist is enough to make one.
+
+Nothing is fetched: the environment borrows the packages that these tests themselves run with.
+"""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+from email import message_from_string
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = ("bdserverd", "bdwhereis", "bdctl", "bdkeys", "bddemo")
+BUILD = "from setuptools import build_meta; print(build_meta.build_{}('.'))"
+
+
+def _run(*command, **keywords):
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, **keywords)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory):
+    """The sdist, unpacked: made in a copy, so that the checkout stays as it is."""
+    folder = tmp_path_factory.mktemp("checkout") / "bdserver"
+    unwanted = shutil.ignore_patterns(".git", ".venv", ".cache", ".hypothesis", "__pycache__", "var", "build", "*.egg-info")
+    shutil.copytree(ROOT, folder, ignore=unwanted)
+    name = _run(sys.executable, "-c", BUILD.format("sdist"), cwd=folder).split()[-1]
+    with tarfile.open(folder / name) as archive:
+        archive.extractall(folder.parent / "sdist", filter="data")
+    return folder.parent / "sdist" / name.removesuffix(".tar.gz")
+
+
+@pytest.fixture(scope="module")
+def installed(sdist, tmp_path_factory):
+    """The prefix of an environment that has nothing but BDserver."""
+    prefix = tmp_path_factory.mktemp("installed")
+    wheel = _run(sys.executable, "-c", BUILD.format("wheel"), cwd=sdist).split()[-1]
+    _run(sys.executable, "-m", "venv", "--without-pip", str(prefix))
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(prefix / "bin" / "python")]
+    _run(*pip, "install", "--quiet", "--no-deps", "--no-index", "--no-compile", str(sdist / wheel))
+    return prefix
+
+
+def _package(prefix):
+    return next(prefix.glob("lib/python3*/site-packages/bdserver"))
+
+
+def _files(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+
+
+def test_every_file_of_the_package_is_installed(installed):
+    assert _files(_package(installed)) == _files(ROOT / "bdserver")
+
+
+def test_executables_among_them_stay_executable(installed):
+    for path in _files(ROOT / "bdserver"):
+        wanted = os.access(ROOT / "bdserver" / path, os.X_OK)
+        assert os.access(_package(installed) / path, os.X_OK) == wanted, path
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_installed_and_starts(installed, command, tmp_path):
+    borrowed = {**os.environ, "PYTHONPATH": sysconfig.get_paths()["purelib"], "PYTHONDONTWRITEBYTECODE": "1"}
+    said = _run(str(installed / "bin" / command), "--help", cwd=tmp_path, env=borrowed)
+    assert said.startswith(f"usage: {command}")
+
+
+def test_the_commands_run_what_was_installed(installed, tmp_path):
+    said = _run(str(installed / "bin" / "python"), "-c", "import bdserver; print(bdserver.__file__)", cwd=tmp_path)
+    assert said.strip() == str(_package(installed) / "__init__.py")
+
+
+def test_samples_and_man_pages_are_installed(installed):
+    share = installed / "share"
+    assert _files(share / "bdserver" / "etc") == _files(ROOT / "etc")
+    pages = {f"man{path.suffix[1:]}/{path.name}" for path in (ROOT / "docs" / "man").iterdir()}
+    assert _files(share / "man") == pages
+    assert pages
+
+
+# --- what is required ---------------------------------------------------------------------------------------------
+
+
+def _requirements(sdist):
+    """name -> lower bound, of what an installation brings along."""
+    [metadata] = sdist.glob("*.egg-info/PKG-INFO")
+    lines = message_from_string(metadata.read_text()).get_all("Requires-Dist")
+    return dict(re.fullmatch(r"([\w.-]+)>=([\d.]+)", line.lower()).groups() for line in lines)
+
+
+def _imported():
+    """Top-level modules that the package imports, wherever it does."""
+    for path in (ROOT / "bdserver").rglob("*.py"):
+        for statement in ast.walk(ast.parse(path.read_text())):
+            if isinstance(statement, ast.Import):
+                yield from (alias.name.partition(".")[0] for alias in statement.names)
+            elif isinstance(statement, ast.ImportFrom):
+                yield statement.module.partition(".")[0]
+
+
+def test_what_the_package_imports_is_required_and_nothing_else(sdist):
+    foreign = set(_imported()) - sys.stdlib_module_names - {"bdserver"}
+    distributions = packages_distributions()
+    assert {distributions[name][0].lower() for name in foreign} == _requirements(sdist).keys()
+
+
+def test_what_is_required_is_pinned_at_or_above_its_bound(sdist):
+    def number(version):
+        return tuple(map(int, version.split(".")))
+
+    lines = (ROOT / ".ci" / "requirements.txt").read_text().lower().splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    for name, bound in _requirements(sdist).items():
+        assert number(pinned[name]) >= number(bound), name
