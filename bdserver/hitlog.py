@@ -1,29 +1,45 @@
 """The hit logs, NAME.bdlog: the original's lines, appended with one write, read from the end, trimmed without loss.
 
 `HIT ~ epoch ~ ctime ~ client-ip` and `REPLICATE ~ …`. A reader remembers where it stopped and reads only what came
-since; the first reading begins 60 s back from the end and no further. What hits weigh is core.weight's business.
+since; the first reading begins 60 s back from the end and no further, however long the log. Whoever appends holds a
+shared lock and makes sure that the file still has the name; whoever trims holds it alone: no hit is lost between them.
+What hits weigh is core.weight's business.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
+import re
 import time
 from collections import deque
+from collections.abc import Iterator
+from itertools import groupby
 
-from bdserver.core.weight import HIT, HORIZON, Run
+from bdserver.core.weight import HORIZON, Run
 from bdserver.errors import NoSpace
 
-CHUNK_BYTES = 64 * 1024
-# No line of ours is longer; a longer one is somebody's garbage and counts nothing.
+# Backward, a chunk holds a thousand lines: the last minute of most services. Forward, the fewer calls the better.
+BACK_CHUNK_BYTES, CHUNK_BYTES = 64 << 10, 1 << 20
+# A minute of 15,000 calls a second. Whatever stands further back, in a log that is full of garbage, is not looked for.
+BACK_BYTES_MAX = 64 << 20
+# No line of ours is longer; a longer one is somebody's garbage.
 LINE_BYTES_MAX = 512
 CLIENT_CHARACTERS_MAX = 64
+# The lock is held for a write, or for copying the last minute. Who has it longer was stopped in the middle.
+LOCK_SECONDS, LOCK_POLL_SECONDS = 0.5, 0.002
+# The last bytes that were read must still be there when we come back, else it is another file with the same inode.
+SEEN_BYTES = 64
+FOLDED_MAX = 20_000
+
+_LINE = re.compile(rb"^(HIT|REPLICATE) ~ ([0-9]{1,12}) ~ [ -}\x80-\xff]{1,64}~ [ -}\x80-\xff]{1,256}\n", re.MULTILINE)
+# What stands for the beginning of an overlong line while its end is awaited: no line of ours begins so.
+_OVERLONG = b"~"
 
 
 class HitLog:
-    """All hit logs of a node. Survives fork: what was read stays read, and every append opens the file anew."""
+    """All hit logs of a node. Survives fork: what was read stays read, and no descriptor or lock is kept."""
 
     def __init__(self, directory: str):
         self.directory = directory
@@ -35,38 +51,46 @@ class HitLog:
 
     def append(self, service: str, kind: str, client: str, now: float) -> None:
         """Log a HIT or REPLICATE; NoSpace when the disk does not take it."""
-        clean = "".join(c for c in client[:CLIENT_CHARACTERS_MAX] if c.isprintable() and c != "~") or "-"
-        line = f"{kind} ~ {int(now)} ~ {time.ctime(now)} ~ {clean}\n".encode(errors="replace")
+        clean = "".join(c for c in client[:CLIENT_CHARACTERS_MAX] if c.isprintable() and c != "~").strip() or "-"
+        line = f"{kind} ~ {int(now)} ~ {time.ctime(now)} ~ {clean}\n".encode()
         try:
-            with self._open(service, fcntl.LOCK_SH, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as descriptor:
-                written = os.write(descriptor, line)
-                if written != len(line):  # a full disk took half of it: this hit, and one after it, count nothing
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            with self._locked(service, fcntl.LOCK_SH, os.O_RDWR | os.O_APPEND | os.O_CREAT) as descriptor:
+                _append_line(descriptor, line)
         except OSError as error:
             raise NoSpace(f"{self.path(service)}: {error.strerror}") from None
 
-    @contextlib.contextmanager
-    def _open(self, service: str, lock: int, flags: int):
-        """The log, locked, and surely the one that has the name now (a trim may have renamed a new one there)."""
-        path = self.path(service)
-        while True:
-            descriptor = os.open(path, flags | os.O_CLOEXEC, 0o644)
-            try:
-                fcntl.flock(descriptor, lock)
-                if _is_at(descriptor, path):
-                    yield descriptor
-                    return
-            finally:
-                os.close(descriptor)
-
     def runs(self, service: str, now: float) -> list[Run]:
-        """What counts of a service's log, newest first, lines of one kind and second together."""
-        tally = self._tallies.setdefault(service, _Tally())
+        """What counts of a service's log, newest first, neighbours of one kind and second together."""
+        tally = self._tallies.get(service)
+        if tally is None:
+            if len(self._tallies) >= FOLDED_MAX:  # services come and go; those that are here are soon read again
+                self._tallies.clear()
+            tally = self._tallies[service] = _Tally()
         try:
             tally.read(self.path(service), int(now))
-        except OSError:
+        except OSError:  # no log, no hits; and a log that can't be read has none for us either
             tally.clear()
         return tally.newest_first(int(now))
+
+    def trim(self, service: str, now: float, above_bytes: int) -> int:
+        """Cut a log larger than this to what still counts, while others append: no hit is lost. Returns bytes cut.
+
+        NoSpace when the disk does not take the copy, or the lock can't be had; the log is as it was then."""
+        path = self.path(service)
+        try:
+            if os.stat(path).st_size <= above_bytes:
+                return 0
+            with self._locked(service, fcntl.LOCK_EX, os.O_RDWR) as descriptor:
+                size = os.fstat(descriptor).st_size
+                start = _start_of_what_counts(descriptor, size, int(now))
+                if start < size // 2:  # copying more than is won back is no gain; soon it will be less
+                    return 0
+                _copy_tail(descriptor, start, path)
+                return start
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise NoSpace(f"{path}: {error.strerror}") from None
 
     def forget(self, service: str) -> None:
         """Drop the log of a service that is not offered any more."""
@@ -74,21 +98,30 @@ class HitLog:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path(service))
 
-    def trim(self, service: str, now: float, above_bytes: int) -> int:
-        """Cut a log larger than this to what still counts, while others append: no hit is lost. Returns bytes cut."""
+    @contextlib.contextmanager
+    def _locked(self, service: str, kind: int, flags: int) -> Iterator[int]:
+        """The log, locked, and surely the one that has the name now: a trim may have put another one there."""
         path = self.path(service)
+        while True:
+            descriptor = os.open(path, flags | os.O_CLOEXEC, 0o640)
+            try:
+                _lock(descriptor, kind, path)
+                if _is_at(descriptor, path):
+                    yield descriptor
+                    return
+            finally:
+                os.close(descriptor)
+
+
+def _lock(descriptor: int, kind: int, path: str) -> None:
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
         try:
-            if os.stat(path).st_size <= above_bytes:
-                return 0
-        except FileNotFoundError:
-            return 0
-        with self._open(service, fcntl.LOCK_EX, os.O_RDWR) as descriptor:
-            size = os.fstat(descriptor).st_size
-            start = _start_of_what_counts(descriptor, size, int(now))
-            if start < size // 2:  # copying more than is won back is no gain
-                return 0
-            _copy_tail(descriptor, start, path)
-            return start
+            return fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise NoSpace(f"{path}: its lock was not to be had in {LOCK_SECONDS} s") from None
+            time.sleep(LOCK_POLL_SECONDS)
 
 
 def _is_at(descriptor: int, path: str) -> bool:
@@ -99,105 +132,109 @@ def _is_at(descriptor: int, path: str) -> bool:
     return (there.st_ino, there.st_dev) == (here.st_ino, here.st_dev)
 
 
+def _append_line(descriptor: int, line: bytes) -> None:
+    """One write. If a full disk or a crash left half a line before, ours begins on its own all the same."""
+    size = os.fstat(descriptor).st_size
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+        line = b"\n" + line
+    written = os.write(descriptor, line)
+    if written != len(line):
+        os.write(descriptor, line[written:])  # the disk is full: this raises, and says so
+
+
 def _copy_tail(descriptor: int, start: int, path: str) -> None:
-    new = f"{path}.new.{os.getpid()}"
-    out = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, os.fstat(descriptor).st_mode & 0o777)
+    """Put what follows `start` in the log's place. Needs the lock: there is one .new, and whoever trims owns it."""
+    new = f"{path}.new"
+    status = os.fstat(descriptor)
+    out = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         while data := os.pread(descriptor, CHUNK_BYTES, start):
             start += os.write(out, data)
         if os.geteuid() == 0:
-            status = os.fstat(descriptor)
             os.fchown(out, status.st_uid, status.st_gid)
+        os.fchmod(out, status.st_mode & 0o777)
         os.replace(new, path)
     except BaseException:
-        os.unlink(new)
+        with contextlib.suppress(OSError):
+            os.unlink(new)
         raise
     finally:
         os.close(out)
 
 
 def _start_of_what_counts(descriptor: int, size: int, now: int) -> int:
-    """Offset of the oldest line that may still count: behind the newest HIT that is older than 60 s.
-
-    Read backward, chunk by chunk: the length of the log does not matter, only of its last minute."""
-    end, tail = size, b""
-    while end > 0:
-        begin = max(end - CHUNK_BYTES, 0)
-        tail = os.pread(descriptor, end - begin, begin) + tail[: LINE_BYTES_MAX * 2]
-        stop = end - begin
-        while True:
-            newline = tail.rfind(b"\n", 0, stop)
-            line_end = tail.find(b"\n", newline + 1)
-            if newline < 0:
-                break
-            parsed = _parse(tail[newline + 1 : line_end]) if line_end > 0 else None
-            if parsed and parsed[0] == HIT and parsed[1] < now - HORIZON:
-                return begin + line_end + 1
-            stop = newline
+    """Offset behind the newest line that is older than 60 s; searched backward, so only the last minute is read."""
+    floor = max(size - BACK_BYTES_MAX, 0)
+    end = size
+    while end > floor:
+        begin = max(end - BACK_CHUNK_BYTES, floor)
+        # The chunk's last line ends beyond it; its first one belongs to the chunk before.
+        data = os.pread(descriptor, min(end + LINE_BYTES_MAX, size) - begin, begin)
+        first = data.find(b"\n") + 1 if begin else 0
+        seconds = {second for _, second in _LINE.findall(data, first)}  # a match object a line costs three times that
+        if any(int(second) < now - HORIZON for second in seconds):
+            return begin + max(m.end() for m in _LINE.finditer(data, first) if int(m[2]) < now - HORIZON)
         end = begin
-    return 0
-
-
-def _parse(line: bytes) -> tuple[str, int] | None:
-    """(kind, second), or None for a line that counts nothing."""
-    if len(line) > LINE_BYTES_MAX:
-        return None
-    kind, _, rest = line.partition(b" ~ ")
-    second, tilde, _ = rest.partition(b" ~ ")
-    if kind not in (b"HIT", b"REPLICATE") or not tilde or not second.isdigit() or len(second) > 12:
-        return None
-    return kind.decode(), int(second)
+    return floor
 
 
 class _Tally:
     """How far one log was read, and what counts of it: oldest run first."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
         """Begin anew."""
-        self._file: tuple[int, int] | None = None
+        self._stamp: tuple[int, ...] | None = None
         self._offset = 0
-        self._rest = b""
-        self._runs: deque[list] = deque()
+        self._seen = self._rest = b""
+        self._runs: deque[Run] = deque()
 
     def read(self, path: str, now: int) -> None:
-        """Take in what was appended since; begin anew when the file is another one, or shorter."""
-        status = os.stat(path)
-        file = (status.st_dev, status.st_ino)
-        if file == self._file and status.st_size == self._offset:
+        """Take in what was appended since; begin anew when the file is another one, or was cut."""
+        if _stamp(os.stat(path)) == self._stamp:
             return
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            if file != self._file or status.st_size < self._offset:
+            stamp = _stamp(os.fstat(descriptor))
+            if not self._continues(descriptor, stamp):
                 self.clear()
-                self._file = file
-                self._offset = _start_of_what_counts(descriptor, status.st_size, now)
-            while data := os.pread(descriptor, CHUNK_BYTES * 16, self._offset):
+                self._offset = _start_of_what_counts(descriptor, stamp[2], now)
+                # In the middle of a line, when there is nothing old within reach: wait for its end.
+                self._rest = _OVERLONG if self._offset and os.pread(descriptor, 1, self._offset - 1) != b"\n" else b""
+            while data := os.pread(descriptor, CHUNK_BYTES, self._offset):
                 self._offset += len(data)
+                self._seen = (self._seen + data)[-SEEN_BYTES:]
                 self._take(data)
+            # The size of what was read: when more came meanwhile, the next call sees another stamp.
+            self._stamp = (*stamp[:2], self._offset, stamp[3])
         finally:
             os.close(descriptor)
 
+    def _continues(self, descriptor: int, stamp: tuple[int, ...]) -> bool:
+        """Whether this is the file that we read before, only longer. An inode alone is soon given to another one."""
+        if self._stamp is None or stamp[:2] != self._stamp[:2] or stamp[2] < self._offset:
+            return False
+        return os.pread(descriptor, len(self._seen), self._offset - len(self._seen)) == self._seen
+
     def _take(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        self._rest = self._rest[-LINE_BYTES_MAX - 1 :]
-        for line in lines:
-            parsed = _parse(line)
-            if parsed is None:
-                continue
-            if self._runs and self._runs[-1][0] == parsed[0] and self._runs[-1][1] == parsed[1]:
-                self._runs[-1][2] += 1
-            else:
-                self._runs.append([*parsed, 1])
+        lines, newline, rest = (self._rest + data).rpartition(b"\n")
+        self._rest = rest if len(rest) <= LINE_BYTES_MAX else _OVERLONG
+        for (kind, second), group in groupby(_LINE.findall(lines + newline)):
+            count = len(list(group))
+            run = (kind.decode(), int(second), count)
+            if self._runs and self._runs[-1][:2] == run[:2]:
+                run = (*run[:2], count + self._runs.pop()[2])
+            self._runs.append(run)
 
     def newest_first(self, now: int) -> list[Run]:
         """What counts; what no longer does is dropped here, so that memory stays that of a minute."""
-        for index in range(len(self._runs) - 1, -1, -1):
-            kind, second, _ = self._runs[index]
-            if kind == HIT and second < now - HORIZON:
-                for _ in range(index + 1):
-                    self._runs.popleft()
-                break
-        return [(kind, second, count) for kind, second, count in reversed(self._runs)]
+        old = next((i for i in range(len(self._runs) - 1, -1, -1) if self._runs[i][1] < now - HORIZON), -1)
+        for _ in range(old + 1):
+            self._runs.popleft()
+        return list(reversed(self._runs))
+
+
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -54,9 +54,19 @@ class Node:
         self.services = Services(settings.services_dir, settings.graveyard_dir, scratch_dir(settings))
         self.hitlog = HitLog(settings.service_log_dir)
         self.wake_descriptor: int | None = None
+        self._refreshed: View | None = None
         self.listener_pid = os.getpid()
 
     # -- files that may change while we run
+
+    def refresh(self) -> None:
+        """Before a fork: the view of now, its policies parsed, our services read, so that a child starts with everything."""
+        view = self.cache.view()
+        if view is not self._refreshed:
+            self._refreshed = view
+            self.services.all()
+            for digest, text in view.policies.items():
+                _parsed(digest, text)
 
     def reload(self) -> list[str]:
         """SIGHUP: read config, policy, black list and keys anew. What is bad is reported, and the old one stays."""

@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
         sub = commands.add_parser(name, help=command.help, description=command.help)
+        sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
         for option in command.arguments:
             sub.add_argument(*option.flags, **option.keywords)
     return parser

@@ -307,7 +307,7 @@ def _run(node: Node, sockets: list[socket.socket], pid_file: PidFile, on_ready) 
     parts = Parts(
         serve_child=functools.partial(_serve_child, node, pid_file),
         run_discoverer=functools.partial(_run_discoverer, node, pid_file),
-        refresh=node.cache.view,
+        refresh=node.refresh,
         reload=lambda: _reload(node),
         say_goodbye=lambda: _say_goodbye(node),
         is_refused=node.is_black_listed,

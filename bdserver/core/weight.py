@@ -1,7 +1,8 @@
 """Hits to weight, exactly as in 2006 (BDdaemon.service_weight), and what follows from it: overloaded, what to retire.
 
 A hit younger than 10 s counts the service's cost; from 10 s to 60 s cost x 10 / age; an older one ends the reading. Each
-REPLICATE met on the way, newest first, multiplies by 0.9 what older hits count. Reading logs is hitlog's business.
+REPLICATE met on the way, newest first, multiplies by 0.9 what older hits count. One thing differs: a line from the
+future, which a clock put right leaves behind, counted in full and now counts nothing. Reading logs is hitlog's business.
 """
 
 from __future__ import annotations
@@ -28,14 +29,16 @@ def weight(runs: Iterable[Run], cost: float, now: float) -> float:
     total = 0.0
     for kind, second, count in runs:
         age = int(now) - second
+        if age < 0:
+            continue
         if kind == REPLICATE:
             cost *= REPLICATE_FACTOR**count
-        elif age > HORIZON:
-            break
-        elif 0 <= age < FRESH:
+        elif age < FRESH:
             total += cost * count
-        elif age >= FRESH:
+        elif age <= HORIZON:
             total += cost * count * FRESH / age
+        else:
+            break
     return total
 
 
@@ -44,16 +47,21 @@ def is_overloaded(total: float, receiver_threshold: float) -> bool:
     return total > receiver_threshold
 
 
-def load_step(total: float, receiver_threshold: float) -> int:
-    """The load as it is told to others: 0 to 20, over 10 is overloaded."""
-    share = total / receiver_threshold
-    step = round(share * FULL_LOAD)
-    if share > 1:
-        return min(max(step, FULL_LOAD + 1), LOAD_STEPS)
-    return min(step, FULL_LOAD)
+def load_step(total: float, receiver_threshold: float, before: int | None = None) -> int:
+    """The load as it is told to others: 0 to 20, above 10 is overloaded.
+
+    With `before`, the step told last, a load at the border of two steps does not swing between them: it is told anew
+    only when it has left `before` by a whole step, or when it becomes or ceases to be overloaded."""
+    share = min(total / receiver_threshold, 2.0) * FULL_LOAD
+    low, high = (FULL_LOAD + 1, LOAD_STEPS) if is_overloaded(total, receiver_threshold) else (0, FULL_LOAD)
+    if before is not None and low <= before <= high and abs(share - before) < 1:
+        return before
+    return min(max(round(share), low), high)
 
 
 def to_retire(replicas: Iterable[tuple[str, float, float]], now: float) -> str | None:
-    """Of (name, weight, arrived_at): the lightest replica that is here for over 60 s, or None."""
-    old = [(total, name) for name, total, arrived_at in replicas if now - arrived_at > RETIRE_AFTER]
+    """Of (name, weight, arrived_at): the lightest replica that is not just paid for, or None.
+
+    One that arrived far in the future by our clock did not: the clock was wrong then, and protects nothing."""
+    old = [(total, name) for name, total, arrived_at in replicas if abs(now - arrived_at) > RETIRE_AFTER]
     return min(old)[1] if old else None
