@@ -143,7 +143,7 @@ def _argument(action: argparse.Action) -> str:
     if action.option_strings:
         option = action.option_strings[-1]
         text = option if action.nargs == 0 else f"{option} {value}"
-        more = " ..." if isinstance(action, argparse._AppendAction) else ""
+        more = f" [{text} ...]" if isinstance(action, argparse._AppendAction) else ""
         return f"{text}{more}" if action.required else f"[{text}{more}]"
     return {"*": f"[{value} ...]", "+": f"{value} ...", "?": f"[{value}]"}.get(str(action.nargs), value)
 

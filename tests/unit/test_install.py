@@ -83,7 +83,8 @@ def test_the_commands_run_what_was_installed(installed, tmp_path):
 
 def test_samples_and_man_pages_are_installed(installed):
     share = installed / "share"
-    assert _files(share / "bdserver" / "etc") == _files(ROOT / "etc")
+    for folder in ("etc", "cgi-bin"):
+        assert _files(share / "bdserver" / folder) == _files(ROOT / folder)
     pages = {f"man{path.suffix[1:]}/{path.name}" for path in (ROOT / "docs" / "man").iterdir()}
     assert _files(share / "man") == pages
     assert pages
