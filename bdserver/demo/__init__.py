@@ -1,1 +1,1 @@
-"""What `make demo` needs and a node does not: real hosts on loopback, a web container, sample services, the story."""
+"""A mesh on one machine, with a web container and sample services: for the demo, the tests and the benchmarks."""
