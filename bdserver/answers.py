@@ -615,7 +615,7 @@ def find(session: Session, service: str, visited: list[str], steps: int) -> list
 def answer_massmessage(session: Session, tree: dict, recipients: list, message: list) -> list:
     """Ask the recipients among our children, then forward the rest of the plan down each branch.
 
-    YES, host, …, name; NO; DONTHAVE; NETFAULT and the names of those who are not there."""
+    YES, host, …, name; NO; DONTHAVE; NETFAULT, the names of those who are not there, and what the others said."""
     requests.check(message, requests.NODE)
     children = list(dict.fromkeys(tree.get(plan.SELF, [])))
     session.node.rng.shuffle(children)
@@ -637,12 +637,11 @@ def answer_massmessage(session: Session, tree: dict, recipients: list, message: 
             continue
         if said[:1] == ["YES"]:
             return said if request is not message else _with_host(said, view, child)
-        has_no = has_no or said[:1] == ["NO"]
+        has_no = has_no or "NO" in (said[:1] + said[2:3])
         if said[:1] == ["NETFAULT"] and isinstance(said[1], list):
             faults += [name for name in said[1] if isinstance(name, str)]
-    if has_no:
-        return ["NO"]
-    return ["NETFAULT", faults] if faults else ["DONTHAVE"]
+    others = "NO" if has_no else "DONTHAVE"
+    return ["NETFAULT", faults, others] if faults else [others]
 
 
 def _with_host(said: list, view: View, name: str) -> list:

@@ -29,6 +29,8 @@ HOLDER_SECONDS = 0.8
 # Copying a service takes its time.
 REPLICATE_SECONDS = 10.0
 REPLICA_TRIES = 3
+# Each plan leaves out who the one before found dead.
+PLANS_MAX = 3
 # The share of the time left that one question may take, so that there is time for others after it.
 SHARE = 0.5
 
@@ -138,10 +140,21 @@ class Search:
         return None
 
     def _ask_through_others(self, phase: int, command: str, far: list[Record], seconds: float) -> Found | None:
+        """Plan a tree and ask along it; a node that turns out dead may have cut off others: plan again without it."""
+        dead: set[str] = set()
+        for _ in range(PLANS_MAX):
+            known_dead = len(dead)
+            far = [record for record in far if record.name not in dead]
+            found = self._ask_along_a_plan(phase, command, far, dead, seconds) if far else None
+            if found or len(dead) == known_dead:
+                return found
+        return None
+
+    def _ask_along_a_plan(self, phase: int, command: str, far: list[Record], dead: set[str], seconds: float) -> Found | None:
         view = self.q.view
         recipients = [record.name for record in far]
         cut_off = {record.name for record in far if self.q.talkable(record)}  # talkable, and yet not reached
-        there = [record.name for record in view.others_there() if record.name not in self.unreached or record in far]
+        there = [r.name for r in view.others_there() if r.name not in dead and (r in far or r.name not in self.unreached)]
 
         def has_edge(a: str, b: str) -> bool:
             is_cut = view.me in (a, b) and (a in cut_off or b in cut_off)
@@ -155,9 +168,12 @@ class Search:
             if answer[:1] == ["YES"] and len(answer) >= 6 and answer[5] in view.records:
                 record = view.records[answer[5]]
                 return _found(record.name, phase, record, ["YES", *answer[2:5]])
-            self.is_overloaded = self.is_overloaded or answer[:1] == ["NO"]
-            if answer[:1] == ["NETFAULT"] and isinstance(answer[1], list):
-                self.unreached.update(name for name in answer[1] if isinstance(name, str))
+            self.is_overloaded = self.is_overloaded or "NO" in answer[:1] + answer[2:3]
+            if relay in self.unreached:
+                dead.add(relay)
+            elif answer[:1] == ["NETFAULT"] and isinstance(answer[1], list):
+                dead.update(name for name in answer[1] if isinstance(name, str) and name in view.records)
+        self.unreached |= dead
         return None
 
     def _say(self, name: str, request: list[Any], seconds: float) -> Answer:

@@ -209,6 +209,26 @@ def test_netfault_is_heeded_the_dead_are_not_asked_again():
     assert mesh.whereis() == ("CANTFIND", "", 0)
 
 
+def test_who_hung_behind_a_dead_node_is_reached_by_another_plan():
+    asked = []
+
+    def relay(name, request, seconds):
+        asked.append(request[1])
+        tree = request[1]
+        if "dead" in (tree["self"] + [n for children in tree.values() for n in children]):
+            return ["NETFAULT", ["dead"]]
+        return ["YES", "far", 8080, "axis", "http://far/Echo", "far"]
+
+    for seed in range(20):
+        mesh = Mesh(
+            record("far"), record("dead"), record("relay", has=False), seed=seed,
+            policies={"me": "x", "relay": "xy", "far": "y", "dead": "y"},
+        )  # fmt: skip
+        mesh.ask = relay
+        assert mesh.whereis() == ("YES", "far", 1)
+    assert any("dead" in tree.get("dead", []) or tree.get("dead") for tree in asked)  # it did stand between them
+
+
 def test_a_relay_cannot_name_who_is_not_known():
     answer = ["YES", "evil", 8080, "axis", "http://evil/", "evil"]
     mesh = Mesh(
