@@ -56,7 +56,7 @@ class Discoverer:
         self._look_at = self._health_at = self._trim_at = 0.0
         self._unhealthy: list[str] | None = None
         self._said: dict[str, str] = {}
-        self._is_reload_due = False
+        self._is_reload_due = self._is_lonely = False
         self._mind = Discovery(
             node.name,
             Rhythm(node.settings.probe_interval, node.settings.round_min, node.settings.round_max),
@@ -139,6 +139,7 @@ class Discoverer:
             self._trim(wall)
         self._describe(wall)
         self._say_complaints()
+        self._say_if_lonely()
 
     def _describe(self, wall: float) -> None:
         """Our record, brought up to date only when it would differ: a quiet node writes nothing."""
@@ -187,6 +188,12 @@ class Discoverer:
         if rival is not None:
             text = f"two live nodes are named {self.node.name}: this one at {self.node.address}, and one at {rival[0]}"
             self._say_change("rival " + str(rival[1]), text)
+
+    def _say_if_lonely(self) -> None:
+        is_lonely = not self.node.cache.view().others_there()
+        if is_lonely != self._is_lonely:
+            log.info("lonely: nobody to synchronise with" if is_lonely else "no longer lonely")
+        self._is_lonely = is_lonely
 
     def _say_change(self, what: str, state: str) -> None:
         """Say a state when it changes, not each time it is seen."""

@@ -31,8 +31,10 @@ def test_twenty_nodes_know_each_other_and_every_service(mesh):
 def test_hint_joins_and_forget_drops(mesh):
     one, two = mesh.host("n1").start(), mesh.host("n2").start()
     assert one.alive_names() == ["n1"]
+    until(lambda: "lonely: nobody to synchronise with" in one.log, 10, "n1 says that it is lonely")
     one.ctl("hint", two.address)
     mesh.wait_known()
+    until(lambda: "no longer lonely" in one.log, 10, "n1 is lonely no longer")
     two.kill()
     until(lambda: one.status_of("n2") == "dead", 20, "n2 is dead")
     one.ctl("forget", "n2")
