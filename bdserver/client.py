@@ -14,6 +14,8 @@ from bdserver.core.wire import Decoder, encode
 from bdserver.errors import BadFrame, Deadline, NobodyThere, PolicyUnknown, Refused, from_wire
 
 CHUNK_BYTES = 64 * 1024
+# Between two tries at a local socket whose backlog is full.
+FULL_PAUSE = 0.005
 
 
 class LocalStream:
@@ -139,14 +141,20 @@ def receive(stream, decoder, length, out_file, deadline):
 def dial_local(path, deadline):
     """A conversation over the local socket of this host's node."""
     sock = socket.socket(socket.AF_UNIX)
-    try:
-        sock.settimeout(max(deadline - time.monotonic(), 0.001))
-        sock.connect(path)
-    except OSError as error:
+    sock.settimeout(max(deadline - time.monotonic(), 0.001))
+    while True:
+        try:
+            sock.connect(path)
+            return Conversation(LocalStream(sock), path)
+        except BlockingIOError:  # its backlog is full: unlike TCP, a local socket says so at once
+            if time.monotonic() < deadline:
+                time.sleep(FULL_PAUSE)
+                continue
+            reason = "the node is too busy to answer"
+        except OSError as error:
+            reason = f"{error.strerror or error} (is bdserverd running?)"
         sock.close()
-        reason = "the node does not answer" if isinstance(error, TimeoutError | BlockingIOError) else error.strerror
-        raise NobodyThere(f"{path}: {reason} (is bdserverd running?)") from None
-    return Conversation(LocalStream(sock), path)
+        raise NobodyThere(f"{path}: {reason}")
 
 
 def dial(address, credentials, deadline, name=None, policy_digest=None, policy_text=None):

@@ -31,7 +31,7 @@ import setproctitle
 from bdserver import __version__, answers, client, discoverer, tls
 from bdserver.core import requests
 from bdserver.core.address import split_address
-from bdserver.errors import BadConfig, BDError, Forbidden
+from bdserver.errors import BadConfig, BDError, Forbidden, NobodyThere
 from bdserver.listener import Listener, Parts
 from bdserver.node import Node
 from bdserver.settings import load
@@ -373,12 +373,19 @@ def _serve_child(node: Node, pid_file: PidFile, sock: socket.socket, address: tu
     try:
         stream = tls.accept(sock, node.credentials, time.monotonic() + HANDSHAKE_SECONDS)
     except BDError as error:
-        log.log(logging.WARNING if isinstance(error, Forbidden) else logging.INFO, "%s: %s", host, error)
+        log.log(_loudness(error), "%s: %s", host, error)
         return
     try:
         answers.serve(node, stream, answers.Caller(stream.identity.role, stream.identity.name, host), idle)
     finally:
         stream.close()
+
+
+def _loudness(error: BDError) -> int:
+    """A stranger is worth a warning, nonsense a line; callers that went away come by the thousand."""
+    if isinstance(error, Forbidden):
+        return logging.WARNING
+    return logging.DEBUG if isinstance(error, NobodyThere) else logging.INFO
 
 
 def _local_caller(sock: socket.socket) -> answers.Caller:

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import threading
@@ -96,6 +97,28 @@ def test_two_hundred_concurrent_bdwhereis(mesh):
     assert [each.returncode for each in done] == [0] * 200, {each.stderr for each in done}
     assert {each.stdout for each in done} == {"http://127.0.0.1:8080/axis/Echo?wsdl\n"}
     until(lambda: not [t for t in one.children().values() if "child" in t], 20, "no child is left")
+
+
+def test_more_callers_than_the_backlog_holds_wait_their_turn(mesh):
+    (host,) = mesh.start(1, backlog=2)
+    host.add_service("Echo", weight=0)
+    with concurrent.futures.ThreadPoolExecutor(64) as pool:
+        said = list(pool.map(lambda _: host.lookup("Echo", seconds=30)[0], range(300)))
+    assert said == ["ME"] * 300
+
+
+def test_a_flood_of_idle_connections_fills_the_caps_and_then_drains(mesh):
+    (host,) = mesh.start(1, max_children=20)
+    held = []
+    for _ in range(60):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(host.socket)
+        held.append(sock)
+    until(lambda: len(host.children()) == 21, 20, "as many children as may be, and the discoverer")
+    for sock in held:
+        sock.close()
+    until(lambda: len(host.children()) == 1, 20, "they end with their callers")
+    assert host.ask(["PING"])[0] == "PONG"
 
 
 def test_many_who_want_the_same_replica_at_once_get_one(mesh):
