@@ -4,6 +4,7 @@
 --no-skips   a skipped test fails the run: on a machine that has everything, it would be a hole that nobody sees
 """
 
+import os
 import signal
 import time
 
@@ -21,6 +22,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     if config.option.brief:
+        os.environ.pop("CI", None)  # with it, pytest tells a difference of two long lists in as many lines
         config.pluginmanager.register(Brief())
     if config.option.no_skips:
         config.pluginmanager.register(NoSkips())
