@@ -27,7 +27,8 @@ def main(arguments=None) -> int:
         if options.explain:
             _explain(details)
         if said[0] == "CANTFIND":
-            raise CantFind(f"{options.service}: nobody in the mesh has it")
+            reason = "who has it does not answer" if details["asked"] else "nobody in the mesh has it"
+            raise CantFind(f"{options.service}: {reason}")
         if said[0] == "POLICYMISMATCH":
             raise PolicyMismatch(f"{options.service}: no holder's policy meets yours")
         print(_as_json(details) if options.json else details["url"])

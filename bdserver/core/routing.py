@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from bdserver.core import plan
 from bdserver.core.membership import ALIVE, Record, View
 from bdserver.core.weight import FULL_LOAD
-from bdserver.errors import BDError, Deadline, NobodyThere, PolicyMismatch
+from bdserver.errors import BDError, Deadline, NobodyThere, PolicyMismatch, Refused
 
 Answer = list[Any]
 # ask(name, request, seconds): that node's answer ("self" asks nobody else: the node itself); raises BDError.
@@ -26,6 +26,8 @@ Ask = Callable[[str, list[Any], float], Answer]
 
 # Patience with one holder, in seconds: a healthy one answers in 10 ms, a hung one must not eat a client's 5 s.
 HOLDER_SECONDS = 0.8
+# In phase 3 there is nobody else to turn to.
+LATE_SECONDS = 5.0
 # Copying a service takes its time.
 REPLICATE_SECONDS = 10.0
 REPLICA_TRIES = 3
@@ -80,6 +82,7 @@ class Search:
         self.asked: list[Asked] = []
         self.unreached: set[str] = set()  # not to be had from here, perhaps through others
         self.gone: list[str] = []  # nobody there: they should be suspected
+        self.silent: set[str] = set()  # of these, who did not even refuse: a busy host, perhaps
         self.mistaken: list[str] = []  # said DONTHAVE: our view of them is old
         self.is_overloaded = False  # somebody said NO
 
@@ -101,7 +104,8 @@ class Search:
             found = self._replicate([*holders, *([view.own] if service in view.own.services else [])])
         if found is None:
             suitable = [record for record in suitable if record.name not in self.mistaken]
-            found = self._phase(3, "YOUWILLEXECUTE", own, suitable, HOLDER_SECONDS)
+            self.unreached -= self.silent  # late rather than never: they get what time is left
+            found = self._phase(3, "YOUWILLEXECUTE", own, suitable, LATE_SECONDS)
         return found or Found("CANTFIND")
 
     def _replicate(self, holders: list[Record]) -> Found | None:
@@ -192,6 +196,8 @@ class Search:
                 self.unreached.add(name)
             if isinstance(error, NobodyThere | Deadline):
                 self.gone.append(name)
+                if not isinstance(error, Refused):
+                    self.silent.add(name)
         self.asked.append(Asked(name, word, self.q.clock() - started))
         return answer
 

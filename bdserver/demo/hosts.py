@@ -25,13 +25,13 @@ READY_SECONDS = 20.0
 POLL_SECONDS = 0.02
 
 
-def until(is_so: Callable[[], object], seconds: float, what: str):
+def until(is_so: Callable[[], object], seconds: float, what: str, pause: float = POLL_SECONDS):
     """Poll until `is_so()` is true, and return what it returned; AssertionError names what was waited for."""
     deadline = time.monotonic() + seconds
     while not (result := is_so()):
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds:.0f} s: {what}")
-        time.sleep(POLL_SECONDS)
+        time.sleep(pause)
     return result
 
 
@@ -93,7 +93,8 @@ class Mesh:
         def everybody_knows():
             return all(names <= set(host.alive_names()) for host in running)
 
-        until(everybody_knows, seconds, f"{len(names)} nodes know each other")
+        # Each question costs its host a fork: many hosts on one machine are not to be kept busy by it.
+        until(everybody_knows, seconds, f"{len(names)} nodes know each other", POLL_SECONDS * len(running))
 
     def stop(self) -> None:
         """End everything."""

@@ -6,7 +6,7 @@ import pytest
 
 from bdserver.core.membership import DEAD, LEFT, SUSPECT, Record, Service, View
 from bdserver.core.routing import Question, Search, ordered
-from bdserver.errors import Deadline, NobodyThere, PolicyMismatch, TooBusy
+from bdserver.errors import Deadline, NobodyThere, PolicyMismatch, Refused, TooBusy
 
 NOW = 1_700_000_000.0
 ECHO = {"Echo": Service("static", 1.0, "", True)}
@@ -248,6 +248,13 @@ def test_hung_holders_leave_time_for_the_others():
         mesh = Mesh(*others, says={f"n{i}": NobodyThere("hung") for i in range(4)}, seed=seed)
         assert mesh.whereis() == ("YES", "n4", 1)
         assert mesh.clock < mesh.deadline
+
+
+def test_a_holder_that_was_only_slow_is_asked_once_more_with_patience():
+    mesh = Mesh(record("a"), says={("a", "WILLYOUEXECUTE"): NobodyThere("busy")})
+    assert mesh.whereis() == ("YES", "a", 3)
+    mesh = Mesh(record("a"), says={("a", "WILLYOUEXECUTE"): Refused("gone")})
+    assert mesh.whereis() == ("CANTFIND", "", 0)
 
 
 def test_no_time_left_is_said():
