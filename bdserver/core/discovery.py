@@ -46,6 +46,8 @@ FANOUT = 3
 # repetitions are for those who were missed, and may take their time: each costs two hosts a handshake and one a fork
 # (with 0.1 s, 20 nodes that were born together kept two cores busy telling each other, and took each other for dead).
 PUSH_PAUSE = 0.3
+# Where listeners take long to hear us out, machines are busy: then pause so many times as long as they took.
+BUSY_FACTOR = 5.0
 NEWS_PER_PUSH = 100
 # A mesh that has told us nothing new for so long, and yet differs from us, is synchronised with out of turn.
 QUIET_SECONDS = 2.0
@@ -175,7 +177,7 @@ class Discovery:
         self._suspected_at: dict[str, tuple[tuple[int, int], float]] = {}
         self._news: dict[str, int] = {}
         self._lazy: set[str] = set()
-        self._push_at = clock
+        self._pushed_at = self._push_at = clock
         self._pushing = 0
         self._news_at = clock
         self._dials: dict[str, tuple[float, float]] = {}
@@ -263,7 +265,7 @@ class Discovery:
             return []
         listeners = [r for r in view.others_there() if r.status != SUSPECT and not self.forbids(r)]
         chosen = self.rng.sample(listeners, min(FANOUT, len(listeners)))
-        self._push_at = clock + PUSH_PAUSE
+        self._pushed_at, self._push_at = clock, clock + PUSH_PAUSE
         told = list(self._news)[:NEWS_PER_PUSH] if listeners else list(self._news)
         pushes = [Push(each.name, each.address, _for(each, told)) for each in chosen]
         for name in told:
@@ -367,6 +369,7 @@ class Discovery:
             return self._helped(action, outcome, view)
         if isinstance(action, Push):
             self._pushing = max(self._pushing - 1, 0)
+            self._push_at = max(self._push_at, clock + BUSY_FACTOR * (clock - self._pushed_at))
             if known == len(action.news):  # it comes too late: others tell it as well
                 for name in action.news:
                     self._spend(name, FANOUT)
