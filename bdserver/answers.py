@@ -19,6 +19,7 @@ from collections.abc import Callable
 import setproctitle
 
 from bdserver import __version__, package
+from bdserver.cache import LOCK_SECONDS
 from bdserver.client import CHUNK_BYTES, Conversation, receive
 from bdserver.core import exchange, membership, plan, policy, requests, routing, weight
 from bdserver.core.address import join_address, split_address
@@ -36,6 +37,7 @@ from bdserver.errors import (
     NoSpace,
     PolicyMismatch,
     PolicyUnknown,
+    TooBusy,
     TooLarge,
 )
 from bdserver.node import Node
@@ -660,10 +662,12 @@ def answer_synchronize(session: Session, said: dict) -> list:
     theirs = exchange.checked(said)
     added, view = {}, node.cache.view()
     if exchange.has_news(theirs):
-        with node.cache.locked(min(2.0, max(session.left() / 2, 0.0))) as view:
-            before = view.changes
-            added = exchange.absorb(view, theirs, time.time(), session.caller.name)
-            changed = view.changes != before
+        try:
+            with node.cache.locked(min(LOCK_SECONDS, max(session.left() / 2, 0.0))) as view:
+                added = exchange.absorb(view, theirs, time.time(), session.caller.name)
+                changed = view.changes > 0
+        except TooBusy:
+            return ["NO"]
         if changed:
             node.nudge("look")
     return ["SYNCHRONIZE", exchange.respond(view, theirs) | added]

@@ -195,10 +195,10 @@ class Discoverer:
             log.info("lonely: nobody to synchronise with" if is_lonely else "no longer lonely")
         self._is_lonely = is_lonely
 
-    def _say_change(self, what: str, state: str) -> None:
+    def _say_change(self, what: str, state: str, level: int = logging.ERROR) -> None:
         """Say a state when it changes, not each time it is seen."""
         if self._said.get(what, "") != state:
-            (log.error if state else log.info)("%s", state or f"{what}: well again")
+            log.log(level if state else logging.INFO, "%s", state or f"{what}: well again")
             if len(self._said) > 1000:
                 self._said.clear()
             self._said[what] = state
@@ -285,7 +285,7 @@ class Discoverer:
             action, outcome, details = self._results.get()
             reason = details.pop("reason", "")
             if isinstance(action, Synchronise):
-                self._say_change(f"call to {action.name or action.address}", reason)
+                self._say_change(f"call to {action.name or action.address}", reason, logging.INFO)
             elif outcome != THERE:
                 log.debug("%s: %s", action, reason)
             view = self.node.cache.view()

@@ -110,7 +110,7 @@ def status(options) -> None:
         return _print_json(state)
     load = "overloaded" if state["overloaded"] else "has room"
     print(f"{state['name']} of {state['mesh']} at {state['address']}, BDserver {state['software']}")
-    print(f"  up {_duration(state['uptime'])}, knows {state['nodes']} nodes (itself too)")
+    print(f"  up {_duration(state['uptime'])}, nodes known: {state['nodes']} (itself too)")
     print(f"  weight {state['weight']:g} of {state['receiver_threshold']:g}: {load}{', draining' * state['draining']}")
     print(f"  free dynamic slots: {state['free_dynamic']}")
     print(f"  certificate: {state['certificate_days_left']:.0f} days left")

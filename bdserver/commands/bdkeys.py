@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_hosts(sub) -> None:
-    sub.add_argument("--host", metavar="HOST", action="append", required=True, help="address or name it is dialled at")
+    sub.add_argument("--host", metavar="HOST", action="append", default=[], help="address or name it is dialled at")
 
 
 def _add_role(sub) -> None:
@@ -103,7 +103,7 @@ def init(options) -> None:
     os.makedirs(options.dir, mode=0o700, exist_ok=True)
     os.chmod(options.dir, 0o700)
     _refuse_existing(os.path.join(options.dir, "ca.key"), os.path.join(options.dir, "ca.crt"))
-    _make_authority(options.dir, options.mesh, options.days, [])
+    _make_authority(options.dir, options.mesh, options.days, [], "")
     print(f"{options.dir}: the CA of the mesh {options.mesh}, good for {options.days} days. Keep ca.key to yourself.")
     print(f"next, for each host: bdkeys issue {options.dir} NAME --host ADDRESS")
 
@@ -113,7 +113,7 @@ def request(options) -> None:
     _check_name(options.name)
     key_path, csr_path = (os.path.join(options.dir, options.name + suffix) for suffix in (".key", ".csr"))
     key = _new_key(key_path)
-    _write(csr_path, _signing_request(key, options.name, _hosts(options.host)).public_bytes(Encoding.PEM))
+    _write(csr_path, _signing_request(key, options.name, _hosts(options.host, "client")).public_bytes(Encoding.PEM))
     print(f"{key_path}: stays here. {csr_path}: take it to the CA's host")
     print(f"next, there: bdkeys sign DIR {os.path.basename(csr_path)}")
 
@@ -130,7 +130,9 @@ def sign(options) -> None:
     if len(name) != 1 or not valid_name(str(name[0].value)):
         raise BadConfig(f"{options.csr}: its common name is no name for a node")
     authority = _Authority(options.dir)
-    certificate = authority.sign(csr.public_key(), str(name[0].value), options.role, _hosts_of(csr, options.csr), options.days)
+    certificate = authority.sign(
+        csr.public_key(), str(name[0].value), options.role, _hosts_of(csr, options.csr, options.role), options.days
+    )
     path = os.path.splitext(options.csr)[0] + ".crt"
     _write(path, certificate)
     print(f"{path}: {options.role} {name[0].value!s} of {authority.mesh}, good for {options.days} days")
@@ -143,14 +145,14 @@ def issue(options) -> None:
     authority = _Authority(options.dir)
     folder = options.out or os.path.join(options.dir, options.name)
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    hosts = _hosts(options.host)
+    hosts = _hosts(options.host, options.role)
     base = os.path.join(folder, options.name)
     _refuse_existing(base + ".crt")
     key = _new_key(base + ".key")
     _write(base + ".csr", _signing_request(key, options.name, hosts).public_bytes(Encoding.PEM))
     _write(base + ".crt", authority.sign(key.public_key(), options.name, options.role, hosts, options.days))
     _write(os.path.join(folder, "ca.crt"), authority.bundle)
-    places = ", ".join(map(_host_text, hosts))
+    places = ", ".join(map(_host_text, hosts)) or "no address"
     print(f"{folder}: {options.role} {options.name} of {authority.mesh} at {places}, good for {options.days} days")
     if options.role == "node":
         print(f"next: copy {folder} to the host; in its config: key_dir=… and username={options.name}")
@@ -167,7 +169,7 @@ def show(options) -> None:
         return
     with contextlib.suppress(ValueError):
         csr = x509.load_pem_x509_csr(data)
-        hosts = ", ".join(map(_host_text, _hosts_of(csr, options.file)))
+        hosts = ", ".join(map(_host_text, _hosts_of(csr, options.file, "client"))) or "no address"
         print(f"{options.file}: request of {csr.subject.rfc4514_string()} for {hosts}")
         return
     raise BadConfig(f"{options.file}: is neither a certificate nor a signing request in PEM")
@@ -179,7 +181,7 @@ def renew(options) -> None:
     path = _find_certificate(options.dir, options.name)
     certificate = x509.load_pem_x509_certificate(tls.read_key_file(path))
     identity = tls.identity_of(certificate)
-    hosts = _hosts(list(identity.hosts))
+    hosts = _hosts(list(identity.hosts), identity.role)
     _write(path, authority.sign(certificate.public_key(), identity.name, identity.role, hosts, options.days))
     _write(os.path.join(os.path.dirname(path), "ca.crt"), authority.bundle)
     print(f"{path}: {identity.role} {identity.name} of {authority.mesh}, good for {options.days} days more")
@@ -189,10 +191,8 @@ def renew(options) -> None:
 def roll(options) -> None:
     """A new CA key; ca.crt holds the new certificate and the one before it."""
     authority = _Authority(options.dir)
-    keep = authority.certificates[:1]
-    serial = format(keep[0].serial_number, "x")[:16]
-    os.replace(os.path.join(options.dir, "ca.key"), os.path.join(options.dir, f"ca-{serial}.key"))
-    _make_authority(options.dir, authority.mesh, options.days, keep)
+    serial = format(authority.certificate.serial_number, "x")[:16]
+    _make_authority(options.dir, authority.mesh, options.days, [authority.certificate], f"ca-{serial}.key")
     print(f"{options.dir}: a new CA signs from now on; ca.crt holds both, ca-{serial}.key is the old one's key")
     print("next: 1. this ca.crt to every host, and SIGHUP  2. bdkeys renew each node, and SIGHUP  3. bdkeys roll again one day")
 
@@ -201,20 +201,21 @@ def roll(options) -> None:
 
 
 class _Authority:
-    """The CA in a folder: the newest certificate of ca.crt is the one that ca.key belongs to."""
+    """The CA in a folder: ca.key, and the certificate in ca.crt that it belongs to."""
 
     def __init__(self, folder: str):
         key_path, path = os.path.join(folder, "ca.key"), os.path.join(folder, "ca.crt")
         try:
             key = load_pem_private_key(tls.read_key_file(key_path, secret=True), None)
             self.bundle = tls.read_key_file(path)
-            self.certificates = x509.load_pem_x509_certificates(self.bundle)
+            certificates = x509.load_pem_x509_certificates(self.bundle)
         except (ValueError, TypeError):
             raise BadConfig(f"{folder}: ca.key or ca.crt is not in PEM") from None
-        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != self.certificates[0].public_key():
+        own = [certificate for certificate in certificates if certificate.public_key() == key.public_key()]
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or not own:
             raise BadConfig(f"{key_path}: is not the key of {path}")
-        self._key = key
-        organization = self.certificates[0].subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+        self._key, self.certificate = key, own[0]
+        organization = self.certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
         if not organization:
             raise BadConfig(f"{path}: was not made by bdkeys init")
         self.mesh = str(organization[0].value)
@@ -223,10 +224,10 @@ class _Authority:
         """A certificate in PEM."""
         who = x509.UniformResourceIdentifier(f"bd://{self.mesh}/{role}/{name}")
         usages = [ExtendedKeyUsageOID.CLIENT_AUTH] + ([ExtendedKeyUsageOID.SERVER_AUTH] if role == "node" else [])
-        ends_at = min(datetime.now(UTC) + timedelta(days=days), self.certificates[0].not_valid_after_utc)
+        ends_at = min(datetime.now(UTC) + timedelta(days=days), self.certificate.not_valid_after_utc)
         return (
             _builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])]), public_key, ends_at)
-            .issuer_name(self.certificates[0].subject)
+            .issuer_name(self.certificate.subject)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
@@ -237,8 +238,12 @@ class _Authority:
         )
 
 
-def _make_authority(folder: str, mesh: str, days: int, older: list[x509.Certificate]) -> None:
-    key = _new_key(os.path.join(folder, "ca.key"))
+def _make_authority(folder: str, mesh: str, days: int, older: list[x509.Certificate], keep_key_as: str) -> None:
+    """A new ca.key and its certificate; a crash on the way leaves the old CA in force."""
+    key_path, new_path = os.path.join(folder, "ca.key"), os.path.join(folder, "ca.key.new")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(new_path)  # of such a crash
+    key = _new_key(new_path)
     born = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
     subject = x509.Name(
         [
@@ -254,7 +259,11 @@ def _make_authority(folder: str, mesh: str, days: int, older: list[x509.Certific
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
+    if keep_key_as:
+        with contextlib.suppress(FileExistsError):  # of such a crash, too
+            os.link(key_path, os.path.join(folder, keep_key_as))
     _write(os.path.join(folder, "ca.crt"), b"".join(each.public_bytes(Encoding.PEM) for each in [certificate, *older]))
+    os.replace(new_path, key_path)  # this last: until then the old key signs, and its certificate is in the bundle
 
 
 def _builder(subject: x509.Name, public_key, ends_at: datetime) -> x509.CertificateBuilder:
@@ -290,7 +299,9 @@ def _check_name(name: str) -> None:
         raise BadConfig(f"{name[:80]!r} is no name: 1 to 64 of letters, digits and ._-, not beginning with . or -")
 
 
-def _hosts(texts: list[str]) -> list:
+def _hosts(texts: list[str], role: str = "node") -> list:
+    if role == "node" and not texts:
+        raise BadConfig("a node needs --host, the address or name that others dial")
     if len(texts) > HOSTS_MAX:
         raise BadConfig(f"more than {HOSTS_MAX} hosts in one certificate")
     return [_host(text) for text in dict.fromkeys(map(tls.normal_host, texts))]
@@ -313,25 +324,24 @@ def _host_text(host) -> str:
     return str(host.value)
 
 
-def _hosts_of(csr: x509.CertificateSigningRequest, path: str) -> list:
+def _hosts_of(csr: x509.CertificateSigningRequest, path: str, role: str) -> list:
     """The request's addresses and names, and nothing else of what it asks for."""
     try:
         names = list(csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
     except (x509.ExtensionNotFound, ValueError):
         names = []
     hosts = [name for name in names if isinstance(name, x509.IPAddress | x509.DNSName)]
-    if not hosts or len(hosts) > HOSTS_MAX:
-        raise BadConfig(f"{path}: names no host, or more than {HOSTS_MAX}")
-    return _hosts([_host_text(host) for host in hosts])
+    if role == "node" and not hosts:
+        raise BadConfig(f"{path}: names no host, and a node needs one")
+    return _hosts([_host_text(host) for host in hosts], role)
 
 
 def _signing_request(key, name: str, hosts: list) -> x509.CertificateSigningRequest:
-    return (
-        x509.CertificateSigningRequestBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-        .add_extension(x509.SubjectAlternativeName(hosts), critical=False)
-        .sign(key, hashes.SHA256())
-    )
+    builder = x509.CertificateSigningRequestBuilder()
+    builder = builder.subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+    if hosts:
+        builder = builder.add_extension(x509.SubjectAlternativeName(hosts), critical=False)
+    return builder.sign(key, hashes.SHA256())
 
 
 def _show_certificate(certificate: x509.Certificate, path: str) -> None:

@@ -92,9 +92,10 @@ def _prepare(options) -> tuple[Node, list[socket.socket], PidFile]:
     if not options.check:
         pid_file.claim()
         node.cache.sweep()
-    sockets = [*_tcp_sockets(settings, is_check=options.check)]
-    if not options.check:
-        sockets.append(_local_socket(settings))
+    if options.check:  # a node that runs has its port already, and is asked about its files before a SIGHUP
+        sockets = [] if pid_file.is_held() else _tcp_sockets(settings, is_check=True)
+    else:
+        sockets = [*_tcp_sockets(settings, is_check=False), _local_socket(settings)]
     return node, sockets, pid_file
 
 
@@ -199,6 +200,17 @@ class PidFile:
             raise BadConfig(f"{self.path}: bdserverd is running already, as process {self._file.read().strip()}") from None
         except OSError as error:
             raise BadConfig(f"{self.path}: {error.strerror}") from None
+
+    def is_held(self) -> bool:
+        """Whether a listener lives that has claimed it."""
+        try:
+            with open(self.path) as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
 
     def fileno(self) -> int:
         """The descriptor that holds the lock."""

@@ -123,7 +123,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it no longer wants to know
+                self.wfile.write(body)
 
     def log_message(self, format, *arguments) -> None:
         """Quiet: the demo tells its own story."""

@@ -90,6 +90,16 @@ def test_check_starts_nothing(mesh):
     assert not os.path.exists(host.socket)
 
 
+def test_check_of_a_running_node_looks_at_its_files_and_not_at_its_port(mesh):
+    (host,) = mesh.start(1)
+    line = [sys.executable, "-c", RUN, "bdserverd", "--check", host.config_path]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    host.write_config(receiver_threshold="much")
+    assert subprocess.run(line, capture_output=True, text=True, timeout=30).returncode == 2
+    assert host.ask(["PING"])[0] == "PONG"
+
+
 def test_a_key_that_others_can_read_is_refused(mesh):
     host = mesh.host("n1")
     os.chmod(os.path.join(host.folder, "n1.key"), 0o644)

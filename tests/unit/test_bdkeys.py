@@ -127,7 +127,7 @@ def test_after_a_roll_both_cas_are_believed_and_the_new_one_signs(ca):
         (["issue", "{ca}", "a/b", "--host", "a"], "'a/b' is no name"),
         (["issue", "{ca}", "web9", "--host", "not a host"], "--host 'not a host' is neither"),
         (["issue", "{ca}x", "web9", "--host", "a"], "ca.key: No such file or directory"),
-        (["issue", "{ca}", "web9"], None),
+        (["issue", "{ca}", "web9"], "a node needs --host"),
         (["sign", "{ca}", "{ca}/ca.crt"], "is not a signing request"),
         (["show", "{ca}/ca.key"], "is neither a certificate nor a signing request"),
         (["show", "{ca}/nothing"], "No such file"),
@@ -145,6 +145,23 @@ def test_what_cannot_be_done_is_one_line_and_exit_2(ca, capsys, arguments, reaso
     assert bdkeys.main(arguments) == 2
     said = capsys.readouterr().err
     assert said.startswith("bdkeys: ") and said.count("\n") == 1 and reason in said
+
+
+def test_a_client_needs_no_address_and_a_node_does(ca, capsys):
+    assert bdkeys.main(["issue", ca, "me", "--role", "client"]) == 0
+    assert tls.load(f"{ca}/me", "me").identity.hosts == ()
+    capsys.readouterr()
+    assert bdkeys.main(["issue", ca, "web1"]) == 2
+    assert "a node needs --host" in capsys.readouterr().err
+
+
+def test_a_roll_that_crashed_half_way_leaves_a_ca_that_signs(ca, monkeypatch):
+    monkeypatch.setattr(bdkeys.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(5, "crash", "ca.key")))
+    assert bdkeys.main(["roll", ca]) == 2
+    monkeypatch.undo()
+    assert bdkeys.main(["issue", ca, "web1", "--host", "10.0.0.5"]) == 0
+    assert tls.load(f"{ca}/web1", "web1")
+    assert bdkeys.main(["roll", ca]) == 0
 
 
 def test_a_key_is_never_overwritten(ca, capsys):
