@@ -42,6 +42,7 @@ from bdserver.errors import (
 )
 from bdserver.node import Node
 from bdserver.password import password_matches
+from bdserver.services import Service
 
 # Whatever deadline a caller wishes for, a child does not work longer on one request.
 REQUEST_SECONDS_MAX = 60.0
@@ -427,35 +428,32 @@ def _correct(session: Session, search: routing.Search) -> None:
         session.node.nudge(f"visit {name}")
 
 
-def _offer(node: Node, service: str) -> list:
+def _offer(node: Node, own: Record, mine: Service) -> list:
     """YES, and where: the answer comes from the named node itself."""
-    own = node.cache.view().own
-    mine = node.services.get(service)
-    url = membership.service_url(own, service, mine.url if mine else "")
+    url = membership.service_url(own, mine.name, mine.url)
     return ["YES", node.settings.axis_port, node.settings.axis_web_dir, url]
-
-
-def _has(node: Node, service: str) -> bool:
-    return node.services.get(service) is not None and service not in node.cache.view().own.extra.get("unhealthy", [])
 
 
 def answer_willyouexecute(session: Session, service: str) -> list:
     """YES and a hit logged; NO when overloaded or draining; DONTHAVE."""
-    node, now = session.node, time.time()
-    if not _has(node, service):
+    node, now, own = session.node, time.time(), session.node.cache.view().own
+    services = node.services.all()
+    if service not in services or service in own.extra.get("unhealthy", []):
         return ["DONTHAVE"]
-    if node.cache.view().own.draining or node.is_overloaded(now):
+    if own.draining or node.is_overloaded(now, services):
         return ["NO"]
     node.hit(service, session.caller.host, now)
-    return _offer(node, service)
+    return _offer(node, own, services[service])
 
 
 def answer_youwillexecute(session: Session, service: str) -> list:
     """YES and a hit, overloaded or not; DONTHAVE."""
-    if not _has(session.node, service):
+    node, own = session.node, session.node.cache.view().own
+    mine = node.services.get(service)
+    if mine is None or service in own.extra.get("unhealthy", []):
         return ["DONTHAVE"]
-    session.node.hit(service, session.caller.host, time.time())
-    return _offer(session.node, service)
+    node.hit(service, session.caller.host, time.time())
+    return _offer(node, own, mine)
 
 
 # --- replicating --------------------------------------------------------------------------------------------------
@@ -470,9 +468,12 @@ def answer_willyoureplicate(session: Session, service: str) -> list:
                 refusal = _replicate(session, service)
                 if refusal:
                     return refusal
+    mine = node.services.get(service)
+    if mine is None:  # withdrawn this very moment
+        return ["NO"]
     node.hit(service, session.caller.host, time.time())
     node.update_own()
-    return _offer(node, service)
+    return _offer(node, node.cache.view().own, mine)
 
 
 @contextlib.contextmanager

@@ -203,7 +203,7 @@ class _Tally:
                 self._offset = _start_of_what_counts(descriptor, stamp[2], now)
                 # In the middle of a line, when there is nothing old within reach: wait for its end.
                 self._rest = _OVERLONG if self._offset and os.pread(descriptor, 1, self._offset - 1) != b"\n" else b""
-            while data := os.pread(descriptor, CHUNK_BYTES, self._offset):
+            while data := os.pread(descriptor, BACK_CHUNK_BYTES, self._offset):
                 self._offset += len(data)
                 self._seen = (self._seen + data)[-SEEN_BYTES:]
                 self._take(data)

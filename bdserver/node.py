@@ -21,7 +21,7 @@ from bdserver.core.address import join_address, split_address
 from bdserver.core.membership import Record, View
 from bdserver.errors import BadConfig, BDError, Forbidden, NoSpace
 from bdserver.hitlog import HitLog
-from bdserver.services import Services
+from bdserver.services import Service, Services
 from bdserver.settings import Settings, load
 
 log = logging.getLogger("bdserver.node")
@@ -95,16 +95,14 @@ class Node:
 
     # -- this node's own state
 
-    def weights(self, now: float) -> dict[str, float]:
-        """service -> weight, of all services here."""
-        return {
-            name: weight.weight(self.hitlog.runs(name, now), service.weight, now)
-            for name, service in self.services.all().items()
-        }
+    def weights(self, now: float, services: dict[str, Service] | None = None) -> dict[str, float]:
+        """service -> weight, of all services here (handed in by who has just looked)."""
+        services = self.services.all() if services is None else services
+        return {name: weight.weight(self.hitlog.runs(name, now), each.weight, now) for name, each in services.items()}
 
-    def is_overloaded(self, now: float) -> bool:
+    def is_overloaded(self, now: float, services: dict[str, Service] | None = None) -> bool:
         """The original's test: the sum of weights exceeds receiver_threshold."""
-        return weight.is_overloaded(sum(self.weights(now).values()), self.settings.receiver_threshold)
+        return weight.is_overloaded(sum(self.weights(now, services).values()), self.settings.receiver_threshold)
 
     def describe(self, view: View, now: float, draining: bool | None = None, unhealthy: list[str] | None = None) -> bool:
         """Bring this node's own record in `view` (held locked) up to date; True if it changed."""
