@@ -12,6 +12,7 @@ import glob
 import json
 import logging
 import os
+import time
 
 from filelock import FileLock, Timeout
 
@@ -95,11 +96,15 @@ class Cache:
 
     def _save(self, view: View) -> None:
         """Write new, fsync, rename, fsync of the folder. A full disk is said once; memory goes on being right."""
-        new = f"{self.path}.new.{os.getpid()}"
+        new, previous = f"{self.path}.new.{os.getpid()}", self._stamp_now()
         try:
             with open(new, "wb") as file:
                 file.write(encode(view))
                 file.flush()
+                # The kernel's own time-stamps are 4 ms coarse and inodes are used again: two saves within that time
+                # could look the same, and a third process work on an old view. So each save is later than the last.
+                mtime = max(time.time_ns(), (previous[1] if previous else 0) + 1)
+                os.utime(file.fileno(), ns=(mtime, mtime))
                 os.fsync(file.fileno())
             os.replace(new, self.path)
             folder = os.open(os.path.dirname(self.path) or ".", os.O_RDONLY)
