@@ -1,0 +1,178 @@
+"""The listener with a function that echoes: forks, caps, reaping, signals, the discoverer's restart, leaving."""
+
+import os
+import signal
+import socket
+import time
+
+import pytest
+
+from bdserver import listener as module
+from bdserver.demo.hosts import until
+from bdserver.listener import Listener, Parts
+
+
+class Running:
+    """A listener in a process of its own, and the log of what its functions did."""
+
+    def __init__(self, folder, children_max=10, per_address_max=10, refused=(), discover=None):
+        self.log = folder / "log"
+        self.log.touch()
+        self.sock = socket.create_server(("127.0.0.1", 0))
+        self.address = self.sock.getsockname()
+        self.pid = os.fork()
+        if self.pid == 0:
+            status = 1
+            try:
+                parts = Parts(
+                    serve_child=self.echo,
+                    run_discoverer=discover or self.discover,
+                    refresh=lambda: None,
+                    reload=lambda: self.say("reload") or ["that is bad"],
+                    say_goodbye=lambda: self.say("goodbye"),
+                    is_refused=lambda host: host in refused,
+                    on_ready=lambda: self.say("ready"),
+                )
+                Listener([self.sock], parts, children_max, per_address_max).run()
+                status = 0
+            finally:
+                os._exit(status)
+        self.sock.close()
+        until(lambda: "ready" in self.said(), 10, "it is ready")
+
+    def say(self, word):
+        with open(self.log, "a") as file:
+            file.write(f"{word}\n")
+
+    def said(self):
+        return self.log.read_text().split()
+
+    def echo(self, sock, address):
+        sock.setblocking(True)
+        signal.signal(signal.SIGTERM, lambda *_: self.say("child-told"))
+        while data := sock.recv(100):
+            sock.sendall(data)
+
+    def discover(self, wake, life):
+        self.say(f"discoverer-{os.getpid()}")
+        os.read(life, 1)  # the end of the listener's life line
+        self.say("discoverer-ended")
+
+    def call(self):
+        sock = socket.create_connection(self.address)
+        sock.settimeout(10)
+        return sock
+
+    def is_echoing(self, sock):
+        try:
+            sock.sendall(b"hello")
+            return sock.recv(5) == b"hello"
+        except OSError:
+            return False
+
+    def send(self, number):
+        os.kill(self.pid, number)
+
+    def end(self, number=signal.SIGQUIT):
+        self.send(number)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+@pytest.fixture
+def run(tmp_path):
+    running = []
+
+    def start(**keywords):
+        running.append(Running(tmp_path, **keywords))
+        return running[-1]
+
+    yield start
+    for each in running:
+        try:
+            each.end(signal.SIGKILL)
+        except (ProcessLookupError, ChildProcessError):
+            pass
+
+
+def test_each_connection_has_a_child_and_each_child_is_reaped(run):
+    node = run()
+    socks = [node.call() for _ in range(5)]
+    assert all(node.is_echoing(sock) for sock in socks)
+    for sock in socks:
+        sock.close()
+    with open(f"/proc/{node.pid}/task/{node.pid}/children") as file:
+        until(lambda: len((file.seek(0), file.read())[1].split()) == 1, 10, "only the discoverer is left")
+
+
+def test_the_cap_for_an_address_is_checked_before_the_fork(run):
+    node = run(per_address_max=2)
+    first, second, third = node.call(), node.call(), node.call()
+    assert node.is_echoing(first) and node.is_echoing(second)
+    assert not node.is_echoing(third)
+    first.close()
+    until(lambda: node.is_echoing(node.call()), 10, "a slot is free again")
+
+
+def test_a_refused_address_is_closed_unread(run):
+    node = run(refused=("127.0.0.1",))
+    assert not node.is_echoing(node.call())
+
+
+def test_the_discoverer_is_restarted_and_ends_with_its_listener(run):
+    node = run()
+    until(lambda: "discoverer-" in node.log.read_text(), 10, "a discoverer")
+    os.kill(discoverer_of(node), signal.SIGKILL)
+    until(lambda: node.log.read_text().count("discoverer-") == 2, 10, "another discoverer")
+    node.end(signal.SIGKILL)
+    until(lambda: "discoverer-ended" in node.said(), 10, "it ends when the life line does")
+
+
+def discoverer_of(node):
+    return int(next(word for word in node.said() if word.startswith("discoverer-")).partition("-")[2])
+
+
+def test_one_that_dies_at_once_is_restarted_with_growing_pauses(run):
+    node = run(discover=lambda wake, life: None)
+    assert node.is_echoing(node.call())  # and the listener goes on meanwhile
+    assert module.RESTART_PAUSE_MAX >= 16 * module.RESTART_PAUSE
+
+
+def test_sighup_reloads_and_drops_no_connection(run):
+    node = run()
+    sock = node.call()
+    assert node.is_echoing(sock)
+    node.send(signal.SIGHUP)
+    until(lambda: "reload" in node.said(), 10, "the reload")
+    assert node.is_echoing(sock) and node.is_echoing(node.call())
+
+
+def test_sigterm_stops_accepting_lets_children_end_and_says_goodbye(run):
+    node = run()
+    sock = node.call()
+    assert node.is_echoing(sock)
+    node.send(signal.SIGTERM)
+    until(lambda: "child-told" in node.said(), 10, "the child is told")
+    assert node.is_echoing(sock)  # what runs goes on
+    with pytest.raises(ConnectionRefusedError):
+        node.call()
+    assert "goodbye" not in node.said()
+    sock.close()
+    assert os.waitstatus_to_exitcode(os.waitpid(node.pid, 0)[1]) == 0
+    assert node.said()[-1] == "goodbye"
+
+
+def test_sigquit_ends_at_once(run):
+    node = run()
+    sock = node.call()
+    assert node.is_echoing(sock)
+    started = time.monotonic()
+    assert node.end(signal.SIGQUIT) == 0
+    assert time.monotonic() - started < module.DRAIN_SECONDS
+    assert "goodbye" in node.said() and not node.is_echoing(sock)
+
+
+def test_a_thousand_connections_that_say_nothing_leave_nothing(run):
+    node = run(children_max=50, per_address_max=50)
+    for _ in range(1000):
+        node.call().close()
+    until(lambda: node.is_echoing(node.call()), 20, "it still echoes")
