@@ -28,8 +28,8 @@ def _of_node(host: Host) -> float:
 
 
 def _of_two_interpreters() -> float:
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    two = [subprocess.Popen([sys.executable, "-c", BARE], **pipes) for _ in range(2)]
+    command = [sys.executable, "-c", BARE]
+    two = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2)]
     try:
         for each in two:
             assert each.stdout is not None and each.stdout.readline() == b"ready\n"
