@@ -2,7 +2,8 @@
 
 The stream is ustar with the service (NAME, or NAME/ and all below it) and NAME.bdcert: regular files and folders, nothing else.
 It is read by our own loop over 512-byte headers and never by tarfile's extract: 3.11's tarfile has known escapes and
-an endless loop. What is unpacked lies in a scratch folder, and goes live by services' one rename.
+an endless loop. Both sides keep to the same limits. What is unpacked lies in a scratch folder, and goes live by
+services' one rename.
 """
 
 from __future__ import annotations
@@ -11,107 +12,178 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
+import struct
 import tarfile
 import tempfile
+from collections.abc import Iterator
 
+from bdserver.core.names import valid_name
 from bdserver.errors import BadPackage, NoSpace, TooLarge
 
 BLOCK_BYTES = 512
 CHUNK_BYTES = 64 * 1024
-# A service deeper or with longer names than this is no service that a web server serves.
+# A service deeper than this is no service that a web server serves; and removing a tree goes as deep as it is.
 DEPTH_MAX = 16
-NAME_BYTES_MAX = 255
-MEMBERS_EXTRA = 1  # the .bdcert
+# What file systems take; ustar itself ends at 256 for the whole path.
+PART_BYTES_MAX = 255
+# A .bdcert is a few lines; it is read whole.
+CERT_BYTES_MAX = 64 * 1024
+SUFFIX = ".bdcert"
 FILE, FOLDER = b"0", b"5"
+FILE_MODE, PROGRAM_MODE, FOLDER_MODE = 0o644, 0o755, 0o755
+
+# name, mode, uid, gid, size, mtime, checksum, kind, link, magic and version, owner, group, devices, prefix
+_HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s16s155s12x")
+_MAGIC = b"ustar\x0000"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def pack(service, out_file) -> tuple[int, str]:
-    """Write the package of a services.Service; (bytes, sha256 in hex). The same service packs to the same bytes."""
-    out = _Hashed(out_file)
-    for name, path in _members(service):
-        _pack_member(out, name, path)
-    cert = "".join(f"{key}={value}\n" for key, value in service.pairs()).encode()
-    _write_member(out, f"{service.name}.bdcert", len(cert), 0o644, FILE)
-    out.write(cert + bytes(-len(cert) % BLOCK_BYTES))
-    out.write(bytes(2 * BLOCK_BYTES))
+def pack(service, out_file, bytes_max: int | None = None, files_max: int | None = None) -> tuple[int, str]:
+    """Write the package of a services.Service; (bytes, sha256 in hex). The same service packs to the same bytes,
+    whichever holder does it. BadPackage says what in it can't be copied; TooLarge, NoSpace."""
+    if service.path is None:
+        raise BadPackage(f"{service.name}: registered by its url, there is nothing to copy")
+    out = _Sink(out_file, service.name, bytes_max, files_max)
+    try:
+        _pack_tree(out, service.name, service.path)
+        _pack_cert(out, service)
+        out.write(bytes(2 * BLOCK_BYTES))
+    except OSError as error:
+        if error.errno in _FULL:
+            raise NoSpace(f"no space to pack {service.name}") from None
+        raise BadPackage(f"{error.filename or service.path}: {error.strerror}") from None
     return out.length, out.hash.hexdigest()
 
 
 def unpack(in_file, declared_sha256: str, service: str, scratch_dir: str, bytes_max: int, files_max: int) -> str:
     """Unpack to a new folder in `scratch_dir` and return its path; its owner renames or removes it.
 
-    Raises BadPackage (a name, type, digest or cut that must not be), TooLarge, NoSpace; then nothing is left."""
+    Raises BadPackage (a name, kind, digest or cut that must not be), TooLarge, NoSpace; then nothing is left."""
+    if not valid_name(service):
+        raise BadPackage(f"{service[:60]!r} is no service's name")
     os.makedirs(scratch_dir, mode=0o700, exist_ok=True)
-    folder = tempfile.mkdtemp(prefix=f"{service}.", dir=scratch_dir)
     try:
-        source = _Source(in_file, bytes_max)
-        _unpack_members(source, service, folder, files_max)
-        source.drain()
-        if source.hash.hexdigest() != declared_sha256:
-            raise BadPackage(f"package of {service}: its SHA-256 is not the declared {declared_sha256[:64]}")
-        if not os.path.exists(os.path.join(folder, service)):
-            raise BadPackage(f"package of {service}: there is no {service} in it")
+        folder = tempfile.mkdtemp(prefix=f"{service}.", dir=scratch_dir)
     except OSError as error:
+        raise NoSpace(f"{scratch_dir}: {error.strerror}") from None
+    try:
+        source = _Source(in_file, service, bytes_max)
+        _unpack_members(source, service, folder, files_max)
+        source.read_end()
+        if source.hash.hexdigest() != declared_sha256.lower():
+            raise source.bad(f"its SHA-256 is not the declared {declared_sha256[:64]!r}")
+    except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in _FULL:
             raise NoSpace(f"{scratch_dir}: no space for {service}") from None
-        raise BadPackage(f"package of {service}: {error.strerror}") from None
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
         raise
     return folder
+
+
+def _check_name(name: str, kind: bytes, service: str) -> None:
+    """BadPackage for every name but NAME, NAME/… and the file NAME.bdcert."""
+    if name == service + SUFFIX and kind == FILE:
+        return
+    parts = name.split("/")
+    if parts[0] != service or any(not _is_plain(part) for part in parts):
+        raise BadPackage(f"package of {service}: the name {name[:80]!r} must not be in it")
+    if len(parts) > DEPTH_MAX:
+        raise BadPackage(f"package of {service}: {name[:80]!r} lies deeper than {DEPTH_MAX}")
+
+
+def _is_plain(part: str) -> bool:
+    """A name that is one step down and nothing else, for every program that may look at it."""
+    return part not in ("", ".", "..") and "\\" not in part and part.isprintable() and _fits(part)
+
+
+def _fits(part: str) -> bool:
+    return len(part.encode("utf-8", "surrogatepass")) <= PART_BYTES_MAX
 
 
 # --- packing ------------------------------------------------------------------------------------------------------
 
 
-class _Hashed:
-    def __init__(self, file):
-        self._file, self.hash, self.length = file, hashlib.sha256(), 0
+class _Sink:
+    """The stream, hashed as it is written, within its limits."""
+
+    def __init__(self, file, service: str, bytes_max: int | None, files_max: int | None):
+        self._file, self._service = file, service
+        self._bytes_max, self._files_left, self._files_max = bytes_max, files_max, files_max
+        self.hash, self.length = hashlib.sha256(), 0
+
+    def member(self, name: str, kind: bytes, length: int, mode: int) -> None:
+        """A header; TooLarge before anything is written that leads beyond a limit."""
+        _check_name(name, kind, self._service)
+        if self._files_left is not None and name != self._service + SUFFIX:
+            self._files_left -= 1
+            if self._files_left < 0:
+                raise TooLarge(f"{self._service} has more than {self._files_max} files and folders")
+        self._check_length(length)
+        info = tarfile.TarInfo(name)
+        info.size, info.mode, info.type = length, mode, kind
+        try:
+            self.write(info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "strict"))
+        except ValueError:  # UnicodeError is one
+            raise BadPackage(f"{name[:80]!r}: too long a path, or one that is not UTF-8, to be copied") from None
 
     def write(self, data: bytes) -> None:
+        """Content, or padding."""
+        self._check_length(len(data))
         self._file.write(data)
         self.hash.update(data)
         self.length += len(data)
 
+    def pad(self) -> None:
+        """To the end of the block."""
+        self.write(bytes(-self.length % BLOCK_BYTES))
 
-def _members(service):
-    """(name in the package, path) of every file and folder, sorted; links and devices are an error."""
-    yield service.name, service.path
-    if os.path.isdir(service.path) and not os.path.islink(service.path):
-        for folder, folders, files in os.walk(service.path):
-            folders.sort()
-            below = os.path.relpath(folder, service.path)
-            for each in sorted([*folders, *files]):
-                yield os.path.normpath(os.path.join(service.name, below, each)), os.path.join(folder, each)
+    def _check_length(self, more: int) -> None:
+        if self._bytes_max is not None and self.length + more > self._bytes_max:
+            raise TooLarge(f"{self._service} is larger than {self._bytes_max} bytes, packed")
 
 
-def _pack_member(out: _Hashed, name: str, path: str) -> None:
-    status = os.lstat(path)
-    if os.path.islink(path) or not (os.path.isfile(path) or os.path.isdir(path)):
+def _pack_tree(out: _Sink, name: str, path: str) -> None:
+    """A file, or a folder and what is in it by name; links and devices are an error."""
+    mode = os.lstat(path).st_mode
+    if stat.S_ISREG(mode):
+        _pack_file(out, name, path)
+    elif stat.S_ISDIR(mode):
+        out.member(name, FOLDER, 0, FOLDER_MODE)
+        for each in sorted(os.listdir(path)):
+            _pack_tree(out, f"{name}/{each}", os.path.join(path, each))
+    else:
         raise BadPackage(f"{path}: only files and folders can be copied")
-    if os.path.isdir(path):
-        _write_member(out, name, 0, 0o755, FOLDER)
-        return
-    _write_member(out, name, status.st_size, 0o755 if status.st_mode & 0o111 else 0o644, FILE)
-    left = status.st_size
-    with open(path, "rb") as file:
+
+
+def _pack_file(out: _Sink, name: str, path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise BadPackage(f"{path}: only files and folders can be copied")
+        out.member(name, FILE, status.st_size, PROGRAM_MODE if status.st_mode & 0o111 else FILE_MODE)
+        left = status.st_size
         while left > 0:
             data = file.read(min(CHUNK_BYTES, left))
             if not data:
                 raise BadPackage(f"{path}: became shorter while it was packed")
             out.write(data)
             left -= len(data)
-    out.write(bytes(-status.st_size % BLOCK_BYTES))
+    out.pad()
 
 
-def _write_member(out: _Hashed, name: str, length: int, mode: int, kind: bytes) -> None:
-    info = tarfile.TarInfo(name)
-    info.size, info.mode, info.type = length, mode, kind
-    try:
-        out.write(info.tobuf(tarfile.USTAR_FORMAT))
-    except (ValueError, UnicodeError) as error:
-        raise BadPackage(f"{name}: {error}") from None
+def _pack_cert(out: _Sink, service) -> None:
+    """The .bdcert as it is at home; whoever unpacks it knows best what it is to them, and since when."""
+    pairs = service._replace(type="static", arrived_at=0.0).pairs()
+    if any(character in key + value for key, value in pairs for character in "\r\n\0"):
+        raise BadPackage(f"{service.name}: a value in its .bdcert is more than a line")
+    cert = "".join(f"{key}={value}\n" for key, value in pairs).encode("utf-8", "replace")
+    if len(cert) > CERT_BYTES_MAX:
+        raise TooLarge(f"{service.name}: its .bdcert is larger than {CERT_BYTES_MAX} bytes")
+    out.member(service.name + SUFFIX, FILE, len(cert), FILE_MODE)
+    out.write(cert)
+    out.pad()
 
 
 # --- unpacking ----------------------------------------------------------------------------------------------------
@@ -120,97 +192,118 @@ def _write_member(out: _Hashed, name: str, length: int, mode: int, kind: bytes) 
 class _Source:
     """The stream, hashed as it is read, with an end."""
 
-    def __init__(self, file, bytes_max: int):
-        self._file, self._left, self._max = file, bytes_max, bytes_max
+    def __init__(self, file, service: str, bytes_max: int):
+        self._file, self._service = file, service
+        self._max, self.left = bytes_max, bytes_max
         self.hash = hashlib.sha256()
 
+    def bad(self, reason: str) -> BadPackage:
+        """The error for it."""
+        return BadPackage(f"package of {self._service}: {reason}")
+
+    def too_large(self) -> TooLarge:
+        """The error for it."""
+        return TooLarge(f"package of {self._service}: more than {self._max} bytes")
+
     def read(self, count: int) -> bytes:
-        """Up to `count` bytes; TooLarge beyond the limit."""
+        """Some of the next `count` bytes, none at the end; TooLarge beyond the limit."""
         data = self._file.read(count)
-        self._left -= len(data)
-        if self._left < 0:
-            raise TooLarge(f"a package of more than {self._max} bytes")
+        self.left -= len(data)
+        if self.left < 0:
+            raise self.too_large()
         self.hash.update(data)
         return data
 
-    def block(self) -> bytes:
-        """One header; BadPackage when the stream is cut."""
-        data = self.read(BLOCK_BYTES)
-        if len(data) != BLOCK_BYTES:
-            raise BadPackage("a package that ends in the middle")
-        return data
+    def exactly(self, count: int) -> Iterator[bytes]:
+        """The next `count` bytes, in chunks; BadPackage when the stream is cut before."""
+        while count > 0:
+            data = self.read(min(count, CHUNK_BYTES))
+            if not data:
+                raise self.bad("it ends in the middle")
+            count -= len(data)
+            yield data
 
-    def drain(self) -> None:
-        """To the end: what comes behind the last member counts for the digest."""
-        while self.read(CHUNK_BYTES):
-            pass
+    def block(self) -> bytes:
+        """One header, or what stands in its place."""
+        return b"".join(self.exactly(BLOCK_BYTES))
+
+    def read_end(self) -> None:
+        """A second block of zeros, and nothing but zeros to the end."""
+        data = self.block()
+        while data:
+            if data.count(0) != len(data):
+                raise self.bad("there is something behind its end")
+            data = self.read(CHUNK_BYTES)
 
 
 def _unpack_members(source: _Source, service: str, folder: str, files_max: int) -> None:
-    count, seen = 0, set()
+    kinds: dict[str, bytes] = {}
     while any(header := source.block()):
-        count += 1
-        if count > files_max + MEMBERS_EXTRA:
-            raise TooLarge(f"package of {service}: more than {files_max} files")
-        name, kind, mode, length = _read_header(header, service)
-        if name in seen:
-            raise BadPackage(f"package of {service}: {name!r} is in it twice")
-        seen.add(name)
+        name, kind, mode, length = _read_header(source, header, service)
+        if len(kinds) - (service + SUFFIX in kinds) >= files_max and name != service + SUFFIX:
+            raise TooLarge(f"package of {service}: more than {files_max} files and folders")
+        if name in kinds:
+            raise source.bad(f"{name[:80]!r} is in it twice")
+        parent = name.rpartition("/")[0]
+        if parent and kinds.get(parent) != FOLDER:
+            raise source.bad(f"{name[:80]!r} comes before its folder")
+        kinds[name] = kind
         path = os.path.join(folder, name)
         if kind == FOLDER:
-            os.mkdir(path, 0o755)
+            os.mkdir(path)
+            os.chmod(path, FOLDER_MODE)
         else:
-            _unpack_file(source, path, length, 0o755 if mode & 0o111 else 0o644)
+            _unpack_file(source, path, length, PROGRAM_MODE if mode & 0o111 else FILE_MODE)
+    for name in (service, service + SUFFIX):
+        if name not in kinds:
+            raise source.bad(f"there is no {name} in it")
 
 
 def _unpack_file(source: _Source, path: str, length: int, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    if length > source.left:
+        raise source.too_large()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, mode)
-        left = length
-        while left > 0:
-            data = source.read(min(CHUNK_BYTES, left))
-            if not data:
-                raise BadPackage("a package that ends in the middle")
+        for data in source.exactly(length):
             file.write(data)
-            left -= len(data)
-        source.read(-length % BLOCK_BYTES)
         file.flush()
+        os.fchmod(descriptor, mode)
         os.fsync(descriptor)
+    for _ in source.exactly(-length % BLOCK_BYTES):
+        pass
 
 
-def _read_header(header: bytes, service: str) -> tuple[str, bytes, int, int]:
+def _read_header(source: _Source, header: bytes, service: str) -> tuple[str, bytes, int, int]:
     """(name, kind, mode, length) of one member, all checked."""
-    checksum = sum(header[:148]) + 8 * 0x20 + sum(header[156:])
-    if header[257:262] != b"ustar" or _octal(header[148:156]) != checksum:
-        raise BadPackage(f"package of {service}: a header that is not ustar")
-    name, prefix = (header[a:b].split(b"\0")[0] for a, b in ((0, 100), (345, 500)))
-    try:
-        text = (prefix + b"/" + name if prefix else name).decode("ascii").removesuffix("/")
-    except UnicodeDecodeError:
-        raise BadPackage(f"package of {service}: a name that is not ASCII") from None
-    kind, length = header[156:157], _octal(header[124:136])
-    if kind not in (FILE, FOLDER):
-        raise BadPackage(f"package of {service}: {text!r} is neither file nor folder")
-    if kind == FOLDER and length:
-        raise BadPackage(f"package of {service}: {text!r} is a folder with content")
+    name, mode, _, _, size, _, checksum, kind, link, magic, _, _, _, prefix = _HEADER.unpack(header)
+    if magic != _MAGIC:
+        raise source.bad("a member that is not ustar")
+    # The checksum is that of the header with blanks in its own place.
+    if _octal(source, checksum) != sum(header) - sum(checksum) + len(checksum) * ord(" "):
+        raise source.bad("a header whose checksum is wrong")
+    if kind not in (FILE, FOLDER) or link.strip(b"\0"):
+        raise source.bad(f"a member of kind {kind!r}: only files and folders may be in it")
+    text, length = _path(source, prefix, name), _octal(source, size)
+    if kind == FOLDER:
+        text = text.removesuffix("/")
+        if length:
+            raise source.bad(f"{text[:80]!r} is a folder with content")
     _check_name(text, kind, service)
-    return text, kind, _octal(header[100:108]), length
+    if text == service + SUFFIX and length > CERT_BYTES_MAX:
+        raise TooLarge(f"package of {service}: its .bdcert is larger than {CERT_BYTES_MAX} bytes")
+    return text, kind, _octal(source, mode), length
 
 
-def _check_name(text: str, kind: bytes, service: str) -> None:
-    parts = text.split("/")
-    if parts == [f"{service}.bdcert"] and kind == FILE:
-        return
-    is_odd = any(part in ("", ".", "..") or len(part) > NAME_BYTES_MAX or not part.isprintable() for part in parts)
-    if is_odd or parts[0] != service or len(parts) > DEPTH_MAX:
-        raise BadPackage(f"package of {service}: the name {text[:80]!r} must not be in it")
+def _path(source: _Source, prefix: bytes, name: bytes) -> str:
+    prefix, name = (field.partition(b"\0")[0] for field in (prefix, name))
+    try:
+        return (prefix + b"/" + name if prefix else name).decode()
+    except UnicodeDecodeError:
+        raise source.bad("a name that is not UTF-8") from None
 
 
-def _octal(field: bytes) -> int:
+def _octal(source: _Source, field: bytes) -> int:
     digits = field.strip(b" \0")
-    if not digits:
-        return 0
-    if not digits.isdigit() or b"8" in digits or b"9" in digits:
-        raise BadPackage("a package with a number that is not octal")
+    if not digits or digits.strip(b"01234567"):
+        raise source.bad("a number that is not octal")
     return int(digits, 8)

@@ -1,7 +1,8 @@
 """The services this node offers: the directory, the .bdcert beside each, the graveyard.
 
-What is in the directory is live: an installation becomes visible by one rename, or not at all (the service first, its .bdcert
-last; a removal the other way round). A broken .bdcert takes out its own service and no other.
+What is in the directory is live: an installation becomes visible by one rename, or not at all (the service first, its
+.bdcert last; a removal the other way round). A broken .bdcert takes out its own service and no other, and is said.
+Changes are made one at a time, whichever process makes them; readers wait for nobody.
 Counting hits is hitlog's business, deciding what to retire is core.weight's.
 """
 
@@ -9,33 +10,51 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import http.client
+import fcntl
 import os
+import re
 import shutil
 import socket
+import stat
+import time
 from collections import namedtuple
-from urllib.parse import urlsplit
+from collections.abc import Callable, Iterator
+from urllib.parse import quote, urlsplit
 
 from bdserver.core.names import valid_name
-from bdserver.errors import BadConfig, BadService, CantFind
-from bdserver.settings import read_pairs, write_pairs
+from bdserver.errors import BadConfig, BadPackage, BadService, CantFind, NoSpace, TooBusy
+from bdserver.settings import decimal, read_pairs, write_pairs
 
 SUFFIX = ".bdcert"
+STATIC, DYNAMIC = "static", "dynamic"
 HEALTH = ("none", "tcp", "http")
 WEIGHT_MAX = 1e9
+URL_CHARACTERS_MAX = 2000
+# More than any host serves; beyond it somebody mistook the directory, and every look at it would take seconds.
 SERVICES_MAX = 10_000
+# Retired replicas lie elsewhere too, or they would not have been copied; a hundred of them are kept to come back.
+RETIRED_MAX = 100
+# Of kills in the middle of a change, remains lie in scratch. After an hour nobody is at work on them.
+REMAINS_SECONDS = 3600.0
+CHANGE_SECONDS, CHANGE_POLL_SECONDS = 5.0, 0.005
+# A .bdcert that changed less than this ago may change again within the same tick of the file system's clock.
+SETTLED_NS = 50_000_000
+ANSWER_BYTES_MAX = 4096
+
 _KEYS = ("weight", "type", "url", "health", "arrived_at")
+_REMAINS = re.compile(r"\..+\.(?:new|moving)\.[0-9]+")
+_STATUS_LINE = re.compile(rb"HTTP/[0-9.]{1,8} ([0-9]{3})\b")
 
 
 class Service(namedtuple("Service", "name type weight url health path arrived_at extra")):
     """One service. `weight`: the cost of a hit; `path`: its file or folder, None when registered by URL; `arrived_at`:
-    epoch seconds of a replica's arrival; `extra`: the .bdcert's other (key, value) pairs, kept."""
+    epoch seconds of a replica's arrival, else 0; `extra`: the .bdcert's other (key, value) pairs, kept."""
 
     __slots__ = ()
 
     def pairs(self) -> list[tuple[str, str]]:
         """The .bdcert's content."""
-        pairs = [("weight", f"{self.weight:g}"), ("type", self.type)]
+        pairs = [("weight", repr(float(self.weight)).removesuffix(".0")), ("type", self.type)]
         pairs += [("url", self.url)] if self.url else []
         pairs += [("health", self.health)] if self.health != "none" else []
         pairs += [("arrived_at", f"{self.arrived_at:.3f}")] if self.arrived_at else []
@@ -43,101 +62,98 @@ class Service(namedtuple("Service", "name type weight url health path arrived_at
 
 
 class Services:
-    """The directory as it is now; every file is read again only when it changed."""
+    """The directory as it is now; every .bdcert is read again only when it changed."""
 
     def __init__(self, services_dir: str, graveyard_dir: str, scratch_dir: str):
         self.services_dir, self.graveyard_dir, self.scratch_dir = services_dir, graveyard_dir, scratch_dir
         self.complaints: list[str] = []
-        self._read: dict[str, tuple] = {}  # name -> (stamp, Service or None, complaint or None)
+        self._read: dict[str, _Read] = {}
         self._all: dict[str, Service] = {}
-        self._stamp: tuple | None = None
+        self._stamps: dict[str, tuple] | None = None
+
+    # -- looking
 
     def all(self) -> dict[str, Service]:
-        """name -> Service of everything that is live now."""
-        certs = self._certs()
-        stamp = tuple(sorted(certs.items()))
-        if stamp != self._stamp:
-            self._read = {name: self._read_one(name, certs[name]) for name in certs}
-            self._all = {name: read[1] for name, read in sorted(self._read.items()) if read[1] is not None}
-            self.complaints = [read[2] for _, read in sorted(self._read.items()) if read[2]]
-            self._stamp = stamp
+        """name -> Service of everything that is live now. What is broken is left out, and in `complaints`."""
+        try:
+            stamps = _stamps(self.services_dir)
+        except OSError as error:
+            self._stamps, self._all = None, {}
+            self.complaints = [f"{self.services_dir}: {error.strerror}"]
+            return self._all
+        if stamps != self._stamps:
+            self._take(stamps)
         return self._all
 
     def get(self, name: str) -> Service | None:
         """The service of that name, or None."""
         return self.all().get(name)
 
-    def _certs(self) -> dict[str, tuple]:
-        """name -> what changes when its .bdcert, or its being there, does."""
-        found: dict[str, tuple] = {}
-        there = set()
-        try:
-            with os.scandir(self.services_dir) as entries:
-                for entry in entries:
-                    there.add(entry.name)
-                    if entry.name.endswith(SUFFIX) and valid_name(entry.name.removesuffix(SUFFIX)):
-                        with contextlib.suppress(FileNotFoundError):
-                            status = entry.stat()
-                            stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
-                            found[entry.name.removesuffix(SUFFIX)] = stamp
-        except OSError:
-            return {}
-        return {name: (*stamp, name in there) for name, stamp in list(found.items())[:SERVICES_MAX]}
+    def _take(self, stamps: dict[str, tuple]) -> None:
+        names = sorted(stamps)
+        read = {name: self._read_one(name, stamps[name]) for name in names[:SERVICES_MAX]}
+        complaints = [line for name in read for line in read[name].complaints]
+        if len(names) > SERVICES_MAX:
+            complaints.append(f"{self.services_dir}: of {len(names)} services only the first {SERVICES_MAX} are offered")
+        self._read = read
+        self._all = {name: each.service for name, each in read.items() if each.service is not None}
+        self.complaints = complaints
+        self._stamps = stamps if all(each.is_settled for each in read.values()) else None
 
-    def _read_one(self, name: str, stamp: tuple) -> tuple:
+    def _read_one(self, name: str, stamp: tuple) -> _Read:
         known = self._read.get(name)
-        if known is not None and known[0] == stamp:
+        if known is not None and known.stamp == stamp and known.is_settled:
             return known
+        is_settled = abs(time.time_ns() - stamp[1]) > SETTLED_NS
         try:
-            return stamp, read_service(self.services_dir, name), None
+            return _Read(stamp, is_settled, read_service(self.services_dir, name), [])
         except (BadService, BadConfig) as error:
-            return stamp, None, str(error)
+            return _Read(stamp, is_settled, None, str(error).splitlines())
 
-    # -- changes
+    # -- changing
 
     def publish(self, source: str | None, name: str, weight: float, url: str = "", health: str = "none") -> None:
-        """Offer `source` (a file or folder, moved from scratch; None: registered by `url`) as a static service."""
-        if not valid_name(name):
-            raise BadService(f"{name[:60]!r} is no service's name: letters, digits and ._-, up to 100")
-        if not 0 <= weight <= WEIGHT_MAX or health not in HEALTH:
-            raise BadService(f"{name}: weight must be 0 to {WEIGHT_MAX:g}, health one of {', '.join(HEALTH)}")
-        if any(not character.isprintable() for character in url):
-            raise BadService(f"{name}: its url has a character that is not printable")
-        self._put(source, Service(name, "static", weight, url, health, source, 0.0, ()))
+        """Offer `source` (a file or folder, which is moved here) as a static service; None: registered by `url`.
+
+        A service of that name goes to the graveyard. Where the source lies in scratch, its folder goes with it."""
+        try:
+            service = Service(name, STATIC, weight, url, health, source, 0.0, _packed_extra(source))
+            _check(service)
+            with self._changing():
+                self._put(source, service)
+        finally:
+            self._clean(source)
 
     def install(self, folder: str, name: str, now: float) -> None:
-        """Put an unpacked package live as a dynamic service; its scratch folder is gone afterwards."""
+        """Put an unpacked package live as a replica, and remove its folder. What is here already stays as it is."""
         try:
-            packed = read_service(folder, name)
-            self._put(os.path.join(folder, name), packed._replace(type="dynamic", arrived_at=now))
+            try:
+                packed = read_service(folder, name)
+            except (BadConfig, BadService) as error:
+                raise BadPackage(str(error).splitlines()[0]) from None
+            with self._changing():
+                if self.get(name) is None:
+                    self._put(packed.path, packed._replace(type=DYNAMIC, arrived_at=now))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _put(self, source: str | None, service: Service) -> None:
-        target = os.path.join(self.services_dir, service.name)
-        if source is not None:
-            if os.path.lexists(target):
-                self._bury(service.name)
-            _move(source, target)
-            with contextlib.suppress(OSError):
-                os.rmdir(os.path.dirname(source))
-        write_pairs(target + SUFFIX, service.pairs())
-
     def withdraw(self, name: str) -> None:
         """Offer it no longer: its files go to the graveyard."""
-        if self.get(name) is None:
-            raise CantFind(f"{name}: not offered here")
-        self._bury(name)
+        with self._changing():
+            if self.get(name) is None:
+                raise CantFind(f"{name}: not offered here")
+            self._bury(name)
 
-    retire = withdraw  # what is retired to make room goes the same way
-
-    def _bury(self, name: str) -> None:
-        os.makedirs(self.graveyard_dir, exist_ok=True)
-        for suffix in (SUFFIX, ""):  # the .bdcert first: from then on it is not offered
-            here, there = (os.path.join(folder, name + suffix) for folder in (self.services_dir, self.graveyard_dir))
-            if os.path.lexists(here):
-                _remove(there)
-                _move(here, there)
+    def retire(self, name: str) -> None:
+        """Send a replica to the graveyard, to make room. One that is gone already has made it."""
+        with self._changing():
+            service = self.get(name)
+            if service is None:
+                return
+            if service.type != DYNAMIC:
+                raise BadService(f"{name} is static: only its owner withdraws it")
+            self._bury(name)
+            self._forget_oldest_retired()
 
     def buried(self) -> list[str]:
         """Names of the services in the graveyard."""
@@ -145,70 +161,249 @@ class Services:
             names = os.listdir(self.graveyard_dir)
         except OSError:
             return []
-        return sorted(name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX))
+        buried = (name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX))
+        return sorted(name for name in buried if valid_name(name))
 
     def restore(self, name: str) -> None:
         """Bring it back from the graveyard."""
-        buried = os.path.join(self.graveyard_dir, name)
-        if not os.path.exists(buried + SUFFIX):
-            raise CantFind(f"{name}: not in the graveyard")
-        if self.get(name) is not None:
-            raise BadService(f"{name} is offered here already: withdraw it first")
-        target = os.path.join(self.services_dir, name)
-        if os.path.lexists(buried):
-            _move(buried, target)
-        _move(buried + SUFFIX, target + SUFFIX)
+        with self._changing():
+            if name not in self.buried():
+                raise CantFind(f"{name}: not in the graveyard")
+            here, there = os.path.join(self.services_dir, name), os.path.join(self.graveyard_dir, name)
+            if self.get(name) is not None or (os.path.lexists(there) and os.path.lexists(here)):
+                raise BadService(f"{name} is here already: withdraw it first")
+            if os.path.lexists(there):
+                _move(there, here)
+            _move(there + SUFFIX, here + SUFFIX)
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """One change at a time. Its remains, if it is killed, are swept by a later one."""
+        os.makedirs(self.scratch_dir, mode=0o700, exist_ok=True)
+        with open(os.path.join(self.scratch_dir, ".lock"), "wb") as file:
+            _lock(file.fileno())
+            self._sweep()
+            try:
+                yield
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise NoSpace(f"{self.services_dir}: {error.strerror}") from None
+                raise
+
+    def _put(self, source: str | None, service: Service) -> None:
+        target = os.path.join(self.services_dir, service.name)
+        if source is None:
+            if os.path.lexists(target):
+                self._bury(service.name)
+        else:
+            if os.path.lexists(target):
+                self._bury_replaced(service.name, os.path.isfile(source) and os.path.isfile(target))
+            _move(source, target)
+        write_pairs(target + SUFFIX, service.pairs())
+
+    def _bury_replaced(self, name: str, is_file_by_file: bool) -> None:
+        """What is about to be replaced goes to the graveyard, and is offered all the while: of a file a second link,
+        which the coming rename replaces. A folder can't be replaced so; for two system calls there is none."""
+        here, there = self._places(name)
+        for suffix in (SUFFIX, ""):
+            _remove(there + suffix)
+        if os.path.lexists(here + SUFFIX):
+            shutil.copy2(here + SUFFIX, there + SUFFIX)
+        if not (is_file_by_file and _is_linked(here, there)):
+            _move(here, there)
+
+    def _bury(self, name: str) -> None:
+        here, there = self._places(name)
+        for suffix in (SUFFIX, ""):  # the .bdcert first: from then on it is not offered
+            _remove(there + suffix)
+            if os.path.lexists(here + suffix):
+                _move(here + suffix, there + suffix)
+
+    def _places(self, name: str) -> tuple[str, str]:
+        os.makedirs(self.graveyard_dir, exist_ok=True)
+        return os.path.join(self.services_dir, name), os.path.join(self.graveyard_dir, name)
+
+    def _forget_oldest_retired(self) -> None:
+        retired = []
+        for name in self.buried():
+            with contextlib.suppress(BadService, BadConfig, OSError):
+                if read_service(self.graveyard_dir, name).type == DYNAMIC:
+                    path = os.path.join(self.graveyard_dir, name)
+                    retired.append((os.lstat(path + SUFFIX).st_ctime_ns, path))
+        for _, path in sorted(retired)[:-RETIRED_MAX]:
+            _remove(path + SUFFIX)
+            _remove(path)
+
+    def _sweep(self) -> None:
+        before = time.time() - REMAINS_SECONDS
+        for folder in (self.scratch_dir, self.services_dir, self.graveyard_dir):
+            names = os.listdir(folder) if os.path.isdir(folder) else []
+            for name in names:
+                if _REMAINS.fullmatch(name) or (folder == self.scratch_dir and name != ".lock"):
+                    path = os.path.join(folder, name)
+                    with contextlib.suppress(OSError):  # another process' file that went its way meanwhile
+                        if os.lstat(path).st_mtime < before:
+                            _remove(path)
+
+    def _clean(self, source: str | None) -> None:
+        """Remove the folder in scratch that a package was unpacked to."""
+        folder = os.path.dirname(os.path.abspath(source)) if source is not None else ""
+        if os.path.dirname(folder) == os.path.abspath(self.scratch_dir):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    # -- health
 
     def check_health(self, service: Service, host: str, port: int, url: str, timeout: float) -> str | None:
-        """None when it is well, else one line; `tcp`: something listens; `http`: it answers below 500."""
+        """None when it is well, else one line. `tcp`: something listens where its URL points; `http`: it answers there
+        below 500. A replica, whose .bdcert came from the mesh, is asked on our own host alone."""
         if service.health == "none":
             return None
+        deadline = time.monotonic() + timeout
         try:
-            if service.health == "tcp":
-                socket.create_connection((host, port), timeout).close()
-                return None
-            return _http_reason(service.name, url, timeout)
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            return f"{service.name} is not well: {error}"
+            where = _Where(url, host, port)
+            if service.type == DYNAMIC and where.host != host.lower():
+                return f"{service.name} is not well: it is a copy, and its url names another host, {where.host}"
+            with socket.create_connection((where.host, where.port), timeout) as plain:
+                if service.health == "tcp":
+                    return None
+                with _over_tls(plain, where.host) if where.is_tls else plain as sock:
+                    status = _status(sock, where, deadline)
+        except (OSError, ValueError) as error:
+            return f"{service.name} is not well: {url}: {str(error) or type(error).__name__}"
+        return None if status < 500 else f"{service.name} is not well: {url} answers {status}"
 
 
-def _http_reason(name: str, url: str, timeout: float) -> str | None:
-    parts = urlsplit(url)
-    connection_class = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = connection_class(parts.hostname or "", parts.port, timeout=timeout)
-    try:
-        connection.request("GET", f"{parts.path}?{parts.query}" if parts.query else parts.path or "/")
-        status = connection.getresponse().status
-    finally:
-        connection.close()
-    return None if status < 500 else f"{name} is not well: {url} answers {status}"
+# --- a .bdcert ----------------------------------------------------------------------------------------------------
+
+_Read = namedtuple("_Read", "stamp is_settled service complaints")
 
 
 def read_service(folder: str, name: str) -> Service:
     """The service `name` in a folder; BadService or BadConfig with FILE:LINE says what is wrong with its .bdcert."""
     cert = os.path.join(folder, name + SUFFIX)
-    values = {key: (number, value) for number, key, value in read_pairs(cert)}
-    path = os.path.join(folder, name)
-    url = values.get("url", (0, ""))[1]
-    if not os.path.exists(path) and not url:
+    if not valid_name(name):
+        raise BadService(f"{cert}: {name[:60]!r} is no service's name: 1 to 100 letters, digits and ._-")
+    values = _Values(cert)
+    url = values.take("url", "", str, _is_url)
+    service = Service(
+        name,
+        values.take("type", STATIC, str.lower, lambda text: text in (STATIC, DYNAMIC)),
+        values.take("weight", "1", decimal, lambda number: 0 <= number <= WEIGHT_MAX),
+        url,
+        values.take("health", "none", str.lower, lambda text: text in HEALTH),
+        _found(os.path.join(folder, name)),
+        values.take("arrived_at", "0", decimal, lambda number: number >= 0),
+        values.extra(),
+    )
+    if service.path is None and not url:
         raise BadService(f"{cert}: there is no {name} beside it, and it names no url")
-    kind = _checked(cert, values, "type", "static", str.lower, lambda text: text in ("static", "dynamic"))
-    weight = _checked(cert, values, "weight", "1", float, lambda number: 0 <= number <= WEIGHT_MAX)
-    health = _checked(cert, values, "health", "none", str.lower, lambda text: text in HEALTH)
-    arrived_at = _checked(cert, values, "arrived_at", "0", float, lambda number: number >= 0)
-    extra = tuple((key, value) for key, (_, value) in values.items() if key not in _KEYS)
-    return Service(name, kind, weight, url, health, path if os.path.exists(path) else None, arrived_at, extra)
+    return service
 
 
-def _checked(cert: str, values: dict, key: str, default: str, read, is_right):
-    number, text = values.get(key, (0, default))
+def _found(path: str) -> str | None:
     try:
-        value = read(text)
-    except ValueError:
-        value = None
-    if value is None or not is_right(value):
-        raise BadService(f"{cert}:{number}: {key}={text[:60]!r} is not a {key}")
-    return value
+        mode = os.stat(path).st_mode
+    except OSError:
+        return None
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise BadService(f"{path}: neither a file nor a folder")
+    return path
+
+
+class _Values:
+    """The pairs of a .bdcert, each with its line."""
+
+    def __init__(self, cert: str):
+        self._cert = cert
+        self._pairs: dict[str, tuple[int, str]] = {}
+        for number, key, value in read_pairs(cert):
+            if key in self._pairs:
+                raise BadService(f"{cert}:{number}: {key} was set in line {self._pairs[key][0]} already")
+            self._pairs[key] = (number, value)
+
+    def take(self, key: str, default: str, read: Callable, is_right: Callable):
+        """The value of a key; BadService with its line."""
+        number, text = self._pairs.get(key, (0, default))
+        try:
+            value = read(text)
+        except ValueError:
+            value = None
+        if value is None or not is_right(value):
+            raise BadService(f"{self._cert}:{number}: {key}={text[:60]!r} is not a {key}")
+        return value
+
+    def extra(self) -> tuple[tuple[str, str], ...]:
+        """What we have no meaning for."""
+        return tuple((key, value) for key, (_, value) in self._pairs.items() if key not in _KEYS)
+
+
+def _is_url(url: str) -> bool:
+    return len(url) <= URL_CHARACTERS_MAX and url.isprintable() and " " not in url
+
+
+def _check(service: Service) -> None:
+    """What an administrator publishes: BadService when it can't be."""
+    name = service.name
+    if not valid_name(name):
+        raise BadService(f"{name[:60]!r} is no service's name: 1 to 100 letters, digits and ._-")
+    if not 0 <= service.weight <= WEIGHT_MAX:
+        raise BadService(f"{name}: a weight is 0 to {WEIGHT_MAX:g}, not {service.weight}")
+    if service.health not in HEALTH:
+        raise BadService(f"{name}: health is one of {', '.join(HEALTH)}, not {service.health[:60]!r}")
+    if not _is_url(service.url):
+        raise BadService(f"{name}: its url has blanks or characters that are not printable, or is too long")
+    if service.path is None and not service.url:
+        raise BadService(f"{name}: neither a file nor a url")
+    if service.path is not None and (os.path.islink(service.path) or _found(service.path) is None):
+        raise BadService(f"{service.path}: no such file or folder")
+
+
+def _packed_extra(source: str | None) -> tuple[tuple[str, str], ...]:
+    """The pairs that are not ours in a .bdcert that came with the source."""
+    if source is None or not os.path.isfile(source + SUFFIX):
+        return ()
+    return _Values(source + SUFFIX).extra()
+
+
+# --- files --------------------------------------------------------------------------------------------------------
+
+
+def _stamps(folder: str) -> dict[str, tuple]:
+    """name -> what changes when its .bdcert does, or its being there. The ctime: nobody can set it back."""
+    certs, there = {}, set()
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            there.add(entry.name)
+            if entry.name.endswith(SUFFIX) and not entry.name.startswith("."):
+                certs[entry.name.removesuffix(SUFFIX)] = entry
+    return {name: (*_stamp(entry), name in there) for name, entry in certs.items()}
+
+
+def _stamp(entry: os.DirEntry) -> tuple[int, int, int]:
+    try:
+        status = entry.stat()
+    except OSError:  # a dead link, or gone meanwhile: reading it will say
+        return 0, 0, 0
+    return status.st_ino, status.st_ctime_ns, status.st_size
+
+
+def _lock(descriptor: int) -> None:
+    deadline = time.monotonic() + CHANGE_SECONDS
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise TooBusy("another change of the services is under way") from None
+            time.sleep(CHANGE_POLL_SECONDS)
+
+
+def _is_linked(source: str, target: str) -> bool:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:  # another file system, or one without links
+        return False
+    return True
 
 
 def _move(source: str, target: str) -> None:
@@ -219,12 +414,17 @@ def _move(source: str, target: str) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-    beside = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{os.getpid()}")
-    if os.path.isdir(source):
-        shutil.copytree(source, beside)
-    else:
-        shutil.copy2(source, beside)
-    os.rename(beside, target)
+    beside = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.moving.{os.getpid()}")
+    _remove(beside)
+    try:
+        if os.path.isdir(source) and not os.path.islink(source):
+            shutil.copytree(source, beside, symlinks=True)
+        else:
+            shutil.copy2(source, beside, follow_symlinks=False)
+        os.rename(beside, target)
+    except BaseException:
+        _remove(beside)
+        raise
     _remove(source)
 
 
@@ -234,3 +434,51 @@ def _remove(path: str) -> None:
     else:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
+
+
+# --- health -------------------------------------------------------------------------------------------------------
+
+
+class _Where:
+    """Where a URL points; what it leaves open is our own host and port. ValueError when that is nowhere."""
+
+    def __init__(self, url: str, host: str, port: int):
+        parts = urlsplit(url)
+        self.is_http, self.is_tls = parts.scheme in ("http", "https"), parts.scheme == "https"
+        self.host, self.netloc = parts.hostname or host.lower(), parts.netloc.rpartition("@")[2]
+        self.port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, port)
+        target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+        self.target = quote(target, safe="/?%:@!$&'()*+,;=~[]-._")
+
+
+def _status(sock: socket.socket, where: _Where, deadline: float) -> int:
+    """The status of the answer to a GET. By hand, since http.client waits anew for each read: a server that sends a
+    byte a second would keep it for ever."""
+    if not where.is_http:
+        raise ValueError("no http or https URL")
+    request = f"GET {where.target} HTTP/1.1\r\nHost: {where.netloc}\r\nUser-Agent: bdserverd\r\nConnection: close\r\n\r\n"
+    sock.sendall(request.encode("ascii", "replace"))
+    said = b""
+    while b"\n" not in said and len(said) < ANSWER_BYTES_MAX:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        sock.settimeout(left)
+        data = sock.recv(ANSWER_BYTES_MAX)
+        if not data:
+            break
+        said += data
+    match = _STATUS_LINE.match(said)
+    if match is None:
+        raise ValueError(f"that is no HTTP: {said[:40]!r}" if said else "it hung up without an answer")
+    return int(match[1])
+
+
+def _over_tls(sock: socket.socket, host: str) -> socket.socket:
+    """We ask whether it answers, not who it is: whoever calls it checks its certificate with the CAs of their own."""
+    import ssl
+
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context.wrap_socket(sock, server_hostname=host)
