@@ -275,13 +275,13 @@ def _unpack_file(source: _Source, path: str, length: int, mode: int) -> None:
 
 def _read_header(source: _Source, header: bytes, service: str) -> tuple[str, bytes, int, int]:
     """(name, kind, mode, length) of one member, all checked."""
-    name, mode, _, _, size, _, checksum, kind, link, magic, _, _, _, prefix = _HEADER.unpack(header)
+    name, mode, _, _, size, _, checksum, kind, _, magic, _, _, _, prefix = _HEADER.unpack(header)
     if magic != _MAGIC:
         raise source.bad("a member that is not ustar")
     # The checksum is that of the header with blanks in its own place.
     if _octal(source, checksum) != sum(header) - sum(checksum) + len(checksum) * ord(" "):
         raise source.bad("a header whose checksum is wrong")
-    if kind not in (FILE, FOLDER) or link.strip(b"\0"):
+    if kind not in (FILE, FOLDER):
         raise source.bad(f"a member of kind {kind!r}: only files and folders may be in it")
     text, length = _path(source, prefix, name), _octal(source, size)
     if kind == FOLDER:

@@ -1,214 +1,791 @@
-"""The services directory: live at once, one bad .bdcert hurts no other, removal and return are whole or not at all."""
+"""The services directory: what is live, what is broken, how it changes, how it is."""
 
+import contextlib
 import errno
+import fcntl
 import http.server
+import multiprocessing
 import os
+import shutil
 import socket
+import ssl
 import threading
+import time
+from datetime import UTC
+from typing import Any
 
 import pytest
 
 from bdserver import services as module
-from bdserver.errors import BadService, CantFind
-from bdserver.services import Services
+from bdserver.errors import BadPackage, BadService, CantFind, NoSpace, TooBusy
+from bdserver.services import RETIRED_MAX, Service, Services, read_service
+
+NOW = 1_700_000_000.0
+FORK = multiprocessing.get_context("fork")
 
 
 @pytest.fixture
-def here(tmp_path):
-    (tmp_path / "live").mkdir()
-    return Services(str(tmp_path / "live"), str(tmp_path / "graveyard"), str(tmp_path / "graveyard" / ".incoming"))
+def folder(tmp_path):
+    """The services directory itself, to drop files into."""
+    path = tmp_path / "services"
+    path.mkdir()
+    return path
 
 
-def drop(here, name, cert="weight=1\n", text="#!/bin/sh\n"):
-    with open(os.path.join(here.services_dir, name), "w") as file:
-        file.write(text)
-    with open(os.path.join(here.services_dir, name + ".bdcert"), "w") as file:
-        file.write(cert)
+@pytest.fixture
+def services(tmp_path, folder):
+    return Services(str(folder), str(tmp_path / "graveyard"), str(tmp_path / "graveyard" / ".incoming"))
 
 
-def test_what_is_dropped_in_is_live_at_once(here):
-    assert here.all() == {}
-    drop(here, "Echo", "weight=2.5\ntype=static\nhealth=tcp\nrack=7\n")
-    service = here.get("Echo")
-    assert (service.weight, service.type, service.health, service.extra) == (2.5, "static", "tcp", (("rack", "7"),))
-    drop(here, "Echo", "weight=3\n# longer\n")
-    assert here.get("Echo").weight == 3
-    os.unlink(os.path.join(here.services_dir, "Echo.bdcert"))
-    assert here.get("Echo") is None
+def drop(folder, name, cert="weight=1\ntype=static\n", content="#!/bin/sh\n"):
+    """As a person would: the service first, the .bdcert last."""
+    if content is not None:
+        (folder / name).write_text(content)
+    (folder / f"{name}.bdcert").write_text(cert)
 
 
-def test_nothing_is_read_again_when_nothing_changed(here, monkeypatch):
-    drop(here, "Echo")
-    here.all()
-    monkeypatch.setattr(module, "read_service", lambda *_: pytest.fail("read again"))
-    assert list(here.all()) == ["Echo"]
+def scratch(services, name, content="new", cert="weight=2\ntype=static\n"):
+    """An unpacked package; the path of its folder."""
+    path = os.path.join(services.scratch_dir, f"{name}.xyz")
+    os.makedirs(path)
+    for each, text in ((name, content), (f"{name}.bdcert", cert)):
+        with open(os.path.join(path, each), "w") as file:
+            file.write(text)
+    return path
+
+
+def left_in_scratch(services):
+    return sorted(set(os.listdir(services.scratch_dir)) - {".lock"})
+
+
+# --- looking ------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_dropped_in_is_live_at_once_and_what_is_taken_out_is_not(services, folder):
+    assert services.all() == {}
+    for number in range(50):
+        drop(folder, f"s{number}")
+        assert services.get(f"s{number}").path == str(folder / f"s{number}")
+    for number in range(50):
+        (folder / f"s{number}.bdcert").unlink()
+        assert services.get(f"s{number}") is None
+    assert services.complaints == []
+
+
+def test_a_bdcert_that_is_edited_in_place_counts_at_once_however_fast(services, folder):
+    for weight in list(range(1, 10)) * 20:
+        drop(folder, "a", f"weight={weight}\n")
+        assert services.get("a").weight == weight
+
+
+def test_a_folder_is_a_service_like_a_file(services, folder):
+    (folder / "site").mkdir()
+    drop(folder, "site", content=None)
+    assert services.get("site").path == str(folder / "site")
+
+
+def test_nothing_is_read_again_while_nothing_changes(services, folder, monkeypatch):
+    monkeypatch.setattr(module, "SETTLED_NS", 0)
+    drop(folder, "a")
+    drop(folder, "b", "weight=x")
+    first, said = services.all(), list(services.complaints)
+    monkeypatch.setattr(module, "read_service", None)
+    assert services.all() is first and services.complaints == said != []
+
+
+def test_a_service_without_a_bdcert_is_not_offered(services, folder):
+    (folder / "a").write_text("a")
+    assert services.all() == {} and services.complaints == []
+
+
+def test_every_value_of_a_bdcert_is_taken_and_what_we_do_not_know_is_kept(services, folder):
+    drop(
+        folder,
+        "a",
+        "# c\nWeight=2.5\nTYPE=DYNAMIC\nurl=http://{host}/a?b=c\nhealth=HTTP\narrived_at=12.5\nsigner=Don = B\nx=\n",
+    )
+    assert services.get("a") == Service(
+        "a", "dynamic", 2.5, "http://{host}/a?b=c", "http", str(folder / "a"), 12.5, (("signer", "Don = B"), ("x", ""))
+    )
+
+
+def test_the_defaults_of_a_bdcert(services, folder):
+    drop(folder, "a", "")
+    assert services.get("a") == Service("a", "static", 1.0, "", "none", str(folder / "a"), 0.0, ())
+
+
+def test_a_service_without_a_file_is_registered_by_its_url(services, folder):
+    drop(folder, "a", "url=http://elsewhere/", None)
+    assert services.get("a").path is None
 
 
 @pytest.mark.parametrize(
-    ("cert", "reason"),
+    ("cert", "complaint"),
     [
-        ("weight=heavy\n", "Bad.bdcert:1: weight='heavy' is not a weight"),
-        ("\nweight=-1\n", "Bad.bdcert:2: weight='-1' is not a weight"),
-        ("weight=inf\n", "is not a weight"),
-        ("weight=nan\n", "is not a weight"),
-        ("type=odd\n", "Bad.bdcert:1: type='odd' is not a type"),
-        ("health=ping\n", "health='ping' is not a health"),
-        ("nonsense\n", "Bad.bdcert:1: not KEY=VALUE"),
-        ("weight=1\0\n", "Bad.bdcert:1: a NUL byte"),
+        ("weight=x", "a.bdcert:1: weight='x' is not a weight"),
+        ("\nweight=-1", "a.bdcert:2: weight='-1' is not a weight"),
+        ("weight=nan", "a.bdcert:1: weight='nan' is not a weight"),
+        ("weight=1000000001", "a.bdcert:1: weight='1000000001' is not a weight"),
+        ("weight=", "a.bdcert:1: weight='' is not a weight"),
+        ("type=other", "a.bdcert:1: type='other' is not a type"),
+        ("health=icmp", "a.bdcert:1: health='icmp' is not a health"),
+        ("arrived_at=-1", "a.bdcert:1: arrived_at='-1' is not a arrived_at"),
+        ("url=http://a b/", "a.bdcert:1: url='http://a b/' is not a url"),
+        ("url=" + "x" * 2001, "a.bdcert:1: url='" + "x" * 60 + "' is not a url"),
+        ("weight=1\nweight=2", "a.bdcert:2: weight was set in line 1 already"),
+        ("weight 1\n\0\n", "a.bdcert:1: not KEY=VALUE: 'weight 1'|a.bdcert:2: a NUL byte"),
     ],
 )
-def test_one_bad_bdcert_is_said_with_its_line_and_hurts_no_other(here, cert, reason):
-    drop(here, "Good")
-    drop(here, "Bad", cert)
-    assert list(here.all()) == ["Good"]
-    assert len(here.complaints) == 1 and reason in here.complaints[0]
-    drop(here, "Bad", "weight=1\n")
-    assert sorted(here.all()) == ["Bad", "Good"] and here.complaints == []
+def test_a_broken_bdcert_is_said_with_its_line_and_takes_out_no_other(services, folder, cert, complaint):
+    drop(folder, "a", cert)
+    drop(folder, "b")
+    assert list(services.all()) == ["b"]
+    assert [line.removeprefix(f"{folder}/") for line in services.complaints] == complaint.split("|")
+    drop(folder, "a")
+    assert list(services.all()) == ["a", "b"]
+    assert services.complaints == []
 
 
-def test_a_bdcert_without_its_file_is_no_service_unless_it_has_a_url(here):
-    drop(here, "Echo")
-    os.unlink(os.path.join(here.services_dir, "Echo"))
-    assert here.all() == {} and "there is no Echo beside it" in here.complaints[0]
-    drop(here, "Maps", "url=https://maps.example/\n")
-    os.unlink(os.path.join(here.services_dir, "Maps"))
-    assert here.get("Maps").path is None
+@pytest.mark.parametrize("weight", ["0", "1e9", "0.001"])
+def test_the_lightest_and_the_heaviest_service(services, folder, weight):
+    drop(folder, "a", f"weight={weight}")
+    assert services.get("a").weight == float(weight)
 
 
-@pytest.mark.parametrize("name", [".hidden", "-x", "a b", "x" * 101])
-def test_odd_names_are_no_services(here, name):
-    drop(here, name)
-    assert here.all() == {}
-    with pytest.raises(BadService):
-        here.publish(None, name, 1.0, "http://there/")
+def test_whatever_lies_in_the_directory_harms_nobody(services, folder):
+    os.mkfifo(folder / "pipe.bdcert")
+    drop(folder, "pipe2")
+    (folder / "pipe2").unlink()
+    os.mkfifo(folder / "pipe2")
+    (folder / "link.bdcert").symlink_to("nowhere")
+    (folder / "loop.bdcert").symlink_to("loop.bdcert")
+    (folder / "folder.bdcert").mkdir()
+    (folder / "binary.bdcert").write_bytes(b"\xff\0" * 99)
+    (folder / "bad name.bdcert").write_text("")
+    (folder / "big.bdcert").write_text("#" * 2_000_000)
+    (folder / ".hidden.bdcert").write_text("weight=x")
+    (folder / "gone.bdcert").write_text("weight=1")
+    (folder / "dead").symlink_to("nowhere")
+    (folder / "dead.bdcert").write_text("weight=1")
+    drop(folder, "well")
+    assert list(services.all()) == ["well"]
+    about = {line.removeprefix(f"{folder}/").split(":")[0].removesuffix(".bdcert") for line in services.complaints}
+    assert about == {"pipe", "pipe2", "link", "loop", "folder", "binary", "bad name", "big", "gone", "dead"}
+    assert all("\n" not in line for line in services.complaints)
 
 
-def test_a_missing_folder_is_an_empty_one(tmp_path):
-    assert Services(str(tmp_path / "none"), str(tmp_path / "g"), str(tmp_path / "s")).all() == {}
+def test_a_file_that_comes_after_its_bdcert_makes_it_whole(services, folder):
+    drop(folder, "a", content=None)
+    assert services.get("a") is None and len(services.complaints) == 1
+    (folder / "a").write_text("late")
+    assert services.get("a") is not None and services.complaints == []
 
 
-def publish(here, tmp_path, name="Echo", text="one"):
-    source = tmp_path / "source"
-    source.mkdir(exist_ok=True)
-    (source / name).write_text(text)
-    here.publish(str(source / name), name, 2.0)
+def test_a_directory_that_can_not_be_read_is_said_and_found_again(services, folder):
+    drop(folder, "a")
+    folder.rename(folder.parent / "away")
+    assert services.all() == {} and services.complaints == [f"{folder}: No such file or directory"]
+    (folder.parent / "away").rename(folder)
+    assert list(services.all()) == ["a"] and services.complaints == []
 
 
-def test_publish_withdraw_restore(here, tmp_path):
-    publish(here, tmp_path)
-    assert here.get("Echo").weight == 2.0
-    here.withdraw("Echo")
-    assert here.get("Echo") is None and here.buried() == ["Echo"]
-    with pytest.raises(CantFind):
-        here.withdraw("Echo")
-    here.restore("Echo")
-    assert here.get("Echo").weight == 2.0 and here.buried() == []
-    with pytest.raises(CantFind, match="not in the graveyard"):
-        here.restore("Echo")
+def test_a_directory_with_more_services_than_anybody_has_is_said(services, folder, monkeypatch):
+    monkeypatch.setattr(module, "SERVICES_MAX", 3)
+    for name in "abc":
+        drop(folder, name)
+    assert list(services.all()) == ["a", "b", "c"] and services.complaints == []
+    drop(folder, "d")
+    assert list(services.all()) == ["a", "b", "c"]
+    assert services.complaints == [f"{folder}: of 4 services only the first 3 are offered"]
 
 
-def test_publishing_again_buries_the_old_one(here, tmp_path):
-    publish(here, tmp_path, text="one")
-    publish(here, tmp_path, text="two")
-    assert open(here.get("Echo").path).read() == "two"
-    assert open(os.path.join(here.graveyard_dir, "Echo")).read() == "one"
-    with pytest.raises(BadService, match="withdraw it first"):
-        here.restore("Echo")
+# --- publishing and withdrawing -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("weight", "health"), [(-1.0, "none"), (1e10, "none"), (float("nan"), "none"), (1.0, "odd")])
-def test_publish_checks_what_it_is_given(here, weight, health):
-    with pytest.raises(BadService):
-        here.publish(None, "Echo", weight, "http://there/", health)
+@pytest.mark.parametrize("by", ["file", "folder"])
+def test_a_published_service_is_live_with_its_mode_and_its_scratch_folder_is_gone(services, folder, by):
+    source = os.path.join(scratch(services, "a", cert="signer=me\n"), "a")
+    if by == "folder":
+        os.unlink(source)
+        os.mkdir(source)
+    os.chmod(source, 0o755)
+    services.publish(source, "a", 2, "http://{host}/a", "tcp")
+    assert services.get("a") == Service(
+        "a", "static", 2.0, "http://{host}/a", "tcp", str(folder / "a"), 0.0, (("signer", "me"),)
+    )
+    assert os.stat(folder / "a").st_mode & 0o777 == 0o755
+    assert left_in_scratch(services) == []
+    assert sorted(os.listdir(folder)) == ["a", "a.bdcert"]
 
 
-def test_installing_makes_it_dynamic_and_keeps_the_rest(here, tmp_path):
-    folder = tmp_path / "unpacked"
-    folder.mkdir()
-    (folder / "Echo").write_text("x")
-    (folder / "Echo.bdcert").write_text("weight=4\ntype=static\nrack=7\n")
-    here.install(str(folder), "Echo", 1234.5)
-    service = here.get("Echo")
-    assert (service.type, service.weight, service.arrived_at, service.extra) == ("dynamic", 4.0, 1234.5, (("rack", "7"),))
-    assert not folder.exists()
+def test_a_source_outside_scratch_is_moved_and_its_folder_stays(services, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a").write_text("a")
+    (tmp_path / "mine" / "b").write_text("b")
+    services.publish(str(tmp_path / "mine" / "a"), "a", 1.5)
+    assert services.get("a").weight == 1.5
+    assert os.listdir(tmp_path / "mine") == ["b"]
 
 
-def test_nobody_ever_sees_a_bdcert_without_its_file(here, tmp_path):
-    """A reader looks all the time, while services come and go."""
-    stop, seen, bad = threading.Event(), [], []
+def test_weights_survive_a_round_trip_to_the_last_digit(services):
+    for weight in (0.1 + 0.2, 1e-7, 123456789.123, 1e9, 0, 3):
+        services.publish(None, "a", weight, "http://x/")
+        assert services.get("a").weight == weight
+
+
+def test_a_url_is_published_and_published_anew(services, folder):
+    services.publish(None, "a", 1, "http://one/")
+    services.publish(None, "a", 1, "http://two/", "http")
+    assert services.get("a")[4:6] == ("http", None) and services.get("a").url == "http://two/"
+    assert os.listdir(folder) == ["a.bdcert"] and services.buried() == []
+
+
+@pytest.mark.parametrize("old", ["file", "folder", "link"])
+@pytest.mark.parametrize("new", ["file", "folder", "url"])
+def test_what_is_published_over_goes_to_the_graveyard_and_can_come_back(services, folder, old, new):
+    drop(folder, "a", "weight=7\n", "old")
+    if old != "file":
+        (folder / "a").unlink()
+    if old == "folder":
+        (folder / "a").mkdir()
+        (folder / "a" / "file").write_text("old")
+    if old == "link":
+        (folder / "a").symlink_to("/etc/hostname")
+    source = os.path.join(scratch(services, "a"), "a")
+    if new == "folder":
+        os.unlink(source)
+        os.mkdir(source)
+    services.publish(None if new == "url" else source, "a", 3, "http://x/" if new == "url" else "")
+    assert services.get("a").weight == 3
+    assert (services.get("a").path is None) == (new == "url")
+    assert services.buried() == ["a"]
+    services.withdraw("a")
+    assert services.all() == {} and os.listdir(folder) == []
+    services.restore("a")
+    assert services.get("a").weight == 3, "the graveyard keeps the last one of a name"
+    assert services.buried() == []
+
+
+def test_the_replaced_one_comes_back_whole(services, folder):
+    drop(folder, "a", "weight=7\n", "old")
+    services.publish(os.path.join(scratch(services, "a", "new"), "a"), "a", 3)
+    (folder / "a").unlink()
+    (folder / "a.bdcert").unlink()
+    services.restore("a")
+    assert services.get("a").weight == 7 and (folder / "a").read_text() == "old"
+
+
+def test_a_file_that_is_replaced_is_offered_all_the_while(services, folder, monkeypatch):
+    drop(folder, "a", "weight=7\n", "old")
+    seen = []
+    for name in ("link", "rename", "replace", "unlink", "fsync"):
+        real = getattr(os, name)
+
+        def watched(*arguments, real=real, **keywords):
+            result = real(*arguments, **keywords)
+            seen.append(read_service(str(folder), "a"))  # raises when there is none
+            return result
+
+        monkeypatch.setattr(os, name, watched)
+    services.publish(os.path.join(scratch(services, "a"), "a"), "a", 3)
+    assert {each.weight for each in seen} == {7.0, 3.0}
+
+
+def test_nobody_ever_sees_a_bdcert_without_its_file(services, folder):
+    """A reader looks all the time, while files are published, published anew and withdrawn."""
+    is_over, looks, wrong = threading.Event(), set(), []
 
     def look():
-        while not stop.is_set():
-            names = set(os.listdir(here.services_dir))  # one look
-            seen.append(len(names))
-            if "Echo.bdcert" in names and "Echo" not in names:
-                bad.append(names)
+        while not is_over.is_set():
+            names = set(os.listdir(folder))
+            looks.add(len(names))
+            if "a.bdcert" in names and "a" not in names:
+                wrong.append(names)
 
     reader = threading.Thread(target=look)
     reader.start()
-    for number in range(100):
-        publish(here, tmp_path, text=str(number))
-        here.withdraw("Echo")
-    stop.set()
+    for _ in range(60):
+        services.publish(os.path.join(scratch(services, "a"), "a"), "a", 1)
+        services.publish(os.path.join(scratch(services, "a"), "a"), "a", 2)
+        services.withdraw("a")
+    is_over.set()
     reader.join()
-    assert len(set(seen)) > 1 and bad == []
-
-
-def test_another_file_system_is_no_obstacle(here, tmp_path, monkeypatch):
-    real = os.rename
-
-    def rename(source, target):
-        if os.path.dirname(source) != os.path.dirname(target):
-            raise OSError(errno.EXDEV, "Invalid cross-device link")
-        real(source, target)
-
-    monkeypatch.setattr(module.os, "rename", rename)
-    publish(here, tmp_path)
-    folder = tmp_path / "source" / "Site"
-    (folder / "sub").mkdir(parents=True)
-    (folder / "sub" / "x").write_text("inside")
-    here.publish(str(folder), "Site", 1.0)
-    assert open(os.path.join(here.get("Site").path, "sub", "x")).read() == "inside"
-    here.withdraw("Site")
-    here.restore("Site")
-    assert sorted(os.listdir(here.services_dir)) == ["Echo", "Echo.bdcert", "Site", "Site.bdcert"]
-
-
-class _Web(http.server.BaseHTTPRequestHandler):
-    status = 200
-
-    def do_GET(self):
-        self.send_response(type(self).status)
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
+    assert wrong == [] and len(looks) > 1
 
 
 @pytest.mark.parametrize(
-    ("health", "status", "is_well"),
-    [("none", 500, True), ("tcp", 500, True), ("http", 200, True), ("http", 404, True), ("http", 503, False)],
+    ("arguments", "reason"),
+    [
+        ((None, "../a", 1, "http://x/"), "is no service's name"),
+        ((None, "a.bdcert", 1, "http://x/"), "is no service's name"),
+        ((None, "a", -1, "http://x/"), "a weight is 0 to"),
+        ((None, "a", float("nan"), "http://x/"), "a weight is 0 to"),
+        ((None, "a", 1, "http://x/\nweight=0"), "its url has"),
+        ((None, "a", 1, "http://x/ y"), "its url has"),
+        ((None, "a", 1, "http://x/", "icmp"), "health is one of none, tcp, http, not 'icmp'"),
+        ((None, "a", 1), "neither a file nor a url"),
+        (("/none/a", "a", 1), "no such file or folder"),
+    ],
 )
-def test_health(here, health, status, is_well):
-    web = http.server.HTTPServer(("127.0.0.1", 0), _Web)
-    _Web.status = status
-    threading.Thread(target=web.serve_forever, daemon=True).start()
+def test_what_can_not_be_published_is_refused_in_one_line(services, folder, arguments, reason):
+    with pytest.raises(BadService, match=reason) as caught:
+        services.publish(*arguments)
+    assert "\n" not in str(caught.value)
+    assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_neither_pipes_nor_links_are_published_and_their_scratch_folder_is_gone(services, kind):
+    source = os.path.join(scratch(services, "a"), "a")
+    os.unlink(source)
+    os.mkfifo(source) if kind == "pipe" else os.symlink("/etc/passwd", source)
+    with pytest.raises(BadService):
+        services.publish(source, "a", 1)
+    assert not os.path.exists(source) and services.all() == {}
+
+
+def test_withdrawing_what_is_not_offered_is_said(services, folder):
+    (folder / "stray").write_text("no .bdcert")
+    for name in ("a", "stray", "../services", ""):
+        with pytest.raises(CantFind, match="not offered here"):
+            services.withdraw(name)
+    assert os.listdir(folder) == ["stray"]
+
+
+def test_a_withdrawn_service_leaves_nothing_of_an_older_one_in_its_grave(services, folder):
+    drop(folder, "a", content="old")
+    services.withdraw("a")
+    services.publish(None, "a", 1, "http://x/")
+    services.withdraw("a")
+    services.restore("a")
+    assert services.get("a").path is None and os.listdir(folder) == ["a.bdcert"]
+
+
+def test_a_withdrawal_that_is_killed_half_way_can_be_restored(services, folder, monkeypatch):
+    drop(folder, "a", content="text")
+    real_rename = os.rename
+
+    def killed(source, target):
+        if not source.endswith(".bdcert"):
+            raise KeyboardInterrupt
+        real_rename(source, target)
+
+    monkeypatch.setattr(os, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        services.withdraw("a")
+    monkeypatch.undo()
+    assert services.all() == {} and services.buried() == ["a"]
+    services.restore("a")
+    assert services.get("a") is not None and (folder / "a").read_text() == "text"
+
+
+# --- the graveyard ------------------------------------------------------------------------------------------------
+
+
+def test_what_is_not_in_the_graveyard_or_here_already_is_not_restored(services, folder, tmp_path):
+    for name in ("a", "../services/a", ""):
+        with pytest.raises(CantFind, match="not in the graveyard"):
+            services.restore(name)
+    drop(folder, "a", content="first")
+    services.withdraw("a")
+    drop(folder, "a", content="second")
+    with pytest.raises(BadService, match="withdraw it first"):
+        services.restore("a")
+    (folder / "a.bdcert").unlink()
+    with pytest.raises(BadService, match="withdraw it first"):
+        services.restore("a")
+    assert (folder / "a").read_text() == "second"
+    assert services.buried() == ["a"]
+
+
+def test_other_things_in_the_graveyard_are_not_listed(services, tmp_path):
+    assert services.buried() == []
+    (tmp_path / "graveyard").mkdir()
+    for name in ("a", "a.bdcert", "b", ".incoming", "bad name.bdcert"):
+        (tmp_path / "graveyard" / name).write_text("")
+    assert services.buried() == ["a"]
+
+
+def test_only_replicas_are_retired(services, folder):
+    drop(folder, "mine")
+    drop(folder, "copy", "type=dynamic\n")
+    with pytest.raises(BadService, match="static"):
+        services.retire("mine")
+    services.retire("copy")
+    services.retire("copy")  # somebody else made room first
+    assert list(services.all()) == ["mine"] and services.buried() == ["copy"]
+
+
+def test_of_retired_replicas_the_newest_are_kept_and_all_that_was_withdrawn(services, folder, monkeypatch):
+    assert RETIRED_MAX == 100
+    monkeypatch.setattr(module, "RETIRED_MAX", 2)
+    drop(folder, "mine")
+    services.withdraw("mine")
+    for name in ("c1", "b2", "a3", "d4"):
+        drop(folder, name, "type=dynamic\n")
+        services.retire(name)
+    assert services.buried() == ["a3", "d4", "mine"]
+    assert not os.path.exists(os.path.join(services.graveyard_dir, "c1"))
+
+
+# --- replicas -----------------------------------------------------------------------------------------------------
+
+
+def test_an_installed_package_is_a_replica_that_arrived_now(services, folder):
+    path = scratch(services, "a", "text", "weight=4\ntype=static\nhealth=tcp\narrived_at=5\nsigner=x\n")
+    services.install(path, "a", NOW)
+    assert services.get("a") == Service("a", "dynamic", 4.0, "", "tcp", str(folder / "a"), NOW, (("signer", "x"),))
+    assert left_in_scratch(services) == []
+
+
+def test_what_is_here_already_stays_as_it_is(services, folder):
+    drop(folder, "a", "weight=9\n", "mine")
+    services.install(scratch(services, "a"), "a", NOW)
+    assert services.get("a").type == "static" and (folder / "a").read_text() == "mine"
+    assert left_in_scratch(services) == [] and services.buried() == []
+
+
+def test_a_package_with_a_broken_bdcert_is_refused_and_gone(services, folder):
+    for cert in ("weight=x\n", "\0\n\0\n", "type=other\n"):
+        with pytest.raises(BadPackage, match=r"a\.bdcert:1: ") as caught:
+            services.install(scratch(services, "a", cert=cert), "a", NOW)
+        assert "\n" not in str(caught.value)
+        assert left_in_scratch(services) == [] and os.listdir(folder) == []
+
+
+def test_at_every_instant_of_an_installation_there_is_all_or_nothing(services, folder, monkeypatch):
+    """Killed at the n-th system call, the service is there whole, or not offered; and a second try succeeds."""
+    for call in range(1, 40):
+        count = 0
+        real = {name: getattr(os, name) for name in ("rename", "replace", "fsync", "link", "open", "unlink")}
+
+        def killed_at(name, *arguments, **keywords):
+            nonlocal count
+            count += 1
+            if count == call:  # noqa: B023
+                raise KeyboardInterrupt
+            return real[name](*arguments, **keywords)  # noqa: B023
+
+        path = scratch(services, "a")
+        with monkeypatch.context() as patched:
+            for name in real:
+                patched.setattr(os, name, lambda *args, name=name, **kw: killed_at(name, *args, **kw))
+            with contextlib.suppress(KeyboardInterrupt):
+                services.install(path, "a", NOW)
+        was_killed = count >= call
+        offered = Services(services.services_dir, services.graveyard_dir, services.scratch_dir).get("a")
+        if offered is not None:
+            assert (folder / "a").read_text() == "new" and offered.weight == 2
+        shutil.rmtree(path, ignore_errors=True)
+        services.install(scratch(services, "a"), "a", NOW)
+        assert services.get("a") is not None
+        services.withdraw("a")
+        if not was_killed:
+            assert call > 5
+            return
+    pytest.fail("an installation of forty system calls?")
+
+
+# --- several processes --------------------------------------------------------------------------------------------
+
+
+def test_changes_of_many_processes_come_one_after_the_other(services, folder):
+    """Four processes publish, install and withdraw the same few names; whatever the order, each is whole or away."""
+
+    def change(number):
+        for each in range(15):
+            name = f"s{each % 3}"
+            path = os.path.join(services.scratch_dir, f"{number}.{each}")
+            os.makedirs(os.path.join(path, name))
+            with open(os.path.join(path, name, "text"), "w") as file:
+                file.write("x")
+            with open(os.path.join(path, f"{name}.bdcert"), "w") as file:
+                file.write("weight=1\n")
+            if each % 2:
+                services.publish(os.path.join(path, name), name, 1)
+            else:
+                services.install(path, name, NOW)
+            with contextlib.suppress(CantFind):
+                services.withdraw(name)
+
+    children = [FORK.Process(target=change, args=(number,)) for number in range(4)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+    assert [child.exitcode for child in children] == [0] * 4
+    assert os.listdir(folder) == [] and left_in_scratch(services) == []
+    assert services.buried() == ["s0", "s1", "s2"]
+    for name in services.buried():
+        services.restore(name)
+        assert (folder / name / "text").read_text() == "x"
+
+
+def test_who_can_not_have_the_lock_in_time_is_told(services, monkeypatch):
+    monkeypatch.setattr(module, "CHANGE_SECONDS", 0.05)
+    services.publish(None, "a", 1, "http://x/")
+    with open(os.path.join(services.scratch_dir, ".lock")) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(TooBusy, match="another change"):
+            services.withdraw("a")
+    services.withdraw("a")
+
+
+# --- trouble ------------------------------------------------------------------------------------------------------
+
+
+def test_remains_of_killed_changes_are_swept_after_an_hour_and_nothing_else(services, folder):
+    services.publish(None, "a", 1, "http://x/")
+    graveyard = os.path.dirname(services.scratch_dir)
+    remains = [
+        os.path.join(services.scratch_dir, "b.abc"),
+        str(folder / ".b.moving.12"),
+        os.path.join(graveyard, ".b.moving.1"),
+    ]
+    remains += [str(folder / ".b.bdcert.new.123"), os.path.join(services.scratch_dir, "b.lock")]
+    others = [str(folder / ".htaccess"), str(folder / ".b.moving.x"), os.path.join(graveyard, "old"), str(folder / "b")]
+    for path in remains + others:
+        os.makedirs(os.path.join(path, "sub")) if path.endswith((".abc", ".12")) else open(path, "w").close()
+    services.publish(None, "a", 2, "http://x/")
+    assert all(map(os.path.exists, remains + others))
+    for path in remains + others:
+        os.utime(path, (NOW, NOW))
+    services.publish(None, "a", 3, "http://x/")
+    assert [path for path in remains if os.path.exists(path)] == []
+    assert [path for path in others if not os.path.exists(path)] == []
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_between_two_file_systems_a_service_is_copied_beside_and_renamed(services, folder, monkeypatch, kind):
+    source = os.path.join(scratch(services, "a"), "a")
+    if kind == "folder":
+        os.unlink(source)
+        os.makedirs(os.path.join(source, "sub"))
+        os.symlink("/etc/passwd", os.path.join(source, "sub", "link"))
+    os.chmod(source, 0o750)
+    real_rename, targets = os.rename, []
+
+    def across(one, other):
+        targets.append(other)
+        if os.path.dirname(one) != os.path.dirname(other):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        real_rename(one, other)
+
+    monkeypatch.setattr(os, "rename", across)
+    services.publish(source, "a", 1)
+    assert services.get("a") is not None and os.stat(folder / "a").st_mode & 0o777 == 0o750
+    assert (kind == "file") or os.path.islink(folder / "a" / "sub" / "link")
+    services.withdraw("a")
+    services.restore("a")
+    assert sorted(os.listdir(folder)) == ["a", "a.bdcert"]
+    assert left_in_scratch(services) == []
+
+
+@pytest.mark.parametrize("at", ["fsync", "rename", "copy"])
+def test_a_full_disk_is_told_and_nothing_half_is_live(services, folder, monkeypatch, at):
+    def full(*arguments, **keywords):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def other_disk(*arguments):
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    source = os.path.join(scratch(services, "a"), "a")
+    monkeypatch.setattr(os, "rename" if at == "copy" else at, other_disk if at == "copy" else full)
+    if at == "copy":
+        monkeypatch.setattr(shutil, "copy2", full)
+    with pytest.raises(NoSpace, match="No space left on device"):
+        services.publish(source, "a", 1)
+    monkeypatch.undo()
+    assert services.all() == {}
+    assert [name for name in os.listdir(folder) if name != "a"] == []
+    assert left_in_scratch(services) == []
+
+
+# --- health -------------------------------------------------------------------------------------------------------
+
+
+def service(health, url="", kind="static"):
+    return Service("a", kind, 1.0, url, health, None, 0.0, ())
+
+
+class Answering(http.server.BaseHTTPRequestHandler):
+    """Answers with the status that the path names."""
+
+    def do_GET(self):
+        self.server.asked.append((self.path, self.headers["Host"]))  # type: ignore[attr-defined]
+        self.send_response(int(self.path.strip("/").split("?")[0] or 200))
+        self.end_headers()
+
+    def log_message(self, *arguments):
+        pass
+
+
+@contextlib.contextmanager
+def http_server(tls_context=None):
+    server: Any = http.server.HTTPServer(("127.0.0.1", 0), Answering)
+    server.asked = []
+    if tls_context is not None:
+        server.socket = tls_context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
     try:
-        drop(here, "Echo", f"health={health}\n")
-        url = f"http://127.0.0.1:{web.server_port}/axis/Echo?wsdl"
-        reason = here.check_health(here.get("Echo"), "127.0.0.1", web.server_port, url, 5.0)
-        assert (reason is None) == is_well
-        assert is_well or ("503" in reason and "\n" not in reason)
+        yield server
     finally:
-        web.shutdown()
-        web.server_close()
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
-@pytest.mark.parametrize("health", ["tcp", "http"])
-def test_nothing_listening_is_not_well(here, health):
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    drop(here, "Echo", f"health={health}\n")
-    reason = here.check_health(here.get("Echo"), "127.0.0.1", port, f"http://127.0.0.1:{port}/x", 5.0)
-    assert "Echo is not well" in reason and "refused" in reason
+@contextlib.contextmanager
+def saying(data, then_silence=False):
+    """A server that says these bytes to whoever calls, whatever they ask, and hangs up unless told to fall silent."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        done = threading.Event()
+
+        def serve():
+            with contextlib.suppress(OSError):
+                sock, _ = listening.accept()
+                with sock:
+                    sock.sendall(data)
+                    if then_silence:
+                        done.wait(10)
+                    else:
+                        sock.shutdown(socket.SHUT_WR)
+                        sock.recv(9999)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listening.getsockname()[1]
+        done.set()
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def check(services, health, port, path="/", kind="static", url=None, timeout=5.0):
+    url = url or f"http://127.0.0.1:{port}{path}"
+    return services.check_health(service(health, url, kind), "127.0.0.1", port, url, timeout)
+
+
+def test_without_a_check_a_service_is_well(services):
+    assert check(services, "none", 1) is None
+
+
+def test_tcp_is_well_when_something_listens(services):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        assert check(services, "tcp", port) is None
+    assert check(services, "tcp", port) == f"a is not well: http://127.0.0.1:{port}/: [Errno 111] Connection refused"
+
+
+@pytest.mark.parametrize(
+    ("status", "is_well"), [(200, True), (301, True), (404, True), (499, True), (500, False), (503, False)]
+)
+def test_http_is_well_below_500(services, status, is_well):
+    with http_server() as server:
+        said = check(services, "http", server.server_port, f"/{status}?wsdl")
+        assert server.asked == [(f"/{status}?wsdl", f"127.0.0.1:{server.server_port}")]
+    url = f"http://127.0.0.1:{server.server_port}/{status}?wsdl"
+    assert said == (None if is_well else f"a is not well: {url} answers {status}")
+
+
+def test_a_url_with_odd_characters_is_asked_for_as_one_request(services):
+    with http_server() as server:
+        check(services, "http", server.server_port, "/200/ä%20ü?q={x}|y")
+        assert server.asked[0][0] == "/200/%C3%A4%20%C3%BC?q=%7Bx%7D%7Cy"
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [(b"", "it hung up without an answer"), (b"SSH-2.0-x\r\n", "that is no HTTP"), (b"HTTP/1.1 abc\r\n", "that is no HTTP")]
+    + [(b"x" * 100_000, "that is no HTTP")],
+)
+def test_what_does_not_speak_http_is_not_well(services, said, reason):
+    with saying(said) as port:
+        answer = check(services, "http", port)
+    assert reason in answer and len(answer) < 200 and "\n" not in answer
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 2", b"HTTP/1.1 200 OK"])
+def test_silence_is_not_well_when_the_time_is_over(services, said):
+    with saying(said, then_silence=True) as port:
+        assert "timed out" in check(services, "http", port, timeout=0.1)
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_not_waited_for(services, monkeypatch):
+    """The time is for the whole answer, not for each byte."""
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+
+    class Dripping:
+        def sendall(self, data):
+            pass
+
+        def settimeout(self, seconds):
+            assert 0 < seconds <= 2
+
+        def recv(self, count):
+            clock[0] += 0.5
+            return b"H"
+
+    server: Any = Dripping()
+    with pytest.raises(TimeoutError):
+        module._status(server, module._Where("http://127.0.0.1/", "127.0.0.1", 80), 2.0)
+    assert clock[0] == 2.0
+
+
+def test_a_replica_is_asked_on_our_own_host_alone(services):
+    with http_server() as server:
+        port = server.server_port
+        assert check(services, "http", port, "/200", "dynamic") is None
+        said = check(services, "http", port, kind="dynamic", url=f"http://localhost:{port}/200")
+        assert said == "a is not well: it is a copy, and its url names another host, localhost"
+        assert check(services, "http", port, kind="static", url=f"http://localhost:{port}/200") is None
+        assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://127.0.0.1/", "http://[::1/", "http://127.0.0.1:99999/", "http://127.0.0.1:x/", "mailto:a"]
+)
+def test_a_url_that_can_not_be_asked_is_not_well(services, url):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        said = check(services, "http", listening.getsockname()[1], url=url, timeout=1)
+    assert said.startswith("a is not well: ") and "\n" not in said
+
+
+def test_https_is_asked_whether_it_answers_and_not_who_it_is(services, tmp_path):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*self_signed(tmp_path))
+    with http_server(context) as server:
+        port = server.server_port
+        assert check(services, "http", port, url=f"https://127.0.0.1:{port}/200") is None
+        assert "answers 503" in check(services, "http", port, url=f"https://127.0.0.1:{port}/503")
+    with saying(b"no TLS here\n") as port:
+        assert check(services, "http", port, url=f"https://127.0.0.1:{port}/200").startswith("a is not well: ")
+
+
+def self_signed(folder):
+    from datetime import datetime, timedelta
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "nobody knows")])
+    now = datetime.now(UTC)
+    certificate = x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(1), now + timedelta(1))
+    (folder / "cert.pem").write_bytes(certificate.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return str(folder / "cert.pem"), str(folder / "key.pem")
+
+
+def test_looking_costs_no_more_when_time_passes(services, folder):
+    """What was settled is not read again: with a hundred services that is what makes a look cheap."""
+    for number in range(100):
+        drop(folder, f"s{number}")
+    deadline = time.monotonic() + 10
+    while services._stamps is None and time.monotonic() < deadline:
+        services.all()
+    assert services._stamps is not None, "it never settled"
