@@ -30,8 +30,9 @@ style: .venv/for-tests
 bench: .venv/for-tests ## measure, each figure beside its floor in the same run
 	@$(BIN)/python tests/bench
 
-generate: .venv/for-tests ## write what is made from tables: sample config, protocol tables, man pages
+generate: .venv/for-tests ## write what is made: samples, protocol tables, man pages, pictures of a real mesh
 	@$(BIN)/python .ci/generate.py
+	@$(BIN)/python .ci/pictures.py
 
 .venv/for-running: .ci/requirements.txt
 	@.ci/venv .ci/requirements.txt

@@ -53,6 +53,9 @@ setup(
         "filelock>=3.12",
         "setproctitle>=1.3",
         "Jinja2>=3.1",
+        "pillow>=10.1",
+        "pydot>=3.0",
+        "prometheus_client>=0.20",
     ],
     classifiers=[
         "Environment :: No Input/Output (Daemon)",

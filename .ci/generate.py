@@ -4,7 +4,7 @@
     .ci/generate.py           write
     .ci/generate.py --check   write nothing; exit 1 and name the files that would change
 
-etc/bdserverd.conf.sample is made whole. In docs/*.md and docs/man/* the made parts stand between two comments,
+The samples in etc/ are made whole. In docs/*.md and docs/man/* the made parts stand between two comments,
 `made by make generate: PART` and `end`; the rest of those files is written by hand.
 """
 
@@ -21,6 +21,7 @@ sys.path.insert(0, ROOT)
 os.environ.pop("BDSERVER_CONFIG", None)  # the commands' help names the default path
 
 from bdserver import __version__, errors, settings  # noqa: E402
+from bdserver.audit import config as audit_config  # noqa: E402
 from bdserver.commands import bdctl, bddemo, bdkeys, bdserverd, bdwhereis  # noqa: E402
 from bdserver.core import exchange, membership, requests, wire  # noqa: E402
 
@@ -36,7 +37,10 @@ MARKED = re.compile(
 
 def files() -> dict[str, str]:
     """path from the root -> the text that it should have, of every file that holds something made."""
-    made = {os.path.join("etc", "bdserverd.conf.sample"): settings.sample()}
+    made = {
+        os.path.join("etc", "bdserverd.conf.sample"): settings.sample(),
+        os.path.join("etc", "audit.conf.sample"): audit_config.sample(),
+    }
     for folder in ("docs", os.path.join("docs", "man")):
         for name in sorted(os.listdir(os.path.join(ROOT, folder))):
             path = os.path.join(folder, name)
@@ -210,10 +214,10 @@ def title_of(name: str, section: int) -> Callable[[], str]:
     return lambda: f'.TH {name.upper()} {section} {MANUAL_DATE} "BDserver {__version__}" "BDserver"\n'
 
 
-def settings_list() -> str:
-    """Every setting of bdserverd.conf."""
+def settings_list(table: tuple[settings.Setting, ...] = settings.SETTINGS) -> str:
+    """Every setting of bdserverd.conf, or of another table."""
     blocks = []
-    for each in settings.SETTINGS:
+    for each in table:
         default = each.kind.write(each.default) if not isinstance(each.default, str) else each.default
         said = f"Default: {default}." if default else "Default: empty."
         note = " SIGHUP changes it." if each.reloadable else ""
@@ -227,12 +231,14 @@ PARTS: dict[str, Callable[[], str]] = {
     "errors": errors_table,
     "limits": limits_table,
     "settings": settings_list,
+    "settings of audit": lambda: settings_list(audit_config.SETTINGS),
     "title of bdserverd": title_of("bdserverd", 8),
     "title of bdwhereis": title_of("bdwhereis", 1),
     "title of bdctl": title_of("bdctl", 1),
     "title of bdkeys": title_of("bdkeys", 1),
     "title of bddemo": title_of("bddemo", 1),
     "title of bdserverd conf": title_of("bdserverd.conf", 5),
+    "title of audit conf": title_of("audit.conf", 5),
     "title of bdcert": title_of("bdcert", 5),
     "options of bdserverd": options_of(bdserverd),
     "options of bdwhereis": options_of(bdwhereis),

@@ -49,6 +49,10 @@ REQUEST_SECONDS_MAX = 60.0
 # Steps of a FIND that this node starts itself, when a replica is wanted and no cache knows a holder.
 FIND_STEPS = 4
 FIND_SECONDS = 2.0
+# Of the journal, STATUS tells this many events.
+EVENTS_TOLD = 20
+# Of a service's holders, the journal names this many.
+HOLDERS_TOLD = 5
 # Connections to other nodes that a child keeps while its caller's is open.
 KEPT_MAX = 8
 
@@ -311,11 +315,22 @@ def answer_giveyourservices(session: Session) -> list:
     return [time.time(), sorted(own.services), own.free_dynamic]
 
 
-def answer_status(session: Session) -> list:
-    """["STATUS", status, nodes]: the shapes of `bdctl status --json` and `bdctl nodes --json`."""
+def answer_status(session: Session, wish: dict | None = None) -> list:
+    """["STATUS", status, nodes]: the shapes of `bdctl status --json` and `bdctl nodes --json`.
+
+    With a wish, for a crawl of the mesh: {"of": NAME} is answered by that node, through this one; {"brief": true} tells
+    of the others what differs between observers: [name, address, status, version, talkable, heard_at]."""
+    wish = wish or {}
+    if isinstance(wish.get("of"), str) and wish["of"] != session.node.name:
+        return session.ask(wish["of"], ["STATUS", {"brief": wish.get("brief") is True}], session.left())
     node, now = session.node, time.time()
     view = node.cache.view()
-    return ["STATUS", status_of(node, view, now), [_node_of(node, view, record) for record in view.records.values()]
+    status = status_of(node, view, now)
+    if wish.get("brief") is True:
+        return ["STATUS", status, [_brief(node, view, record) for record in view.records.values()]]
+    if "brief" in wish:
+        status["policies"] = view.policies
+    return ["STATUS", status, [_node_of(node, view, record) for record in view.records.values()]
             + [_unvisited(address) for address in sorted(view.hints)]]  # fmt: skip
 
 
@@ -339,7 +354,9 @@ def status_of(node: Node, view: View, now: float) -> dict:
         "certificate_days_left": round(node.credentials.days_left(now), 1),
         "policy": node.policy_text,
         "rival": view.rival[0] if view.rival else None,
+        "policy_mode": node.settings.policy_mode,
         "complaints": list(node.services.complaints),
+        "events": node.journal.recent(EVENTS_TOLD),
         "services": {
             name: {
                 "type": service.type,
@@ -351,6 +368,12 @@ def status_of(node: Node, view: View, now: float) -> dict:
             for name, service in sorted(services.items())
         },
     }
+
+
+def _brief(node: Node, view: View, record: Record) -> list:
+    talkable = record.name == node.name or node.talkable(view, record)
+    heard_at = view.heard_at.get(record.name, 0.0)
+    return [record.name, record.address, record.status, list(record.version), talkable, heard_at]
 
 
 def _node_of(node: Node, view: View, record: Record) -> dict:
@@ -504,10 +527,12 @@ def _replicate(session: Session, service: str) -> list | None:
         to_retire = weight.to_retire(replicas, now)
         if to_retire is None:
             return ["NO"]
-    said = _fetch(session, service)
-    if said is None:
+    fetched = _fetch(session, service)
+    if fetched is None:
         return ["CANTFIND"]
     started = time.monotonic()
+    said, giver = fetched
+    why = _why_replicate(node, service)
     with said.file as file:
         described = said[-1]
         folder = package.unpack(
@@ -520,14 +545,22 @@ def _replicate(session: Session, service: str) -> list | None:
         )
     if to_retire is not None:
         node.services.retire(to_retire)
+        node.journal.note("retired", to_retire, now, why=f"its slot is needed for {service}")
         log.info("%s retired to the graveyard: its slot is needed for %s", to_retire, service)
     node.services.install(folder, service, now)
+    node.journal.note("replicated", service, now, giver=giver, asker=session.caller.name, why=why)
     log.info("%s replicated here for %s, installed in %.0f ms", service, session.caller, 1000 * (time.monotonic() - started))
     return None
 
 
-def _fetch(session: Session, service: str) -> Reply | None:
-    """The package: from a holder that we may call, else through others, else by searching the mesh."""
+def _why_replicate(node: Node, service: str) -> str:
+    """A copy is asked for when a holder said NO; which holders there are, as far as this node knows."""
+    holders = sorted(each.name for each in node.cache.view().others_there() if service in each.services)
+    return "overloaded or draining: " + (", ".join(holders[:HOLDERS_TOLD]) or "holders that are not known here")
+
+
+def _fetch(session: Session, service: str) -> tuple[Reply, str] | None:
+    """The package and its giver: a holder that we may call, else one behind others, else whom a search finds."""
     node = session.node
     view = node.cache.view()
     holders = [r for r in view.others_there() if service in r.services and r.services[service].replicable]
@@ -536,7 +569,7 @@ def _fetch(session: Session, service: str) -> Reply | None:
         with contextlib.suppress(BDError):
             said = session.ask(record.name, ["GIVESERVICE", service], session.left() * routing.SHARE)
             if isinstance(said, Reply):
-                return said
+                return said, record.name
     far = [record.name for record in holders]
     if far:
         tree = plan.tree(
@@ -551,11 +584,11 @@ def _fetch(session: Session, service: str) -> Reply | None:
             with contextlib.suppress(BDError):
                 said = session.ask(relay, request, session.left() * routing.SHARE)
                 if isinstance(said, Reply):
-                    return said
+                    return said, str(said[1])
     with contextlib.suppress(BDError):
         said = find(session, service, [], FIND_STEPS)
         if isinstance(said, Reply):
-            return said
+            return said, str(said[1])
     return None
 
 
@@ -568,6 +601,7 @@ def answer_giveservice(session: Session, service: str) -> list:
         return ["NO"]
     reply = _packed(session, mine)
     node.hit(service, session.caller.host, time.time(), "REPLICATE")
+    node.journal.note("gave", service, time.time(), taker=session.caller.name)
     return reply
 
 
@@ -723,6 +757,7 @@ def answer_publish(session: Session, service: str, described: dict) -> list:
         raise BadRequest("INVALID REQUEST: PUBLISH needs a file or a url")
     node.services.publish(source, service, float(cost), url, health)
     node.update_own()
+    node.journal.note("published", service, time.time(), asker=session.caller.name)
     log.info("%s published by %s", service, session.caller)
     return ["OK", membership.service_url(node.cache.view().own, service, url)]
 
@@ -734,6 +769,7 @@ def answer_withdraw(session: Session, service: str) -> list:
     session.node.services.withdraw(service)
     session.node.hitlog.forget(service)
     session.node.update_own()
+    session.node.journal.note("withdrawn", service, time.time(), asker=session.caller.name)
     log.info("%s withdrawn by %s", service, session.caller)
     return ["OK"]
 
@@ -747,6 +783,7 @@ def answer_restore(session: Session, service: str) -> list:
     """Back from the graveyard."""
     session.node.services.restore(service)
     session.node.update_own()
+    session.node.journal.note("restored", service, time.time(), asker=session.caller.name)
     log.info("%s restored by %s", service, session.caller)
     return ["OK"]
 

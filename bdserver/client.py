@@ -11,7 +11,7 @@ import socket
 import time
 
 from bdserver.core.wire import Decoder, encode
-from bdserver.errors import BadFrame, Deadline, NobodyThere, PolicyUnknown, Refused, from_wire
+from bdserver.errors import BadFrame, CantFind, Deadline, NobodyThere, PolicyMismatch, PolicyUnknown, Refused, from_wire
 
 CHUNK_BYTES = 64 * 1024
 # Between two tries at a local socket whose backlog is full.
@@ -136,6 +136,17 @@ def receive(stream, decoder, length, out_file, deadline):
             raise NobodyThere(f"the connection ended {length} bytes before the package did")
         out_file.write(data)
         length -= len(data)
+
+
+def located(service, said):
+    """The details in an answer to WHEREIS; CantFind or PolicyMismatch when it names nobody."""
+    details = said[-1]
+    if said[0] == "CANTFIND":
+        reason = "who has it does not answer" if details["asked"] else "nobody in the mesh has it"
+        raise CantFind(f"{service}: {reason}")
+    if said[0] == "POLICYMISMATCH":
+        raise PolicyMismatch(f"{service}: no holder's policy meets yours")
+    return details
 
 
 def dial_local(path, deadline):

@@ -21,6 +21,7 @@ from bdserver.core.address import join_address, split_address
 from bdserver.core.membership import Record, View
 from bdserver.errors import BadConfig, BDError, Forbidden, NoSpace
 from bdserver.hitlog import HitLog
+from bdserver.journal import Journal
 from bdserver.services import Service, Services
 from bdserver.settings import Settings, load
 
@@ -53,6 +54,7 @@ class Node:
         self.cache = Cache(os.path.join(settings.var_dir, f"{settings.username}.bdcache"), self.name)
         self.services = Services(settings.services_dir, settings.graveyard_dir, scratch_dir(settings))
         self.hitlog = HitLog(settings.service_log_dir)
+        self.journal = Journal(os.path.join(settings.var_dir, f"{settings.username}.bdjournal"))
         self.wake_descriptor: int | None = None
         self._refreshed: View | None = None
         self.listener_pid = os.getpid()

@@ -261,14 +261,7 @@ class Settings:
 
 def load(path: str) -> Settings:
     """Read a config; BadConfig has one `FILE:LINE: …` line for each thing that is wrong."""
-    values: dict = {}
-    lines: dict = {}
-    complaints = []
-    data, mode = _read_file(path)
-    for number, key, text, complaint in _parsed(data):
-        complaint = complaint or _take(values, lines, number, key, text)
-        if complaint:
-            complaints.append(f"{path}:{number}: {complaint}")
+    values, lines, complaints, mode = read_values(path, BY_NAME)
     if values.get("admin_password") and mode & 0o077:
         number = lines["admin_password"]
         complaints.append(f"{path}:{number}: others can read this file and its admin_password: chmod 600 {path}")
@@ -281,11 +274,24 @@ def load(path: str) -> Settings:
     return settings
 
 
-def _take(values: dict, lines: dict, number: int, key: str, text: str) -> str | None:
+def read_values(path: str, table: dict[str, Setting]) -> tuple[dict, dict[str, int], list[str], int]:
+    """({key: value}, {key: line}, complaints, file mode) of a KEY=VALUE file by a table of settings."""
+    values: dict = {}
+    lines: dict[str, int] = {}
+    complaints = []
+    data, mode = _read_file(path)
+    for number, key, text, complaint in _parsed(data):
+        complaint = complaint or _take(table, values, lines, number, key, text)
+        if complaint:
+            complaints.append(f"{path}:{number}: {complaint}")
+    return values, lines, complaints, mode
+
+
+def _take(table: dict, values: dict, lines: dict, number: int, key: str, text: str) -> str | None:
     """One line into `values`; else what is wrong with it."""
-    setting = BY_NAME.get(key)
+    setting = table.get(key)
     if setting is None:
-        return f"unknown key {key[:SHOWN_CHARACTERS_MAX]!r}{_nearest(key)}"
+        return f"unknown key {key[:SHOWN_CHARACTERS_MAX]!r}{_nearest(key, table)}"
     if key in lines:
         return f"{key} was set in line {lines[key]} already"
     lines[key] = number
@@ -298,10 +304,10 @@ def _take(values: dict, lines: dict, number: int, key: str, text: str) -> str | 
     return None
 
 
-def _nearest(key: str) -> str:
+def _nearest(key: str, table: dict) -> str:
     from difflib import get_close_matches
 
-    close = get_close_matches(key, BY_NAME, 1)
+    close = get_close_matches(key, table, 1)
     return f" (did you mean {close[0]}?)" if close else ""
 
 
@@ -417,8 +423,13 @@ def effective(settings: Settings) -> str:
 
 def sample() -> str:
     """The sample config: every setting at its default, commented out, with its meaning."""
-    blocks = [SAMPLE_HEAD]
-    for each in SETTINGS:
+    return written_sample(SAMPLE_HEAD, SETTINGS)
+
+
+def written_sample(head: str, table: tuple[Setting, ...]) -> str:
+    """A sample config of any such table."""
+    blocks = [head]
+    for each in table:
         reload_note = " SIGHUP changes it." if each.reloadable else ""
         value = each.kind.write(each.default) if not isinstance(each.default, str) else each.default
         blocks.append(f"# {each.meaning}{reload_note}\n# ({each.kind.words})\n#{each.name}={value}\n")

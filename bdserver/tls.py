@@ -157,6 +157,12 @@ class Credentials:
         return (self.not_after - now) / 86400
 
 
+def load_named(keys: str) -> Credentials:
+    """The credentials at DIR/NAME, as commands and configs name them."""
+    folder, name = os.path.split(keys)
+    return load(folder or ".", name)
+
+
 def load(key_dir: str, username: str) -> Credentials:
     """The credentials in USERNAME.key, USERNAME.crt and ca.crt; BadConfig says which file is wrong and what to do."""
     key_path, certificate_path, authorities_path = _paths(key_dir, username)

@@ -1,74 +1,144 @@
-"""The audit page as a WSGI application: every node that it is told of, asked with STATUS side by side.
+"""The audit as a WSGI application: one crawl, shown as page, picture, metrics or JSON.
 
-For now a plain list: nodes, weights, services, and who does not answer. What comes from the mesh is escaped by the template
-engine, whatever names it has. Drawing graphs and crawling outward come later.
+`?format=html|json|dot|png|svg|weight.png|prometheus`, `&theme=dark` for pictures, `&refresh=SECONDS` for the page. Every form
+says when it was taken and must not be kept. Nothing of the caller's request is believed or echoed but these parameters.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
-import time
-from collections.abc import Callable
+import json
+import urllib.parse
+from collections.abc import Callable, Iterable
 
-import jinja2
+from bdserver.audit import page, topology
+from bdserver.audit.colours import THEMES, Theme
+from bdserver.audit.crawl import Crawl
+from bdserver.audit.snapshot import Snapshot, local_time
+from bdserver.errors import BadConfig, BadRequest, BDError, CantFind, Deadline, Forbidden, NobodyThere, PolicyMismatch, TooBusy
 
-from bdserver import client
-from bdserver.errors import BDError
+DRAW_SECONDS = 5.0
+REFRESH_MIN, REFRESH_MAX = 1, 3600
+QUERY_CHARACTERS_MAX = 200
+STATUS_OF: list[tuple[type[BDError], str]] = [
+    (BadRequest, "400 Bad Request"),
+    (PolicyMismatch, "403 Forbidden"),
+    (Forbidden, "403 Forbidden"),
+    (Deadline, "504 Gateway Timeout"),
+    (CantFind, "404 Not Found"),
+    (NobodyThere, "503 Service Unavailable"),
+    (TooBusy, "503 Service Unavailable"),
+    (topology.NotDrawn, "501 Not Implemented"),
+    (BadConfig, "500 Internal Server Error"),
+]
 
-# All nodes together: a page that takes longer is reloaded anyway.
-CRAWL_SECONDS = 2.0
 
-_templates = jinja2.Environment(
-    loader=jinja2.PackageLoader("bdserver.audit"), autoescape=True, undefined=jinja2.StrictUndefined
-)
+def application(take: Callable[[], Crawl], draw_seconds: float = DRAW_SECONDS):
+    """A WSGI application; `take` crawls the mesh anew for each request."""
 
-
-def application(sockets: Callable[[], dict[str, str]]):
-    """A WSGI application. `sockets()`: name -> local socket of each node to ask."""
-
-    def app(environ, start_response):
-        if environ.get("PATH_INFO", "/") not in ("", "/"):
-            start_response("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
-            return [b"nothing here but /\n"]
-        body = page(crawl(sockets())).encode()
+    def app(environ: dict, start_response: Callable) -> Iterable[bytes]:
+        again: list[tuple[str, str]] = []
+        try:
+            wish = wish_of(environ)
+            if wish["refresh"]:
+                again = [("Refresh", str(wish["refresh"]))]
+            snapshot = Snapshot(take())
+            kind, body = FORMS[wish["format"]](snapshot, wish, draw_seconds)
+        except BDError as error:
+            return refuse(start_response, error, again)
         headers = [
-            ("Content-Type", "text/html; charset=utf-8"),
+            *again,
+            ("Content-Type", kind),
             ("Content-Length", str(len(body))),
             ("Cache-Control", "no-store"),
-            ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'"),
+            ("X-Taken-At", local_time(snapshot.taken_at)),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Referrer-Policy", "no-referrer"),
         ]
+        if wish["format"] == "html":
+            headers += [("Content-Security-Policy", page.content_security_policy()), ("X-Frame-Options", "DENY")]
         start_response("200 OK", headers)
-        return [body]
+        return [] if environ.get("REQUEST_METHOD") == "HEAD" else [body]
 
     return app
 
 
-def crawl(sockets: dict[str, str]) -> dict[str, dict | None]:
-    """name -> the node's status and nodes, or None when it does not answer in time."""
-    deadline = time.monotonic() + CRAWL_SECONDS
-    with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        found = pool.map(lambda path: _ask(path, deadline), sockets.values())
-        return dict(zip(sockets, found, strict=True))
+def wish_of(environ: dict) -> dict:
+    """{"format", "theme", "refresh"} of the query; BadRequest names what is wrong."""
+    if environ.get("REQUEST_METHOD", "GET") not in ("GET", "HEAD"):
+        raise BadRequest("only GET and HEAD are answered here")
+    if environ.get("PATH_INFO", "") not in ("", "/"):
+        raise BadRequest("there is nothing below this page: the forms are ?format=" + "|".join(FORMS))
+    query = dict(urllib.parse.parse_qsl(environ.get("QUERY_STRING", "")[:QUERY_CHARACTERS_MAX]))
+    form, theme, refresh = query.get("format", "html"), query.get("theme", "light"), query.get("refresh", "0")
+    if form not in FORMS:
+        raise BadRequest("format must be one of " + ", ".join(FORMS))
+    if theme not in THEMES:
+        raise BadRequest("theme must be one of " + ", ".join(THEMES))
+    if refresh != "0" and not (refresh.isascii() and refresh.isdigit() and REFRESH_MIN <= int(refresh) <= REFRESH_MAX):
+        raise BadRequest(f"refresh must be a number of seconds from {REFRESH_MIN} to {REFRESH_MAX}, or 0")
+    return {"format": form, "theme": theme, "refresh": int(refresh)}
 
 
-def _ask(path: str, deadline: float) -> dict | None:
-    try:
-        with client.dial_local(path, deadline) as talk:
-            _, status, nodes = talk.ask(["STATUS"], deadline)
-            return {"status": status, "nodes": nodes}
-    except BDError:
-        return None
+def refuse(start_response: Callable, error: BDError, more: Iterable[tuple[str, str]] = ()) -> Iterable[bytes]:
+    """An error as plain text; `more` headers: a page that refreshes itself is to come back by itself."""
+    status = next((status for kind, status in STATUS_OF if isinstance(error, kind)), "502 Bad Gateway")
+    body = f"{error}\n".encode(errors="replace")
+    headers = [
+        *more,
+        ("Content-Type", "text/plain; charset=utf-8"),
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+    ]
+    start_response(status, headers)
+    return [body]
 
 
-def page(found: dict[str, dict | None]) -> str:
-    """The page's HTML."""
-    statuses = [each["status"] for each in found.values() if each]
-    replicas = [service for status in statuses for service in status["services"].values()]
-    return _templates.get_template("list.html").render(
-        found=found,
-        taken_at=time.strftime("%Y-%m-%d %H:%M:%S"),
-        weight=sum(status["weight"] for status in statuses),
-        services=len({name for status in statuses for name in status["services"]}),
-        static=sum(each["type"] == "static" for each in replicas),
-        dynamic=sum(each["type"] == "dynamic" for each in replicas),
-    )
+# --- the forms ----------------------------------------------------------------------------------------------------
+
+Form = tuple[str, bytes]
+
+
+def _html(snapshot: Snapshot, wish: dict, draw_seconds: float) -> Form:
+    return "text/html; charset=utf-8", page.render(snapshot, wish["refresh"], draw_seconds).encode()
+
+
+def _json(snapshot: Snapshot, wish: dict, draw_seconds: float) -> Form:
+    return "application/json", json.dumps(snapshot.as_json(), indent=1).encode() + b"\n"
+
+
+def _dot(snapshot: Snapshot, wish: dict, draw_seconds: float) -> Form:
+    return "text/vnd.graphviz; charset=utf-8", topology.dot(snapshot, _theme(wish)).encode()
+
+
+def _picture(snapshot: Snapshot, wish: dict, draw_seconds: float) -> Form:
+    form = wish["format"]
+    kind = {"png": "image/png", "svg": "image/svg+xml"}[form]
+    return kind, topology.render(topology.dot(snapshot, _theme(wish)), form, draw_seconds)
+
+
+def _weight(snapshot: Snapshot, wish: dict, draw_seconds: float) -> Form:
+    from bdserver.audit import bars
+
+    return "image/png", bars.draw(snapshot, _theme(wish))
+
+
+def _prometheus(snapshot: Snapshot, wish: dict, draw_seconds: float) -> Form:
+    from bdserver.audit import metrics
+
+    return "text/plain; version=0.0.4; charset=utf-8", metrics.text(snapshot)
+
+
+def _theme(wish: dict) -> Theme:
+    return THEMES[wish["theme"]]
+
+
+FORMS: dict[str, Callable[[Snapshot, dict, float], Form]] = {
+    "html": _html,
+    "json": _json,
+    "dot": _dot,
+    "png": _picture,
+    "svg": _picture,
+    "weight.png": _weight,
+    "prometheus": _prometheus,
+}

@@ -11,8 +11,9 @@ from __future__ import annotations
 import argparse
 import sys
 
+from bdserver import client
 from bdserver.commands import calling
-from bdserver.errors import BadConfig, BDError, CantFind, PolicyMismatch
+from bdserver.errors import BadConfig, BDError
 
 
 def main(arguments=None) -> int:
@@ -26,11 +27,7 @@ def main(arguments=None) -> int:
         details = said[-1]
         if options.explain:
             _explain(details)
-        if said[0] == "CANTFIND":
-            reason = "who has it does not answer" if details["asked"] else "nobody in the mesh has it"
-            raise CantFind(f"{options.service}: {reason}")
-        if said[0] == "POLICYMISMATCH":
-            raise PolicyMismatch(f"{options.service}: no holder's policy meets yours")
+        client.located(options.service, said)
         print(_as_json(details) if options.json else details["url"])
     except BDError as error:
         return calling.complain("bdwhereis", error)

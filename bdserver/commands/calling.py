@@ -59,8 +59,7 @@ def load_credentials(options):
     from bdserver import tls
 
     if options.keys:
-        folder, name = os.path.split(options.keys)
-        return tls.load(folder or ".", name)
+        return tls.load_named(options.keys)
     try:
         settings = load(options.config or default_path())
     except BadConfig as error:

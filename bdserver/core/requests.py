@@ -73,7 +73,12 @@ RELAYED = ("WILLYOUEXECUTE", "YOUWILLEXECUTE", "WILLYOUREPLICATE", "GIVESERVICE"
 
 _ROWS = (
     Request("PING", EVERYONE, (), "Answer PONG, and the digest of your view."),
-    Request("STATUS", EVERYONE, (), "Tell how you are, and whom you know."),
+    Request(
+        "STATUS",
+        EVERYONE,
+        (Argument("wish", _is_object, '{"brief": true or false, "of": NAME}, for a crawl', True),),
+        "Tell how you are, and whom you know.",
+    ),
     Request(
         "WHEREIS",
         EVERYONE,

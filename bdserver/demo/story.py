@@ -17,9 +17,12 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
+from functools import partial
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+from bdserver import client
 from bdserver.audit.app import application
+from bdserver.audit.crawl import crawl_from
 from bdserver.demo.hosts import Host, Mesh, free_port, until
 from bdserver.errors import BDError
 
@@ -31,6 +34,7 @@ THRESHOLD = 30
 NUMBER = 600851475143
 CALLS_AROUND_A_DEATH = 40
 GENTLE_PAUSE = 1.0
+CRAWL_SECONDS = 3.0
 
 CALL = (
     '<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body><p:Factors xmlns:p="urn:bdserver:demo:Primes">'
@@ -111,7 +115,8 @@ class Story:
         assert container.stdout and container.stdout.readline(), f"the web container of {host.name} did not start"
 
     def _show_page(self) -> None:
-        app = application(lambda: {host.name: host.socket for host in self.mesh.hosts})
+        dials = [partial(client.dial_local, host.socket) for host in self.mesh.hosts]
+        app = application(lambda: crawl_from(dials, CRAWL_SECONDS))
         try:
             self._page = make_server("127.0.0.1", self._port, app, handler_class=_Quiet)
         except OSError as error:

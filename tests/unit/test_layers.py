@@ -20,7 +20,7 @@ WORLD = {
     "daemon",
     "select",
 }
-FILES = ("settings", "cache", "hitlog", "package", "services", "password")
+FILES = ("settings", "cache", "hitlog", "journal", "package", "services", "password")
 NET = ("tls", "client")
 PROCESSES = ("node", "answers", "listener", "discoverer")
 FACES = ("commands", "audit", "demo")

@@ -1,0 +1,79 @@
+"""The audit page and whereis as CGI programs: `python3 -m bdserver.audit.cgi audit|whereis`, under any web server.
+
+Answers within its deadline: when the work has not ended a moment after it, a 504 goes out and the process ends. Only
+REMOTE_ADDR and what the server itself says of the request are read; headers of the caller's count for nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from wsgiref.handlers import CGIHandler
+
+from bdserver.audit import config
+from bdserver.errors import BDError
+
+# For starting Python, drawing and writing the answer, beside the seconds that the config gives to asking the mesh.
+MARGIN_SECONDS = 2.0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Answer the one request that the environment describes."""
+    program = (sys.argv[1:] if arguments is None else arguments)[:1]
+    if program == ["audit"]:
+        make, seconds_of = _audit, lambda settings: settings.crawl_seconds + settings.draw_seconds
+    elif program == ["whereis"]:
+        make, seconds_of = _whereis, lambda settings: settings.whereis_seconds
+    else:
+        print("usage: python3 -m bdserver.audit.cgi audit|whereis", file=sys.stderr)
+        return 2
+    try:
+        settings = config.load()
+    except BDError as error:
+        CGIHandler().run(_refusing(error))
+        return 0
+    handler = CGIHandler()
+    _limit(handler, seconds_of(settings) + MARGIN_SECONDS)
+    handler.run(make(settings))
+    return 0
+
+
+def _audit(settings: config.AuditConfig) -> Callable:
+    from bdserver.audit.app import application
+    from bdserver.audit.crawl import crawl
+
+    return application(lambda: crawl(settings), settings.draw_seconds)
+
+
+def _whereis(settings: config.AuditConfig) -> Callable:
+    from bdserver.audit.whereis import application
+
+    return application(settings)
+
+
+def _refusing(error: BDError) -> Callable:
+    """What is wrong with the config is for the server's error log; a visitor learns that there is something."""
+    from bdserver.audit.app import refuse
+    from bdserver.errors import BadConfig
+
+    print(f"bdserver: {error}", file=sys.stderr, flush=True)
+    said = BadConfig("audit.conf is wrong: see the web server's error log")
+    return lambda environ, start_response: refuse(start_response, said)
+
+
+def _limit(handler: CGIHandler, seconds: float) -> None:
+    def give_up(number, frame) -> None:
+        if not handler.headers_sent:  # type: ignore[attr-defined]
+            words = f"no answer in {seconds:g} s\n"
+            head = "Status: 504 Gateway Timeout\r\nContent-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n\r\n"
+            os.write(1, (head + words).encode())
+        os._exit(0)
+
+    signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""audit.conf: how the audit page and whereis.cgi reach the mesh, and how long they may take.
+
+A file of its own: the web server's user must read it, and must not read bdserverd.conf, which may hold a password.
+"""
+
+from __future__ import annotations
+
+import os
+
+from bdserver import settings
+from bdserver.errors import BadConfig
+from bdserver.settings import ADDRESSES, HOSTS, PATH_OR_NONE, SECONDS, Setting
+
+DEFAULT_PATH = "/etc/bdserver/audit.conf"
+
+SETTINGS = (
+    Setting("socket", PATH_OR_NONE, "/run/bdserver/bdserver.sock", "The local node's socket; empty: use nodes.", False),
+    Setting("nodes", ADDRESSES, (), "Nodes to begin with where the socket does not answer; needs keys.", False),
+    Setting("keys", PATH_OR_NONE, "", "DIR/NAME of a client's key and certificate; empty: the local node asks for us.", False),
+    Setting(
+        "crawl_seconds",
+        SECONDS,
+        3.0,
+        "For asking all nodes; who does not answer by then, or in half of it, is shown as silent.",
+        False,
+    ),
+    Setting("draw_seconds", SECONDS, 5.0, "For drawing the topology.", False),
+    Setting("whereis_policy", PATH_OR_NONE, "", "The WS-Policy of those who use whereis.cgi; empty: none.", False),
+    Setting("whereis_hosts", HOSTS, (), "Hosts outside the mesh that whereis.cgi may lead to as well.", False),
+    Setting("whereis_seconds", SECONDS, 10.0, "For a look-up by whereis.cgi, which may replicate the service.", False),
+)
+BY_NAME = {setting.name: setting for setting in SETTINGS}
+
+SAMPLE_HEAD = """\
+# audit.conf: how audit.cgi and whereis.cgi reach the mesh. KEY=VALUE, as bdserverd.conf; what is commented out is the
+# default, and without this file all is. Relative paths begin at this file's folder. Read anew at each request.
+# Made from the table in bdserver/audit/config.py; see audit.conf(5).
+"""
+
+
+class AuditConfig:
+    """The settings as attributes; paths absolute."""
+
+    def __init__(self, path: str, values: dict):
+        self.path = os.path.abspath(path)
+        for setting in SETTINGS:
+            value = values.get(setting.name, setting.default)
+            if setting.kind is PATH_OR_NONE and value:
+                value = os.path.normpath(os.path.join(os.path.dirname(self.path), value))
+            setattr(self, setting.name, value)
+
+    socket: str
+    nodes: tuple[str, ...]
+    keys: str
+    crawl_seconds: float
+    draw_seconds: float
+    whereis_policy: str
+    whereis_hosts: tuple[str, ...]
+    whereis_seconds: float
+
+
+def load(path: str | None = None) -> AuditConfig:
+    """The config at `path`, else at $BDSERVER_AUDIT_CONFIG, else of the default place, where it may be missing.
+
+    BadConfig has one `FILE:LINE: …` line for each thing that is wrong."""
+    path = path or os.environ.get("BDSERVER_AUDIT_CONFIG")
+    if not path and not os.path.exists(DEFAULT_PATH):
+        return AuditConfig(DEFAULT_PATH, {})
+    values, _, complaints, _ = settings.read_values(path or DEFAULT_PATH, BY_NAME)
+    config = AuditConfig(path or DEFAULT_PATH, values)
+    if not config.socket and not (config.nodes and config.keys):
+        complaints.append(f"{config.path}: set socket, or nodes and keys: there is nobody to ask")
+    elif config.nodes and not config.keys:
+        complaints.append(f"{config.path}: nodes are asked over TLS: set keys to DIR/NAME of a client's certificate")
+    if complaints:
+        raise BadConfig("\n".join(complaints))
+    return config
+
+
+def sample() -> str:
+    """The sample config: every setting at its default, commented out, with its meaning."""
+    return settings.written_sample(SAMPLE_HEAD, SETTINGS)

@@ -1,0 +1,70 @@
+"""The snapshot as metrics, for Prometheus and whatever reads its text form. Gauges: they were so when they were taken.
+
+Names and labels are promised as the JSON is: none is taken away or changes its meaning within one format.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Gauge, Info, generate_latest
+
+from bdserver.audit.snapshot import Snapshot
+
+STATES = ("alive", "suspect", "dead", "left")
+
+
+def text(snapshot: Snapshot) -> bytes:
+    """The text form, version 0.0.4."""
+    registry = CollectorRegistry()
+    totals = snapshot.totals()
+
+    def gauge(name: str, words: str, *labels: str) -> Gauge:
+        return Gauge(f"bdserver_{name}", words, labels, registry=registry)
+
+    Info("bdserver_mesh", "The mesh, and the node at which the crawl began.", registry=registry).info(
+        {"mesh": snapshot.mesh, "entry": snapshot.entry}
+    )
+    gauge("taken_at_timestamp_seconds", "When this was taken.").set(snapshot.taken_at)
+    gauge("crawl_duration_seconds", "How long asking all nodes took.").set(snapshot.seconds)
+    nodes = gauge("nodes", "Nodes by state.", "state")
+    for state in STATES:
+        nodes.labels(state).set(totals[state])
+    edges = gauge("edges", "What nodes say of each other; see the colours of the topology.", "colour")
+    for colour, count in snapshot.edge_counts().items():
+        edges.labels(colour).set(count)
+    gauge("disagreements", "Nodes of which not all say the same.").set(len(snapshot.disagreements()))
+    gauge("warnings", "What the audit page lists as needing attention.").set(len(snapshot.warnings()))
+
+    up = gauge("node_up", "1 when the mesh takes the node for alive.", "node")
+    answered = gauge("node_answered", "1 when the node answered this crawl.", "node")
+    weight = gauge("node_weight", "The node's weight.", "node")
+    threshold = gauge("node_receiver_threshold", "The weight above which the node is overloaded.", "node")
+    overloaded = gauge("node_overloaded", "1 when the node is overloaded.", "node")
+    draining = gauge("node_draining", "1 when the node takes no new calls.", "node")
+    free = gauge("node_free_dynamic", "Replicas that the node would still take.", "node")
+    uptime = gauge("node_uptime_seconds", "How long the node has run.", "node")
+    certificate = gauge("node_certificate_expires_in_seconds", "How long the node's certificate is still good.", "node")
+    for node in snapshot.nodes:
+        up.labels(node.name).set(node.state == "alive")
+        answered.labels(node.name).set(node.has_answered)
+        overloaded.labels(node.name).set(node.is_overloaded)
+        draining.labels(node.name).set(node.is_draining)
+        for figure, value in ((weight, node.weight), (free, node.free_dynamic), (uptime, node.uptime)):
+            if value is not None:
+                figure.labels(node.name).set(value)
+        if node.has_answered:
+            threshold.labels(node.name).set(node.receiver_threshold)
+        if node.days_left is not None:
+            certificate.labels(node.name).set(node.days_left * 86400)
+
+    service_weight = gauge("service_weight", "A service's weight on a node.", "service", "node", "type")
+    healthy = gauge("service_healthy", "1 when a service on a node is well.", "service", "node")
+    replicas = gauge("service_replicas", "How many nodes hold a service.", "service", "type")
+    for service in snapshot.services:
+        replicas.labels(service.name, "static").set(service.static)
+        replicas.labels(service.name, "dynamic").set(service.dynamic)
+        for holder in service.holders:
+            offer = snapshot.by_name[holder].services[service.name]
+            healthy.labels(service.name, holder).set(offer.is_healthy)
+            if offer.weight is not None:
+                service_weight.labels(service.name, holder, offer.type).set(offer.weight)
+    return generate_latest(registry)

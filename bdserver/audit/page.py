@@ -1,0 +1,163 @@
+"""The audit page: the snapshot as HTML, whole in one answer, with both pictures for the light and for the dark inside.
+
+The template engine escapes all that comes from the mesh; links go only to http and https. Style and script are allowed
+by their digests, so nothing else could run. Works without JavaScript; with it, tables can be sorted.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import time
+import urllib.parse
+from functools import cache
+
+import jinja2
+
+from bdserver.audit import topology
+from bdserver.audit.colours import DARK, LIGHT
+from bdserver.audit.snapshot import EDGES, Snapshot, few, local_time
+from bdserver.core.membership import LEFT
+from bdserver.errors import BDError
+
+# A table with a column a node is for this many; beyond it, a row a node says the most.
+MATRIX_MAX = 16
+PAIRS_MAX = 16
+FORMS = (
+    ("JSON", "json"),
+    ("Prometheus", "prometheus"),
+    ("dot", "dot"),
+    ("PNG", "png"),
+    ("SVG", "svg"),
+    ("weights", "weight.png"),
+)
+REFRESHES = (0, 5, 30)
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("bdserver.audit"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(ago=_ago, duration=_duration, linkable=_linkable, when=local_time)
+    return environment
+
+
+@cache
+def _part(name: str) -> str:
+    """Style or script, as it stands in the page."""
+    with open(os.path.join(os.path.dirname(__file__), "templates", name), encoding="utf-8") as file:
+        return file.read()
+
+
+@cache
+def content_security_policy() -> str:
+    """Only our own style and script, and pictures in the page itself."""
+    style, script = (_digest(_part(name)) for name in ("page.css", "page.js"))
+    return (
+        f"default-src 'none'; style-src '{style}'; script-src '{script}'; img-src data:; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def render(snapshot: Snapshot, refresh: int, draw_seconds: float) -> str:
+    """The page's HTML."""
+    there = [node for node in snapshot.nodes if node.state != LEFT]
+    zones = range(len(snapshot.zones))
+    return (
+        _templates()
+        .get_template("page.html")
+        .render(
+            snapshot=snapshot,
+            totals=snapshot.totals(),
+            warnings=_grouped(snapshot.warnings()),
+            disagreements=snapshot.disagreements(),
+            events=snapshot.events(),
+            topology=_topology(snapshot, draw_seconds),
+            bars=_bars(snapshot),
+            edges=EDGES,
+            counts=snapshot.edge_counts(),
+            there=there,
+            is_matrix=len(there) <= MATRIX_MAX,
+            heard=[] if len(there) <= MATRIX_MAX else [_heard(snapshot, node.name) for node in there],
+            pairs=[[snapshot.pair(a, b) for b in zones] for a in zones] if len(zones) <= PAIRS_MAX else None,
+            forms=FORMS,
+            refresh=refresh,
+            refreshes=REFRESHES,
+            style=_part("page.css"),
+            script=_part("page.js"),
+        )
+    )
+
+
+def _grouped(warnings: list[tuple[str, str]]) -> dict[str, str]:
+    """What is wrong -> with whom; twenty dead nodes are one line."""
+    groups: dict[str, list[str]] = {}
+    for name, said in warnings:
+        groups.setdefault(said, []).append(name)
+    return {said: few(names, 12) for said, names in groups.items()}
+
+
+def _topology(snapshot: Snapshot, seconds: float) -> dict:
+    """{"light", "dark", "description"}, pictures as data: URLs; {"reason", "description"} when there is none."""
+    described = topology.description(snapshot)
+    try:
+        pictures = {
+            name: _data("image/svg+xml", topology.render(topology.dot(snapshot, theme), "svg", seconds / 2))
+            for name, theme in (("light", LIGHT), ("dark", DARK))
+        }
+    except BDError as error:
+        return {"reason": str(error), "description": described}
+    return {**pictures, "description": described, "reason": ""}
+
+
+def _bars(snapshot: Snapshot) -> dict:
+    from bdserver.audit import bars
+
+    pictures = {name: _data("image/png", bars.draw(snapshot, theme)) for name, theme in (("light", LIGHT), ("dark", DARK))}
+    return {**pictures, "description": bars.description(snapshot)}
+
+
+def _data(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _heard(snapshot: Snapshot, name: str) -> dict:
+    """Of one node: who heard of it last, who has not for longest, who never."""
+    times = {other: snapshot.heard_at(other, name) for other in snapshot.observers if other != name}
+    heard = sorted((at, other) for other, at in times.items() if at is not None)
+    return {
+        "name": name,
+        "last": heard[-1] if heard else None,
+        "first": heard[0] if heard else None,
+        "never": sum(at is None for at in times.values()),
+    }
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def _ago(at: float | None) -> str:
+    return f"{_duration(time.time() - at)} ago" if at else "never"
+
+
+def _linkable(url: str) -> bool:
+    """Only what a browser fetches; never javascript: or data: from the mesh."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)

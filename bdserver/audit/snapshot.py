@@ -1,0 +1,366 @@
+"""What a crawl means: states, edges, zones of policy, totals, disagreements, what needs attention. Pure.
+
+Page, pictures, metrics and JSON all show this one thing, so they cannot differ from each other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from bdserver.audit.crawl import UNVISITED, Crawl, Offer, Sight
+from bdserver.core import policy
+from bdserver.core.membership import ALIVE, DEAD, LEFT, RANK, SUSPECT
+from bdserver.core.weight import FULL_LOAD
+from bdserver.errors import BDError
+
+# Of the JSON form; raised when a field is removed or changes its meaning.
+FORMAT = 1
+GREEN, YELLOW, ORANGE, RED = "green", "yellow", "orange", "red"
+# What an edge from A to B says; the colours are the original's.
+EDGES = {
+    GREEN: "A knows B, and their policies meet",
+    YELLOW: "A knows B, and their policies do not meet",
+    ORANGE: "A takes B for dead, or suspects it",
+    RED: "A does not know B",
+}
+DAYS_LEFT_WARNING = 30
+EVENTS_MAX = 30
+UNKNOWN_POLICY = "not known here"
+
+
+class Node(NamedTuple):
+    """One node, by its own word where it answered, else by what others say."""
+
+    name: str
+    address: str
+    state: str  # alive, suspect, dead, left
+    has_answered: bool
+    failure: str  # why it was asked in vain; "" when it was not
+    is_overloaded: bool
+    is_draining: bool
+    weight: float | None
+    receiver_threshold: float
+    load: float  # share of the threshold; by the step that it tells others, where it did not answer
+    free_dynamic: int | None
+    uptime: float | None
+    software: str
+    days_left: float | None
+    zone: int
+    services: dict[str, Offer]
+    complaints: list[str]
+    rival: str | None
+
+
+class Zone(NamedTuple):
+    """Nodes with one and the same policy."""
+
+    shown: str
+    names: list[str]
+    policy: policy.Policy | None
+    is_known: bool
+
+
+class ServiceTotal(NamedTuple):
+    """A service in the whole mesh."""
+
+    name: str
+    weight: float
+    share: float  # of the weight of the system
+    static: int
+    dynamic: int
+    holders: list[str]
+    sick: list[str]
+
+
+class Snapshot:
+    """The mesh as one crawl saw it."""
+
+    def __init__(self, crawl: Crawl):
+        self.crawl = crawl
+        self.taken_at, self.seconds, self.entry = crawl.taken_at, crawl.seconds, crawl.entry
+        self.mesh = crawl.statuses[crawl.entry].mesh
+        self.mode = crawl.statuses[crawl.entry].policy_mode
+        self.zones: list[Zone] = []
+        self._zone_of: dict[str | None, int] = {}
+        self.nodes = [self._node(name) for name in sorted(self._names())]
+        self.by_name = {node.name: node for node in self.nodes}
+        self.services = self._services()
+
+    def _names(self) -> set[str]:
+        return self.crawl.statuses.keys() | {name for sights in self.crawl.sights.values() for name in sights}
+
+    # -- nodes
+
+    def _node(self, name: str) -> Node:
+        best = self._best_sight(name)
+        own, heard = self.crawl.statuses.get(name), self.crawl.hearsay.get(name)
+        zone = self._zone(name)
+        if own is not None:
+            return Node(
+                name=name,
+                address=own.address,
+                state=ALIVE,
+                has_answered=True,
+                failure="",
+                is_overloaded=own.is_overloaded,
+                is_draining=own.is_draining,
+                weight=own.weight,
+                receiver_threshold=own.receiver_threshold,
+                load=own.weight / own.receiver_threshold if own.receiver_threshold else 0.0,
+                free_dynamic=own.free_dynamic,
+                uptime=own.uptime,
+                software=own.software,
+                days_left=own.days_left,
+                zone=zone,
+                services=own.services,
+                complaints=own.complaints,
+                rival=own.rival,
+            )
+        state = best.status if best.status != UNVISITED else DEAD
+        load = heard.load / FULL_LOAD if heard and state in (ALIVE, SUSPECT) else 0.0
+        return Node(
+            name=name,
+            address=best.address,
+            state=state,
+            has_answered=False,
+            failure=self.crawl.failures.get(name, ("", ""))[1],
+            is_overloaded=load > 1,
+            is_draining=heard.is_draining if heard else False,
+            weight=None,
+            receiver_threshold=heard.receiver_threshold if heard else 0.0,
+            load=load,
+            free_dynamic=None,
+            uptime=None,
+            software="",
+            days_left=None,
+            zone=zone,
+            services=heard.services if heard else {},
+            complaints=[],
+            rival=None,
+        )
+
+    def _best_sight(self, name: str) -> Sight:
+        """The newest word on a node; of words of the same age the gravest, as nodes themselves merge them."""
+        sights = [sights[name] for sights in self.crawl.sights.values() if name in sights]
+        return max(sights, key=lambda each: (each.version, RANK.get(each.status, -1)))
+
+    def _zone(self, name: str) -> int:
+        digest, text = self._policy_of(name)
+        number = self._zone_of.get(digest)
+        if number is None:
+            number = self._zone_of[digest] = len(self.zones)
+            self.zones.append(_zone(digest, text))
+        self.zones[number].names.append(name)
+        return number
+
+    def _policy_of(self, name: str) -> tuple[str | None, str | None]:
+        own, heard = self.crawl.statuses.get(name), self.crawl.hearsay.get(name)
+        if own is not None:
+            return (policy.digest(own.policy), own.policy) if own.policy is not None else (None, None)
+        if heard is None:
+            return UNKNOWN_POLICY, None
+        return heard.policy, self.crawl.policies.get(heard.policy or "")
+
+    # -- edges
+
+    def edge(self, observer: str, observed: str) -> str:
+        """The colour of the edge between two nodes; the observer must have answered."""
+        sight = self.crawl.sights[observer].get(observed)
+        if sight is None or sight.status in (LEFT, UNVISITED):
+            return RED
+        if sight.status in (DEAD, SUSPECT):
+            return ORANGE
+        return GREEN if sight.talkable else YELLOW
+
+    def edges(self) -> Iterator[tuple[str, str, str]]:
+        """(observer, observed, colour) of all pairs; who has left has no edges, who did not answer none of its own."""
+        there = [node.name for node in self.nodes if node.state != LEFT]
+        for observer in sorted(self.crawl.sights):
+            for observed in there:
+                if observed != observer:
+                    yield observer, observed, self.edge(observer, observed)
+
+    def edge_counts(self) -> dict[str, int]:
+        """colour -> how many edges."""
+        counts = Counter(colour for *_, colour in self.edges())
+        return {colour: counts[colour] for colour in EDGES}
+
+    def heard_at(self, observer: str, observed: str) -> float | None:
+        """When one last heard of the other, epoch seconds by the observer's clock; None when never."""
+        sight = self.crawl.sights[observer].get(observed)
+        return sight.heard_at if sight and sight.heard_at > 0 else None
+
+    @property
+    def observers(self) -> list[str]:
+        """Who answered, and so told whom it knows."""
+        return sorted(self.crawl.sights)
+
+    # -- policies
+
+    def pair(self, a: int, b: int) -> str | None:
+        """What two zones have in common, `(a /\\ b) V (c)`; NULL when they do not meet, None when nobody can tell."""
+        one, two = self.zones[a], self.zones[b]
+        if not (one.is_known and two.is_known):
+            return None
+        if one.policy is None or two.policy is None:
+            return policy.show(one.policy if two.policy is None else two.policy)
+        return policy.show(policy.intersect(one.policy, two.policy, self.mode))
+
+    # -- services and totals
+
+    def _services(self) -> list[ServiceTotal]:
+        holders: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            if node.state in (ALIVE, SUSPECT):
+                for name in node.services:
+                    holders.setdefault(name, []).append(node)
+        whole = self.weight
+        totals = []
+        for name, nodes in sorted(holders.items()):
+            offers = [node.services[name] for node in nodes]
+            weight = sum(offer.weight or 0.0 for offer in offers)
+            static = sum(offer.type == "static" for offer in offers)
+            sick = [node.name for node in nodes if not node.services[name].is_healthy]
+            names = [node.name for node in nodes]
+            totals.append(
+                ServiceTotal(name, weight, weight / whole if whole else 0.0, static, len(offers) - static, names, sick)
+            )
+        return totals
+
+    @property
+    def weight(self) -> float:
+        """Of the system: all nodes that answered."""
+        return sum(node.weight or 0.0 for node in self.nodes)
+
+    def totals(self) -> dict[str, Any]:
+        """{"nodes", "answered", "alive", "suspect", "dead", "left", "overloaded", "draining", "services", "replicas", "static",
+        "dynamic", "weight", "average_weight"}: the weights are of nodes that answered."""
+        states = Counter(node.state for node in self.nodes)
+        answered = sum(node.has_answered for node in self.nodes)
+        static = sum(service.static for service in self.services)
+        dynamic = sum(service.dynamic for service in self.services)
+        return {
+            "nodes": len(self.nodes) - states[LEFT],
+            "answered": answered,
+            **{state: states[state] for state in (ALIVE, SUSPECT, DEAD, LEFT)},
+            "overloaded": sum(node.is_overloaded for node in self.nodes),
+            "draining": sum(node.is_draining for node in self.nodes),
+            "services": len(self.services),
+            "replicas": static + dynamic,
+            "static": static,
+            "dynamic": dynamic,
+            "weight": self.weight,
+            "average_weight": self.weight / answered if answered else 0.0,
+        }
+
+    # -- what a person should look at
+
+    def disagreements(self) -> list[tuple[str, dict[str, list[str]]]]:
+        """(name, {state: who says so}) of each node of which not all say the same; "unknown" is said by silence."""
+        found = []
+        for node in self.nodes:
+            says: dict[str, list[str]] = {}
+            for observer in self.observers:
+                sight = self.crawl.sights[observer].get(node.name)
+                says.setdefault(sight.status if sight else "unknown", []).append(observer)
+            if len(says) > 1 and not says.keys() <= {LEFT, "unknown"}:  # a tombstone may be forgotten
+                found.append((node.name, says))
+        return found
+
+    def warnings(self) -> list[tuple[str, str]]:
+        """(node, what is wrong with it), the worst first; empty when all is well."""
+        found = []
+        for node in self.nodes:
+            found += [(rank, node.name, said) for rank, said in _warnings(node)]
+        for name, says in self.disagreements():
+            words = "; ".join(f"{state} for {few(observers)}" for state, observers in sorted(says.items()))
+            found.append((3, name, f"the nodes disagree on it: {words}"))
+        return [(name, said) for _, name, said in sorted(found, key=lambda each: each[0])]
+
+    def events(self) -> list[dict[str, Any]]:
+        """What nodes did to services lately, newest first, each with its "node"."""
+        all_of_them = [{**event, "node": name} for name, status in self.crawl.statuses.items() for event in status.events]
+        return sorted(all_of_them, key=lambda event: -event["at"])[:EVENTS_MAX]
+
+    def as_json(self) -> dict[str, Any]:
+        """The documented form (docs/AUDIT.md)."""
+        return {
+            "format": FORMAT,
+            "taken_at": round(self.taken_at, 3),
+            "seconds": round(self.seconds, 3),
+            "entry": self.entry,
+            "mesh": self.mesh,
+            "totals": self.totals(),
+            "nodes": [self._node_json(node) for node in self.nodes],
+            "services": [service._asdict() for service in self.services],
+            "edges": self.edge_counts(),
+            "views": {observer: self._view_json(observer) for observer in self.observers},
+            "policies": [{"shown": zone.shown, "nodes": zone.names} for zone in self.zones],
+            "warnings": [{"node": name, "text": said} for name, said in self.warnings()],
+            "disagreements": [{"node": name, "says": says} for name, says in self.disagreements()],
+            "events": self.events(),
+            "hints": self.crawl.hints,
+        }
+
+    def _node_json(self, node: Node) -> dict[str, Any]:
+        fields = node._asdict()
+        fields["policy"] = self.zones[fields.pop("zone")].shown
+        fields["services"] = {name: offer._asdict() for name, offer in node.services.items()}
+        return fields
+
+    def _view_json(self, observer: str) -> dict[str, Any]:
+        return {
+            sight.name: {
+                "status": sight.status,
+                "version": list(sight.version),
+                "talkable": sight.talkable,
+                "heard_at": sight.heard_at,
+                "edge": self.edge(observer, sight.name) if sight.name != observer else None,
+            }
+            for sight in self.crawl.sights[observer].values()
+        }
+
+
+def _zone(digest: str | None, text: str | None) -> Zone:
+    if digest is None:
+        return Zone(policy.show(None), [], None, True)
+    if text is None:
+        return Zone(UNKNOWN_POLICY, [], None, False)
+    try:
+        parsed = policy.parse(text)
+    except BDError as error:
+        return Zone(f"not to be read: {error}"[:200], [], None, False)
+    return Zone(policy.show(parsed), [], parsed, True)
+
+
+def _warnings(node: Node) -> Iterator[tuple[int, str]]:
+    if node.state == DEAD:
+        yield 0, "dead"
+    elif node.state == SUSPECT:
+        yield 1, "suspected to be dead"
+    elif node.failure:
+        yield 1, f"did not answer: {node.failure}"
+    if node.rival:
+        yield 0, f"another live node has this name, at {node.rival}"
+    if node.is_overloaded:
+        yield 1, f"overloaded: {100 * node.load:.0f} % of its threshold"
+    if node.days_left is not None and node.days_left < DAYS_LEFT_WARNING:
+        yield 2 if node.days_left > 1 else 0, f"certificate ends in {node.days_left:.0f} days"
+    for name, offer in node.services.items():
+        if not offer.is_healthy:
+            yield 1, f"service {name} is not well"
+    for complaint in node.complaints:
+        yield 2, complaint
+
+
+def few(names: list[str], most: int = 3) -> str:
+    """The first of some names, and how many others there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def local_time(at: float) -> str:
+    """An instant as the page shows it, with the zone's offset."""
+    return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(at))

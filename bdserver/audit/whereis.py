@@ -1,0 +1,101 @@
+"""whereis as a WSGI application: /SERVICE is answered with a redirection to a host that serves it now.
+
+So any HTTP client uses the mesh by one URL: 302 (307 for what is no GET), 404 nobody has it, 403 policy or role, 503 no node
+answers, 504 not in time; reasons as plain text. It leads only to hosts of the mesh, and to those that audit.conf names.
+"""
+
+from __future__ import annotations
+
+import time
+import urllib.parse
+from collections.abc import Callable, Iterable
+
+from bdserver import client
+from bdserver.audit.app import refuse
+from bdserver.audit.config import AuditConfig
+from bdserver.audit.crawl import entrances_of
+from bdserver.core import policy
+from bdserver.core.address import split_address
+from bdserver.core.names import valid_name
+from bdserver.errors import BadConfig, BadRequest, BDError, Forbidden, NobodyThere
+
+
+def application(config: AuditConfig):
+    """A WSGI application."""
+
+    def app(environ: dict, start_response: Callable) -> Iterable[bytes]:
+        try:
+            url = locate(config, service_of(environ))
+        except BDError as error:
+            return refuse(start_response, error)
+        is_reading = environ.get("REQUEST_METHOD", "GET") in ("GET", "HEAD")
+        body = f"{url}\n".encode()
+        headers = [
+            ("Location", url),
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Length", str(len(body))),
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+        ]
+        start_response("302 Found" if is_reading else "307 Temporary Redirect", headers)
+        return [] if environ.get("REQUEST_METHOD") == "HEAD" else [body]
+
+    return app
+
+
+def service_of(environ: dict) -> str:
+    """The service in the path; BadRequest when there is none, or more."""
+    name = environ.get("PATH_INFO", "").strip("/")
+    if not valid_name(name):
+        raise BadRequest("put the service's name behind this address, as in whereis.cgi/Primes")
+    return name
+
+
+def locate(config: AuditConfig, service: str) -> str:
+    """The URL at which a node serves it now. Raises as bdwhereis exits."""
+    deadline = time.monotonic() + config.whereis_seconds
+    text = _policy_text(config.whereis_policy)
+    dials, _ = entrances_of(config, text)
+    silent = []
+    for left, dial in zip(range(len(dials), 0, -1), dials, strict=True):
+        until = deadline if left == 1 else time.monotonic() + (deadline - time.monotonic()) / 2
+        try:
+            with dial(until) as talk:
+                return _checked(config, talk, client.located(service, talk.ask(["WHEREIS", service, text], until)), until)
+        except NobodyThere as error:
+            silent.append(str(error))
+    raise NobodyThere("no node answers: " + "; ".join(silent))
+
+
+def _policy_text(path: str) -> str | None:
+    if not path:
+        return None
+    try:
+        with open(path, "rb") as file:
+            data = file.read(policy.TEXT_BYTES_MAX + 1)
+    except OSError as error:
+        raise BadConfig(f"whereis_policy={path}: {error.strerror}") from None
+    policy.parse(data, path)
+    return policy.text_of(data)
+
+
+def _checked(config: AuditConfig, talk: client.Conversation, details: dict, deadline: float) -> str:
+    """The URL, if it leads to where it may; Forbidden names it. A node could offer any URL as its service's."""
+    url = str(details.get("url"))
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        host = None
+    if host is None or parts.scheme not in ("http", "https") or not (url.isascii() and url.isprintable()) or " " in url:
+        raise Forbidden(f"{details.get('node')} names no URL that could be followed: {url[:200]!r}")
+    if host not in config.whereis_hosts and host not in _hosts(talk, deadline):
+        raise Forbidden(f"{url} is on no host of the mesh: name {host} in whereis_hosts, if it is meant")
+    return url
+
+
+def _hosts(talk: client.Conversation, deadline: float) -> set[str]:
+    """The hosts of all nodes that are known."""
+    _, status, rows = talk.ask(["STATUS", {"brief": True}], deadline)
+    addresses = [status["address"], *(row[1] for row in rows)]
+    return {split_address(address)[0].strip("[]").lower() for address in addresses}

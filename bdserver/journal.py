@@ -1,0 +1,65 @@
+"""The journal, USERNAME.bdjournal: what this node did to services, and why; the audit shows the newest of it.
+
+A JSON line an event, appended with one write, so children need no lock. A full file is renamed to `.1` (who writes
+just then writes there), so two files bound the disk. It informs: a full disk costs an entry, never the deed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+
+FILE_BYTES_MAX = 64 << 10
+
+log = logging.getLogger("bdserver.journal")
+
+
+class Journal:
+    """What happened here, for all processes of a node."""
+
+    def __init__(self, path: str):
+        self.path = path
+
+    def note(self, what: str, service: str, now: float, **details: str) -> None:
+        """Append an event: {"at": epoch, "what": replicated|gave|retired|published|withdrawn|restored, "service", …}."""
+        line = json.dumps({"at": round(now, 3), "what": what, "service": service, **details}) + "\n"
+        try:
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            try:
+                os.write(descriptor, line.encode())
+                is_full = os.fstat(descriptor).st_size > FILE_BYTES_MAX
+            finally:
+                os.close(descriptor)
+            if is_full:
+                os.replace(self.path, self.path + ".1")
+        except OSError as error:
+            log.warning("%s: %s", self.path, error.strerror)
+
+    def recent(self, count: int) -> list[dict]:
+        """The newest events, newest first; what is no event is passed over."""
+        events: list[dict] = []
+        for path in (self.path, self.path + ".1"):
+            for line in reversed(_lines(path)):
+                if len(events) == count:
+                    return events
+                event = _parsed(line)
+                if event is not None:
+                    events.append(event)
+        return events
+
+
+def _lines(path: str) -> list[bytes]:
+    try:
+        with open(path, "rb") as file:
+            return file.read(2 * FILE_BYTES_MAX).splitlines()
+    except OSError:
+        return []
+
+
+def _parsed(line: bytes) -> dict | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and {"at", "what", "service"} <= event.keys() else None
