@@ -84,7 +84,7 @@ def _read_identity(certificate: x509.Certificate) -> Identity:
     """As identity_of; the ValueError's text goes on after "the certificate …"."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        not_after = certificate.not_valid_after_utc.timestamp()
+        not_after = certificates.ends(certificate).timestamp()
     except x509.ExtensionNotFound:
         names, not_after = x509.SubjectAlternativeName([]), 0.0
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
@@ -186,7 +186,7 @@ def load(key_dir: str, username: str) -> Credentials:
     if issuer is None:
         raise BadConfig(f"{certificate_path}: is not signed by a CA in {authorities_path}")
     _refuse_outdated(authorities_path, f"the CA that signed {certificate_path} ", issuer, now)
-    not_after = min(certificate.not_valid_after_utc, issuer.not_valid_after_utc).timestamp()
+    not_after = min(certificates.ends(certificate), certificates.ends(issuer)).timestamp()
     return Credentials(key, certificate, authorities, fingerprint, not_after)
 
 
@@ -207,7 +207,7 @@ def issuer_among(authorities: list[x509.Certificate], certificate: x509.Certific
     """The one of these CAs whose signature the certificate bears."""
     for authority in authorities:
         try:
-            certificate.verify_directly_issued_by(authority)
+            certificates.refuse_other_issuer(certificate, authority)
         except (ValueError, TypeError, InvalidSignature):
             continue
         return authority
@@ -249,7 +249,7 @@ def is_p256(public_key: object) -> bool:
 
 def _load_certificates(path: str, what: str, count_max: int | None = None) -> list[x509.Certificate]:
     try:
-        certificates = x509.load_pem_x509_certificates(read_key_file(path))
+        certificates = certificates.load_all(read_key_file(path))
     except ValueError:
         raise BadConfig(f"{path}: is not a {what} in PEM") from None
     if count_max is not None and len(certificates) > count_max:
@@ -270,10 +270,10 @@ def _refuse_missing(key_dir: str, username: str, fingerprint: tuple) -> None:
 
 
 def _refuse_outdated(path: str, whose: str, certificate: x509.Certificate, now: datetime) -> None:
-    if now > certificate.not_valid_after_utc:
-        raise BadConfig(f"{path}: {whose}expired on {_date(certificate.not_valid_after_utc)}")
-    if now < certificate.not_valid_before_utc:
-        raise BadConfig(f"{path}: {whose}is not valid before {_date(certificate.not_valid_before_utc)} (is a clock wrong?)")
+    if now > certificates.ends(certificate):
+        raise BadConfig(f"{path}: {whose}expired on {_date(certificates.ends(certificate))}")
+    if now < certificates.begins(certificate):
+        raise BadConfig(f"{path}: {whose}is not valid before {_date(certificates.begins(certificate))} (is a clock wrong?)")
 
 
 def _context(
@@ -307,15 +307,15 @@ def _context(
 
 _UNKNOWN_AUTHORITY = frozenset(
     (
-        SSL.X509VerificationCodes.ERR_UNABLE_TO_GET_ISSUER_CERT,
-        SSL.X509VerificationCodes.ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY,
-        SSL.X509VerificationCodes.ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE,
-        SSL.X509VerificationCodes.ERR_DEPTH_ZERO_SELF_SIGNED_CERT,
-        SSL.X509VerificationCodes.ERR_SELF_SIGNED_CERT_IN_CHAIN,
-        SSL.X509VerificationCodes.ERR_CERT_SIGNATURE_FAILURE,
-        SSL.X509VerificationCodes.ERR_AKID_SKID_MISMATCH,
-        SSL.X509VerificationCodes.ERR_AKID_ISSUER_SERIAL_MISMATCH,
-        SSL.X509VerificationCodes.ERR_SUBJECT_ISSUER_MISMATCH,
+        certificates.CODES.ERR_UNABLE_TO_GET_ISSUER_CERT,
+        certificates.CODES.ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY,
+        certificates.CODES.ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE,
+        certificates.CODES.ERR_DEPTH_ZERO_SELF_SIGNED_CERT,
+        certificates.CODES.ERR_SELF_SIGNED_CERT_IN_CHAIN,
+        certificates.CODES.ERR_CERT_SIGNATURE_FAILURE,
+        certificates.CODES.ERR_AKID_SKID_MISMATCH,
+        certificates.CODES.ERR_AKID_ISSUER_SERIAL_MISMATCH,
+        certificates.CODES.ERR_SUBJECT_ISSUER_MISMATCH,
     )
 )
 
@@ -349,7 +349,7 @@ class _Judge:
 
     def explain(self, certificate: x509.Certificate, error: int, depth: int) -> NoReturn:
         """OpenSSL does not like it: say so in words. What the certificate says of itself is not proved here."""
-        codes = SSL.X509VerificationCodes
+        codes = certificates.CODES
         named = self.whose
         if depth == 0:
             try:
@@ -364,9 +364,9 @@ class _Judge:
         else:
             named = f"the CA of {self.whose}" if self.whose.startswith("the ") else f"{self.whose}: its CA"
         if error == codes.ERR_CERT_HAS_EXPIRED:
-            raise Forbidden(f"{named} expired on {_date(certificate.not_valid_after_utc)}")
+            raise Forbidden(f"{named} expired on {_date(certificates.ends(certificate))}")
         if error == codes.ERR_CERT_NOT_YET_VALID:
-            before = _date(certificate.not_valid_before_utc)
+            before = _date(certificates.begins(certificate))
             raise Forbidden(f"{named} is not valid before {before} (is a clock wrong?)")
         if error in _UNKNOWN_AUTHORITY:
             raise Forbidden(f"{named} is signed by a CA that is not in our ca.crt")

@@ -13,23 +13,13 @@ from collections.abc import Callable, Iterable
 from bdserver.audit import page, topology
 from bdserver.audit.colours import THEMES, Theme
 from bdserver.audit.crawl import Crawl
+from bdserver.audit.refusals import refuse
 from bdserver.audit.snapshot import Snapshot, local_time
-from bdserver.errors import BadConfig, BadRequest, BDError, CantFind, Deadline, Forbidden, NobodyThere, PolicyMismatch, TooBusy
+from bdserver.errors import BadRequest, BDError
 
 DRAW_SECONDS = 5.0
 REFRESH_MIN, REFRESH_MAX = 1, 3600
 QUERY_CHARACTERS_MAX = 200
-STATUS_OF: list[tuple[type[BDError], str]] = [
-    (BadRequest, "400 Bad Request"),
-    (PolicyMismatch, "403 Forbidden"),
-    (Forbidden, "403 Forbidden"),
-    (Deadline, "504 Gateway Timeout"),
-    (CantFind, "404 Not Found"),
-    (NobodyThere, "503 Service Unavailable"),
-    (TooBusy, "503 Service Unavailable"),
-    (topology.NotDrawn, "501 Not Implemented"),
-    (BadConfig, "500 Internal Server Error"),
-]
 
 
 def application(take: Callable[[], Crawl], draw_seconds: float = DRAW_SECONDS):
@@ -77,21 +67,6 @@ def wish_of(environ: dict) -> dict:
     if refresh != "0" and not (refresh.isascii() and refresh.isdigit() and REFRESH_MIN <= int(refresh) <= REFRESH_MAX):
         raise BadRequest(f"refresh must be a number of seconds from {REFRESH_MIN} to {REFRESH_MAX}, or 0")
     return {"format": form, "theme": theme, "refresh": int(refresh)}
-
-
-def refuse(start_response: Callable, error: BDError, more: Iterable[tuple[str, str]] = ()) -> Iterable[bytes]:
-    """An error as plain text; `more` headers: a page that refreshes itself is to come back by itself."""
-    status = next((status for kind, status in STATUS_OF if isinstance(error, kind)), "502 Bad Gateway")
-    body = f"{error}\n".encode(errors="replace")
-    headers = [
-        *more,
-        ("Content-Type", "text/plain; charset=utf-8"),
-        ("Content-Length", str(len(body))),
-        ("Cache-Control", "no-store"),
-        ("X-Content-Type-Options", "nosniff"),
-    ]
-    start_response(status, headers)
-    return [body]
 
 
 # --- the forms ----------------------------------------------------------------------------------------------------

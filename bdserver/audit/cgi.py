@@ -55,7 +55,7 @@ def _whereis(settings: config.AuditConfig) -> Callable:
 
 def _refusing(error: BDError) -> Callable:
     """What is wrong with the config is for the server's error log; a visitor learns that there is something."""
-    from bdserver.audit.app import refuse
+    from bdserver.audit.refusals import refuse
     from bdserver.errors import BadConfig
 
     print(f"bdserver: {error}", file=sys.stderr, flush=True)

@@ -6,8 +6,11 @@ A file of its own: the web server's user must read it, and must not read bdserve
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
-from bdserver import settings
+from bdserver import client, settings
 from bdserver.errors import BadConfig
 from bdserver.settings import ADDRESSES, HOSTS, PATH_OR_NONE, SECONDS, Setting
 
@@ -36,6 +39,9 @@ SAMPLE_HEAD = """\
 # default, and without this file all is. Relative paths begin at this file's folder. Read anew at each request.
 # Made from the table in bdserver/audit/config.py; see audit.conf(5).
 """
+
+
+Dial = Callable[[float], client.Conversation]
 
 
 class AuditConfig:
@@ -75,6 +81,25 @@ def load(path: str | None = None) -> AuditConfig:
     if complaints:
         raise BadConfig("\n".join(complaints))
     return config
+
+
+def entrances_of(config: AuditConfig, policy_text: str | None = None) -> tuple[list[Dial], Any]:
+    """How audit.conf says to reach a node, in order, and the client's credentials or None."""
+    dials: list[Dial] = []
+    if config.socket:
+        dials.append(lambda deadline: client.dial_local(config.socket, deadline))
+    if not config.keys:
+        return dials, None
+    from bdserver import tls
+
+    credentials = tls.load_named(config.keys)
+    for address in config.nodes:
+        dials.append(partial(_dial, address, credentials, policy_text))
+    return dials, credentials
+
+
+def _dial(address: str, credentials, policy_text: str | None, deadline: float) -> client.Conversation:
+    return client.dial(address, credentials, deadline, policy_text=policy_text)
 
 
 def sample() -> str:

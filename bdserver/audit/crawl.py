@@ -11,12 +11,11 @@ import concurrent.futures
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from bdserver import client
-from bdserver.audit.config import AuditConfig
+from bdserver.audit.config import AuditConfig, Dial, entrances_of
 from bdserver.core.membership import ALIVE, RANK, RECORDS_MAX, SUSPECT
 from bdserver.core.names import valid_name
 from bdserver.errors import BadFrame, BDError, NobodyThere
@@ -97,32 +96,10 @@ class Crawl(NamedTuple):
     policies: dict[str, str]
 
 
-Dial = Callable[[float], client.Conversation]
-
-
 def crawl(config: AuditConfig) -> Crawl:
     """Crawl as audit.conf says. Raises the error of the last entrance when none lets us in."""
     dials, credentials = entrances_of(config)
     return crawl_from(dials, config.crawl_seconds, credentials)
-
-
-def entrances_of(config: AuditConfig, policy_text: str | None = None) -> tuple[list[Dial], Any]:
-    """How audit.conf says to reach a node, in order, and the client's credentials or None."""
-    dials: list[Dial] = []
-    if config.socket:
-        dials.append(lambda deadline: client.dial_local(config.socket, deadline))
-    if not config.keys:
-        return dials, None
-    from bdserver import tls
-
-    credentials = tls.load_named(config.keys)
-    for address in config.nodes:
-        dials.append(partial(_dial, address, credentials, policy_text))
-    return dials, credentials
-
-
-def _dial(address: str, credentials, policy_text: str | None, deadline: float) -> client.Conversation:
-    return client.dial(address, credentials, deadline, policy_text=policy_text)
 
 
 def crawl_from(entrances: Sequence[Dial], seconds: float, credentials=None) -> Crawl:

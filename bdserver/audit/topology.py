@@ -19,9 +19,10 @@ from collections.abc import Iterable
 import pydot
 
 from bdserver.audit.colours import LIGHT, Theme
+from bdserver.audit.refusals import NotDrawn
 from bdserver.audit.snapshot import EDGES, GREEN, ORANGE, RED, YELLOW, Node, Snapshot
 from bdserver.core.membership import ALIVE
-from bdserver.errors import BDError, Deadline
+from bdserver.errors import Deadline
 
 NODES_MAX = 40
 # Of a node's services, and of a zone's nodes that need attention, this many are drawn.
@@ -39,10 +40,6 @@ STYLES = {GREEN: "solid", YELLOW: "dashed", ORANGE: "dotted", RED: "solid"}
 HEADS = {GREEN: "normal", YELLOW: "normal", ORANGE: "normal", RED: "box"}
 WIDTHS = {GREEN: 1.2, YELLOW: 2.0, ORANGE: 2.6, RED: 2.2}
 FONT = "Helvetica,Arial,DejaVu Sans,sans-serif"
-
-
-class NotDrawn(BDError):
-    """There is no picture, and why."""
 
 
 def dot(snapshot: Snapshot, theme: Theme = LIGHT) -> str:

@@ -11,9 +11,8 @@ import urllib.parse
 from collections.abc import Callable, Iterable
 
 from bdserver import client
-from bdserver.audit.app import refuse
-from bdserver.audit.config import AuditConfig
-from bdserver.audit.crawl import entrances_of
+from bdserver.audit.config import AuditConfig, entrances_of
+from bdserver.audit.refusals import refuse
 from bdserver.core import policy
 from bdserver.core.address import split_address
 from bdserver.core.names import valid_name

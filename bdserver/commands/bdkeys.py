@@ -164,7 +164,7 @@ def show(options) -> None:
     """Role, name, mesh, hosts, days left and issuer of each certificate, or name and hosts of a request."""
     data = tls.read_key_file(options.file)
     with contextlib.suppress(ValueError):
-        for certificate in x509.load_pem_x509_certificates(data):
+        for certificate in certificates.load_all(data):
             _show_certificate(certificate, options.file)
         return
     with contextlib.suppress(ValueError):
@@ -208,7 +208,7 @@ class _Authority:
         try:
             key = load_pem_private_key(tls.read_key_file(key_path, secret=True), None)
             self.bundle = tls.read_key_file(path)
-            certificates = x509.load_pem_x509_certificates(self.bundle)
+            certificates = certificates.load_all(self.bundle)
         except (ValueError, TypeError):
             raise BadConfig(f"{folder}: ca.key or ca.crt is not in PEM") from None
         own = [certificate for certificate in certificates if certificate.public_key() == key.public_key()]
@@ -224,7 +224,7 @@ class _Authority:
         """A certificate in PEM."""
         who = x509.UniformResourceIdentifier(f"bd://{self.mesh}/{role}/{name}")
         usages = [ExtendedKeyUsageOID.CLIENT_AUTH] + ([ExtendedKeyUsageOID.SERVER_AUTH] if role == "node" else [])
-        ends_at = min(datetime.now(UTC) + timedelta(days=days), self.certificate.not_valid_after_utc)
+        ends_at = min(datetime.now(UTC) + timedelta(days=days), certificates.ends(self.certificate))
         return (
             _builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])]), public_key, ends_at)
             .issuer_name(self.certificate.subject)
@@ -345,7 +345,7 @@ def _signing_request(key, name: str, hosts: list) -> x509.CertificateSigningRequ
 
 
 def _show_certificate(certificate: x509.Certificate, path: str) -> None:
-    days = (certificate.not_valid_after_utc - datetime.now(UTC)).total_seconds() / 86400
+    days = (certificates.ends(certificate) - datetime.now(UTC)).total_seconds() / 86400
     left = f"{days:.0f} days left" if days >= 0 else f"expired {-days:.0f} days ago"
     issuer = certificate.issuer.rfc4514_string()
     if tls.is_authority(certificate):

@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 from bdserver import client
 from bdserver.commands import bdkeys
+from bdserver.core.address import join_address
 from bdserver.errors import BDError
 
 READY_SECONDS = 20.0
@@ -66,7 +67,9 @@ class Mesh:
         return folder
 
     def host(self, name: str, **config) -> Host:
-        """A new host, not yet started; `config` are settings of its own."""
+        """A new host, not yet started; `config` are settings of its own.
+
+        Besides: `ip`, `port`, and `within`, the words before each of its commands (as `ip netns exec NAME`)."""
         host = Host(self, name, config)
         self.hosts.append(host)
         return host
@@ -120,6 +123,7 @@ class Host:
         self.folder = os.path.join(mesh.folder, name)
         self.ip = config.pop("ip", "127.0.0.1")
         self.port = config.pop("port", None) or free_port()
+        self.within = list(config.pop("within", ()))
         self.services = os.path.join(self.folder, "var", "services")
         self.config_path = os.path.join(self.folder, "bdserverd.conf")
         self.process: subprocess.Popen | None = None
@@ -131,7 +135,7 @@ class Host:
     @property
     def address(self) -> str:
         """ip:port"""
-        return f"{self.ip}:{self.port}"
+        return join_address(self.ip, self.port)
 
     @property
     def socket(self) -> str:
@@ -175,8 +179,8 @@ class Host:
     def launch(self, *arguments: str) -> None:
         """Start the daemon in the foreground, as a child of ours."""
         with open(self.log_path, "ab") as log:
-            command = [sys.executable, "-c", RUN, "bdserverd", "--foreground", self.config_path, *arguments]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            line = [*self.within, sys.executable, "-c", RUN, "bdserverd", "--foreground", self.config_path, *arguments]
+            self.process = subprocess.Popen(line, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
     def wait_ready(self) -> None:
         """Until it answers on its local socket."""
@@ -247,7 +251,7 @@ class Host:
 
     def run(self, command: str, *arguments: str, **keywords) -> subprocess.CompletedProcess:
         """One of our commands as a process, with this host's config."""
-        line = [sys.executable, "-c", RUN, command, "--config", self.config_path, *arguments]
+        line = [*self.within, sys.executable, "-c", RUN, command, "--config", self.config_path, *arguments]
         return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False, **keywords)
 
     def ctl(self, *arguments: str):

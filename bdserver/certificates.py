@@ -1,0 +1,75 @@
+"""Certificates and TLS contexts by whichever cryptography and pyOpenSSL there are: today's, or Debian 12's 38 and 23.
+
+Promises the same of both. What may be asked of a certificate, and what of its owner, is tls' business.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from OpenSSL import SSL, crypto
+
+IS_OLD = not hasattr(x509, "load_pem_x509_certificates")
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?(?:-----END CERTIFICATE-----|\Z)", re.DOTALL)
+
+# OpenSSL's own numbers, which pyOpenSSL 23 does not name.
+CODES: Any = getattr(SSL, "X509VerificationCodes", None) or SimpleNamespace(
+    ERR_UNABLE_TO_GET_ISSUER_CERT=2,
+    ERR_CERT_SIGNATURE_FAILURE=7,
+    ERR_CERT_NOT_YET_VALID=9,
+    ERR_CERT_HAS_EXPIRED=10,
+    ERR_DEPTH_ZERO_SELF_SIGNED_CERT=18,
+    ERR_SELF_SIGNED_CERT_IN_CHAIN=19,
+    ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY=20,
+    ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE=21,
+    ERR_INVALID_PURPOSE=26,
+    ERR_SUBJECT_ISSUER_MISMATCH=29,
+    ERR_AKID_SKID_MISMATCH=30,
+    ERR_AKID_ISSUER_SERIAL_MISMATCH=31,
+)
+
+
+def load_all(pem: bytes) -> list[x509.Certificate]:
+    """The certificates in the text, at least one; ValueError when there is none, or one is malformed."""
+    if not IS_OLD:
+        return x509.load_pem_x509_certificates(pem)
+    return [x509.load_pem_x509_certificate(text) for text in _PEM.findall(pem) or [pem]]
+
+
+def begins(certificate: x509.Certificate) -> datetime:
+    """The first moment at which it is good."""
+    return certificate.not_valid_before.replace(tzinfo=UTC) if IS_OLD else certificate.not_valid_before_utc
+
+
+def ends(certificate: x509.Certificate) -> datetime:
+    """The last."""
+    return certificate.not_valid_after.replace(tzinfo=UTC) if IS_OLD else certificate.not_valid_after_utc
+
+
+def refuse_other_issuer(certificate: x509.Certificate, authority: x509.Certificate) -> None:
+    """ValueError, TypeError or InvalidSignature unless the authority's key signed it, under the authority's name."""
+    if not IS_OLD:
+        certificate.verify_directly_issued_by(authority)
+        return
+    key, algorithm = authority.public_key(), certificate.signature_hash_algorithm
+    if certificate.issuer != authority.subject or not isinstance(key, ec.EllipticCurvePublicKey) or algorithm is None:
+        raise ValueError("another issuer")
+    key.verify(certificate.signature, certificate.tbs_certificate_bytes, ec.ECDSA(algorithm))
+
+
+def use(context: SSL.Context, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
+    """The context shows this certificate, and exchanges keys on P-256."""
+    if IS_OLD:
+        old: Any = context
+        old.use_privatekey(crypto.PKey.from_cryptography_key(key))
+        old.use_certificate(crypto.X509.from_cryptography(certificate))
+        old.set_tmp_ecdh(crypto.get_elliptic_curve("prime256v1"))
+    else:
+        context.use_privatekey(key)
+        context.use_certificate(certificate)
+        context.set_tmp_ecdh(ec.SECP256R1())
