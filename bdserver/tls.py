@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 
+from bdserver import openssl
 from bdserver.errors import BadConfig, BadFrame, BDError, Deadline, Forbidden, NobodyThere, Refused
 
 ALPN = b"bd/1"
@@ -84,7 +85,7 @@ def _read_identity(certificate: x509.Certificate) -> Identity:
     """As identity_of; the ValueError's text goes on after "the certificate …"."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        not_after = certificates.ends(certificate).timestamp()
+        not_after = openssl.ends(certificate).timestamp()
     except x509.ExtensionNotFound:
         names, not_after = x509.SubjectAlternativeName([]), 0.0
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
@@ -171,7 +172,7 @@ def load(key_dir: str, username: str) -> Credentials:
     key = _load_key(key_path)
     [certificate] = _load_certificates(certificate_path, "certificate", count_max=1)
     authorities = _load_certificates(authorities_path, "CA certificate")
-    if key.public_key() != certificate.public_key():
+    if not openssl.is_key_of(key, certificate):
         raise BadConfig(f"{key_path}: is not the key of {certificate_path}")
     try:
         _read_identity(certificate)
@@ -186,7 +187,7 @@ def load(key_dir: str, username: str) -> Credentials:
     if issuer is None:
         raise BadConfig(f"{certificate_path}: is not signed by a CA in {authorities_path}")
     _refuse_outdated(authorities_path, f"the CA that signed {certificate_path} ", issuer, now)
-    not_after = min(certificates.ends(certificate), certificates.ends(issuer)).timestamp()
+    not_after = min(openssl.ends(certificate), openssl.ends(issuer)).timestamp()
     return Credentials(key, certificate, authorities, fingerprint, not_after)
 
 
@@ -207,7 +208,7 @@ def issuer_among(authorities: list[x509.Certificate], certificate: x509.Certific
     """The one of these CAs whose signature the certificate bears."""
     for authority in authorities:
         try:
-            certificates.refuse_other_issuer(certificate, authority)
+            openssl.refuse_other_issuer(certificate, authority)
         except (ValueError, TypeError, InvalidSignature):
             continue
         return authority
@@ -249,7 +250,7 @@ def is_p256(public_key: object) -> bool:
 
 def _load_certificates(path: str, what: str, count_max: int | None = None) -> list[x509.Certificate]:
     try:
-        certificates = certificates.load_all(read_key_file(path))
+        certificates = openssl.load_all(read_key_file(path))
     except ValueError:
         raise BadConfig(f"{path}: is not a {what} in PEM") from None
     if count_max is not None and len(certificates) > count_max:
@@ -270,10 +271,10 @@ def _refuse_missing(key_dir: str, username: str, fingerprint: tuple) -> None:
 
 
 def _refuse_outdated(path: str, whose: str, certificate: x509.Certificate, now: datetime) -> None:
-    if now > certificates.ends(certificate):
-        raise BadConfig(f"{path}: {whose}expired on {_date(certificates.ends(certificate))}")
-    if now < certificates.begins(certificate):
-        raise BadConfig(f"{path}: {whose}is not valid before {_date(certificates.begins(certificate))} (is a clock wrong?)")
+    if now > openssl.ends(certificate):
+        raise BadConfig(f"{path}: {whose}expired on {_date(openssl.ends(certificate))}")
+    if now < openssl.begins(certificate):
+        raise BadConfig(f"{path}: {whose}is not valid before {_date(openssl.begins(certificate))} (is a clock wrong?)")
 
 
 def _context(
@@ -281,8 +282,7 @@ def _context(
 ) -> SSL.Context:
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
-    context.use_privatekey(key)
-    context.use_certificate(certificate)
+    openssl.use(context, key, certificate)
     store = context.get_cert_store()
     assert store is not None
     for authority in authorities:
@@ -292,10 +292,7 @@ def _context(
     context.set_alpn_select_callback(_select_alpn)
     # What follows makes a handshake cheap; in µs for both sides together, without the network (tests/bench has the whole).
     context.set_mode(_MODE_NO_AUTO_CHAIN)
-    # OpenSSL's own first choice is a hybrid with ML-KEM: 644 µs and 2,300 bytes more, against 536 µs with P-256 alone.
-    context.set_tmp_ecdh(ec.SECP256R1())
-    # SHA-256 before SHA-384: shorter schedules of keys.
-    context.set_tls13_ciphersuites(b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256")
+    openssl.choose_quick(context)
     # No resumption: it would skip the checks of _Judge. That leaves two tickets of 79 bytes; real ones cost 50 µs and 1,400 B.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
@@ -307,15 +304,15 @@ def _context(
 
 _UNKNOWN_AUTHORITY = frozenset(
     (
-        certificates.CODES.ERR_UNABLE_TO_GET_ISSUER_CERT,
-        certificates.CODES.ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY,
-        certificates.CODES.ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE,
-        certificates.CODES.ERR_DEPTH_ZERO_SELF_SIGNED_CERT,
-        certificates.CODES.ERR_SELF_SIGNED_CERT_IN_CHAIN,
-        certificates.CODES.ERR_CERT_SIGNATURE_FAILURE,
-        certificates.CODES.ERR_AKID_SKID_MISMATCH,
-        certificates.CODES.ERR_AKID_ISSUER_SERIAL_MISMATCH,
-        certificates.CODES.ERR_SUBJECT_ISSUER_MISMATCH,
+        openssl.CODES.ERR_UNABLE_TO_GET_ISSUER_CERT,
+        openssl.CODES.ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY,
+        openssl.CODES.ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE,
+        openssl.CODES.ERR_DEPTH_ZERO_SELF_SIGNED_CERT,
+        openssl.CODES.ERR_SELF_SIGNED_CERT_IN_CHAIN,
+        openssl.CODES.ERR_CERT_SIGNATURE_FAILURE,
+        openssl.CODES.ERR_AKID_SKID_MISMATCH,
+        openssl.CODES.ERR_AKID_ISSUER_SERIAL_MISMATCH,
+        openssl.CODES.ERR_SUBJECT_ISSUER_MISMATCH,
     )
 )
 
@@ -349,7 +346,7 @@ class _Judge:
 
     def explain(self, certificate: x509.Certificate, error: int, depth: int) -> NoReturn:
         """OpenSSL does not like it: say so in words. What the certificate says of itself is not proved here."""
-        codes = certificates.CODES
+        codes = openssl.CODES
         named = self.whose
         if depth == 0:
             try:
@@ -364,9 +361,9 @@ class _Judge:
         else:
             named = f"the CA of {self.whose}" if self.whose.startswith("the ") else f"{self.whose}: its CA"
         if error == codes.ERR_CERT_HAS_EXPIRED:
-            raise Forbidden(f"{named} expired on {_date(certificates.ends(certificate))}")
+            raise Forbidden(f"{named} expired on {_date(openssl.ends(certificate))}")
         if error == codes.ERR_CERT_NOT_YET_VALID:
-            before = _date(certificates.begins(certificate))
+            before = _date(openssl.begins(certificate))
             raise Forbidden(f"{named} is not valid before {before} (is a clock wrong?)")
         if error in _UNKNOWN_AUTHORITY:
             raise Forbidden(f"{named} is signed by a CA that is not in our ca.crt")

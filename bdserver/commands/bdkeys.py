@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from bdserver import __version__, tls
+from bdserver import __version__, openssl, tls
 from bdserver.core.names import valid_name
 from bdserver.errors import BadConfig, BDError
 
@@ -164,7 +164,7 @@ def show(options) -> None:
     """Role, name, mesh, hosts, days left and issuer of each certificate, or name and hosts of a request."""
     data = tls.read_key_file(options.file)
     with contextlib.suppress(ValueError):
-        for certificate in certificates.load_all(data):
+        for certificate in openssl.load_all(data):
             _show_certificate(certificate, options.file)
         return
     with contextlib.suppress(ValueError):
@@ -208,10 +208,10 @@ class _Authority:
         try:
             key = load_pem_private_key(tls.read_key_file(key_path, secret=True), None)
             self.bundle = tls.read_key_file(path)
-            certificates = certificates.load_all(self.bundle)
+            certificates = openssl.load_all(self.bundle)
         except (ValueError, TypeError):
             raise BadConfig(f"{folder}: ca.key or ca.crt is not in PEM") from None
-        own = [certificate for certificate in certificates if certificate.public_key() == key.public_key()]
+        own = [certificate for certificate in certificates if openssl.is_key_of(key, certificate)]
         if not isinstance(key, ec.EllipticCurvePrivateKey) or not own:
             raise BadConfig(f"{key_path}: is not the key of {path}")
         self._key, self.certificate = key, own[0]
@@ -224,7 +224,7 @@ class _Authority:
         """A certificate in PEM."""
         who = x509.UniformResourceIdentifier(f"bd://{self.mesh}/{role}/{name}")
         usages = [ExtendedKeyUsageOID.CLIENT_AUTH] + ([ExtendedKeyUsageOID.SERVER_AUTH] if role == "node" else [])
-        ends_at = min(datetime.now(UTC) + timedelta(days=days), certificates.ends(self.certificate))
+        ends_at = min(datetime.now(UTC) + timedelta(days=days), openssl.ends(self.certificate))
         return (
             _builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])]), public_key, ends_at)
             .issuer_name(self.certificate.subject)
@@ -345,7 +345,7 @@ def _signing_request(key, name: str, hosts: list) -> x509.CertificateSigningRequ
 
 
 def _show_certificate(certificate: x509.Certificate, path: str) -> None:
-    days = (certificates.ends(certificate) - datetime.now(UTC)).total_seconds() / 86400
+    days = (openssl.ends(certificate) - datetime.now(UTC)).total_seconds() / 86400
     left = f"{days:.0f} days left" if days >= 0 else f"expired {-days:.0f} days ago"
     issuer = certificate.issuer.rfc4514_string()
     if tls.is_authority(certificate):
@@ -353,7 +353,8 @@ def _show_certificate(certificate: x509.Certificate, path: str) -> None:
         return
     identity = tls.identity_of(certificate)
     print(
-        f"{path}: {identity.role} {identity.name} of {identity.mesh} at {', '.join(identity.hosts)}, {left}, issued by {issuer}"
+        f"{path}: {identity.role} {identity.name} of {identity.mesh} at {', '.join(identity.hosts)}, {left}, "
+        f"issued by {issuer}, serial {certificate.serial_number:x}"
     )
 
 

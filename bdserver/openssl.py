@@ -12,6 +12,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from OpenSSL import SSL, crypto
 
 IS_OLD = not hasattr(x509, "load_pem_x509_certificates")
@@ -51,6 +52,15 @@ def ends(certificate: x509.Certificate) -> datetime:
     return certificate.not_valid_after.replace(tzinfo=UTC) if IS_OLD else certificate.not_valid_after_utc
 
 
+def is_key_of(key: Any, certificate: x509.Certificate) -> bool:
+    """Whether the certificate is for the owner of this private key."""
+    mine, its = (
+        each.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        for each in (key.public_key(), certificate.public_key())
+    )
+    return mine == its
+
+
 def refuse_other_issuer(certificate: x509.Certificate, authority: x509.Certificate) -> None:
     """ValueError, TypeError or InvalidSignature unless the authority's key signed it, under the authority's name."""
     if not IS_OLD:
@@ -62,14 +72,16 @@ def refuse_other_issuer(certificate: x509.Certificate, authority: x509.Certifica
     key.verify(certificate.signature, certificate.tbs_certificate_bytes, ec.ECDSA(algorithm))
 
 
-def use(context: SSL.Context, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
-    """The context shows this certificate, and exchanges keys on P-256."""
-    if IS_OLD:
-        old: Any = context
-        old.use_privatekey(crypto.PKey.from_cryptography_key(key))
-        old.use_certificate(crypto.X509.from_cryptography(certificate))
-        old.set_tmp_ecdh(crypto.get_elliptic_curve("prime256v1"))
-    else:
-        context.use_privatekey(key)
-        context.use_certificate(certificate)
-        context.set_tmp_ecdh(ec.SECP256R1())
+def use(context: Any, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
+    """The context proves with the key that it is whom the certificate names."""
+    context.use_privatekey(crypto.PKey.from_cryptography_key(key) if IS_OLD else key)
+    context.use_certificate(crypto.X509.from_cryptography(certificate) if IS_OLD else certificate)
+
+
+def choose_quick(context: Any) -> None:
+    """Key exchange and ciphers that make a handshake cheap."""
+    # OpenSSL's own first choice is a hybrid with ML-KEM: 644 µs and 2,300 bytes more, against 536 µs with P-256 alone.
+    context.set_tmp_ecdh(crypto.get_elliptic_curve("prime256v1") if IS_OLD else ec.SECP256R1())
+    # SHA-256 before SHA-384: shorter schedules of keys. pyOpenSSL 23 leaves OpenSSL's order, of the same three.
+    if not IS_OLD:
+        context.set_tls13_ciphersuites(b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256")
