@@ -24,7 +24,7 @@ from bdserver.client import CHUNK_BYTES, Conversation, receive
 from bdserver.core import exchange, membership, plan, policy, requests, routing, weight
 from bdserver.core.address import join_address, split_address
 from bdserver.core.membership import LEFT, Record, View
-from bdserver.core.wire import Decoder, encode
+from bdserver.core.wire import OLDEST, Decoder, encode
 from bdserver.errors import (
     BadFrame,
     BadPackage,
@@ -60,10 +60,11 @@ log = logging.getLogger("bdserver.answers")
 
 
 class Caller:
-    """Who is at the other end: `role` from the certificate or the socket, `name` for the logs, `host` for hit logs."""
+    """Who is at the other end: `role` from the certificate or the socket, `name` for the logs, `host` for hit logs,
+    `serial` of the certificate, None on the local socket."""
 
-    def __init__(self, role: str, name: str, host: str):
-        self.role, self.name, self.host = role, name, host
+    def __init__(self, role: str, name: str, host: str, serial: int | None = None):
+        self.role, self.name, self.host, self.serial = role, name, host, serial
 
     def __str__(self):
         return f"{self.role} {self.name} from {self.host}"
@@ -85,7 +86,7 @@ class Session:
         self.stream, self.decoder = stream, decoder
         self.deadline = time.monotonic() + node.settings.request_timeout
         self.later: list[Callable[[], None]] = []
-        self.is_busy = self.is_leaving = False
+        self.is_busy = self.is_leaving = self.is_revoked = False
         self._kept: dict[str, Conversation] = {}
 
     def left(self) -> float:
@@ -104,7 +105,9 @@ class Session:
             return ANSWERS[request[0]](self, *request[1:])
         deadline = min(time.monotonic() + seconds, self.deadline)
         kept = self._kept.pop(name, None)
-        if kept is not None:
+        if kept is not None and self.node.revoked.refusal(name, kept.identity.serial):
+            kept.close()
+        elif kept is not None:
             try:
                 return self._asked(name, kept, request, deadline)
             except NobodyThere:  # it had enough of us, or is gone: a new call will tell
@@ -213,6 +216,7 @@ def _answer_one(session: Session, terms: Terms, message) -> bool:
     setproctitle.setproctitle(f"bdserverd: child of {session.node.name}: {str(command)[:20]} for {session.caller}")
     started = time.monotonic()
     try:
+        _refuse_revoked(session)
         terms.check(session.node)
         said = answer(session, message)
     except BDError as error:
@@ -236,7 +240,16 @@ def _answer_one(session: Session, terms: Terms, message) -> bool:
         owed()
     session.later.clear()
     # After a refusal of a request that a stream of unknown length follows, nobody knows where the next one begins.
-    return not (said[0] == "ERROR" and command == "PUBLISH")
+    return not (said[0] == "ERROR" and (command == "PUBLISH" or session.is_revoked))
+
+
+def _refuse_revoked(session: Session) -> None:
+    """Before each request: a certificate may have been revoked since the last one."""
+    caller = session.caller
+    refusal = session.node.revoked.refusal(caller.name, caller.serial) if caller.serial is not None else None
+    if refusal:
+        session.is_revoked = True
+        raise Forbidden(refusal)
 
 
 class Terms:
@@ -249,14 +262,16 @@ class Terms:
         self._node = node
 
     def take(self, message: list) -> None:
-        """["OPEN", {"version": 1, "deadline": seconds, "policy": digest | "policy_text": document}]: never answered."""
+        """["OPEN", {"version", "oldest", "deadline": seconds, "policy": digest | "policy_text": document}]: never answered."""
         said = message[1] if len(message) == 2 and isinstance(message[1], dict) else {}
         self._error = None
         seconds = said.get("deadline", self.seconds)
         if isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds >= 0:
             self.seconds = float(seconds)
-        if said.get("version") != 1:
-            self._error = BadRequest("INVALID REQUEST: this node speaks version 1 of the protocol")
+        ours, theirs = self._node.settings.protocol, said.get("version")
+        oldest = said.get("oldest", theirs)
+        if type(theirs) is not int or type(oldest) is not int or theirs < OLDEST or oldest > ours:
+            self._error = BadRequest(f"INVALID REQUEST: this node speaks versions {OLDEST} to {ours} of the protocol")
         try:
             self._policy = self._read(said)
         except BDError as error:
@@ -283,7 +298,7 @@ class Terms:
 
 def answer(session: Session, message: list) -> list:
     """The answer to one request, checked against the table first."""
-    row, arguments = requests.check(message, session.caller.role)
+    row, arguments = requests.check(message, session.caller.role, session.node.settings.protocol)
     if session.left() <= 0:
         raise Deadline(f"no time left for {row.name}")
     return ANSWERS[row.name](session, *arguments)
@@ -322,7 +337,10 @@ def answer_status(session: Session, wish: dict | None = None) -> list:
     of the others what differs between observers: [name, address, status, version, talkable, heard_at]."""
     wish = wish or {}
     if isinstance(wish.get("of"), str) and wish["of"] != session.node.name:
-        return session.ask(wish["of"], ["STATUS", {"brief": wish.get("brief") is True}], session.left())
+        try:
+            return session.ask(wish["of"], ["STATUS", {"brief": wish.get("brief") is True}], session.left())
+        except BadRequest:  # it speaks version 1, which knew no wishes
+            return session.ask(wish["of"], ["STATUS"], session.left())
     node, now = session.node, time.time()
     view = node.cache.view()
     status = status_of(node, view, now)
@@ -356,6 +374,7 @@ def status_of(node: Node, view: View, now: float) -> dict:
         "rival": view.rival[0] if view.rival else None,
         "policy_mode": node.settings.policy_mode,
         "complaints": list(node.services.complaints),
+        "warnings": node.warnings(view, now),
         "events": node.journal.recent(EVENTS_TOLD),
         "services": {
             name: {

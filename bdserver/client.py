@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import time
 
-from bdserver.core.wire import Decoder, encode
+from bdserver.core.wire import OLDEST, VERSION, Decoder, encode
 from bdserver.errors import BadFrame, CantFind, Deadline, NobodyThere, PolicyMismatch, PolicyUnknown, Refused, from_wire
 
 CHUNK_BYTES = 64 * 1024
@@ -64,8 +64,9 @@ class LocalStream:
 class Conversation:
     """Requests and answers, one after the other, on one open stream."""
 
-    def __init__(self, stream, where, policy_digest=None, policy_text=None):
+    def __init__(self, stream, where, policy_digest=None, policy_text=None, version=VERSION):
         self._stream = stream
+        self._versions = {"version": version, "oldest": min(OLDEST, version)}
         self._decoder = Decoder()
         self._where = where
         self._policy = {}
@@ -111,7 +112,7 @@ class Conversation:
         if self._opened_for is not None and 0.9 * self._opened_for <= left <= 1.1 * self._opened_for:
             return b""
         self._opened_for = left
-        return encode(["OPEN", {"version": 1, "deadline": round(left, 3), **self._policy}])
+        return encode(["OPEN", {**self._versions, "deadline": round(left, 3), **self._policy}])
 
     def receive_package(self, length, out_file, deadline):
         """Copy the `length` raw bytes behind the last answer into a file; its digest is the receiver's to check."""
@@ -168,7 +169,7 @@ def dial_local(path, deadline):
         raise NobodyThere(f"{path}: {reason}")
 
 
-def dial(address, credentials, deadline, name=None, policy_digest=None, policy_text=None):
+def dial(address, credentials, deadline, name=None, policy_digest=None, policy_text=None, version=VERSION):
     """A conversation over TLS with the node at HOST:PORT, which must prove to be `name` if that is given.
 
     Refused: nothing of ours listens there. NobodyThere or Deadline: silence. Forbidden: it refuses us, or we it."""
@@ -196,4 +197,4 @@ def dial(address, credentials, deadline, name=None, policy_digest=None, policy_t
     if name is not None and stream.identity.name != name:
         stream.close()
         raise Refused(f"{address}: {stream.identity.name} is there, not {name}")
-    return Conversation(stream, address, policy_digest, policy_text)
+    return Conversation(stream, address, policy_digest, policy_text, version)

@@ -138,7 +138,7 @@ class Discoverer:
             self._trim_at = now + TRIM_SECONDS
             self._trim(wall)
         self._describe(wall)
-        self._say_complaints()
+        self._say_warnings()
         self._say_if_lonely()
 
     def _describe(self, wall: float) -> None:
@@ -181,13 +181,11 @@ class Discoverer:
             with contextlib.suppress(OSError, BDError):
                 self.node.hitlog.trim(name, wall, self.node.settings.hit_log_bytes)
 
-    def _say_complaints(self) -> None:
-        for complaint in self.node.services.complaints:
-            self._say_change(complaint, complaint)
-        rival = self.node.cache.view().rival
-        if rival is not None:
-            text = f"two live nodes are named {self.node.name}: this one at {self.node.address}, and one at {rival[0]}"
-            self._say_change("rival " + str(rival[1]), text)
+    def _say_warnings(self) -> None:
+        """Each once; a certificate's end at 30, 7 and 1 days, and again after a restart."""
+        for warning in self.node.warnings(self.node.cache.view(), time.time()):
+            if not warning.startswith("the service "):  # its health is said with the reason where it is checked
+                self._say_change(warning, warning)
 
     def _say_if_lonely(self) -> None:
         is_lonely = not self.node.cache.view().others_there()

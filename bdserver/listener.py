@@ -44,6 +44,8 @@ class Parts:
     say_goodbye()               once, when no request is running any more
     is_refused(host) -> bool    the black list
     on_ready()                  when the listener answers
+    on_leaving()                when it stops answering
+    pulse(children) -> seconds  from the loop, now and then: how long until it wants to be called again; None: never
     """
 
     def __init__(self, **functions: Callable):
@@ -54,6 +56,8 @@ class Parts:
         self.say_goodbye: Callable = functions["say_goodbye"]
         self.is_refused: Callable = functions["is_refused"]
         self.on_ready: Callable = functions["on_ready"]
+        self.on_leaving: Callable = functions.get("on_leaving", lambda: None)
+        self.pulse: Callable = functions.get("pulse", lambda children: None)
 
 
 class Listener:
@@ -69,6 +73,7 @@ class Listener:
         self._restart_at: float | None = None
         self._restart_pause = RESTART_PAUSE
         self._leaving_until: float | None = None
+        self._pulse_at: float | None = None
         self._is_over = False
         self._busy_said_at = 0.0
         # The discoverer's two pipes: children nudge it through the first, the second ends when this process does.
@@ -104,6 +109,7 @@ class Listener:
         gc.freeze()  # what is here now is never collected, so its pages stay shared with the children
         self._start_discoverer()
         self.parts.on_ready()
+        self._pulse_at = time.monotonic()
         while not self._is_over:
             for key, _ in self._selector.select(self._patience()):
                 if key.data is None:
@@ -114,13 +120,16 @@ class Listener:
         self._end_everybody()
 
     def _patience(self) -> float | None:
-        instants = [at for at in (self._restart_at, self._leaving_until) if at is not None]
+        instants = [at for at in (self._restart_at, self._leaving_until, self._pulse_at) if at is not None]
         return max(min(instants) - time.monotonic(), 0.0) if instants else None
 
     def _on_time(self) -> None:
         now = time.monotonic()
         if self._restart_at is not None and now >= self._restart_at and self._leaving_until is None:
             self._start_discoverer()
+        if self._pulse_at is not None and now >= self._pulse_at:
+            seconds = self.parts.pulse(len(self._children))
+            self._pulse_at = None if seconds is None else now + seconds
         if self._leaving_until is not None and (not self._children or now >= self._leaving_until):
             self._is_over = True
 
@@ -265,6 +274,7 @@ class Listener:
         if self._leaving_until is not None:
             return
         log.info("leaving: %d children to finish", len(self._children))
+        self.parts.on_leaving()
         self._leaving_until = time.monotonic() + DRAIN_SECONDS
         for sock in self.sockets:
             self._selector.unregister(sock)

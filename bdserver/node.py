@@ -22,6 +22,7 @@ from bdserver.core.membership import Record, View
 from bdserver.errors import BadConfig, BDError, Forbidden, NoSpace
 from bdserver.hitlog import HitLog
 from bdserver.journal import Journal
+from bdserver.revocation import Revoked
 from bdserver.services import Service, Services
 from bdserver.settings import Settings, load
 
@@ -29,6 +30,10 @@ log = logging.getLogger("bdserver.node")
 
 # The address that a route to anywhere would start from; nothing is sent to it (RFC 5737, RFC 3849: documentation).
 FAR_AWAY = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
+
+
+# When the end of our certificate is worth a warning, the nearest first.
+CERTIFICATE_DAYS = (1, 7, 30)
 
 
 class Node:
@@ -51,6 +56,7 @@ class Node:
         self.address = advertised(settings, self.credentials.identity.hosts)
         self.policy, self.policy_text, self.policy_digest = read_policy(self._policy_path or settings.ws_policy)
         self.black_list = read_black_list(self._black_list_path or settings.black_list)
+        self.revoked = Revoked(settings.revoked)
         self.cache = Cache(os.path.join(settings.var_dir, f"{settings.username}.bdcache"), self.name)
         self.services = Services(settings.services_dir, settings.graveyard_dir, scratch_dir(settings))
         self.hitlog = HitLog(settings.service_log_dir)
@@ -73,7 +79,13 @@ class Node:
     def reload(self) -> list[str]:
         """SIGHUP: read config, policy, black list and keys anew. What is bad is reported, and the old one stays."""
         complaints = []
-        for part in (self._reload_settings, self._reload_policy, self._reload_black_list, self._reload_credentials):
+        for part in (
+            self._reload_settings,
+            self._reload_policy,
+            self._reload_black_list,
+            self._reload_revoked,
+            self._reload_credentials,
+        ):
             try:
                 part()
             except BDError as error:
@@ -88,6 +100,9 @@ class Node:
 
     def _reload_black_list(self) -> None:
         self.black_list = read_black_list(self._black_list_path or self.settings.black_list)
+
+    def _reload_revoked(self) -> None:
+        self.revoked = Revoked(self.settings.revoked)
 
     def _reload_credentials(self) -> None:
         fresh = tls.load(self.settings.key_dir, self.settings.username)
@@ -158,6 +173,27 @@ class Node:
             self.nudge("look")
         return changed
 
+    def warnings(self, view: View, now: float) -> list[str]:
+        """What an operator should look at, a line each; empty when all is well."""
+        found = list(self.services.complaints)
+        ending = self.certificate_warning(now)
+        if ending:
+            found.insert(0, ending)
+        if view.rival is not None:
+            found.insert(0, f"two live nodes are named {self.name}: this one at {self.address}, and one at {view.rival[0]}")
+        found += [f"the service {name} is not well, and not offered" for name in view.own.extra.get("unhealthy", [])]
+        return found
+
+    def certificate_warning(self, now: float) -> str | None:
+        """From 30 days on, then 7, then 1; it stays the same between, so that it can be said once each."""
+        left = self.credentials.days_left(now)
+        limit = next((days for days in CERTIFICATE_DAYS if left < days), None)
+        if limit is None:
+            return None
+        ends = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(self.credentials.not_after))
+        word = "day" if limit == 1 else "days"
+        return f"the certificate of {self.name} ends in less than {limit} {word}, on {ends}: bdkeys renew, then SIGHUP"
+
     # -- policies
 
     def policy_of(self, view: View, record: Record):
@@ -202,7 +238,14 @@ class Node:
         """A conversation with another node, said to be `name`."""
         if self.black_list and self.is_black_listed(split_address(address)[0]):
             raise Forbidden(f"{address} is in our black list")
-        return client.dial(address, self.credentials, deadline, name, self.policy_digest, self.policy_text)
+        conversation = client.dial(
+            address, self.credentials, deadline, name, self.policy_digest, self.policy_text, self.settings.protocol
+        )
+        refusal = self.revoked.refusal(conversation.identity.name, conversation.identity.serial)
+        if refusal:
+            conversation.close()
+            raise Forbidden(f"{address}: {refusal}")
+        return conversation
 
 
 class _NobodyKnows:

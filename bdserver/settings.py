@@ -13,6 +13,7 @@ import stat
 from collections import namedtuple
 
 from bdserver.core.names import valid_name
+from bdserver.core.wire import OLDEST, VERSION
 from bdserver.errors import BadConfig, BDError, NoSpace
 
 TYPE_CHECKING = False  # as typing's, whose import would cost bdwhereis two milliseconds
@@ -199,6 +200,7 @@ SETTINGS = (
     Setting("var_dir", PATH, "var", "Where this node keeps its cache and, unless told, all else.", False),
     Setting("ws_policy", PATH_OR_NONE, "", "This node's WS-Policy document; empty: talk to everyone.", True),
     Setting("black_list", PATH_OR_NONE, "", "A file of addresses that are closed unread and never called.", True),
+    Setting("revoked", PATH_OR_NONE, "", "A file of certificates that are refused: NAME or serial HEX, one a line.", True),
     Setting("policy_mode", _one_of("lax", "strict"), "lax", "How policies are intersected (wsp:Ignorable).", True),
     Setting("socket", PATH, "{var_dir}/run/{username}.sock", "The local socket for bdwhereis and bdctl.", False),
     Setting("socket_mode", OCTAL, 0o666, "Who may look up through it; only root and this user administer.", False),
@@ -214,6 +216,9 @@ SETTINGS = (
     Setting("probe_interval", SECONDS, 1.0, "Another node is probed this often.", False),
     Setting("round_min", SECONDS, 10.0, "The shortest pause between rounds of synchronising.", False),
     Setting("round_max", SECONDS, 30.0, "The pause between rounds at full weight.", False),
+    Setting(
+        "protocol", _whole(OLDEST, VERSION), VERSION, "The version spoken: an older one while a mesh is rolled back.", False
+    ),
     Setting("package_bytes_max", COUNT, 64 << 20, "The largest service that is copied, packed.", True),
     Setting("package_files_max", COUNT, 1000, "The most files of a service that is copied.", True),
     Setting("hit_log_bytes", COUNT, 1 << 20, "A hit log larger than this is trimmed to what counts.", True),

@@ -18,7 +18,7 @@ from bdserver import client
 from bdserver.audit.config import AuditConfig, Dial, entrances_of
 from bdserver.core.membership import ALIVE, RANK, RECORDS_MAX, SUSPECT
 from bdserver.core.names import valid_name
-from bdserver.errors import BadFrame, BDError, NobodyThere
+from bdserver.errors import BadFrame, BadRequest, BDError, NobodyThere
 
 WORKERS = 16
 # Nobody may use up the whole time: a hung node would make each page as slow as the deadline.
@@ -131,7 +131,10 @@ def _enter(entrances: Sequence[Dial], deadline: float) -> tuple[Dial, list]:
         until = deadline if left == 1 else now + (deadline - now) * SHARE
         try:
             with dial(until) as talk:
-                return dial, _whole(talk.ask(["STATUS", {"brief": False}], until))
+                try:
+                    return dial, _whole(talk.ask(["STATUS", {"brief": False}], until))
+                except BadRequest:
+                    return dial, _whole(talk.ask(["STATUS"], until))
         except BDError as this:
             error = this
     raise error
@@ -151,7 +154,10 @@ class _Askers:
         deadline = min(self._deadline, time.monotonic() + self._each)
         if self._credentials is not None:
             with client.dial(address, self._credentials, deadline, name) as talk:
-                return _whole(talk.ask(["STATUS", {"brief": True}], deadline))
+                try:
+                    return _whole(talk.ask(["STATUS", {"brief": True}], deadline))
+                except BadRequest:  # it speaks version 1 of the protocol, which knew no wishes
+                    return _whole(talk.ask(["STATUS"], deadline))
         talk = getattr(self._own, "talk", None)
         if talk is None:
             talk = self._dial(deadline)
@@ -184,7 +190,7 @@ class _Answers:
             if value.get("name") is None:
                 self.hints.append(_text(value.get("address")))
                 continue
-            sight = _sight([value.get(key) for key in ("name", "address", "status", "version", "talkable", "heard_at")])
+            sight = _sight(value)
             known[sight.name] = sight
             self.hearsay[sight.name] = _hearsay(value)
         self.sights[first.name] = known
@@ -194,7 +200,8 @@ class _Answers:
         status = _status(said[1])
         if status.name != name:
             raise BadFrame(f"{name} says that it is {status.name}")
-        self.sights[name] = {sight.name: sight for sight in map(_sight, said[2][:RECORDS_MAX])}
+        rows = [row for row in said[2][:RECORDS_MAX] if not isinstance(row, dict) or row.get("name") is not None]
+        self.sights[name] = {sight.name: sight for sight in map(_sight, rows)}
         self.statuses[name] = status
 
     def next_ones(self) -> list[tuple[str, str]]:
@@ -299,6 +306,8 @@ def _offer(said: object) -> Offer:
 
 
 def _sight(row: object) -> Sight:
+    if isinstance(row, dict):  # told in full
+        row = [row.get(key) for key in Sight._fields]
     if not isinstance(row, list) or len(row) < 6:
         raise BadFrame("a node is told of in six fields")
     name, address, status, version, talkable, heard_at = row[:6]

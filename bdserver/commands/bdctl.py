@@ -114,10 +114,10 @@ def status(options) -> None:
     print(f"  weight {state['weight']:g} of {state['receiver_threshold']:g}: {load}{', draining' * state['draining']}")
     print(f"  free dynamic slots: {state['free_dynamic']}")
     print(f"  certificate: {state['certificate_days_left']:.0f} days left")
-    if state["rival"]:
-        print(f"  WARNING: another live node has this name, at {state['rival']}")
-    for complaint in state["complaints"]:
-        print(f"  WARNING: {complaint}")
+    for warning in state["warnings"]:
+        print(f"  WARNING: {warning}")
+    if not state["warnings"]:
+        print("  well: nothing needs attention")
     rows = [
         [
             name,

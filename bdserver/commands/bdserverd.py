@@ -28,7 +28,7 @@ from typing import Any
 import daemon
 import setproctitle
 
-from bdserver import __version__, answers, client, discoverer, tls
+from bdserver import __version__, answers, client, discoverer, notify, tls
 from bdserver.core import requests
 from bdserver.core.address import split_address
 from bdserver.errors import BadConfig, BDError, Forbidden, NobodyThere
@@ -40,6 +40,8 @@ log = logging.getLogger("bdserver")
 
 # A caller has this long for TCP and TLS before it has said anything.
 HANDSHAKE_SECONDS = 5.0
+# How often the status line of systemd is brought up to date.
+STATUS_SECONDS = 10.0
 GOODBYE_SECONDS, GOODBYE_NODES = 1.0, 3
 
 
@@ -59,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"bdserverd: {error.filename or ''}: {error.strerror}", file=sys.stderr)
         return 1
     if options.foreground:
-        _log_to(logging.StreamHandler(), node, "bdserverd: %(levelname)s: %(message)s")
+        _log_to(logging.StreamHandler(), node, _foreground_formatter())
         _drop_privileges(node)
         with pid_file:
             _run(node, sockets, pid_file, lambda: None)
@@ -262,7 +264,7 @@ def _run_in_background(node: Node, sockets: list[socket.socket], pid_file: PidFi
     )
     try:
         with context:
-            _log_to(_background_handler(node), node, "%(asctime)s bdserverd[%(process)d] %(levelname)s: %(message)s")
+            _log_to(*_background_logging(node))
             _run(node, sockets, pid_file, lambda: _say_ready(ready_write))
     except Exception as error:
         with contextlib.suppress(OSError):
@@ -284,14 +286,26 @@ def _drop_privileges(node: Node) -> None:
         os.setuid(uid)
 
 
-def _background_handler(node: Node) -> logging.Handler:
+def _foreground_formatter() -> logging.Formatter:
+    """The journal knows the time, the process and the priority of a line; a terminal's reader wants to see what it is."""
+    if notify.is_journal(sys.stderr):
+        return notify.JournalFormatter("%(message)s")
+    return logging.Formatter("bdserverd: %(levelname)s: %(message)s")
+
+
+def _background_logging(node: Node) -> tuple[logging.Handler, Node, logging.Formatter]:
+    """log_file, opened anew whenever its name means another file (logrotate); else syslog, which adds the time itself."""
+    handler: logging.Handler
     if node.settings.log_file:
-        return logging.handlers.WatchedFileHandler(node.settings.log_file)
-    return logging.handlers.SysLogHandler("/dev/log" if os.path.exists("/dev/log") else ("localhost", 514))
+        handler = logging.handlers.WatchedFileHandler(node.settings.log_file)
+        return handler, node, logging.Formatter("%(asctime)s bdserverd[%(process)d] %(levelname)s: %(message)s")
+    where = "/dev/log" if os.path.exists("/dev/log") else ("localhost", 514)
+    handler = logging.handlers.SysLogHandler(where, logging.handlers.SysLogHandler.LOG_DAEMON)
+    return handler, node, logging.Formatter("bdserverd[%(process)d]: %(message)s")
 
 
-def _log_to(handler: logging.Handler, node: Node, form: str) -> None:
-    handler.setFormatter(logging.Formatter(form))
+def _log_to(handler: logging.Handler, node: Node, formatter: logging.Formatter) -> None:
+    handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(node.settings.log_level.upper())
@@ -314,6 +328,7 @@ def _run(node: Node, sockets: list[socket.socket], pid_file: PidFile, on_ready) 
 
     def ready() -> None:
         log.info("%s of %s answers at %s", node.name, node.mesh, node.address)
+        notify.notify(READY=1, STATUS="ready")
         on_ready()
 
     parts = Parts(
@@ -324,17 +339,38 @@ def _run(node: Node, sockets: list[socket.socket], pid_file: PidFile, on_ready) 
         say_goodbye=lambda: _say_goodbye(node),
         is_refused=node.is_black_listed,
         on_ready=ready,
+        on_leaving=lambda: notify.notify(STOPPING=1, STATUS="leaving: running requests end"),
+        pulse=functools.partial(_pulse, node),
     )
     listener = Listener(sockets, parts, node.settings.max_children, node.settings.max_children_per_address)
     node.wake_descriptor = listener.wake_write
     listener.run()
 
 
+def _pulse(node: Node, children: int) -> float | None:
+    """Tell systemd that the loop turns, and in figures how we are; None when nobody wants to know."""
+    if "NOTIFY_SOCKET" not in os.environ:
+        return None
+    watchdog = notify.watchdog_seconds()
+    view, now = node.cache.view(), time.time()
+    weights = node.weights(now)
+    warnings = node.warnings(view, now)
+    state = (
+        f"{1 + len(view.others_there())} nodes, {len(weights)} services here, weight {sum(weights.values()):.1f} of "
+        f"{node.settings.receiver_threshold:g}{', draining' * view.own.draining}, {children} connections"
+        + (f"; {len(warnings)} warnings: bdctl status" if warnings else "")
+    )
+    notify.notify(STATUS=state, **({"WATCHDOG": 1} if watchdog else {}))
+    return min(STATUS_SECONDS, watchdog / 3) if watchdog else STATUS_SECONDS
+
+
 def _reload(node: Node) -> list[str]:
+    notify.reloading()
     complaints = node.reload()
     logging.getLogger().setLevel(node.settings.log_level.upper())
     with contextlib.suppress(BDError):
         node.update_own()
+    notify.notify(READY=1)
     return complaints
 
 
@@ -388,9 +424,13 @@ def _serve_child(node: Node, pid_file: PidFile, sock: socket.socket, address: tu
         log.log(_loudness(error), "%s: %s", host, error)
         return
     try:
-        answers.serve(node, stream, answers.Caller(stream.identity.role, stream.identity.name, host), idle)
+        answers.serve(node, stream, _caller(stream.identity, host), idle)
     finally:
         stream.close()
+
+
+def _caller(identity: tls.Identity, host: str) -> answers.Caller:
+    return answers.Caller(identity.role, identity.name, host, identity.serial)
 
 
 def _loudness(error: BDError) -> int:

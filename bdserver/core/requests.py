@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import namedtuple
 
 from bdserver.core.names import valid_name
+from bdserver.core.wire import VERSION
 from bdserver.errors import BadRequest, Forbidden, NoSuchCommand
 
 TYPE_CHECKING = False  # as typing's, whose import would cost bdwhereis two milliseconds
@@ -25,7 +26,8 @@ LIST_MAX = 20_000
 STEPS_MAX = 16
 
 Request = namedtuple("Request", "name roles arguments meaning")
-Argument = namedtuple("Argument", "name is_right kind optional", defaults=(False,))
+# `since`: the version of the protocol that brought it; only what may be left out can come later than 1.
+Argument = namedtuple("Argument", "name is_right kind optional since", defaults=(False, 1))
 
 
 def _is_text(value: object) -> bool:
@@ -76,7 +78,7 @@ _ROWS = (
     Request(
         "STATUS",
         EVERYONE,
-        (Argument("wish", _is_object, '{"brief": true or false, "of": NAME}, for a crawl', True),),
+        (Argument("wish", _is_object, '{"brief": true or false, "of": NAME}, for a crawl', True, 2),),
         "Tell how you are, and whom you know.",
     ),
     Request(
@@ -136,10 +138,11 @@ _ROWS = (
 REQUESTS = {row.name: row for row in _ROWS}
 
 
-def check(message: object, role: str) -> tuple[Request, list[Any]]:
+def check(message: object, role: str, version: int = VERSION) -> tuple[Request, list[Any]]:
     """The row and the arguments of a decoded message, or BadRequest, NoSuchCommand, Forbidden.
 
-    `message`: a list [COMMAND, argument…]. `role`: what the caller's certificate or socket says it is.
+    `message`: a list [COMMAND, argument…]. `role`: what the caller's certificate or socket says it is. `version`: what
+    is spoken: arguments that came later are not known in it.
     """
     if not isinstance(message, list) or not message or not isinstance(message[0], str):
         raise BadRequest("INVALID FORMAT: a request is a list that begins with its command")
@@ -149,9 +152,10 @@ def check(message: object, role: str) -> tuple[Request, list[Any]]:
     if role not in row.roles:
         raise Forbidden(f"{row.name} needs the role {' or '.join(row.roles)}, and the caller's is {role}")
     arguments = message[1:]
-    required = sum(not each.optional for each in row.arguments)
-    if not required <= len(arguments) <= len(row.arguments):
-        raise BadRequest(f"INVALID REQUEST: {row.name} takes {len(row.arguments)} arguments, not {len(arguments)}")
+    known = [each for each in row.arguments if each.since <= version]
+    required = sum(not each.optional for each in known)
+    if not required <= len(arguments) <= len(known):
+        raise BadRequest(f"INVALID REQUEST: {row.name} takes {len(known)} arguments, not {len(arguments)}")
     for argument, value in zip(row.arguments, arguments, strict=False):
         if not argument.is_right(value):
             raise BadRequest(f"INVALID REQUEST: {row.name}'s {argument.name} must be {argument.kind}")

@@ -13,6 +13,10 @@ import zlib
 
 from bdserver.errors import BadFrame, TooLarge
 
+# What a caller says in its opening; docs/PROTOCOL.md tells what each version added. Pair by pair, the older of the two
+# sides' versions is spoken, if it is not older than the other's OLDEST.
+VERSION, OLDEST = 2, 1
+
 HEADER = struct.Struct("!IB")
 FLAG_ZLIB = 1
 
