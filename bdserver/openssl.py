@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from OpenSSL import SSL, crypto
 
-IS_OLD = not hasattr(x509, "load_pem_x509_certificates")
+IS_OLD = not hasattr(x509.Certificate, "not_valid_after_utc")
+IS_OLD_TLS = not hasattr(SSL.Context, "set_tls13_ciphersuites")
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?(?:-----END CERTIFICATE-----|\Z)", re.DOTALL)
 
 # OpenSSL's own numbers, which pyOpenSSL 23 does not name.
@@ -74,14 +75,14 @@ def refuse_other_issuer(certificate: x509.Certificate, authority: x509.Certifica
 
 def use(context: Any, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
     """The context proves with the key that it is whom the certificate names."""
-    context.use_privatekey(crypto.PKey.from_cryptography_key(key) if IS_OLD else key)
-    context.use_certificate(crypto.X509.from_cryptography(certificate) if IS_OLD else certificate)
+    context.use_privatekey(crypto.PKey.from_cryptography_key(key) if IS_OLD_TLS else key)
+    context.use_certificate(crypto.X509.from_cryptography(certificate) if IS_OLD_TLS else certificate)
 
 
 def choose_quick(context: Any) -> None:
     """Key exchange and ciphers that make a handshake cheap."""
     # OpenSSL's own first choice is a hybrid with ML-KEM: 644 µs and 2,300 bytes more, against 536 µs with P-256 alone.
-    context.set_tmp_ecdh(crypto.get_elliptic_curve("prime256v1") if IS_OLD else ec.SECP256R1())
+    context.set_tmp_ecdh(crypto.get_elliptic_curve("prime256v1") if IS_OLD_TLS else ec.SECP256R1())
     # SHA-256 before SHA-384: shorter schedules of keys. pyOpenSSL 23 leaves OpenSSL's order, of the same three.
-    if not IS_OLD:
+    if not IS_OLD_TLS:
         context.set_tls13_ciphersuites(b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256")
