@@ -7,7 +7,7 @@ TESTS :=
 PYTHON_FILES := setup.py .ci bdserver tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check style bench generate
+.PHONY: help demo test check style bench generate deb
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ bench: .venv/for-tests ## measure, each figure beside its floor in the same run
 generate: .venv/for-tests ## write what is made: samples, protocol tables, man pages, pictures of a real mesh
 	@$(BIN)/python .ci/generate.py
 	@$(BIN)/python .ci/pictures.py
+
+deb: ## a Debian package in dist/, of Debian 12's own Python packages
+	@.ci/deb
 
 .venv/for-running: .ci/requirements.txt
 	@.ci/venv .ci/requirements.txt
