@@ -391,7 +391,7 @@ def status_of(node: Node, view: View, now: float) -> dict:
 
 def _brief(node: Node, view: View, record: Record) -> list:
     talkable = record.name == node.name or node.talkable(view, record)
-    heard_at = view.heard_at.get(record.name, 0.0)
+    heard_at = node.heard_at(view, record.name)
     return [record.name, record.address, record.status, list(record.version), talkable, heard_at]
 
 
@@ -410,7 +410,7 @@ def _node_of(node: Node, view: View, record: Record) -> dict:
         "policy": record.policy,
         "talkable": record.name == node.name or node.talkable(view, record),
         "draining": record.draining,
-        "heard_at": view.heard_at.get(record.name, 0.0),
+        "heard_at": node.heard_at(view, record.name),
     }
 
 

@@ -138,6 +138,7 @@ class Discoverer:
             self._trim_at = now + TRIM_SECONDS
             self._trim(wall)
         self._describe(wall)
+        self.node.heard.write(set(self.node.cache.view().records), wall)
         self._say_warnings()
         self._say_if_lonely()
 
@@ -281,6 +282,8 @@ class Discoverer:
     def _take_results(self) -> None:
         while not self._results.empty():
             action, outcome, details = self._results.get()
+            if outcome == THERE and action.name and not isinstance(action, Ask):
+                self.node.heard.note(action.name, time.time())
             reason = details.pop("reason", "")
             if isinstance(action, Synchronise):
                 self._say_change(f"call to {action.name or action.address}", reason, logging.INFO)

@@ -20,6 +20,7 @@ from bdserver.core import membership, policy, weight
 from bdserver.core.address import join_address, split_address
 from bdserver.core.membership import Record, View
 from bdserver.errors import BadConfig, BDError, Forbidden, NoSpace
+from bdserver.heard import Heard
 from bdserver.hitlog import HitLog
 from bdserver.journal import Journal
 from bdserver.revocation import Revoked
@@ -60,6 +61,7 @@ class Node:
         self.cache = Cache(os.path.join(settings.var_dir, f"{settings.username}.bdcache"), self.name)
         self.services = Services(settings.services_dir, settings.graveyard_dir, scratch_dir(settings))
         self.hitlog = HitLog(settings.service_log_dir)
+        self.heard = Heard(os.path.join(settings.var_dir, f"{settings.username}.bdheard"))
         self.journal = Journal(os.path.join(settings.var_dir, f"{settings.username}.bdjournal"))
         self.wake_descriptor: int | None = None
         self._refreshed: View | None = None
@@ -69,6 +71,7 @@ class Node:
 
     def refresh(self) -> None:
         """Before a fork: the view of now, its policies parsed, our services read, so that a child starts with everything."""
+        self.revoked.refresh()
         view = self.cache.view()
         if view is not self._refreshed:
             self._refreshed = view
@@ -109,6 +112,10 @@ class Node:
         if (fresh.identity.name, fresh.identity.mesh, fresh.identity.role) != (self.name, self.mesh, "node"):
             raise BadConfig(f"{self.settings.username}.crt is now for another node: restart instead")
         self.credentials = fresh
+
+    def heard_at(self, view: View, name: str) -> float:
+        """When we last heard from or of a node, epoch seconds; 0 for never."""
+        return max(view.heard_at.get(name, 0.0), self.heard.times().get(name, 0.0))
 
     # -- this node's own state
 

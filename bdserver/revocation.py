@@ -32,8 +32,15 @@ class Revoked:
 
     def refusal(self, name: str, serial: int) -> str | None:
         """Why this certificate is refused, or None."""
+        self.refresh()
+        if name in self._names or serial in self._serials:
+            return f"the certificate of {name} (serial {serial:x}) is revoked here"
+        return None
+
+    def refresh(self) -> None:
+        """Read the list anew if it changed; before a fork, so that a child begins with the newest that could be read."""
         if not self.path:
-            return None
+            return
         stamp = _stamp(self.path)
         if stamp != self._stamp:
             self._stamp = stamp
@@ -41,9 +48,6 @@ class Revoked:
                 self._names, self._serials = _read(self.path)
             except BadConfig as error:
                 log.error("the list of revoked certificates stays as it was: %s", error)
-        if name in self._names or serial in self._serials:
-            return f"the certificate of {name} (serial {serial:x}) is revoked here"
-        return None
 
 
 def _stamp(path: str) -> tuple | None:

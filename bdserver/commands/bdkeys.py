@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("renew", renew, "a new certificate for the same key, name, role and hosts", default=DAYS)
     sub.add_argument("dir", metavar="DIR")
     sub.add_argument("name", metavar="NAME")
+    sub.add_argument("--in", dest="within", metavar="DIR", help="where NAME.crt is (default: DIR/NAME, else DIR, else here)")
     sub = add("roll", roll, "a second CA: it signs from now on, ca.crt holds both", default=CA_DAYS)
     sub.add_argument("dir", metavar="DIR")
     return parser
@@ -178,7 +179,7 @@ def show(options) -> None:
 def renew(options) -> None:
     """A new certificate over the old one, from the old one; the key stays."""
     authority = _Authority(options.dir)
-    path = _find_certificate(options.dir, options.name)
+    path = _find_certificate(options.dir, options.name, options.within)
     certificate = x509.load_pem_x509_certificate(tls.read_key_file(path))
     identity = tls.identity_of(certificate)
     hosts = _hosts(list(identity.hosts), identity.role)
@@ -358,12 +359,13 @@ def _show_certificate(certificate: x509.Certificate, path: str) -> None:
     )
 
 
-def _find_certificate(folder: str, name: str) -> str:
-    """Where `issue` or `sign` put it."""
-    for path in (os.path.join(folder, name, f"{name}.crt"), os.path.join(folder, f"{name}.crt"), f"{name}.crt"):
+def _find_certificate(folder: str, name: str, within: str | None) -> str:
+    """Where we are told that it is, else where `issue` or `sign` put it."""
+    folders = [within] if within else [os.path.join(folder, name), folder, "."]
+    for path in (os.path.join(each, f"{name}.crt") for each in folders):
         if os.path.exists(path):
             return path
-    raise BadConfig(f"{name}.crt is neither in {os.path.join(folder, name)} nor in {folder} nor here")
+    raise BadConfig(f"{name}.crt is not in {' nor in '.join(folders)}")
 
 
 def _new_key(path: str) -> ec.EllipticCurvePrivateKey:

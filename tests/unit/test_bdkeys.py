@@ -131,7 +131,7 @@ def test_after_a_roll_both_cas_are_believed_and_the_new_one_signs(ca):
         (["sign", "{ca}", "{ca}/ca.crt"], "is not a signing request"),
         (["show", "{ca}/ca.key"], "is neither a certificate nor a signing request"),
         (["show", "{ca}/nothing"], "No such file"),
-        (["renew", "{ca}", "nobody"], "nobody.crt is neither in"),
+        (["renew", "{ca}", "nobody"], "nobody.crt is not in"),
         (["roll", "{ca}x"], "No such file"),
     ],
 )  # fmt: skip

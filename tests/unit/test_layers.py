@@ -20,8 +20,8 @@ WORLD = {
     "daemon",
     "select",
 }
-FILES = ("settings", "cache", "hitlog", "journal", "package", "services", "password")
-NET = ("tls", "client")
+FILES = ("settings", "cache", "heard", "hitlog", "journal", "revocation", "package", "services", "password")
+NET = ("openssl", "tls", "client", "notify")
 PROCESSES = ("node", "answers", "listener", "discoverer")
 FACES = ("commands", "audit", "demo")
 

@@ -1,0 +1,42 @@
+"""When which node was last spoken with: told to other processes now and then, bounded by who is known."""
+
+import os
+
+from bdserver.heard import WRITE_SECONDS, Heard
+
+
+def test_another_process_reads_what_the_discoverer_wrote(tmp_path):
+    path = str(tmp_path / "n.bdheard")
+    writer, reader = Heard(path), Heard(path)
+    assert reader.times() == {}
+    writer.note("beta", 100.04)
+    writer.write({"beta"}, 100.0)
+    assert reader.times() == {"beta": 100.0}
+    writer.note("beta", 101.0)
+    writer.write({"beta"}, 101.0)
+    assert reader.times() == {"beta": 100.0}, "not yet: it was written a second ago"
+    writer.write({"beta"}, 100.0 + WRITE_SECONDS)
+    assert reader.times() == {"beta": 101.0}
+
+
+def test_a_quiet_node_writes_nothing_and_forgotten_names_go(tmp_path):
+    path = str(tmp_path / "n.bdheard")
+    heard = Heard(path)
+    heard.write(set(), 100.0)
+    assert not os.path.exists(path)
+    heard.note("beta", 100.0)
+    heard.note("gone", 100.0)
+    heard.write({"beta"}, 100.0)
+    before = os.stat(path).st_mtime_ns
+    heard.write({"beta"}, 200.0)
+    assert os.stat(path).st_mtime_ns == before and Heard(path).times() == {"beta": 100.0}
+
+
+def test_what_cannot_be_read_is_as_if_it_were_not_there(tmp_path):
+    path = tmp_path / "n.bdheard"
+    for content in (b"", b"[]", b'{"beta": "x"}', b"\xff", b'{"be'):
+        path.write_bytes(content)
+        assert Heard(str(path)).times() == {}
+    heard = Heard(str(tmp_path / "nowhere" / "n.bdheard"))
+    heard.note("beta", 1.0)
+    heard.write({"beta"}, 100.0)
