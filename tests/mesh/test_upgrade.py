@@ -1,0 +1,78 @@
+"""A mesh is upgraded node by node, from the protocol's version before, under a load of real bdwhereis: no lookup is lost."""
+
+import os
+import subprocess
+import sys
+import threading
+
+from bdserver.core.wire import OLDEST, VERSION
+from bdserver.demo.hosts import RUN, until
+
+CLIENTS = 2
+
+
+class Script(threading.Thread):
+    """A client script: bdwhereis over TLS, one after the other, given three nodes as OPERATIONS says; what failed is kept."""
+
+    def __init__(self, mesh, number):
+        super().__init__(daemon=True)
+        name = f"script{number}"
+        keys = os.path.join(mesh.issue(name, role="client"), name)
+        hosts = mesh.hosts[number:] + mesh.hosts[:number]
+        nodes = [word for host in hosts[:3] for word in ("--node", host.address)]
+        self.line = [sys.executable, "-c", RUN, "bdwhereis", *nodes, "--keys", keys, "Echo"]
+        self.answered, self.failed, self.is_over = 0, [], False
+
+    def run(self):
+        while not self.is_over:
+            done = subprocess.run(self.line, capture_output=True, text=True, timeout=60, check=False)
+            if done.returncode == 0 and done.stdout.startswith("http://127.0.0.1"):
+                self.answered += 1
+            else:
+                self.failed.append((done.returncode, done.stdout, done.stderr))
+
+
+def restart(host, **config):
+    """What an upgrade does to a node: drain, end, start the new one."""
+    assert host.run("bdctl", "drain").returncode == 0
+    host.end()
+    assert host.process.returncode == 0
+    host.write_config(**config)
+    host.start()
+
+
+def test_an_upgrade_node_by_node_loses_no_lookup(mesh):
+    assert OLDEST == VERSION - 1
+    hosts = mesh.start(5, protocol=OLDEST, receiver_threshold=100000)
+    for host in hosts[:3]:
+        host.add_service("Echo")
+    mesh.wait_known()
+    until(lambda: all(len(host.ctl("services").get("Echo", [])) == 3 for host in hosts), 30, "all know the three holders")
+    scripts = [Script(mesh, number) for number in range(CLIENTS)]
+    for script in scripts:
+        script.start()
+    until(lambda: all(script.answered >= 2 for script in scripts), 60, "the load has begun")
+    for host in hosts:
+        before = [script.answered for script in scripts]
+        restart(host, protocol=VERSION)
+        mesh.wait_known()
+        until(lambda before=before: all(s.answered > n for s, n in zip(scripts, before, strict=True)), 60, "lookups go on")
+    for script in scripts:
+        script.is_over = True
+        script.join(60)
+    assert [script.failed for script in scripts] == [[]] * CLIENTS
+    assert sum(script.answered for script in scripts) >= 5 * CLIENTS
+    assert not any("bad-request" in host.log or "Traceback" in host.log for host in hosts)
+
+
+def test_two_versions_in_one_mesh_understand_each_other(mesh):
+    old, new = mesh.start(1, protocol=OLDEST) + mesh.start(1)
+    mesh.wait_known()
+    for holder, asker in ((old, new), (new, old)):
+        holder.add_service(f"At-{holder.name}")
+        until(lambda holder=holder, asker=asker: f"At-{holder.name}" in asker.ctl("services"), 30, "services are told")
+        assert asker.lookup(f"At-{holder.name}")[-1]["node"] == holder.name
+    # STATUS's wish came with version 2: asked through the new node, the old one is asked without.
+    said = new.ask(["STATUS", {"of": old.name, "brief": True}])
+    assert said[1]["name"] == old.name and {node["name"] for node in said[2]} == {old.name, new.name}
+    assert old.ask(["STATUS"])[1]["name"] == old.name
