@@ -7,6 +7,7 @@ few threads, with no lock held; the main loop alone decides.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import logging
 import os
@@ -18,10 +19,12 @@ import time
 
 import setproctitle
 
+from bdserver import accesslog
+from bdserver.accesslog import AccessLog
 from bdserver.client import Conversation
 from bdserver.core import discovery, exchange, membership
 from bdserver.core.discovery import REFUSED, SILENT, THERE, Ask, Discovery, Probe, Push, Rhythm, Synchronise
-from bdserver.errors import BDError, PolicyMismatch, Refused, TooBusy
+from bdserver.errors import BDError, NoSpace, PolicyMismatch, Refused, TooBusy
 from bdserver.node import Node
 
 # A probe, its three helpers, a round and some pushes: what a node has to say at once.
@@ -55,6 +58,8 @@ class Discoverer:
         self._results: queue.SimpleQueue = queue.SimpleQueue()
         self._look_at = self._health_at = self._trim_at = 0.0
         self._unhealthy: list[str] | None = None
+        self._access_log: AccessLog | None = None
+        self._access_settings = ("", "")
         self._said: dict[str, str] = {}
         self._is_reload_due = self._is_lonely = False
         self._mind = Discovery(
@@ -130,6 +135,7 @@ class Discoverer:
             return
         self._look_at = now + LOOK_SECONDS
         wall = time.time()
+        self._count_accesses(wall)
         self._weight = sum(self.node.weights(wall).values())
         if now >= self._health_at:
             self._health_at = now + HEALTH_SECONDS
@@ -141,6 +147,25 @@ class Discoverer:
         self.node.heard.write(set(self.node.cache.view().records), wall)
         self._say_warnings()
         self._say_if_lonely()
+
+    def _count_accesses(self, wall: float) -> None:
+        """The web server's log, if it is to be counted, into our hit logs."""
+        settings = self.node.settings
+        if (settings.access_log, settings.access_log_format) != self._access_settings:
+            self._access_settings = settings.access_log, settings.access_log_format
+            self._access_log = AccessLog(*self._access_settings) if settings.access_log else None
+        if self._access_log is None:
+            return
+        own, hits = self.node.cache.view().own, collections.defaultdict(list)
+        urls = {name: membership.service_url(own, name, each.url) for name, each in self.node.services.all().items()}
+        for service, caller, at in self._access_log.hits(accesslog.paths_of(urls), wall):
+            hits[service].append((caller, at))
+        self._say_change("access_log", self._access_log.complaint)
+        for service, calls in hits.items():
+            try:
+                self.node.hitlog.extend(service, calls)
+            except NoSpace as error:
+                log.error("%d hits on %s go uncounted: %s", len(calls), service, error)
 
     def _describe(self, wall: float) -> None:
         """Our record, brought up to date only when it would differ: a quiet node writes nothing."""

@@ -51,11 +51,16 @@ class HitLog:
 
     def append(self, service: str, kind: str, client: str, now: float) -> None:
         """Log a HIT or REPLICATE; NoSpace when the disk does not take it."""
-        clean = "".join(c for c in client[:CLIENT_CHARACTERS_MAX] if c.isprintable() and c != "~").strip() or "-"
-        line = f"{kind} ~ {int(now)} ~ {time.ctime(now)} ~ {clean}\n".encode()
+        self._append(service, _line(kind, client, now))
+
+    def extend(self, service: str, hits: list[tuple[str, float]]) -> None:
+        """Log many a HIT, (client, when), with one write."""
+        self._append(service, b"".join(_line("HIT", client, at) for client, at in hits))
+
+    def _append(self, service: str, lines: bytes) -> None:
         try:
             with self._locked(service, fcntl.LOCK_SH, os.O_RDWR | os.O_APPEND | os.O_CREAT) as descriptor:
-                _append_line(descriptor, line)
+                _append_lines(descriptor, lines)
         except OSError as error:
             raise NoSpace(f"{self.path(service)}: {error.strerror}") from None
 
@@ -132,7 +137,12 @@ def _is_at(descriptor: int, path: str) -> bool:
     return (there.st_ino, there.st_dev) == (here.st_ino, here.st_dev)
 
 
-def _append_line(descriptor: int, line: bytes) -> None:
+def _line(kind: str, client: str, now: float) -> bytes:
+    clean = "".join(c for c in client[:CLIENT_CHARACTERS_MAX] if c.isprintable() and c != "~").strip() or "-"
+    return f"{kind} ~ {int(now)} ~ {time.ctime(now)} ~ {clean}\n".encode()
+
+
+def _append_lines(descriptor: int, line: bytes) -> None:
     """One write. If a full disk or a crash left half a line before, ours begins on its own all the same."""
     size = os.fstat(descriptor).st_size
     if size and os.pread(descriptor, 1, size - 1) != b"\n":

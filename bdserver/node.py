@@ -158,7 +158,10 @@ class Node:
         )
 
     def hit(self, service: str, caller: str, now: float, kind: str = "HIT") -> None:
-        """Log a call (or a REPLICATE); a full disk costs us the count, not the client its answer."""
+        """Log a call (or a REPLICATE); a full disk costs us the count, not the client its answer. Where the web server's
+        log tells of calls, agreeing to one is none."""
+        if self.settings.access_log and kind == "HIT":
+            return
         try:
             self.hitlog.append(service, kind, caller, now)
         except NoSpace as error:

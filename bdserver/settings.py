@@ -114,6 +114,13 @@ def _read_url_part(text):
     return text
 
 
+def _read_log_format(text):
+    from bdserver.accesslog import pattern
+
+    pattern(text)
+    return text
+
+
 def _read_template(text):
     rest = _read_url_part(text)
     for name in _FILLED_IN:
@@ -161,6 +168,7 @@ def _read_password(text):
 
 
 TEMPLATE = Kind(_read_template, str, "a URL in which only {host} {axis_port} {axis_web_dir} {service} are filled in")
+LOG_FORMAT = Kind(_read_log_format, str, "common, combined, or a LogFormat of Apache's with %r or %U")
 URL_PATH = Kind(_read_url_part, str, "a path in URLs")
 ACCOUNT = Kind(_read_account, str, "the name of a user or group")
 PASSWORD = Kind(_read_password, str, "a text, or a whole hash as bdctl password prints it")
@@ -209,6 +217,8 @@ SETTINGS = (
     Setting("group", ACCOUNT, "", "With user; empty: that user's group.", False),
     Setting("log_level", _one_of("debug", "info", "warning", "error"), "info", "What is worth a line.", True),
     Setting("log_file", PATH_OR_NONE, "", "Log of the background daemon; empty: syslog.", False),
+    Setting("access_log", PATH_OR_NONE, "", "The web server's log, from which hits are counted; empty: as nodes agree.", True),
+    Setting("access_log_format", LOG_FORMAT, "combined", "Its format: common, combined, or Apache's LogFormat.", True),
     Setting("max_children", _whole(1, 100000), 512, "Connections served at once.", False),
     Setting("max_children_per_address", _whole(1, 100000), 64, "The same, from one address.", False),
     Setting("idle_timeout", SECONDS, 60.0, "How long a connection may be idle.", True),

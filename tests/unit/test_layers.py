@@ -20,7 +20,7 @@ WORLD = {
     "daemon",
     "select",
 }
-FILES = ("settings", "cache", "heard", "hitlog", "journal", "revocation", "package", "services", "password")
+FILES = ("accesslog", "settings", "cache", "heard", "hitlog", "journal", "revocation", "package", "services", "password")
 NET = ("openssl", "tls", "client", "notify")
 PROCESSES = ("node", "answers", "listener", "discoverer")
 FACES = ("commands", "audit", "demo")

@@ -16,7 +16,7 @@ def path(tmp_path):
 def test_names_and_serial_numbers_with_comments(path):
     path.write_text("# who left\n\njoe # in May\n serial 0A1b \nserial: 7f:ff\n")
     revoked = Revoked(str(path))
-    assert "the certificate of joe (serial 5) is revoked here" == revoked.refusal("joe", 5)
+    assert revoked.refusal("joe", 5) == "the certificate of joe (serial 5) is revoked here"
     assert revoked.refusal("ann", 0xA1B) and revoked.refusal("ann", 0x7FFF)
     assert revoked.refusal("ann", 5) is None and revoked.refusal("JOE", 5) is None
 
