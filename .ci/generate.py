@@ -17,14 +17,17 @@ import sys
 from collections.abc import Callable, Iterator
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)
+sys.path[:0] = [ROOT, os.path.join(ROOT, ".ci")]
 os.environ.pop("BDSERVER_CONFIG", None)  # the commands' help names the default path
+
+import completion  # noqa: E402
 
 from bdserver import __version__, errors, settings  # noqa: E402
 from bdserver.audit import config as audit_config  # noqa: E402
 from bdserver.commands import bdctl, bddemo, bdkeys, bdserverd, bdwhereis  # noqa: E402
 from bdserver.core import exchange, membership, requests, wire  # noqa: E402
 
+COMMANDS = {"bdserverd": bdserverd, "bdwhereis": bdwhereis, "bdctl": bdctl, "bdkeys": bdkeys, "bddemo": bddemo}
 # When the man pages were last read through as a whole; not that of a build, which must not change them.
 MANUAL_DATE = "2026-11-24"
 MARKED = re.compile(
@@ -40,6 +43,7 @@ def files() -> dict[str, str]:
     made = {
         os.path.join("etc", "bdserverd.conf.sample"): settings.sample(),
         os.path.join("etc", "audit.conf.sample"): audit_config.sample(),
+        os.path.join("etc", "bdserver.bash-completion"): completion.text(COMMANDS),
     }
     for folder in ("docs", os.path.join("docs", "man")):
         for name in sorted(os.listdir(os.path.join(ROOT, folder))):

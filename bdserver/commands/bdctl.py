@@ -43,6 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
         return calling.complain("bdctl", error)
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # as in `bdctl watch | head -1`; what is still unwritten goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -195,6 +198,20 @@ def find(options) -> None:
         return _print_json({"service": options.service, "node": said[1]})
     print(said[1])
     return None
+
+
+def watch(options) -> None:
+    """Tell of each change in the mesh, as the node sees it, until interrupted."""
+    from bdserver.commands import watching
+
+    watching.watch(lambda: _ask(options, ["STATUS"]), options.json)
+
+
+def export(options) -> None:
+    """What the mesh offers now, for another program."""
+    from bdserver.commands import watching
+
+    print(watching.exported(options.form, _ask(options, ["STATUS"])[2]), end="")
 
 
 # --- changing -----------------------------------------------------------------------------------------------------
@@ -357,6 +374,12 @@ COMMANDS = {
             _option("--url", help="template of its URL, where it is not the node's usual one"),
             _option("--health", choices=("none", "tcp", "http"), default="none", help="how to see that it is well"),
         ],
+    ),
+    "watch": Command(watch, "tell of each change in the mesh, until interrupted", []),
+    "export": Command(
+        export,
+        "what the mesh offers now, as backends for HAProxy, lines for /etc/hosts, or JSON",
+        [_option("form", choices=("haproxy", "hosts", "json"))],
     ),
     "withdraw": Command(_plain("WITHDRAW", "service"), "offer a service no longer", [_SERVICE]),
     "graveyard": Command(

@@ -97,7 +97,11 @@ def _prepare(options) -> tuple[Node, list[socket.socket], PidFile]:
     if options.check:  # a node that runs has its port already, and is asked about its files before a SIGHUP
         sockets = [] if pid_file.is_held() else _tcp_sockets(settings, is_check=True)
     else:
-        sockets = [*_tcp_sockets(settings, is_check=False), _local_socket(settings)]
+        try:
+            sockets = [*_tcp_sockets(settings, is_check=False), _local_socket(settings)]
+        except BDError:
+            pid_file.remove()
+            raise
     return node, sockets, pid_file
 
 
@@ -231,6 +235,10 @@ class PidFile:
         return self
 
     def __exit__(self, *exception) -> None:
+        self.remove()
+
+    def remove(self) -> None:
+        """While we have the lock, the file is ours."""
         with contextlib.suppress(OSError):
             os.unlink(self.path)
         self.release()

@@ -1,0 +1,165 @@
+"""The first errors that people make: one line each, that names the cause and what to do. OPERATIONS has the table."""
+
+import datetime
+import http.server
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from bdserver.commands import bdkeys
+from bdserver.demo.hosts import RUN, Mesh, free_port, until
+
+OPERATIONS = (pathlib.Path(__file__).parents[2] / "docs" / "OPERATIONS.md").read_text()
+
+
+def refused(host, *words):
+    """bdserverd ends with 2 and one line that holds these words; the line."""
+    line = [sys.executable, "-c", RUN, "bdserverd", "--foreground", host.config_path]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2 and done.stdout == "", done
+    [line] = done.stderr.splitlines()
+    assert line.startswith("bdserverd: ") and all(word in line for word in words), line
+    return line
+
+
+def in_table(words):
+    """OPERATIONS names this error in its table, with a remedy."""
+    rows = [row for row in OPERATIONS.splitlines() if row.startswith("| `") and words in row]
+    assert rows and all(len(row.split("|")[2].strip()) > 10 for row in rows), words
+
+
+def test_no_key(mesh):
+    host = mesh.host("alpha")
+    os.unlink(os.path.join(host.folder, "alpha.key"))
+    refused(host, "alpha.key: missing", "bdkeys issue DIR alpha --host HOST")
+    in_table("missing")
+
+
+def test_a_key_that_the_daemon_may_not_read(mesh):
+    host = mesh.host("alpha")
+    path = os.path.join(host.folder, "alpha.key")
+    if os.getuid() == 0:  # who is root may read everything: a key that everybody may read is as bad
+        os.chmod(path, 0o644)
+        refused(host, f"{path}: others can read this private key", f"chmod 600 {path}")
+        in_table("others can read this private key")
+    else:
+        os.chmod(path, 0)
+        refused(host, f"{path}: Permission denied")
+
+
+def test_a_key_that_is_not_the_certificates(mesh):
+    alpha, beta = mesh.host("alpha"), mesh.host("beta")
+    os.replace(os.path.join(beta.folder, "beta.key"), os.path.join(alpha.folder, "alpha.key"))
+    refused(alpha, "alpha.key: is not the key of", "alpha.crt")
+
+
+def test_the_wrong_host_in_the_certificate(mesh):
+    host = mesh.host("alpha")
+    host.write_config(advertise="10.9.8.7")
+    refused(host, "advertise=10.9.8.7, but the certificate is for 127.0.0.1", "--host 10.9.8.7")
+    in_table("advertise=X, but the certificate is for Y")
+
+
+def test_advertise_is_not_clear(mesh):
+    host = mesh.host("alpha")
+    for name in os.listdir(host.folder):
+        if name.startswith("alpha."):
+            os.unlink(os.path.join(host.folder, name))
+    mesh.issue("alpha", "10.1.1.1", "10.1.1.2", folder=host.folder)
+    host.write_config(bind="")
+    refused(host, "set advertise= to the address by which the others reach this node: 10.1.1.1, 10.1.1.2")
+    in_table("set advertise= to the address")
+
+
+def test_the_port_is_taken(mesh):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        host = mesh.host("alpha", port=taken.getsockname()[1])
+        refused(host, f"port={host.port} can't be had on 127.0.0.1: Address already in use", "ss -ltnp")
+    in_table("can't be had on")
+
+
+@pytest.mark.parametrize(("days", "words"), [(3, "is not valid before"), (-500, "expired on")])
+def test_the_clock_is_off_or_the_certificate_is_old(mesh, monkeypatch, days, words):
+    class Elsewhen(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.datetime.now(tz) + datetime.timedelta(days=days)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bdkeys, "datetime", Elsewhen)
+        host = mesh.host("alpha")
+    refused(host, "alpha.crt", words)
+    in_table(words)
+
+
+def test_a_client_certificate_for_a_node(mesh):
+    host = mesh.host("alpha")
+    for name in ("alpha.key", "alpha.crt"):
+        os.unlink(os.path.join(host.folder, name))
+    mesh.issue("alpha", role="client", folder=host.folder)
+    refused(host, "has the role client, and a node needs the role node", "--role node")
+
+
+def test_no_folder_and_no_user(mesh):
+    host = mesh.host("alpha")
+    host.write_config(user="nobody-at-all")
+    refused(host, "nobody-at-all")
+    host.write_config(user="", var_dir="/proc/nowhere")
+    refused(host, "can't make the folder /proc/nowhere")
+
+
+def said(host, words):
+    """The one line of the log that has these words; it comes, and it comes once."""
+    until(lambda: words in host.log, 30, f"{words!r} in the log: {host.log[-1500:]}")
+    lines = [line for line in host.log.splitlines() if words in line and "DEBUG" not in line]
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_a_hint_that_is_another_mesh(mesh, tmp_path):
+    with Mesh(str(tmp_path / "other"), "other") as other:
+        stranger = other.host("stranger").start()
+        host = mesh.host("alpha", hints=stranger.address).start()
+        line = said(host, "of mesh other")
+        assert stranger.address in line, line
+        in_table("of mesh other, not of our mesh")
+
+
+def test_a_hint_that_is_no_bdserver(mesh):
+    class Quiet(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Quiet)
+    threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
+    try:
+        address = f"127.0.0.1:{server.server_port}"
+        host = mesh.host("alpha", hints=address).start()
+        line = said(host, f"call to {address}" if f"call to {address}" in host.log else address)
+        assert "does not speak bd/1 over TLS 1.3" in line, line
+        in_table("does not speak bd/1 over TLS 1.3")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_hint_where_nobody_is(mesh):
+    address = f"127.0.0.1:{free_port()}"
+    host = mesh.host("alpha", hints=address).start()
+    assert "connection refused" in said(host, address)
+    in_table("connection refused")
+
+
+def test_a_hint_whose_certificate_is_for_another_address(mesh):
+    beta = mesh.host("beta", bind="127.0.0.1 127.0.0.2").start()
+    host = mesh.host("alpha", hints=f"127.0.0.2:{beta.port}").start()
+    line = said(host, "its certificate (beta) is for")
+    assert f"127.0.0.2:{beta.port}" in line and "127.0.0.1, not for 127.0.0.2" in line
+    in_table("its certificate (beta) is for Y, not for X")
