@@ -86,8 +86,24 @@ class Session:
         self.stream, self.decoder = stream, decoder
         self.deadline = time.monotonic() + node.settings.request_timeout
         self.later: list[Callable[[], None]] = []
+        self._services: dict[str, Service] | None = None
+        self._title = ""
         self.is_busy = self.is_leaving = self.is_revoked = False
         self._kept: dict[str, Conversation] = {}
+
+    def begin(self, command: str, seconds: float) -> None:
+        """A request begins: it has its own deadline, its own look at our services, and is to be seen in ps."""
+        self.deadline = time.monotonic() + min(seconds, REQUEST_SECONDS_MAX)
+        self._services = None
+        if command != self._title:  # a tenth of a WHEREIS on an open connection, if it is set each time
+            self._title = command
+            setproctitle.setproctitle(f"bdserverd: child of {self.node.name}: {command[:20]} for {self.caller}")
+
+    def services(self) -> dict[str, Service]:
+        """Our services as this request found them: one look at the folder serves the whole of a look-up."""
+        if self._services is None:
+            self._services = self.node.services.all()
+        return self._services
 
     def left(self) -> float:
         """Seconds until the caller's deadline."""
@@ -212,8 +228,7 @@ def _next_message(stream, decoder: Decoder, idle_seconds: float):
 def _answer_one(session: Session, terms: Terms, message) -> bool:
     """Answer one request; False when the conversation is over after it."""
     command = message[0] if isinstance(message, list) and message else "?"
-    session.deadline = time.monotonic() + min(terms.seconds, REQUEST_SECONDS_MAX)
-    setproctitle.setproctitle(f"bdserverd: child of {session.node.name}: {str(command)[:20]} for {session.caller}")
+    session.begin(str(command), terms.seconds)
     started = time.monotonic()
     try:
         _refuse_revoked(session)
@@ -427,7 +442,7 @@ def answer_whereis(session: Session, service: str, client_policy: str | None) ->
     of `bdwhereis --json`."""
     node = session.node
     parsed = None if client_policy is None else policy.parse(client_policy, "the client's policy")
-    view = _with_own_services(node)
+    view = _with_own_services(session)
     search = routing.Search(
         routing.Question(
             view,
@@ -452,10 +467,11 @@ def answer_whereis(session: Session, service: str, client_policy: str | None) ->
     return ["ME" if found.node == node.name else found.host, found.port, found.web_dir, details]
 
 
-def _with_own_services(node: Node) -> View:
+def _with_own_services(session: Session) -> View:
     """The view, with what lies in our services directory this very moment: dropped in is live at once."""
+    node = session.node
     view = node.cache.view()
-    here = {name for name in node.services.all() if name not in view.own.extra.get("unhealthy", [])}
+    here = {name for name in session.services() if name not in view.own.extra.get("unhealthy", [])}
     if here != view.own.services.keys():
         node.update_own()
         view = node.cache.view()
@@ -479,7 +495,7 @@ def _offer(node: Node, own: Record, mine: Service) -> list:
 def answer_willyouexecute(session: Session, service: str) -> list:
     """YES and a hit logged; NO when overloaded or draining; DONTHAVE."""
     node, now, own = session.node, time.time(), session.node.cache.view().own
-    services = node.services.all()
+    services = session.services()
     if service not in services or service in own.extra.get("unhealthy", []):
         return ["DONTHAVE"]
     if own.draining or node.is_overloaded(now, services):
