@@ -1,0 +1,72 @@
+"""Weight from Apache's own log: what clients really did, also those who kept a URL; under a load generator."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from bdserver.demo.hosts import Mesh, until
+
+from . import containers
+
+CALLS = 300
+
+
+@pytest.fixture
+def here(public):
+    """Apache, logging as Debian's does."""
+    folder = public / "logged"
+
+    class Logging(containers.Apache):
+        def config_text(self):
+            form = 'LogFormat "%h %l %u %t \\"%r\\" %>s %O \\"%{Referer}i\\" \\"%{User-Agent}i\\"" combined'
+            module = f"LoadModule log_config_module {containers.servers.MODULES_AT}/mod_log_config.so"
+            return f"{super().config_text()}\n{form}\nCustomLog {self.folder}/access.log combined\n".replace(
+                "LoadModule dir_module", f"{_if_built_in(module)}\nLoadModule dir_module"
+            )
+
+    server = Logging(folder).start()
+    yield server
+    server.stop()
+    shutil.rmtree(folder)
+
+
+def _if_built_in(line):
+    """Debian builds this module in; others load it."""
+    return line if os.path.exists(line.split()[-1]) else ""
+
+
+def test_a_client_that_keeps_a_url_is_load_all_the_same(here, public, prefix):
+    with Mesh(str(public / "logged-mesh")) as mesh:
+        mesh.prefix = prefix
+        log = here.folder / "access.log"
+        until(log.exists, 20, "Apache has opened its log")
+        os.chmod(log, 0o644)
+        host = containers.node(mesh, "alpha", here, receiver_threshold=100, access_log=log)
+        (here.services / "Quick").write_text("#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\nquick\\n'\n")
+        os.chmod(here.services / "Quick", 0o755)
+        (here.services / "Quick.bdcert").write_text("weight=1\ntype=static\n")
+        containers.give(here.services)
+        url = host.whereis("Quick").stdout.strip()
+        assert containers.fetch(url) == (200, "quick\n")
+        for _ in range(5):
+            assert host.lookup("Quick")[-1]["node"] == "alpha"
+        done = subprocess.run(
+            ["ab", "-q", "-n", str(CALLS), "-c", "10", url], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert "Failed requests:        0" in done.stdout, done.stdout + done.stderr
+        until(lambda: host.ctl("status")["overloaded"], 10, "the load is seen")
+        with open(os.path.join(host.folder, "var", "log", "Quick.bdlog")) as file:
+            hits = file.read().count("HIT ~")
+        assert hits == CALLS + 1, "each request is a hit, and agreeing to a call is none"
+        os.rename(log, f"{log}.1")  # what logrotate does, and Apache's graceful restart after it
+        os.kill(here.process.pid, 10)
+        until(lambda: log.exists() and containers.fetch(url)[0] == 200, 20, "Apache has opened a new log")
+        os.chmod(log, 0o644)
+
+        def counted():
+            with open(os.path.join(host.folder, "var", "log", "Quick.bdlog")) as file:
+                return file.read().count("HIT ~")
+
+        until(lambda: counted() > hits, 20, "the new log is read")
