@@ -74,10 +74,10 @@ def fetch(url):
             return error.code, error.read().decode()
 
 
-def node(mesh, name, server, **config):
+def node(mesh, prefix, name, server, **config):
     """A node, started, whose services_dir `server` serves."""
     hints = {"hints": mesh.hosts[0].address} if mesh.hosts else {}
-    user = {"user": USER, "within": ["sh", "-c", INSTALLED, mesh.prefix / "bin/python3"]} if os.getuid() == 0 else {}
+    user = {"user": USER, "within": ["sh", "-c", INSTALLED, prefix / "bin/python3"]} if os.getuid() == 0 else {}
     host = mesh.host(name, axis_port=server.port, services_dir=server.services, **hints, **user, **config)
     host.services = str(server.services)
     give(host.folder)
@@ -89,3 +89,61 @@ def drop(host, name):
     """One of the demo's services, by hand, as its owner would."""
     shutil.copy(SAMPLES / name, host.services)
     shutil.copy(SAMPLES / f"{name}.bdcert", host.services)
+
+
+class Jetty(Serves, servers.Server):
+    """Jetty 9 with Apache Axis 1.4 for the .jws in its folder, by the shipped web.xml and compiler."""
+
+    name = "jetty"
+    HOME = "/usr/share/jetty9"
+    JARS = (
+        "axis",
+        "axis-jaxrpc",
+        "axis-saaj",
+        "commons-discovery",
+        "commons-logging",
+        "javax.activation",
+        "javax.mail",
+        "wsdl4j",
+    )
+    CONTEXT = (
+        '<Configure class="org.eclipse.jetty.webapp.WebAppContext">'
+        '<Set name="contextPath">/axis</Set><Set name="war">{}</Set></Configure>\n'
+    )
+
+    @classmethod
+    def missing(cls):
+        """What of it is not installed."""
+        wanted = {
+            f"{cls.HOME}/start.jar": "jetty9",
+            "/usr/share/java/axis.jar": "libaxis-java",
+            "/usr/bin/javac": "default-jdk-headless",
+        }
+        wanted |= {f"/usr/share/java/{jar}.jar": "libaxis-java" for jar in cls.JARS}
+        return sorted({package for path, package in wanted.items() if not os.path.exists(path)})
+
+    def config_text(self):
+        """Lays out the servlet container's base folder; its own settings are arguments."""
+        for name in ("webapps", "tmp", "bin", "logs"):
+            (self.folder / name).mkdir()
+        lib = self.services / "WEB-INF" / "lib"
+        lib.mkdir(parents=True)
+        for jar in self.JARS:
+            (lib / f"{jar}.jar").symlink_to(f"/usr/share/java/{jar}.jar")
+        shutil.copy(ETC / "bdserver-axis-web.xml", self.services / "WEB-INF" / "web.xml")
+        shutil.copy(ETC / "bdserver-axis-jikes", self.folder / "bin" / "jikes")
+        (self.folder / "webapps" / "axis.xml").write_text(self.CONTEXT.format(self.services))
+        give(self.folder)
+        return ""
+
+    def command(self):
+        program = ["java", f"-Djava.io.tmpdir={self.folder}/tmp", "-Daxis.Compiler=org.apache.axis.components.compiler.Jikes"]
+        settings = [
+            f"jetty.home={self.HOME}",
+            f"jetty.base={self.folder}",
+            "jetty.http.host=127.0.0.1",
+            f"jetty.http.port={self.port}",
+        ]
+        user = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"] if os.getuid() == 0 else []
+        path = f"PATH={self.folder}/bin:/usr/bin:/bin"
+        return [*user, "env", path, *program, "-jar", f"{self.HOME}/start.jar", *settings, "--module=server,http,deploy,webapp"]

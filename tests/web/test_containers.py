@@ -1,6 +1,7 @@
 """What bdwhereis prints is live: services and replicas under real web servers, and the original's own .jws under Axis."""
 
 import contextlib
+import functools
 import os
 import pwd
 import tempfile
@@ -40,10 +41,15 @@ def start(folder):
 
 
 @pytest.fixture
-def mesh(folder, prefix):
+def mesh(folder):
     with Mesh(str(folder / "mesh")) as mesh:
-        mesh.prefix = prefix
         yield mesh
+
+
+@pytest.fixture
+def node(mesh, prefix):
+    """Starts a node: name, server, settings."""
+    return functools.partial(containers.node, mesh, prefix)
 
 
 def whereis(host, name):
@@ -64,10 +70,10 @@ def overload(host, name):
 
 
 @pytest.mark.parametrize(("first", "second"), [("apache2", "lighttpd"), ("lighttpd", "apache2")])
-def test_a_dropped_service_and_its_replica_are_live_at_the_urls_that_bdwhereis_prints(mesh, start, first, second):
+def test_a_dropped_service_and_its_replica_are_live_at_the_urls_that_bdwhereis_prints(mesh, node, start, first, second):
     here, there = start(first), start(second)
-    alpha = containers.node(mesh, "alpha", here, receiver_threshold=20)
-    beta = containers.node(mesh, "beta", there, receiver_threshold=1000)
+    alpha = node("alpha", here, receiver_threshold=20)
+    beta = node("beta", there, receiver_threshold=1000)
     mesh.wait_known()
 
     containers.drop(alpha, "Primes")
