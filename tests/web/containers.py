@@ -107,6 +107,7 @@ class Jetty(Serves, servers.Server):
         "wsdl4j",
     )
     CONTEXT = (
+        '<!DOCTYPE Configure PUBLIC "-//Jetty//Configure//EN" "http://www.eclipse.org/jetty/configure_9_3.dtd">\n'
         '<Configure class="org.eclipse.jetty.webapp.WebAppContext">'
         '<Set name="contextPath">/axis</Set><Set name="war">{}</Set></Configure>\n'
     )

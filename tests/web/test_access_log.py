@@ -39,11 +39,10 @@ def _if_built_in(line):
 
 def test_a_client_that_keeps_a_url_is_load_all_the_same(here, public, prefix):
     with Mesh(str(public / "logged-mesh")) as mesh:
-        mesh.prefix = prefix
         log = here.folder / "access.log"
         until(log.exists, 20, "Apache has opened its log")
         os.chmod(log, 0o644)
-        host = containers.node(mesh, "alpha", here, receiver_threshold=100, access_log=log)
+        host = containers.node(mesh, prefix, "alpha", here, receiver_threshold=100, access_log=log)
         (here.services / "Quick").write_text("#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\nquick\\n'\n")
         os.chmod(here.services / "Quick", 0o755)
         (here.services / "Quick.bdcert").write_text("weight=1\ntype=static\n")
