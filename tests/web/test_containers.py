@@ -4,6 +4,8 @@ import contextlib
 import functools
 import os
 import pwd
+import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -95,3 +97,53 @@ def test_a_dropped_service_and_its_replica_are_live_at_the_urls_that_bdwhereis_p
     assert beta.ctl("status")["services"]["Primes"] | {"weight": 0} == {
         "type": "dynamic", "weight": 0, "cost": 5, "healthy": True, "url": url,
     }  # fmt: skip
+
+
+SHOWS_ITSELF = "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nI ran as %s' \"$SCRIPT_NAME\"\n"
+PROGRAMS = ("Echo", ".Echo.new.12", "Wiki/index.cgi", "Wiki/.hidden", "Wiki/.folder/index.cgi", ".Wiki.moving.12/index.cgi")
+SERVED = {
+    "Echo": "/axis/Echo", "Echo/more?wsdl": "/axis/Echo",
+    "Wiki/": "/axis/Wiki/index.cgi", "Wiki": "/axis/Wiki/index.cgi", "Wiki?wsdl": "/axis/Wiki/index.cgi",
+}  # fmt: skip
+NEVER_SERVED = [
+    "", "Nothing", "Plain", "Wiki/data.txt", "..%2f..%2foutside", "%2e%2e/%2e%2e/outside",
+    "Echo.bdcert", "Echo.bdcert?wsdl", "Echo.bdcert/", "Echo.bdcert/more", "/Echo.bdcert", "Echo%2ebdcert", "Wiki/../Echo.bdcert",
+    "Echo.bdcert%00", "Wiki.bdcert", ".Echo.new.12", "%2eEcho.new.12", "/.Echo.new.12", ".Echo.new.12/more", "Wiki/.hidden",
+    ".Wiki.moving.12", ".Wiki.moving.12/", ".Wiki.moving.12/index.cgi", "Wiki/.folder/", "Wiki/.folder/index.cgi",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_services_run_and_what_lies_beside_them_is_never_served(folder, start, kind):
+    server = start(kind)
+    for name in PROGRAMS:
+        path = server.services / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(SHOWS_ITSELF)
+        path.chmod(0o755)
+    for name in ("Echo.bdcert", "Wiki.bdcert", "Plain", "Wiki/data.txt", "../../outside"):
+        (server.services / name).write_text("a secret")
+
+    assert {path: server.fetch(path) for path in SERVED} == {path: (200, f"I ran as {name}") for path, name in SERVED.items()}
+    for path in NEVER_SERVED:
+        status, body = server.fetch(path)
+        assert status >= 400 and "I ran" not in body and "a secret" not in body, (path, status, body)
+        if ".bdcert" in path and "%00" not in path:
+            assert status == 403, path
+
+
+@pytest.mark.skipif(shutil.which("javac") is None, reason="needs Debian's default-jdk-headless")
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ("int one() { return 1; }", 0, ""),
+        ("void note(java.util.List list) { list.add(1); }", 0, ""),  # an unchecked call: javac has a note on it
+        ("int", 1, "identifier"),
+    ],
+)
+def test_to_axis_a_note_is_no_failure_and_a_failure_is_told(folder, body, status, said):
+    (folder / "Service.java").write_text(f"public class Service {{ {body} }}\n")
+    line = ["sh", containers.ETC / "bdserver-axis-jikes", "+E", "-nowarn", "-d", folder, folder / "Service.java"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == status and done.stdout == "" and said in done.stderr and bool(said) == bool(done.stderr), done
+    assert (folder / "Service.class").exists() == (status == 0)
