@@ -43,6 +43,9 @@ ANSWER_BYTES_MAX = 4096
 
 _KEYS = ("weight", "type", "url", "health", "arrived_at")
 _REMAINS = re.compile(r"\..+\.(?:new|moving)\.[0-9]+")
+# Folders of a web application (its classes and settings), which may share services_dir with services.
+CONTAINERS_OWN = frozenset(("web-inf", "meta-inf"))
+
 _STATUS_LINE = re.compile(rb"HTTP/[0-9.]{1,8} ([0-9]{3})\b")
 
 
@@ -131,6 +134,8 @@ class Services:
                 packed = read_service(folder, name)
             except (BadConfig, BadService) as error:
                 raise BadPackage(str(error).splitlines()[0]) from None
+            if name.lower() in CONTAINERS_OWN:
+                raise BadPackage(f"{name}: a servlet container's own folder is no service")
             with self._changing():
                 if self.get(name) is None:
                     self._put(packed.path, packed._replace(type=DYNAMIC, arrived_at=now))
@@ -346,6 +351,8 @@ def _check(service: Service) -> None:
     name = service.name
     if not valid_name(name):
         raise BadService(f"{name[:60]!r} is no service's name: 1 to 100 letters, digits and ._-")
+    if name.lower() in CONTAINERS_OWN:
+        raise BadService(f"{name}: a servlet container's own folder is no service")
     if not 0 <= service.weight <= WEIGHT_MAX:
         raise BadService(f"{name}: a weight is 0 to {WEIGHT_MAX:g}, not {service.weight}")
     if service.health not in HEALTH:

@@ -453,6 +453,18 @@ def test_a_package_with_a_broken_bdcert_is_refused_and_gone(services, folder):
         assert left_in_scratch(services) == [] and os.listdir(folder) == []
 
 
+@pytest.mark.parametrize("name", ["WEB-INF", "web-inf", "Meta-Inf"])
+def test_a_web_applications_own_folder_is_neither_replaced_by_a_package_nor_published(services, folder, name):
+    (folder / name).mkdir()
+    (folder / name / "web.xml").write_text("mine")
+    with pytest.raises(BadPackage, match="servlet container's own folder"):
+        services.install(scratch(services, name), name, NOW)
+    with pytest.raises(BadService, match="servlet container's own folder"):
+        services.publish(scratch(services, name) + f"/{name}", name, 1.0)
+    assert (folder / name / "web.xml").read_text() == "mine"
+    assert left_in_scratch(services) == [] and services.buried() == []
+
+
 def test_at_every_instant_of_an_installation_there_is_all_or_nothing(services, folder, monkeypatch):
     """Killed at the n-th system call, the service is there whole, or not offered; and a second try succeeds."""
     for call in range(1, 40):
