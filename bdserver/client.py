@@ -11,7 +11,17 @@ import socket
 import time
 
 from bdserver.core.wire import OLDEST, VERSION, Decoder, encode
-from bdserver.errors import BadFrame, CantFind, Deadline, NobodyThere, PolicyMismatch, PolicyUnknown, Refused, from_wire
+from bdserver.errors import (
+    BadConfig,
+    BadFrame,
+    CantFind,
+    Deadline,
+    NobodyThere,
+    PolicyMismatch,
+    PolicyUnknown,
+    Refused,
+    from_wire,
+)
 
 CHUNK_BYTES = 64 * 1024
 # Between two tries at a local socket whose backlog is full.
@@ -148,6 +158,21 @@ def located(service, said):
     if said[0] == "POLICYMISMATCH":
         raise PolicyMismatch(f"{service}: no holder's policy meets yours")
     return details
+
+
+def policy_text(path):
+    """The document in a caller's WS-Policy file, as it goes into requests; None without a path. BadConfig or BadPolicy."""
+    if not path:
+        return None
+    from bdserver.core import policy
+
+    try:
+        with open(path, "rb") as file:
+            data = file.read(policy.TEXT_BYTES_MAX + 1)
+    except OSError as error:
+        raise BadConfig(f"{path}: {error.strerror}") from None
+    policy.parse(data, path)
+    return policy.text_of(data)
 
 
 def dial_local(path, deadline):

@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterable
 from bdserver import client
 from bdserver.audit.config import AuditConfig, entrances_of
 from bdserver.audit.refusals import refuse
-from bdserver.core import policy
 from bdserver.core.address import split_address
 from bdserver.core.names import valid_name
-from bdserver.errors import BadConfig, BadRequest, BDError, Forbidden, NobodyThere
+from bdserver.errors import BadRequest, BDError, Forbidden, NobodyThere
 
 
 def application(config: AuditConfig):
@@ -53,7 +52,7 @@ def service_of(environ: dict) -> str:
 def locate(config: AuditConfig, service: str) -> str:
     """The URL at which a node serves it now. Raises as bdwhereis exits."""
     deadline = time.monotonic() + config.whereis_seconds
-    text = _policy_text(config.whereis_policy)
+    text = client.policy_text(config.whereis_policy)
     dials, _ = entrances_of(config, text)
     silent = []
     for left, dial in zip(range(len(dials), 0, -1), dials, strict=True):
@@ -64,18 +63,6 @@ def locate(config: AuditConfig, service: str) -> str:
         except NobodyThere as error:
             silent.append(str(error))
     raise NobodyThere("no node answers: " + "; ".join(silent))
-
-
-def _policy_text(path: str) -> str | None:
-    if not path:
-        return None
-    try:
-        with open(path, "rb") as file:
-            data = file.read(policy.TEXT_BYTES_MAX + 1)
-    except OSError as error:
-        raise BadConfig(f"whereis_policy={path}: {error.strerror}") from None
-    policy.parse(data, path)
-    return policy.text_of(data)
 
 
 def _checked(config: AuditConfig, talk: client.Conversation, details: dict, deadline: float) -> str:

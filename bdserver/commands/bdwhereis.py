@@ -13,14 +13,14 @@ import sys
 
 from bdserver import client
 from bdserver.commands import calling
-from bdserver.errors import BadConfig, BDError
+from bdserver.errors import BDError
 
 
 def main(arguments=None) -> int:
     """Look up, print, and say by the exit status how it went."""
     options = _parser().parse_args(arguments)
     try:
-        policy_text = _policy_text(options.policy)
+        policy_text = client.policy_text(options.policy)
         said = calling.conversation(
             options, lambda talk, deadline: talk.ask(["WHEREIS", options.service, policy_text], deadline), policy_text
         )
@@ -42,20 +42,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--explain", action="store_true", help="tell on stderr who was asked, and what they said")
     parser.add_argument("service", metavar="SERVICE")
     return parser
-
-
-def _policy_text(path) -> str | None:
-    if path is None:
-        return None
-    from bdserver.core import policy
-
-    try:
-        with open(path, "rb") as file:
-            data = file.read(policy.TEXT_BYTES_MAX + 1)
-    except OSError as error:
-        raise BadConfig(f"{path}: {error.strerror}") from None
-    policy.parse(data, path)
-    return policy.text_of(data)
 
 
 def _explain(details) -> None:

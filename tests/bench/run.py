@@ -1,6 +1,6 @@
 """All measurements in one run, and the table: what, floor, ours, ratio, budget, met. Exit 0 whether met or not.
 
-make bench, or: .venv/bin/python tests/bench [--quick] [lookups] [rates] [memory]
+make bench, or: .venv/bin/python tests/bench [--quick] [lookups] [rates] [memory] [audit]
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import tempfile
 
 import bdserver
 from bdserver.demo.hosts import Mesh
-from tests.bench import lookups, memory, policies, rates
+from tests.bench import audit, lookups, memory, policies, rates
 from tests.bench.pairs import table
 
-PARTS = ("lookups", "rates", "memory")
+PARTS = ("lookups", "rates", "memory", "audit")
 # Over this every holder would be overloaded by the measurement itself.
 NEVER_OVERLOADED = 1e11
 
@@ -41,6 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
                 found += lookups.rows(mesh, host, max(int(60 * share), 3))
             elif part == "rates":
                 found += rates.rows(host, max(int(40 * share), 3))
+            elif part == "audit":
+                found += audit.rows(max(int(20 * share), 3))
             else:
                 host.end()
                 found += memory.rows(host, max(int(5 * share), 2))
