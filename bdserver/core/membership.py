@@ -230,6 +230,7 @@ class View:
         self.rival: tuple[str, float] | None = None  # another live node with our name: its address, and when
         self.changes = 0
         self._buckets: list[int] | None = None
+        self._holders: dict[str, tuple[str, ...]] | None = None  # service -> names
 
     def copy(self) -> View:
         """A view that can be changed while others go on reading this one."""
@@ -238,6 +239,7 @@ class View:
         twin.policies, twin.heard_at = dict(self.policies), dict(self.heard_at)
         twin.rival = self.rival
         twin._buckets = list(self._buckets) if self._buckets else None
+        twin._holders = self._holders
         return twin
 
     @property
@@ -377,16 +379,54 @@ class View:
         return sorted(mentioned - self.policies.keys())
 
     def _put(self, record: Record, now: float) -> None:
-        self._fold(self.records.get(record.name))
-        self._fold(record)
-        self.records[record.name] = record
+        self.put(record)
         self.heard_at[record.name] = now
         self.changes += 1
 
     def _drop(self, name: str) -> None:
-        self._fold(self.records.pop(name))
+        self.remove(name)
         self.heard_at.pop(name, None)
         self.changes += 1
+
+    # -- from the cache file: no news, just what is known
+
+    def put(self, record: Record) -> None:
+        """Hold this record, in place of another of its name."""
+        before = self.records.get(record.name)
+        self._fold(before)
+        self._fold(record)
+        self._index(before.services if before else {}, record.services, record.name)
+        self.records[record.name] = record
+
+    def remove(self, name: str) -> None:
+        """Hold no record of this name; KeyError when there is none."""
+        record = self.records.pop(name)
+        self._fold(record)
+        self._index(record.services, {}, name)
+
+    # -- who has what
+
+    def holders(self, service: str) -> list[Record]:
+        """Who has a service, alive or suspect; this node too. Found without a look at every record."""
+        if self._holders is None:
+            found: dict[str, list[str]] = {}
+            for name, record in self.records.items():
+                for each in record.services:
+                    found.setdefault(each, []).append(name)
+            self._holders = {each: tuple(names) for each, names in found.items()}
+        return [record for name in self._holders.get(service, ()) if (record := self.records[name]).is_there]
+
+    def _index(self, before: dict[str, Service], after: dict[str, Service], name: str) -> None:
+        """Copies of this view share the index: it is replaced, never changed."""
+        if self._holders is None or before.keys() == after.keys():
+            return
+        self._holders = dict(self._holders)
+        for service in before.keys() - after.keys():
+            self._holders[service] = tuple(each for each in self._holders[service] if each != name)
+            if not self._holders[service]:
+                del self._holders[service]
+        for service in after.keys() - before.keys():
+            self._holders[service] = (*self._holders.get(service, ()), name)
 
     # -- comparing views
 

@@ -89,8 +89,9 @@ class Search:
     def whereis(self) -> Found:
         """Run through the phases until one says YES."""
         view, service = self.q.view, self.q.service
-        own = view.own if service in view.own.services else None
-        holders = [record for record in view.others() if record.is_there and service in record.services]
+        everybody = view.holders(service)
+        own = next((record for record in everybody if record.name == view.me), None)
+        holders = [record for record in everybody if record.name != view.me]
         if own is None and not holders:
             return Found("CANTFIND")
         suitable = [record for record in holders if self.q.suits(record)]
