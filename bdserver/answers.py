@@ -87,14 +87,15 @@ class Session:
         self.deadline = time.monotonic() + node.settings.request_timeout
         self.later: list[Callable[[], None]] = []
         self._services: dict[str, Service] | None = None
+        self._view: View | None = None
         self._title = ""
         self.is_busy = self.is_leaving = self.is_revoked = False
         self._kept: dict[str, Conversation] = {}
 
     def begin(self, command: str, seconds: float) -> None:
-        """A request begins: it has its own deadline, its own look at our services, and is to be seen in ps."""
+        """A request begins: it has its own deadline, its own look at view and services, and is to be seen in ps."""
         self.deadline = time.monotonic() + min(seconds, REQUEST_SECONDS_MAX)
-        self._services = None
+        self._services = self._view = None
         if command != self._title:  # a tenth of a WHEREIS on an open connection, if it is set each time
             self._title = command
             setproctitle.setproctitle(f"bdserverd: child of {self.node.name}: {command[:20]} for {self.caller}")
@@ -104,6 +105,12 @@ class Session:
         if self._services is None:
             self._services = self.node.services.all()
         return self._services
+
+    def view(self) -> View:
+        """The view as this request found it: one look at the cache file serves the whole of a look-up."""
+        if self._view is None:
+            self._view = self.node.cache.view()
+        return self._view
 
     def left(self) -> float:
         """Seconds until the caller's deadline."""
@@ -470,11 +477,11 @@ def answer_whereis(session: Session, service: str, client_policy: str | None) ->
 def _with_own_services(session: Session) -> View:
     """The view, with what lies in our services directory this very moment: dropped in is live at once."""
     node = session.node
-    view = node.cache.view()
-    here = {name for name in session.services() if name not in view.own.extra.get("unhealthy", [])}
-    if here != view.own.services.keys():
+    view = session.view()
+    here, sick = session.services().keys(), view.own.extra.get("unhealthy")
+    if (here - sick if sick else here) != view.own.services.keys():
         node.update_own()
-        view = node.cache.view()
+        view = session._view = node.cache.view()
     return view
 
 
@@ -494,7 +501,7 @@ def _offer(node: Node, own: Record, mine: Service) -> list:
 
 def answer_willyouexecute(session: Session, service: str) -> list:
     """YES and a hit logged; NO when overloaded or draining; DONTHAVE."""
-    node, now, own = session.node, time.time(), session.node.cache.view().own
+    node, now, own = session.node, time.time(), session.view().own
     services = session.services()
     if service not in services or service in own.extra.get("unhealthy", []):
         return ["DONTHAVE"]
@@ -506,8 +513,8 @@ def answer_willyouexecute(session: Session, service: str) -> list:
 
 def answer_youwillexecute(session: Session, service: str) -> list:
     """YES and a hit, overloaded or not; DONTHAVE."""
-    node, own = session.node, session.node.cache.view().own
-    mine = node.services.get(service)
+    node, own = session.node, session.view().own
+    mine = session.services().get(service)
     if mine is None or service in own.extra.get("unhealthy", []):
         return ["DONTHAVE"]
     node.hit(service, session.caller.host, time.time())

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import re
 import time
@@ -51,16 +52,21 @@ class HitLog:
 
     def append(self, service: str, kind: str, client: str, now: float) -> None:
         """Log a HIT or REPLICATE; NoSpace when the disk does not take it."""
-        self._append(service, _line(kind, client, now))
+        self._append(service, _line(kind, client, int(now)))
 
     def extend(self, service: str, hits: list[tuple[str, float]]) -> None:
         """Log many a HIT, (client, when), with one write."""
-        self._append(service, b"".join(_line("HIT", client, at) for client, at in hits))
+        self._append(service, b"".join(_line("HIT", client, int(at)) for client, at in hits))
 
     def _append(self, service: str, lines: bytes) -> None:
         try:
-            with self._locked(service, fcntl.LOCK_SH, os.O_RDWR | os.O_APPEND | os.O_CREAT) as descriptor:
-                _append_lines(descriptor, lines)
+            with self._locked(service, fcntl.LOCK_SH, os.O_RDWR | os.O_APPEND | os.O_CREAT) as (descriptor, status):
+                tally = self._tallies.get(service)
+                if tally is None or not tally.is_at_end(status):
+                    _append_lines(descriptor, status.st_size, lines)
+                else:  # what we write now need not be read again
+                    _write(descriptor, lines)
+                    tally.add(lines, os.fstat(descriptor))
         except OSError as error:
             raise NoSpace(f"{self.path(service)}: {error.strerror}") from None
 
@@ -85,8 +91,8 @@ class HitLog:
         try:
             if os.stat(path).st_size <= above_bytes:
                 return 0
-            with self._locked(service, fcntl.LOCK_EX, os.O_RDWR) as descriptor:
-                size = os.fstat(descriptor).st_size
+            with self._locked(service, fcntl.LOCK_EX, os.O_RDWR) as (descriptor, status):
+                size = status.st_size
                 start = _start_of_what_counts(descriptor, size, int(now))
                 if start < size // 2:  # copying more than is won back is no gain; soon it will be less
                     return 0
@@ -104,15 +110,16 @@ class HitLog:
             os.unlink(self.path(service))
 
     @contextlib.contextmanager
-    def _locked(self, service: str, kind: int, flags: int) -> Iterator[int]:
-        """The log, locked, and surely the one that has the name now: a trim may have put another one there."""
+    def _locked(self, service: str, kind: int, flags: int) -> Iterator[tuple[int, os.stat_result]]:
+        """The log, locked, and surely the one that has the name now: a trim may have put another one there. And its status."""
         path = self.path(service)
         while True:
             descriptor = os.open(path, flags | os.O_CLOEXEC, 0o640)
             try:
                 _lock(descriptor, kind, path)
-                if _is_at(descriptor, path):
-                    yield descriptor
+                status = os.fstat(descriptor)
+                if _is_at(status, path):
+                    yield descriptor, status
                     return
             finally:
                 os.close(descriptor)
@@ -129,24 +136,29 @@ def _lock(descriptor: int, kind: int, path: str) -> None:
             time.sleep(LOCK_POLL_SECONDS)
 
 
-def _is_at(descriptor: int, path: str) -> bool:
+def _is_at(status: os.stat_result, path: str) -> bool:
     try:
-        there, here = os.stat(path), os.fstat(descriptor)
+        there = os.stat(path)
     except FileNotFoundError:
         return False
-    return (there.st_ino, there.st_dev) == (here.st_ino, here.st_dev)
+    return (there.st_ino, there.st_dev) == (status.st_ino, status.st_dev)
 
 
-def _line(kind: str, client: str, now: float) -> bytes:
+@functools.lru_cache(maxsize=64)
+def _line(kind: str, client: str, second: int) -> bytes:
     clean = "".join(c for c in client[:CLIENT_CHARACTERS_MAX] if c.isprintable() and c != "~").strip() or "-"
-    return f"{kind} ~ {int(now)} ~ {time.ctime(now)} ~ {clean}\n".encode()
+    return f"{kind} ~ {second} ~ {time.ctime(second)} ~ {clean}\n".encode()
 
 
-def _append_lines(descriptor: int, line: bytes) -> None:
-    """One write. If a full disk or a crash left half a line before, ours begins on its own all the same."""
-    size = os.fstat(descriptor).st_size
+def _append_lines(descriptor: int, size: int, lines: bytes) -> None:
+    """If a full disk or a crash left half a line before, ours begins on its own all the same."""
     if size and os.pread(descriptor, 1, size - 1) != b"\n":
-        line = b"\n" + line
+        lines = b"\n" + lines
+    _write(descriptor, lines)
+
+
+def _write(descriptor: int, line: bytes) -> None:
+    """One write."""
     written = os.write(descriptor, line)
     if written != len(line):
         os.write(descriptor, line[written:])  # the disk is full: this raises, and says so
@@ -221,6 +233,18 @@ class _Tally:
             self._stamp = (*stamp[:2], self._offset, stamp[3])
         finally:
             os.close(descriptor)
+
+    def is_at_end(self, status: os.stat_result) -> bool:
+        """Whether all of a file in this state was read, to the end of its last line."""
+        return not self._rest and _stamp(status) == self._stamp
+
+    def add(self, lines: bytes, status: os.stat_result) -> None:
+        """Take in what we have just written behind all that was read, unless somebody else came between."""
+        if status.st_size == self._offset + len(lines):
+            self._offset = status.st_size
+            self._seen = (self._seen + lines)[-SEEN_BYTES:]
+            self._take(lines)
+            self._stamp = _stamp(status)
 
     def _continues(self, descriptor: int, stamp: tuple[int, ...]) -> bool:
         """Whether this is the file that we read before, only longer. An inode alone is soon given to another one."""

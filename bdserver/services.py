@@ -37,8 +37,11 @@ RETIRED_MAX = 100
 # Of kills in the middle of a change, remains lie in scratch. After an hour nobody is at work on them.
 REMAINS_SECONDS = 3600.0
 CHANGE_SECONDS, CHANGE_POLL_SECONDS = 5.0, 0.005
-# A .bdcert that changed less than this ago may change again within the same tick of the file system's clock.
+# What changed less than this ago may change again within the same tick of the file system's clock.
 SETTLED_NS = 50_000_000
+# What comes, goes or is renamed changes the folder's time, and counts at once. A .bdcert that somebody edits in place does
+# not: it is found by a look at each, which is taken this often.
+LOOK_SECONDS = 1.0
 ANSWER_BYTES_MAX = 4096
 
 _KEYS = ("weight", "type", "url", "health", "arrived_at")
@@ -73,19 +76,28 @@ class Services:
         self._read: dict[str, _Read] = {}
         self._all: dict[str, Service] = {}
         self._stamps: dict[str, tuple] | None = None
+        self._folder: tuple[int, int] | None = None
+        self._look_at = 0.0
 
     # -- looking
 
     def all(self) -> dict[str, Service]:
         """name -> Service of everything that is live now. What is broken is left out, and in `complaints`."""
+        now = time.monotonic()
         try:
+            status = os.stat(self.services_dir)
+            folder = status.st_ino, status.st_mtime_ns
+            if folder == self._folder and now < self._look_at:
+                return self._all
+            is_settled = abs(time.time_ns() - status.st_mtime_ns) > SETTLED_NS
             stamps = _stamps(self.services_dir)
         except OSError as error:
-            self._stamps, self._all = None, {}
-            self.complaints = [f"{self.services_dir}: {error.strerror}"]
+            self._folder = self._stamps = None
+            self._all, self.complaints = {}, [f"{self.services_dir}: {error.strerror}"]
             return self._all
         if stamps != self._stamps:
             self._take(stamps)
+        self._folder, self._look_at = folder if is_settled and self._stamps else None, now + LOOK_SECONDS
         return self._all
 
     def get(self, name: str) -> Service | None:
