@@ -19,6 +19,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import NamedTuple
 
 log = logging.getLogger("bdserver.listener")
 
@@ -28,6 +29,8 @@ RESTART_PAUSE, RESTART_PAUSE_MAX = 0.25, 30.0
 WELL_SECONDS = 60.0
 # How long SIGTERM lets running requests go on before it ends their children.
 DRAIN_SECONDS = 10.0
+# A spare child that can't be forked, or that died, is tried again after this many seconds.
+SPARE_PAUSE = 1.0
 # accept() without descriptors would spin: wait for children to end instead.
 OUT_OF_DESCRIPTORS_PAUSE = 0.1
 
@@ -39,7 +42,9 @@ class Parts:
 
     serve_child(sock, address)  in a child: one connection (address None: the local socket)
     run_discoverer(wake_descriptor, life_descriptor)  in the discoverer, until the life descriptor ends
-    refresh()                   before each fork: read anew what changed, so that the child starts with everything
+    refresh()                   before each fork, and in a spare child that gets its connection: read anew what changed, so
+                                that the child starts with everything
+    rehearse()                  in a spare child, before it has a connection
     reload() -> complaints      on SIGHUP
     say_goodbye()               once, when no request is running any more
     is_refused(host) -> bool    the black list
@@ -56,8 +61,16 @@ class Parts:
         self.say_goodbye: Callable = functions["say_goodbye"]
         self.is_refused: Callable = functions["is_refused"]
         self.on_ready: Callable = functions["on_ready"]
+        self.rehearse: Callable = functions.get("rehearse", lambda: None)
         self.on_leaving: Callable = functions.get("on_leaving", lambda: None)
         self.pulse: Callable = functions.get("pulse", lambda children: None)
+
+
+class _Spare(NamedTuple):
+    """A child forked ahead: it waits for its connection at the other end of the line, and ends when that does."""
+
+    pid: int
+    line: socket.socket
 
 
 class Listener:
@@ -70,6 +83,8 @@ class Listener:
         self._per_address: Counter[str] = Counter()
         self._discoverer = 0
         self._discoverer_born = 0.0
+        self._spare: _Spare | None = None
+        self._spare_at: float | None = None
         self._restart_at: float | None = None
         self._restart_pause = RESTART_PAUSE
         self._leaving_until: float | None = None
@@ -109,18 +124,21 @@ class Listener:
         gc.freeze()  # what is here now is never collected, so its pages stay shared with the children
         self._start_discoverer()
         self.parts.on_ready()
-        self._pulse_at = time.monotonic()
+        self._pulse_at = self._spare_at = time.monotonic()
         while not self._is_over:
-            for key, _ in self._selector.select(self._patience()):
+            events = self._selector.select(self._patience())
+            for key, _ in events:
                 if key.data is None:
                     self._act_on_signals(signal_read)
                 else:
                     key.data(key.fileobj)
             self._on_time()
+            if not events:
+                self._fork_spare()
         self._end_everybody()
 
     def _patience(self) -> float | None:
-        instants = [at for at in (self._restart_at, self._leaving_until, self._pulse_at) if at is not None]
+        instants = [at for at in (self._restart_at, self._leaving_until, self._pulse_at, self._spare_at) if at is not None]
         return max(min(instants) - time.monotonic(), 0.0) if instants else None
 
     def _on_time(self) -> None:
@@ -152,7 +170,10 @@ class Listener:
             return
         host = address[0].removeprefix("::ffff:") if isinstance(address, tuple) else "local"
         if self._may_have_a_child(host):
-            self._fork_child(sock, address if isinstance(address, tuple) else None, host)
+            pid = self._give_to_spare(sock) or self._fork_child(sock, address if isinstance(address, tuple) else None)
+            if pid > 0:
+                self._children[pid] = host
+                self._per_address[host] += 1
         sock.close()
 
     def _may_have_a_child(self, host: str) -> bool:
@@ -168,14 +189,70 @@ class Listener:
             log.warning("too busy for %s: %d children, %d for it", host, len(self._children), self._per_address[host])
         return False
 
-    def _fork_child(self, sock: socket.socket, address: tuple | None, host: str) -> None:
+    def _fork_child(self, sock: socket.socket, address: tuple | None) -> int:
         self.parts.refresh()
         pid = self._fork()
         if pid == 0:
-            self._become_child(sock, address)
-        elif pid > 0:
-            self._children[pid] = host
-            self._per_address[host] += 1
+            self._become_child(lambda: self.parts.serve_child(sock, address))
+        return pid
+
+    # -- the spare child: forked while there is nothing else to do, so that the next caller does not wait for the fork
+
+    def _fork_spare(self) -> None:
+        if self._spare_at is None or time.monotonic() < self._spare_at:
+            return
+        self._spare_at = None
+        self.parts.refresh()
+        ours, theirs = socket.socketpair()
+        pid = self._fork()
+        if pid == 0:
+            ours.close()
+            self._become_child(lambda: self._wait_for_connection(theirs))
+        theirs.close()
+        if pid > 0:
+            self._spare = _Spare(pid, ours)
+        else:
+            ours.close()
+            self._spare_at = time.monotonic() + SPARE_PAUSE
+
+    def _give_to_spare(self, sock: socket.socket) -> int:
+        """Its pid, if there is one."""
+        spare = self._let_go_spare()
+        if spare is None:
+            return 0
+        try:
+            socket.send_fds(spare.line, [b"!"], [sock.fileno()])
+        except OSError:
+            return 0
+        finally:
+            spare.line.close()
+        return spare.pid
+
+    def _let_go_spare(self) -> _Spare | None:
+        spare, self._spare = self._spare, None
+        if spare is not None and self._leaving_until is None:
+            self._spare_at = time.monotonic()
+        return spare
+
+    def _drop_spare(self) -> None:
+        """It ends when its line does. What it was forked with is old, or nobody will call any more."""
+        spare = self._let_go_spare()
+        if spare is not None:
+            spare.line.close()
+
+    def _wait_for_connection(self, line: socket.socket) -> None:
+        self.parts.rehearse()
+        _, descriptors, _, _ = socket.recv_fds(line, 1, 1)
+        line.close()
+        if not descriptors:
+            return
+        sock = socket.socket(fileno=descriptors[0])
+        try:
+            address = sock.getpeername() if sock.family != socket.AF_UNIX else None
+        except OSError:  # it went away while it waited
+            return
+        self.parts.refresh()
+        self.parts.serve_child(sock, address)
 
     def _fork(self) -> int:
         """fork(), with signals held back until both sides know who they are; -1 when there is no room for a process."""
@@ -200,14 +277,16 @@ class Listener:
             sock.close()
         for descriptor in (*self._signal_descriptors, self._life_write):
             os.close(descriptor)
+        if self._spare is not None:
+            self._spare.line.close()
         random.seed()
 
-    def _become_child(self, sock: socket.socket, address: tuple | None) -> None:
+    def _become_child(self, live: Callable[[], None]) -> None:
         os.close(self._life_read)
         os.close(self._wake_read)
         status = 1
         try:
-            self.parts.serve_child(sock, address)
+            live()
             status = 0
         except BaseException:
             log.exception("a child met a bug")
@@ -256,6 +335,9 @@ class Listener:
                 self._discoverer = 0
                 if self._leaving_until is None and not self._is_over:
                     self._restart_later()
+            if self._spare is not None and pid == self._spare.pid:
+                self._drop_spare()
+                self._spare_at = time.monotonic() + SPARE_PAUSE
             host = self._children.pop(pid, None)
             if host is not None:
                 self._per_address[host] -= 1
@@ -263,6 +345,7 @@ class Listener:
                     del self._per_address[host]
 
     def _reload(self) -> None:
+        self._drop_spare()
         for complaint in self.parts.reload():
             log.error("SIGHUP: the old one stays: %s", complaint)
         log.info("SIGHUP: config, policy, black list and certificates read anew")
@@ -276,6 +359,8 @@ class Listener:
         log.info("leaving: %d children to finish", len(self._children))
         self.parts.on_leaving()
         self._leaving_until = time.monotonic() + DRAIN_SECONDS
+        self._drop_spare()
+        self._spare_at = None
         for sock in self.sockets:
             self._selector.unregister(sock)
             sock.close()
@@ -289,6 +374,7 @@ class Listener:
     def _end_everybody(self) -> None:
         """Women and children first: whoever is still there is ended, then the mesh hears our last word."""
         signal.set_wakeup_fd(-1)
+        self._drop_spare()
         for pid in [*self._children, *([self._discoverer] if self._discoverer else [])]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -70,12 +70,14 @@ class Node:
     # -- files that may change while we run
 
     def refresh(self) -> None:
-        """Before a fork: the view of now, its policies parsed, our services read, so that a child starts with everything."""
+        """Before a fork: the view of now, its policies parsed, our services and their hits read, so that a child starts
+        with everything."""
         self.revoked.refresh()
+        self.weights(time.time())
         view = self.cache.view()
         if view is not self._refreshed:
             self._refreshed = view
-            self.services.all()
+            view.holders("")
             for digest, text in view.policies.items():
                 _parsed(digest, text)
 

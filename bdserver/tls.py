@@ -9,6 +9,7 @@ what a role may do, what the bytes mean, when to load the key files anew."""
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import re
@@ -424,6 +425,21 @@ def accept(sock: socket.socket, credentials: Credentials, deadline: float) -> St
     stream._tls.set_accept_state()
     stream._handshake(judge, deadline, _caller_trouble)
     return stream
+
+
+def rehearse(credentials: Credentials) -> None:
+    """A handshake with ourselves, in memory: whatever memory that touches, a forked process has to itself afterwards."""
+    ends = []
+    for set_state in (SSL.Connection.set_connect_state, SSL.Connection.set_accept_state):
+        end = SSL.Connection(credentials.context)
+        end.set_app_data(_Judge("our own certificate", credentials.identity.mesh, None, None, Forbidden))
+        set_state(end)
+        ends.append(end)
+    for here, there in (ends, ends[::-1], ends, ends[::-1]):
+        with contextlib.suppress(SSL.Error):  # it wants to read; or our certificate is no good: callers will be told
+            here.do_handshake()
+        with contextlib.suppress(SSL.Error):
+            there.bio_write(here.bio_read(_READ_BYTES))
 
 
 class Stream:

@@ -1,4 +1,4 @@
-"""The memory of a node's two processes (PSS: what is shared counts by shares), beside two bare interpreters with pyOpenSSL."""
+"""The memory of a node's processes at rest (PSS: what is shared counts by shares), beside two bare interpreters with pyOpenSSL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BARE = "import sys; from OpenSSL import SSL; print('ready', flush=True); sys.std
 
 def rows(host: Host, pairs: int) -> list[Row]:
     """One row. Neither side runs while the other is measured, as they would share libraries; the node is started anew."""
-    return [measure("memory of listener + discoverer (PSS)", "MiB", lambda: _of_node(host), _of_two_interpreters, pairs, 1.5)]
+    return [measure("memory of listener, discoverer and spare child (PSS)", "MiB", lambda: _of_node(host), _of_two_interpreters, pairs, 1.5)]
 
 
 def _of_node(host: Host) -> float:
@@ -22,7 +22,7 @@ def _of_node(host: Host) -> float:
         for _ in range(20):
             host.lookup("Echo")
         assert host.process is not None
-        return _pss_mib(host.process.pid) + _pss_mib(host.discoverer_pid())
+        return sum(map(_pss_mib, (host.process.pid, *host.children())))
     finally:
         host.end()
 

@@ -1,5 +1,6 @@
 """The listener with a function that echoes: forks, caps, reaping, signals, the discoverer's restart, leaving."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -28,6 +29,7 @@ class Running:
                     serve_child=self.echo,
                     run_discoverer=discover or self.discover,
                     refresh=lambda: None,
+                    rehearse=lambda: self.say(f"spare-{os.getpid()}"),
                     reload=lambda: self.say("reload") or ["that is bad"],
                     say_goodbye=lambda: self.say("goodbye"),
                     is_refused=lambda host: host in refused,
@@ -57,6 +59,18 @@ class Running:
         self.say(f"discoverer-{os.getpid()}")
         os.read(life, 1)  # the end of the listener's life line
         self.say("discoverer-ended")
+
+    def children(self):
+        with open(f"/proc/{self.pid}/task/{self.pid}/children") as file:
+            return {int(pid) for pid in file.read().split()}
+
+    def spare(self, but=0):
+        """The pid of a child that waits for a connection, once it does (`but` has one)."""
+
+        def waiting():
+            return next((pid for pid in self.children() - {but} if f"spare-{pid}" in self.said()), 0)
+
+        return until(waiting, 10, "a spare child")
 
     def call(self):
         sock = socket.create_connection(self.address)
@@ -100,8 +114,57 @@ def test_each_connection_has_a_child_and_each_child_is_reaped(run):
     assert all(node.is_echoing(sock) for sock in socks)
     for sock in socks:
         sock.close()
-    with open(f"/proc/{node.pid}/task/{node.pid}/children") as file:
-        until(lambda: len((file.seek(0), file.read())[1].split()) == 1, 10, "only the discoverer is left")
+    until(lambda: len(node.children()) == 2, 10, "only the discoverer and a spare are left")
+
+
+def test_a_connection_finds_its_child_forked_already_and_another_one_takes_its_place(run):
+    node = run()
+    for _ in range(3):
+        spare = node.spare()
+        with node.call() as sock:
+            assert node.is_echoing(sock) and spare in node.children()
+            until(lambda: len(node.children()) == 3, 10, "the discoverer, the child, the next spare")  # none for this caller
+        until(lambda spare=spare: spare not in node.children(), 10, "it ends with its connection")
+
+
+def test_connections_without_a_spare_child_have_one_forked(run):
+    node = run()
+    socks = [node.call() for _ in range(8)]
+    assert all(node.is_echoing(sock) for sock in socks)
+
+
+def test_a_spare_child_that_was_killed_is_missed_by_nobody_and_replaced(run):
+    node = run()
+    for _ in range(3):
+        spare = node.spare()
+        os.kill(spare, signal.SIGKILL)
+        until(lambda spare=spare: spare not in node.children(), 10, "it is reaped")
+        assert node.is_echoing(node.call())
+
+
+def test_sighup_makes_a_new_spare_child(run):
+    node = run()
+    spare = node.spare()
+    node.send(signal.SIGHUP)
+    until(lambda: spare not in node.children(), 10, "the old one has ended")
+    assert node.spare() != spare and node.is_echoing(node.call())
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGQUIT])
+def test_a_spare_child_ends_with_its_listener_even_while_another_child_lives(run, number):
+    node = run()
+    first = node.spare()
+    sock = node.call()
+    assert node.is_echoing(sock)
+    spare = node.spare(but=first)
+    node.send(number)
+
+    def has_ended():
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/{spare}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"
+        return True
+
+    until(has_ended, 10, "it ended")
 
 
 def test_the_cap_for_an_address_is_checked_before_the_fork(run):
