@@ -120,8 +120,8 @@ class Listener:
             self._selector.register(sock, selectors.EVENT_READ, self._accept)
         self._selector.register(signal_read, selectors.EVENT_READ, None)
         self._signal_descriptors = (signal_read, signal_write)
-        gc.collect()
         gc.freeze()  # what is here now is never collected, so its pages stay shared with the children
+        gc.enable()
         self._start_discoverer()
         self.parts.on_ready()
         self._pulse_at = self._spare_at = time.monotonic()

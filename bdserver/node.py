@@ -77,7 +77,7 @@ class Node:
         view = self.cache.view()
         if view is not self._refreshed:
             self._refreshed = view
-            view.holders("")
+            view.prepare()
             for digest, text in view.policies.items():
                 _parsed(digest, text)
 

@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import fcntl
 import functools
+import gc
 import grp
 import logging
 import logging.handlers
@@ -48,6 +49,7 @@ GOODBYE_SECONDS, GOODBYE_NODES = 1.0, 3
 def main(arguments: list[str] | None = None) -> int:
     """Exit 0 (in the background: the listener answers), 2 wrong usage or configuration, 1 the host says no."""
     options = _parser().parse_args(arguments)
+    gc.disable()  # until the listener begins its work: what is read before that stays
     try:
         node, sockets, pid_file = _prepare(options)
         if options.check:

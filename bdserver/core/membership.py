@@ -404,6 +404,11 @@ class View:
         self._fold(record)
         self._index(record.services, {}, name)
 
+    def prepare(self) -> None:
+        """Work out once what copies of this view keep up to date: each costs a look at every record."""
+        self.buckets()
+        self.holders("")
+
     # -- who has what
 
     def holders(self, service: str) -> list[Record]:

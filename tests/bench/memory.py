@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from bdserver.demo.hosts import Host
+from bdserver.demo.hosts import Host, until
 from tests.bench.pairs import Row, measure
 
 BARE = "import sys; from OpenSSL import SSL; print('ready', flush=True); sys.stdin.read()"
@@ -13,7 +13,16 @@ BARE = "import sys; from OpenSSL import SSL; print('ready', flush=True); sys.std
 
 def rows(host: Host, pairs: int) -> list[Row]:
     """One row. Neither side runs while the other is measured, as they would share libraries; the node is started anew."""
-    return [measure("memory of listener, discoverer and spare child (PSS)", "MiB", lambda: _of_node(host), _of_two_interpreters, pairs, 1.5)]
+    return [
+        measure(
+            "memory of listener, discoverer and spare child (PSS)",
+            "MiB",
+            lambda: _of_node(host),
+            _of_two_interpreters,
+            pairs,
+            1.5,
+        )
+    ]
 
 
 def _of_node(host: Host) -> float:
@@ -22,7 +31,9 @@ def _of_node(host: Host) -> float:
         for _ in range(20):
             host.lookup("Echo")
         assert host.process is not None
-        return sum(map(_pss_mib, (host.process.pid, *host.children())))
+        until(lambda: [t for t in host.children().values() if "discoverer" not in t and "spare of" not in t] == [], 10, "rest")
+        until(lambda: any("spare of" in title for title in host.children().values()), 10, "a spare child waits")
+        return sum(map(pss_mib, (host.process.pid, *host.children())))
     finally:
         host.end()
 
@@ -33,13 +44,14 @@ def _of_two_interpreters() -> float:
     try:
         for each in two:
             assert each.stdout is not None and each.stdout.readline() == b"ready\n"
-        return sum(_pss_mib(each.pid) for each in two)
+        return sum(pss_mib(each.pid) for each in two)
     finally:
         for each in two:
             each.communicate()
 
 
-def _pss_mib(pid: int) -> float:
+def pss_mib(pid: int) -> float:
+    """Of one process."""
     with open(f"/proc/{pid}/smaps_rollup") as file:
         [line] = (line for line in file if line.startswith("Pss:"))
     return int(line.split()[1]) / 1024

@@ -1,0 +1,276 @@
+"""What a large mesh and a long hit log cost one node: a daemon whose cache holds 1,000 nodes x 10 services, beside one of 3 x 3.
+
+The other nodes are records without hosts: probes and rounds are set to a day, so nobody looks for them, and what is
+measured is the daemon's own work. A 10-million-line hit log is a real file, old but for its last lines.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+
+from bdserver import client, tls
+from bdserver.cache import Cache
+from bdserver.core import exchange, membership
+from bdserver.core.membership import Record, Service, View
+from bdserver.demo.hosts import Host, Mesh, until
+from tests.bench.memory import pss_mib
+from tests.bench.pairs import Row, measure, milliseconds
+
+NODES, SERVICES = 1000, 10
+SMALL_NODES, SMALL_SERVICES = 3, 3
+BUDGET = 1.2
+LOG_LINES = 10_000_000
+OLD_SECONDS = 3600
+SERVICE, CALLER = "Echo", "bench-teller"
+# Over this every holder would be overloaded by the measurement itself.
+NEVER_OVERLOADED = 1e11
+A_DAY = 86400
+IN_A_ROW = 50
+# The changes of one measurement of their cost: one a second is asked for, and a hundred in a row cost each the same.
+CHANGES = 100
+SECONDS = 10.0
+
+
+def rows(folder: str, pairs: int) -> list[Row]:
+    """All rows: large mesh beside small, long log beside empty one, and what a change costs."""
+    with Mesh(folder, "scale") as mesh:
+        large, small, logged = (_host(mesh, name) for name in ("large", "small", "logged"))
+        _fill(large, NODES, SERVICES)
+        _fill(small, SMALL_NODES, SMALL_SERVICES)
+        _fill(logged, SMALL_NODES, SMALL_SERVICES)
+        _write_long_log(logged, LOG_LINES)
+        for host in (large, small, logged):
+            host.start()
+        pair = _Pair(
+            mesh, large, small, f"{NODES:,} nodes x {SERVICES} services cached, against {SMALL_NODES} x {SMALL_SERVICES}"
+        )
+        found = [
+            pair.open_connection(pairs, BUDGET),
+            pair.new_connection(pairs, BUDGET),
+            pair.fork(pairs, BUDGET),
+            pair.round(pairs, BUDGET),
+            pair.child_memory(max(pairs // 8, 2), BUDGET),
+            pair.start(max(pairs // 4, 2), BUDGET),
+        ]
+        logs = _Pair(mesh, logged, small, f"a hit log of {LOG_LINES:,} lines, against an empty one")
+        found += [logs.open_connection(pairs, BUDGET), logs.new_connection(pairs, BUDGET)]
+    return found
+
+
+def change_cost(folder: str) -> str:
+    """Processor time of all of a node's processes for one change that the mesh tells it, as a share of a core at one a second."""
+    with Mesh(folder, "change") as mesh:
+        found = {}
+        for nodes, services in ((SMALL_NODES, SMALL_SERVICES), (NODES, SERVICES)):
+            host = _host(mesh, f"n{nodes}")
+            _fill(host, nodes, services)
+            host.start()
+            found[nodes] = _change_seconds(mesh, host)
+            host.end()
+        files = _cache_seconds(os.path.join(folder, "cache"))
+    return (
+        f"one change told by SYNCHRONIZE, all processes, on {NODES:,} x {SERVICES}: {1000 * found[NODES]:.1f} ms "
+        f"({100 * found[NODES]:.2f} % of a core at one a second), on {SMALL_NODES} x {SMALL_SERVICES}: "
+        f"{1000 * found[SMALL_NODES]:.1f} ms; of it one save of the cache and its reading by two more processes: "
+        f"{1000 * files:.2f} ms ({100 * files:.2f} %; budget 2 %)"
+    )
+
+
+# --- hosts and what is in their files -------------------------------------------------------------------------------
+
+
+def _host(mesh: Mesh, name: str) -> Host:
+    host = mesh.host(
+        name, log_level="info", receiver_threshold=NEVER_OVERLOADED, probe_interval=A_DAY, round_min=A_DAY, round_max=A_DAY,
+        hit_log_bytes=1 << 30,
+    )  # fmt: skip
+    host.add_service(SERVICE)
+    return host
+
+
+def _credentials(mesh: Mesh) -> tls.Credentials:
+    """A node's, made once."""
+    folder = os.path.join(mesh.folder, "keys", CALLER)
+    return tls.load(folder if os.path.isdir(folder) else mesh.issue(CALLER), CALLER)
+
+
+def _fill(host: Host, nodes: int, services: int) -> None:
+    """A cache as the host would have it after it met so many others."""
+    with _cache(host).locked() as view:
+        fill(view, host.name, nodes - 1, services)
+
+
+def fill(view: View, me: str, nodes: int, services: int) -> None:
+    """Records of other nodes, each with services of its own, some with a policy; `me` with nothing yet."""
+    now = time.time()
+    if me not in view.records:
+        view.start(Record(me, "127.0.0.1:1", (0, 0)), now)
+    for number in range(nodes):
+        named = {f"Service-{number * services + each}": Service("static", 1.0, "", True) for each in range(services)}
+        address = f"10.{number // 65536}.{number // 256 % 256}.{number % 256}:9001"
+        version = (int(now), number)
+        view.merge(Record(f"node-{number:05}", address, version, services=named, receiver_threshold=100.0, web_port=8080), now)
+
+
+def _cache(host: Host) -> Cache:
+    return Cache(os.path.join(host.folder, "var", f"{host.name}.bdcache"), host.name)
+
+
+def _write_long_log(host: Host, lines: int) -> None:
+    """An hour old but for the last minute, in which the node was called a hundred times."""
+    folder = os.path.join(host.folder, "var", "log")
+    os.makedirs(folder, exist_ok=True)
+    now = time.time()
+    old = f"HIT ~ {int(now) - OLD_SECONDS} ~ {time.ctime(now - OLD_SECONDS)} ~ 127.0.0.1\n".encode() * 10_000
+    with open(os.path.join(folder, f"{SERVICE}.bdlog"), "wb") as file:
+        for _ in range(lines // 10_000):
+            file.write(old)
+        for each in range(100):
+            at = now - 50 + each / 2
+            file.write(f"HIT ~ {int(at)} ~ {time.ctime(at)} ~ 127.0.0.1\n".encode())
+
+
+# --- one host beside the other --------------------------------------------------------------------------------------
+
+
+class _Pair:
+    """The same asked of two hosts in turn."""
+
+    def __init__(self, mesh: Mesh, ours: Host, floor: Host, what: str):
+        self.ours, self.floor, self.what = ours, floor, what
+        self.credentials = _credentials(mesh)
+
+    def _measure(self, what: str, unit: str, of: Callable[[Host], float], pairs: int, budget: float | None) -> Row:
+        return measure(f"{what}: {self.what}", unit, lambda: of(self.ours), lambda: of(self.floor), pairs, budget)
+
+    def _dial(self, host: Host) -> client.Conversation:
+        return client.dial(host.address, self.credentials, time.monotonic() + SECONDS)
+
+    def open_connection(self, pairs: int, budget: float) -> Row:
+        """WHEREIS on a connection that is open."""
+        talks = {host.name: self._dial(host) for host in (self.ours, self.floor)}
+        try:
+            return self._measure(
+                "WHEREIS, open connection", "ms", lambda h: milliseconds(lambda: _ask(talks[h.name]), IN_A_ROW), pairs, budget
+            )
+        finally:
+            for talk in talks.values():
+                talk.close()
+
+    def new_connection(self, pairs: int, budget: float) -> Row:
+        """WHEREIS on a new one."""
+
+        def once(host: Host) -> None:
+            with self._dial(host) as talk:
+                _ask(talk)
+
+        return self._measure("WHEREIS, new connection", "ms", lambda h: milliseconds(lambda: once(h), 5), pairs, budget)
+
+    def fork(self, pairs: int, budget: float) -> Row:
+        """PING on a new local connection: a fork, and next to nothing else."""
+        return self._measure(
+            "PING, new local connection", "ms", lambda h: milliseconds(lambda: h.ask(["PING"]), 10), pairs, budget
+        )
+
+    def round(self, pairs: int, budget: float) -> Row:
+        """A round of SYNCHRONIZE with a node that knows the same: what a quiet mesh pays."""
+        views = {host.name: _cache(host).view() for host in (self.ours, self.floor)}
+
+        def once(host: Host) -> None:
+            view = views[host.name]
+            with self._dial(host) as talk:
+                exchange.synchronise(lambda: view, lambda theirs: {}, lambda say: _turn(talk, say))
+
+        return self._measure(
+            "a round of SYNCHRONIZE, nothing new", "ms", lambda h: milliseconds(lambda: once(h), 5), pairs, budget
+        )
+
+    def child_memory(self, times: int, budget: float) -> Row:
+        """PSS of a child whose connection is open and that has answered."""
+
+        def of(host: Host) -> float:
+            before = set(host.children())
+            with self._dial(host) as talk:
+                _ask(talk)
+                [pid] = [pid for pid, title in host.children().items() if "WHEREIS" in title and CALLER in title] or [0]
+                assert pid, f"no child of {host.name} serves us; there were {before}"
+                return pss_mib(pid)
+
+        return self._measure("memory of a child (PSS)", "MiB", of, times, budget)
+
+    def start(self, times: int, budget: float) -> Row:
+        """From exec until the node answers; each host is ended and started again."""
+
+        def of(host: Host) -> float:
+            host.end()
+            started = time.perf_counter()
+            host.launch()
+            until(lambda: os.path.exists(host.socket), SECONDS, f"{host.name} listens", 0.001)
+            host.wait_ready()
+            return 1000 * (time.perf_counter() - started)
+
+        return self._measure("start of the daemon", "ms", of, times, budget)
+
+
+def _ask(talk: client.Conversation) -> None:
+    said = talk.ask(["WHEREIS", SERVICE, None], time.monotonic() + SECONDS)
+    assert said[0] == "ME", said
+
+
+def _turn(talk: client.Conversation, say: exchange.Exchange) -> exchange.Exchange:
+    said = talk.ask(["SYNCHRONIZE", say], time.monotonic() + SECONDS)
+    assert said[0] == "SYNCHRONIZE", said
+    return exchange.checked(said[1])
+
+
+# --- what a change costs --------------------------------------------------------------------------------------------
+
+
+def _change_seconds(mesh: Mesh, host: Host) -> float:
+    """Processor seconds of one change, less what as many rounds without any cost."""
+    credentials = _credentials(mesh)
+    pair = []
+    for is_news in (False, True):
+        before = _cpu_seconds(host)
+        for number in range(CHANGES):
+            record = Record("node-00001", "10.0.0.1:9001", (int(time.time()) + (number + 1) * is_news, 0))
+            with client.dial(host.address, credentials, time.monotonic() + SECONDS) as talk:
+                _turn(talk, {"records": [membership.as_json(record)]} if is_news else {"digest": ""})
+        until(lambda: all(CALLER not in title for title in host.children().values()), SECONDS, "its children have ended")
+        pair.append((_cpu_seconds(host) - before) / CHANGES)
+    return max(pair[1] - pair[0], 0.0)
+
+
+def _cpu_seconds(host: Host) -> float:
+    """Of listener, discoverer, and all children that were reaped."""
+    assert host.process is not None
+    total = 0.0
+    for pid in (host.process.pid, host.discoverer_pid()):
+        with open(f"/proc/{pid}/stat") as file:
+            total += sum(map(int, file.read().rpartition(")")[2].split()[11:15])) / os.sysconf("SC_CLK_TCK")
+    return total
+
+
+def _cache_seconds(folder: str) -> float:
+    """Processor seconds of one save and of its reading by two others, in this process."""
+    os.makedirs(folder)
+    path = os.path.join(folder, "me.bdcache")
+    writer, readers = Cache(path, "me"), [Cache(path, "me") for _ in range(2)]
+    with writer.locked() as view:
+        fill(view, "me", NODES - 1, SERVICES)
+    for reader in readers:
+        reader.view()
+    started = time.process_time()
+    for number in range(CHANGES):
+        with writer.locked() as view:
+            record = view.records["node-00001"]
+            view.merge(record._replace(version=(record.version[0] + 1, number)), time.time())
+        for reader in readers:
+            reader.view()
+    spent = (time.process_time() - started) / CHANGES
+    assert all(reader.view().records == writer.view().records for reader in readers)
+    shutil.rmtree(folder)
+    return spent
