@@ -204,6 +204,9 @@ def serve(node: Node, stream, caller: Caller, idle_seconds: float) -> None:
             if isinstance(message, list) and message[:1] == ["OPEN"]:
                 terms.take(message)
                 continue
+            if os.getppid() != node.listener_pid:
+                log.info("%s: no answer, since the listener is gone", caller)
+                return
             session.is_busy = True
             goes_on = _answer_one(session, terms, message)
             session.is_busy = False

@@ -78,7 +78,7 @@ class Conversation:
         self._stream = stream
         self._versions = {"version": version, "oldest": min(OLDEST, version)}
         self._decoder = Decoder()
-        self._where = where
+        self.where = where
         self._policy = {}
         if policy_digest is not None:  # a node names a policy that the other very likely knows
             self._policy = {"policy": policy_digest}
@@ -94,7 +94,7 @@ class Conversation:
         if answer[:1] != ["ERROR"]:
             return answer
         error = from_wire(
-            str(answer[1]) if len(answer) > 1 else "", f"{self._where}: {answer[2] if len(answer) > 2 else answer}"
+            str(answer[1]) if len(answer) > 1 else "", f"{self.where}: {answer[2] if len(answer) > 2 else answer}"
         )
         if isinstance(error, PolicyUnknown) and self._policy_text and package is None:
             self._policy, self._policy_text = {"policy_text": self._policy_text}, None
@@ -110,10 +110,10 @@ class Conversation:
         while (answer := self._decoder.next_message()) is None:
             data = self._stream.recv(CHUNK_BYTES, deadline)
             if not data:
-                raise NobodyThere(f"{self._where} hung up without an answer")
+                raise NobodyThere(f"{self.where} hung up without an answer")
             self._decoder.feed(data)
         if not isinstance(answer, list) or not answer:
-            raise BadFrame(f"{self._where} answered no list")
+            raise BadFrame(f"{self.where} answered no list")
         return answer
 
     def _opening(self, deadline):
@@ -127,6 +127,10 @@ class Conversation:
     def receive_package(self, length, out_file, deadline):
         """Copy the `length` raw bytes behind the last answer into a file; its digest is the receiver's to check."""
         receive(self._stream, self._decoder, length, out_file, deadline)
+
+    def fileno(self):
+        """The socket's, to wait on: readable between two questions, it has hung up."""
+        return self._stream.fileno()
 
     def close(self):
         """Hang up."""

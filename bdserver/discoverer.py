@@ -24,7 +24,7 @@ from bdserver.accesslog import AccessLog
 from bdserver.client import Conversation
 from bdserver.core import discovery, exchange, membership
 from bdserver.core.discovery import REFUSED, SILENT, THERE, Ask, Discovery, Probe, Push, Rhythm, Synchronise
-from bdserver.errors import BDError, NoSpace, PolicyMismatch, Refused, TooBusy
+from bdserver.errors import BDError, Deadline, NoSpace, PolicyMismatch, Refused, TooBusy
 from bdserver.node import Node
 
 # A probe, its three helpers, a round and some pushes: what a node has to say at once.
@@ -61,6 +61,7 @@ class Discoverer:
         self._access_log: AccessLog | None = None
         self._access_settings = ("", "")
         self._said: dict[str, str] = {}
+        self._kept: dict[str, Conversation] = {}
         self._is_reload_due = self._is_lonely = False
         self._mind = Discovery(
             node.name,
@@ -98,7 +99,9 @@ class Discoverer:
         """Until something happens or is due; True when the listener is gone."""
         until = min(self._mind.next_at(view), self._look_at)
         patience = max(until - time.monotonic(), 0.0)
-        readable, _, _ = select.select([self._wake, self._life, self._done_read], [], [], patience)
+        kept = dict(self._kept)
+        waited_for: list = [self._wake, self._life, self._done_read, *kept.values()]
+        readable, _, _ = select.select(waited_for, [], [], patience)
         if self._life in readable:
             return True
         if self._done_read in readable:
@@ -107,7 +110,16 @@ class Discoverer:
         if self._wake in readable:
             with contextlib.suppress(BlockingIOError):
                 self._take_nudges(os.read(self._wake, 65536).decode(errors="replace"))
+        for name, conversation in kept.items():
+            if conversation in readable and self._kept.get(name) is conversation:  # it says nothing unasked: it hung up
+                self._hang_up(name)
+                self._mind.hurry(name)
         return False
+
+    def _hang_up(self, name: str) -> None:
+        conversation = self._kept.pop(name, None)
+        if conversation is not None:
+            conversation.close()
 
     def _take_nudges(self, text: str) -> None:
         for line in dict.fromkeys(text.splitlines()):
@@ -123,6 +135,8 @@ class Discoverer:
 
     def _reload(self) -> None:
         self._is_reload_due = False
+        for name in list(self._kept):  # they were opened with the old keys
+            self._hang_up(name)
         for complaint in self.node.reload():
             log.debug("reload: %s", complaint)  # the listener has said it
         self._look_at = 0.0
@@ -261,7 +275,7 @@ class Discoverer:
                 said = conversation.ask(["PROBE", action.address], time.monotonic() + action.seconds)
             if said[:1] == ["PONG"]:
                 return THERE, {}
-            return (REFUSED if said[1:2] == [Refused.code] else SILENT), {}
+            return (REFUSED if said[1:2] == [Refused.code] else SILENT), {"is_nack": True}
         if isinstance(action, Push):
             deadline = time.monotonic() + PUSH_SECONDS
             with self.node.call(action.address, deadline, action.name) as conversation:
@@ -273,11 +287,45 @@ class Discoverer:
 
     def _probe(self, probe: Probe):
         deadline = time.monotonic() + probe.seconds
-        with self.node.call(probe.address, deadline, probe.name) as conversation:
-            said = conversation.ask(["PING"], deadline)
+        conversation, said = self._ping(probe, deadline)
+        try:
             if probe.news:
                 self._push(conversation, probe.news, deadline)
+        except BaseException:
+            conversation.close()
+            raise
+        if probe.is_watch:
+            for name in list(self._kept):
+                self._hang_up(name)
+            self._kept[probe.name] = conversation
+            self._nudge_main()  # which waits for it to hang up, too
+        else:
+            conversation.close()
         return THERE, {"digest": said[1] if len(said) > 1 else None}
+
+    def _ping(self, probe: Probe, deadline: float) -> tuple[Conversation, list]:
+        """PING on the kept connection; on a new one where there is none, or where it broke."""
+        kept = self._kept.pop(probe.name, None)
+        if kept is not None and kept.where == probe.address and not self._is_refused(kept):
+            try:
+                return kept, kept.ask(["PING"], deadline)
+            except Deadline:
+                kept.close()
+                raise
+            except BDError:
+                pass
+        if kept is not None:
+            kept.close()
+        conversation = self.node.call(probe.address, deadline, probe.name)
+        try:
+            return conversation, conversation.ask(["PING"], deadline)
+        except BaseException:
+            conversation.close()
+            raise
+
+    def _is_refused(self, conversation: Conversation) -> bool:
+        identity = conversation.identity
+        return self.node.revoked.refusal(identity.name, identity.serial) is not None
 
     def _push(self, conversation: Conversation, names: tuple[str, ...], deadline: float) -> int:
         say = exchange.push(self.node.cache.view(), list(names))

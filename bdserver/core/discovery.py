@@ -2,7 +2,9 @@
 
 State in, actions out: the discoverer (or a simulation) carries the actions out and reports each outcome to
 `done`. Two clocks come as arguments: `clock` is monotonic and paces everything, wall time is the view's.
- - a probe a second, in shuffled turn, so that none is missed for long (SWIM);
+ - each node watches the one that follows it in a ring: a PING a second, on a connection that is kept. When there is news, or
+   somebody was found silent lately, a probe a second of the others too, in shuffled turn, so that none is missed for
+   long (SWIM); a mesh at rest costs next to nothing;
  - no answer: three others are asked to probe; none reaches it: it is suspect, and dead when nobody refutes that in
    time, sooner the more accuse it, later when our own probes fail all around (Lifeguard); where the connection was
    refused, very soon, since the host itself says that nobody listens;
@@ -14,12 +16,14 @@ How to merge is membership's business.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable
+from hashlib import blake2b
 from random import Random
 from typing import NamedTuple
 
-from bdserver.core.membership import DEAD, SUSPECT, Record, View, standing
+from bdserver.core.membership import ALIVE, DEAD, RECORDS_MAX, SUSPECT, Record, View, standing
 
 
 class Rhythm(NamedTuple):
@@ -30,10 +34,11 @@ class Rhythm(NamedTuple):
     round_max: float = 30.0
 
 
-PROBE_SECONDS = 1.0  # for the whole of connect, handshake, PING, PONG; an idle machine takes a hundredth of it
+PROBE_SECONDS = 0.6  # for the whole of connect, handshake, PING, PONG; an idle machine takes a hundredth of it
 HELPERS = 3
-# Lifeguard's suspicion (as memberlist: SuspicionMult 4, SuspicionMaxTimeoutMult 6, k = 4 - 2 + 1 confirmations).
-SUSPICION_MULTIPLIER = 4.0
+# Lifeguard's suspicion (as memberlist: SuspicionMaxTimeoutMult 6, k = 4 - 2 + 1 confirmations; its SuspicionMult of 4 is for
+# datagrams, one of which may be lost: our probes are connections, and TCP has repeated what was lost before they fail).
+SUSPICION_MULTIPLIER = 3.0
 SUSPICION_MAX_MULTIPLIER = 6.0
 CONFIRMATIONS = 3
 AWARENESS_MAX = 8
@@ -49,6 +54,8 @@ PUSH_PAUSE = 0.3
 # Where listeners take long to hear us out, machines are busy: then pause so many times as long as they took.
 BUSY_FACTOR = 5.0
 NEWS_PER_PUSH = 100
+# So long after a node was found silent, suspected or dead, all look around.
+TROUBLE_SECONDS = 10.0
 # A mesh that has told us nothing new for so long, and yet differs from us, is synchronised with out of turn.
 QUIET_SECONDS = 2.0
 STARTUP_ROUNDS, STARTUP_PAUSE = 3, 0.25
@@ -58,12 +65,13 @@ DIALS_AT_ONCE = 8
 
 
 class Probe(NamedTuple):
-    """PING this node, and tell it the records of these names on the way."""
+    """PING this node, and tell it the records of these names on the way. `is_watch`: the connection is kept for the next."""
 
     name: str
     address: str
     seconds: float
     news: tuple[str, ...] = ()
+    is_watch: bool = False
 
 
 class Ask(NamedTuple):
@@ -143,11 +151,26 @@ def transmissions(nodes: int) -> int:
     return FANOUT + math.ceil(math.log2(nodes + 1))
 
 
+def follower(me: str, names: Iterable[str]) -> str | None:
+    """Who comes next in the ring of all nodes: in the order of a hash, so that hosts of one rack are not neighbours."""
+    place = _place(me)
+    return min(names, key=lambda name: ((_place(name) - place) % _PLACES, name), default=None)
+
+
+_PLACES = 1 << 64
+
+
+@functools.lru_cache(maxsize=RECORDS_MAX)
+def _place(name: str) -> int:
+    return int.from_bytes(blake2b(name.encode(), digest_size=8, person=b"ring").digest(), "big")
+
+
 class _Doubt:
     """A probe that failed, while the helpers are out."""
 
     def __init__(self, record: Record, is_refused: bool, waiting: int) -> None:
         self.record, self.is_refused, self.waiting = record, is_refused, waiting
+        self.deaf = 0 if is_refused or waiting else 1  # helpers that did not answer us either
 
 
 class Discovery:
@@ -170,6 +193,8 @@ class Discovery:
         self._round_at = clock
         self._probe_at = clock + rhythm.probe_interval * rng.random()
         self._turn: list[str] = []
+        self._trouble_at = -math.inf
+        self._watched: str | None = None
         self._hurry: list[str] = []
         self._doubts: dict[str, _Doubt] = {}
         self._probing: set[str] = set()
@@ -182,6 +207,7 @@ class Discovery:
         self._news_at = clock
         self._dials: dict[str, tuple[float, float]] = {}
         self._dialling: set[str] = set()
+        self._dials_view: View | None = None
         self._view: View | None = None
         self._seen: dict[str, Record] = {}
 
@@ -220,12 +246,14 @@ class Discovery:
         if view is self._view:
             return
         is_first, self._view = self._view is None, view
-        old, self._seen = self._seen, dict(view.records)
+        old, self._seen = self._seen, view.records
         for name, record in view.records.items():
             before = old.get(name)
             if before is record or (is_first and name != self.me):
                 continue
             if before is None or standing(before) != standing(record):
+                if record.status in (SUSPECT, DEAD):
+                    self._trouble_at = clock
                 self._news[name] = transmissions(len(view.records))
                 self._news_at = clock
                 if before is not None and _differs_in_load_alone(before, record):
@@ -234,6 +262,7 @@ class Discovery:
                     self._lazy.discard(name)
         for name in [name for name in self._news if name not in view.records]:
             del self._news[name]
+        self._watched = follower(self.me, [r.name for r in view.others() if r.status == ALIVE])
         self._notice_suspects(view, clock)
 
     def _notice_suspects(self, view: View, clock: float) -> None:
@@ -295,9 +324,10 @@ class Discovery:
         if clock >= self._probe_at:
             # Lifeguard: who sees probes fail all around probes less, and does not add to what is wrong.
             self._probe_at = clock + self.rhythm.probe_interval * (1 + self.awareness)
-            name = self._next_in_turn(view)
-            if name is not None:
-                self._hurry.append(name)
+            is_calm = not self._news and clock - self._trouble_at > TROUBLE_SECONDS
+            for name in (self._watched, None if is_calm else self._next_in_turn(view)):
+                if name is not None:
+                    self._hurry.append(name)
         probes: list[Action] = []
         for name in self._hurry:
             record = view.records.get(name)
@@ -306,7 +336,7 @@ class Discovery:
                 news = _for(record, list(self._news)[:NEWS_PER_PUSH]) if not self.forbids(record) else ()
                 for each in news:
                     self._spend(each, 1)
-                probes.append(Probe(name, record.address, self._probe_seconds(), news))
+                probes.append(Probe(name, record.address, self._probe_seconds(), news, name == self._watched))
         self._hurry = []
         return probes
 
@@ -326,13 +356,8 @@ class Discovery:
     # -- dials and rounds
 
     def _due_dials(self, view: View, clock: float) -> list[Action]:
-        occupied = {record.address for record in view.records.values() if record.is_there}
-        wanted = {record.address for record in view.others() if record.status == DEAD}
-        wanted = (wanted | view.hints | set(self.hints)) - occupied
-        for address in wanted - self._dials.keys():
-            self._dials[address] = (clock if address in view.hints or address in self.hints else clock + 1, DIAL_PAUSE)
-        for address in self._dials.keys() - wanted:
-            del self._dials[address]
+        if view is not self._dials_view:
+            self._note_dials(view, clock)
         due = [a for a, (next_at, _) in self._dials.items() if clock >= next_at and a not in self._dialling]
         due = due[: max(DIALS_AT_ONCE - len(self._dialling), 0)]
         for address in due:
@@ -340,6 +365,17 @@ class Discovery:
             self._dials[address] = (clock + pause * (1 + self.rng.random() / 2), min(pause * 2, DIAL_PAUSE_MAX))
             self._dialling.add(address)
         return [Synchronise(None, address) for address in due]
+
+    def _note_dials(self, view: View, clock: float) -> None:
+        """Who is to be dialled: it changes only with the view, and to look through it takes its time."""
+        self._dials_view = view
+        occupied = {record.address for record in view.records.values() if record.is_there}
+        wanted = {record.address for record in view.others() if record.status == DEAD}
+        wanted = (wanted | view.hints | set(self.hints)) - occupied
+        for address in wanted - self._dials.keys():
+            self._dials[address] = (clock if address in view.hints or address in self.hints else clock + 1, DIAL_PAUSE)
+        for address in self._dials.keys() - wanted:
+            del self._dials[address]
 
     def _due_round(self, view: View, clock: float, weight: float, threshold: float) -> list[Action]:
         if clock < self._round_at:
@@ -358,15 +394,24 @@ class Discovery:
     # -- what came of it
 
     def done(
-        self, action: Action, outcome: str, view: View, clock: float, *, known: int = 0, digest: str | None = None
+        self,
+        action: Action,
+        outcome: str,
+        view: View,
+        clock: float,
+        *,
+        known: int = 0,
+        digest: str | None = None,
+        is_nack: bool = False,
     ) -> tuple[list[Verdict], list[Action]]:
         """Report an action's outcome; returns what to write into the view and what to do next.
 
-        `known`: of a Push, how many records the listener knew. `digest`: of a Probe, the view's at the other end."""
+        `known`: of a Push, how many records the listener knew. `digest`: of a Probe, the view's at the other end.
+        `is_nack`: of an Ask that is SILENT, the helper answered, and it is the other one whom it did not reach."""
         if isinstance(action, Probe):
             return self._probed(action, outcome, view, clock, digest)
         if isinstance(action, Ask):
-            return self._helped(action, outcome, view)
+            return self._helped(action, outcome, is_nack)
         if isinstance(action, Push):
             self._pushing = max(self._pushing - 1, 0)
             self._push_at = max(self._push_at, clock + BUSY_FACTOR * (clock - self._pushed_at))
@@ -377,6 +422,7 @@ class Discovery:
         self._dialling.discard(action.address)
         if outcome == THERE:
             self._dials.pop(action.address, None)
+            self._dials_view = None
         elif action.name is not None:  # a round that failed is as good as a probe that failed
             self.hurry(action.name)
         return [], []
@@ -394,8 +440,7 @@ class Discovery:
             return [], self._after_pong(record, view, clock, digest)
         if not record.is_there or record.address != probe.address:
             return [], []
-        if outcome == SILENT:  # perhaps the fault is ours: be patient until a probe succeeds (Lifeguard)
-            self.awareness = min(self.awareness + 1, AWARENESS_MAX)
+        self._trouble_at = clock
         helpers = [r for r in view.others_there() if r.name != probe.name and not self.forbids(r)]
         helpers = self.rng.sample(helpers, min(HELPERS, len(helpers)))
         self._doubts[probe.name] = _Doubt(record, outcome == REFUSED, len(helpers))
@@ -414,15 +459,17 @@ class Discovery:
             return [self._visit(record, clock)]
         return []
 
-    def _helped(self, ask: Ask, outcome: str, view: View) -> tuple[list[Verdict], list[Action]]:
+    def _helped(self, ask: Ask, outcome: str, is_nack: bool) -> tuple[list[Verdict], list[Action]]:
         doubt = self._doubts.get(ask.name)
         if doubt is None:
             return [], []
-        if outcome == THERE:
+        if outcome == THERE:  # others reach it, we did not
             del self._doubts[ask.name]
             self._probing.discard(ask.name)
+            self._be_patient(1)
             return [], []
         doubt.is_refused = doubt.is_refused or outcome == REFUSED
+        doubt.deaf += outcome == SILENT and not is_nack
         doubt.waiting -= 1
         return (self._accuse(ask.name), []) if doubt.waiting == 0 else ([], [])
 
@@ -431,7 +478,12 @@ class Discovery:
         self._probing.discard(name)
         if doubt.is_refused:
             self._refused[name] = doubt.record.version
+        self._be_patient(doubt.deaf)
         return [Verdict(False, name)]
+
+    def _be_patient(self, by: int) -> None:
+        """Lifeguard: when others are silent that should not be, the fault is perhaps ours, until a probe succeeds."""
+        self.awareness = min(self.awareness + by, AWARENESS_MAX)
 
 
 def _for(listener: Record, news: list[str]) -> tuple[str, ...]:

@@ -44,12 +44,16 @@ def measure(
     return Row(what, unit, theirs, mine, statistics.median(ratios), (low, high), budget)
 
 
-def milliseconds(action: Callable[[], object], times: int = 1) -> float:
-    """How long one takes, on an average of `times` in a row."""
-    started = time.perf_counter()
+def milliseconds(action: Callable[[], object], times: int = 1, pause: float = 0.0) -> float:
+    """How long one takes, on an average of `times` in a row; `pause`: seconds of rest before each, which do not count."""
+    spent = 0.0
     for _ in range(times):
+        if pause:
+            time.sleep(pause)
+        started = time.perf_counter()
         action()
-    return 1000 * (time.perf_counter() - started) / times
+        spent += time.perf_counter() - started
+    return 1000 * spent / times
 
 
 def table(rows: list[Row]) -> str:

@@ -1,25 +1,23 @@
-"""The peers that BDserver is measured against, as processes of ours on loopback: Serf's agents, and an etcd.
+"""A crowd of BDserver's nodes, or of Serf's agents, as processes of ours on loopback, and what each of them knows.
 
 Both sides run with their own defaults and are watched alike and without a question: a Serf agent writes what it learns
-to its log, a node of ours to its cache file. Only the watcher's eyes differ, in `Knower.look`.
+to its log, a node of ours to its cache file. Only the watcher's eyes differ: `look`.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import http.client
-import json
 import os
 import re
 import shutil
 import signal
 import socket
-import ssl
 import subprocess
 import time
 from collections.abc import Callable
 
+from bdserver.cache import Cache
+from bdserver.core.membership import View
 from bdserver.demo.hosts import Host, Mesh, free_port, until
 
 # How often it is looked what each node knows: a hundredth of what is to be measured.
@@ -170,10 +168,10 @@ class Node:
 
     def __init__(self, host: Host):
         self.host, self.name, self.address = host, host.name, host.address
-        self.cache_path = os.path.join(host.folder, "var", f"{host.name}.bdcache")
+        self._cache = Cache(os.path.join(host.folder, "var", f"{host.name}.bdcache"), host.name)
         self.statuses: dict[str, str] = {}
         self.services: dict[str, set[str]] = {}
-        self._seen: tuple | None = None
+        self._seen: View | None = None
 
     def launch(self, join: str = "") -> None:
         """Start it, with that address as its only hint."""
@@ -186,15 +184,11 @@ class Node:
 
     def look(self) -> None:
         """Read its cache file if it is another one than before."""
-        with contextlib.suppress(FileNotFoundError):
-            status = os.stat(self.cache_path)
-            seen = status.st_ino, status.st_mtime_ns
-            if seen != self._seen:
-                self._seen = seen
-                with open(self.cache_path) as file:
-                    records = json.load(file)["records"]
-                self.statuses = {record["name"]: record.get("status", ALIVE) for record in records}
-                self.services = {record["name"]: set(record.get("services", ())) for record in records}
+        view = self._cache.view()
+        if view is not self._seen:
+            self._seen = view
+            self.statuses = {name: record.status for name, record in view.records.items()}
+            self.services = {name: set(record.services) for name, record in view.records.items()}
 
     def join(self, address: str) -> None:
         """Join whoever is there."""
@@ -299,55 +293,3 @@ def _cpu_seconds(pid: int) -> float:
         fields = file.read().rpartition(")")[2].split()
         return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
     return 0.0
-
-
-class Etcd:
-    """One etcd with default settings, plain or with mutual TLS by keys of ours; its keys are read as a client would in Python."""
-
-    def __init__(self, folder: str, keys: str = ""):
-        self.port, self.keys = free_port(), keys
-        scheme = "https" if keys else "http"
-        url, peer_url = f"{scheme}://127.0.0.1:{self.port}", f"http://127.0.0.1:{free_port()}"
-        files = [f"--cert-file={keys}.crt", f"--key-file={keys}.key", f"--trusted-ca-file={os.path.dirname(keys)}/ca.crt"]
-        self.client_options = ["--endpoints", url] + (
-            [f"--cert={keys}.crt", f"--key={keys}.key", f"--cacert={os.path.dirname(keys)}/ca.crt"] if keys else []
-        )
-        command = ["etcd", f"--data-dir={folder}", f"--listen-client-urls={url}", f"--advertise-client-urls={url}",
-                   f"--listen-peer-urls={peer_url}", f"--initial-advertise-peer-urls={peer_url}",
-                   f"--initial-cluster=default={peer_url}", *([*files, "--client-cert-auth"] if keys else [])]  # fmt: skip
-        with open(folder + ".log", "wb") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        self.log_path = folder + ".log"
-
-    def control(self, *arguments: str) -> list[str]:
-        """The command line of an etcdctl."""
-        return ["etcdctl", *self.client_options, *arguments]
-
-    def dial(self) -> http.client.HTTPConnection:
-        """An open connection; kept alive."""
-        if not self.keys:
-            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        context = ssl.create_default_context(cafile=os.path.join(os.path.dirname(self.keys), "ca.crt"))
-        context.load_cert_chain(self.keys + ".crt", self.keys + ".key")
-        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=10, context=context)
-
-    def __enter__(self) -> Etcd:
-        put = self.control("put", TAGGED, "http://127.0.0.1/")
-        until(
-            lambda: subprocess.run(put, capture_output=True, check=False).returncode == 0, 30, f"etcd answers ({self.log_path})"
-        )
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self._process.kill()
-        self._process.wait()
-
-
-RANGE = json.dumps({"key": base64.b64encode(TAGGED.encode()).decode()})
-
-
-def get(connection: http.client.HTTPConnection) -> None:
-    """The key's value, through etcd's JSON door."""
-    connection.request("POST", "/v3/kv/range", RANGE)
-    said = connection.getresponse().read()
-    assert b'"kvs"' in said, said

@@ -162,7 +162,3 @@ def _line(what: str, size: int, found: Found) -> str:
 
 def _spread(seconds: list[float]) -> str:
     return f"{statistics.median(seconds):.3g} s ({min(seconds):.3g} to {max(seconds):.3g}, {len(seconds)} times)"
-
-
-if __name__ == "__main__":
-    print(measure(rounds=1, times=2))

@@ -1,6 +1,6 @@
-"""All measurements in one run, and the table: what, floor, ours, ratio, budget, met. Exit 0 whether met or not.
+"""All measurements, each part's table as soon as it is there: what, floor or peer, ours, ratio. Exit 0 whether budgets are met or not.
 
-make bench, or: .venv/bin/python tests/bench [--quick] [lookups] [rates] [memory] [audit]
+make bench, or: .venv/bin/python tests/bench [--quick] [--all] [PART…]
 """
 
 from __future__ import annotations
@@ -11,48 +11,93 @@ import os
 import platform
 import sys
 import tempfile
+from collections.abc import Callable
+from typing import NamedTuple
 
 import bdserver
-from bdserver.demo.hosts import Mesh
-from tests.bench import audit, lookups, memory, policies, rates
-from tests.bench.pairs import table
+from bdserver.demo.hosts import Host, Mesh
+from tests.bench import audit, lookups, memory, peers_lookups, peers_telling, policies, rates, scale
+from tests.bench.pairs import Row, table
 
-PARTS = ("lookups", "rates", "memory", "audit")
 # Over this every holder would be overloaded by the measurement itself.
 NEVER_OVERLOADED = 1e11
 
 
+class Part(NamedTuple):
+    """`measure(share)`: the part's tables, with this share of its pairs or minutes; `is_long`: only by its name or --all."""
+
+    measure: Callable[[float], str]
+    is_long: bool = False
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Measure what is asked for, all if nothing is."""
+    """Measure what is asked for; if nothing is, all that takes a few minutes."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the pairs: to see that it runs")
-    parser.add_argument("part", nargs="*", help=f"of {', '.join(PARTS)}; default: all")
+    parser.add_argument(
+        "--all", action="store_true", help=f"the long ones too: {', '.join(n for n, p in PARTS.items() if p.is_long)}"
+    )
+    parser.add_argument("part", nargs="*", help=f"of {', '.join(PARTS)}")
     options = parser.parse_args(arguments)
     if wrong := set(options.part) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(wrong))}")
-    share = 0.1 if options.quick else 1.0
-    found = []
     compileall.compile_dir(os.path.dirname(bdserver.__file__), quiet=1)  # as an installation has it
-    with tempfile.TemporaryDirectory() as folder, Mesh(folder, "bench") as mesh:
-        [host] = mesh.start(1, log_level="info", receiver_threshold=NEVER_OVERLOADED)
-        host.add_service(lookups.SERVICE)
-        for part in options.part or PARTS:
-            if part == "lookups":
-                found += lookups.rows(mesh, host, max(int(60 * share), 3))
-            elif part == "rates":
-                found += rates.rows(host, max(int(40 * share), 3))
-            elif part == "audit":
-                found += audit.rows(max(int(20 * share), 3))
-            else:
-                host.end()
-                found += memory.rows(host, max(int(5 * share), 2))
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    print(table(found))
-    without, with_one = policies.measure()
-    print(
-        f"WHEREIS over 1,000 holders of 20 policies, with a client's policy: {with_one / without:.2f} x one without (budget 2.0)"
-    )
+    for name, part in PARTS.items():
+        if name in options.part or (not options.part and (options.all or not part.is_long)):
+            print(f"\n{name}\n{part.measure(0.1 if options.quick else 1.0)}", flush=True)
     return 0
+
+
+def _pairs(most: int, share: float) -> int:
+    return max(int(most * share), 3)
+
+
+def _of_one_host(rows: Callable[[Mesh, Host, float], list[Row]]) -> Callable[[float], str]:
+    """A part that measures one host, which holds the service."""
+
+    def run(share: float) -> str:
+        with tempfile.TemporaryDirectory() as folder, Mesh(folder, "bench") as mesh:
+            [host] = mesh.start(1, log_level="info", receiver_threshold=NEVER_OVERLOADED)
+            host.add_service(lookups.SERVICE)
+            return table(rows(mesh, host, share))
+
+    return run
+
+
+def _memory(mesh: Mesh, host: Host, share: float) -> list[Row]:
+    host.end()
+    return memory.rows(host, max(int(5 * share), 2))
+
+
+def _scale(share: float) -> str:
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
+        return f"{table(scale.rows(one, _pairs(40, share)))}\n\n{scale.change_cost(other)}"
+
+
+def _policies(share: float) -> str:
+    without, with_one = policies.measure()
+    return f"WHEREIS over 1,000 holders of 20 policies, with a client's policy: {with_one / without:.2f} x one without (budget 2.0)"
+
+
+def _telling(share: float) -> str:
+    return peers_telling.measure(rounds=max(int(3 * share), 1), times=max(int(3 * share), 1))
+
+
+def _peers(share: float) -> str:
+    return f"{table(peers_lookups.rows(_pairs(30, share)))}\n\n{peers_lookups.trials(_pairs(10, share))}"
+
+
+PARTS = {
+    "lookups": Part(_of_one_host(lambda mesh, host, share: lookups.rows(mesh, host, _pairs(60, share)))),
+    "rates": Part(_of_one_host(lambda mesh, host, share: rates.rows(host, _pairs(40, share)))),
+    "memory": Part(_of_one_host(_memory)),
+    "policies": Part(_policies),
+    "audit": Part(lambda share: table(audit.rows(_pairs(20, share)))),
+    "scale": Part(_scale),
+    "peers": Part(_peers),
+    "telling": Part(_telling, is_long=True),
+}
 
 
 if __name__ == "__main__":

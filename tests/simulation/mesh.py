@@ -89,11 +89,11 @@ class Host:
 
         self.change(do)
 
-    def done(self, life, action, outcome, known, digest):
+    def done(self, life, action, outcome, **details):
         """The outcome of an action arrives."""
         if not self.is_up or life is not self.life:
             return
-        verdicts, actions = self.mind.done(action, outcome, self.view, self.net.now, known=known, digest=digest)
+        verdicts, actions = self.mind.done(action, outcome, self.view, self.net.now, **details)
         self.write(verdicts)
         for each in actions:
             self.net.carry_out(self, each)
@@ -174,7 +174,7 @@ class Net:
         """Do what the mind wants; its outcome comes later."""
         address = action.helper_address if isinstance(action, Ask) else action.address
         outcome, callee = self._reach(caller, address)
-        known, digest = 0, None
+        details = {}
         wanted = action.helper if isinstance(action, Ask) else action.name
         if callee is not None and wanted not in (None, callee.name):
             outcome, callee = REFUSED, None
@@ -184,30 +184,30 @@ class Net:
             if not self.can_talk(caller.policy, callee.policy):
                 outcome = THERE if not isinstance(action, Ask) else SILENT
             else:
-                outcome, known, digest = self._converse(caller, callee, action)
-        wait = self.delay * (1 + self.rng.random())
+                outcome, details = self._converse(caller, callee, action)
+        wait, life = self.delay * (1 + self.rng.random()), caller.life
         if outcome == SILENT:
             wait = getattr(action, "seconds", SYNCHRONISE_SECONDS)
         for _ in range(2 if self.rng.random() < self.duplicates and isinstance(action, Push) else 1):
-            self.at(self.now + wait, caller.done, caller.life, action, outcome, known, digest)
+            self.at(self.now + wait, lambda: caller.done(life, action, outcome, **details))
 
     def _converse(self, caller, callee, action):
-        known, digest = 0, None
+        details = {}
         if isinstance(action, Ask):
-            return self._reach(callee, action.address)[0], 0, None
+            return self._reach(callee, action.address)[0], {"is_nack": True}
         if isinstance(action, Probe):
-            digest = callee.view.digest()
+            details["digest"] = callee.view.digest()
         if isinstance(action, Push) or (isinstance(action, Probe) and action.news):
             news = action.news
             say = exchange.push(caller.view, list(news))
-            known = self._turn(caller, callee, say).get("known", 0)
+            details["known"] = self._turn(caller, callee, say).get("known", 0)
         elif isinstance(action, Synchronise):
             exchange.synchronise(
                 lambda: caller.view,
                 lambda theirs: caller.change(lambda view: exchange.absorb(view, theirs, caller.wall(), callee.name)),
                 lambda say: self._turn(caller, callee, say),
             )
-        return THERE, known, digest
+        return THERE, details
 
     def _turn(self, caller, callee, say):
         theirs = exchange.checked(say)

@@ -18,6 +18,7 @@ from bdserver.core.discovery import (
     Rhythm,
     Synchronise,
     Verdict,
+    follower,
     next_partner,
     round_delay,
     suspicion_seconds,
@@ -28,9 +29,9 @@ from bdserver.core.membership import DEAD, Record, View
 NOW = 1_700_000_000.0
 
 
-def a_view(*names):
-    view = View("me")
-    view.start(Record("me", "me:1", (0, 0)), NOW)
+def a_view(*names, me="me"):
+    view = View(me)
+    view.start(Record(me, f"{me}:1", (0, 0)), NOW)
     for name in names:
         view.merge(Record(name, f"{name}:1", (1, 0)), NOW)
     return view
@@ -42,17 +43,17 @@ def changed(view, do):
     return twin
 
 
-def mind_at(clock=0.0, **keywords):
-    return Discovery("me", Rhythm(), Random(1), clock, **keywords)
+def mind_at(me="me", clock=0.0, **keywords):
+    return Discovery(me, Rhythm(), Random(1), clock, **keywords)
 
 
 def of_kind(actions, kind):
     return [action for action in actions if isinstance(action, kind)]
 
 
-def drained(mind, view, seconds, step=0.05, outcome=THERE):
+def drained(mind, view, seconds, step=0.05, outcome=THERE, start=0.0):
     """(clock, action) of everything the mind wants, each answered at once."""
-    said, clock = [], 0.0
+    said, clock = [], start
     while clock < seconds:
         for action in mind.due(view, clock, 0.0, 100.0):
             said.append((clock, action))
@@ -61,18 +62,18 @@ def drained(mind, view, seconds, step=0.05, outcome=THERE):
     return said
 
 
-# Lifeguard, with memberlist's constants: node count, accusers -> seconds at a probe a second and no doubt in ourselves.
+# Lifeguard, with three quarters of memberlist's multiplier: node count, accusers -> seconds at a probe a second and no doubt in ourselves.
 @pytest.mark.parametrize(
     ("nodes", "accusers", "seconds"),
-    [(2, 1, 4.0), (3, 1, 24.0), (3, 2, 4.0), (10, 1, 24.0), (10, 2, 14.0), (10, 4, 4.0), (10, 9, 4.0),
-     (100, 1, 48.0), (100, 4, 8.0)],
+    [(2, 1, 3.0), (3, 1, 18.0), (3, 2, 3.0), (10, 1, 18.0), (10, 2, 10.5), (10, 4, 3.0), (10, 9, 3.0),
+     (100, 1, 36.0), (100, 4, 6.0)],
 )  # fmt: skip
 def test_a_suspicion_is_shorter_the_more_accuse(nodes, accusers, seconds):
     assert suspicion_seconds(accusers, nodes, 0, 1.0) == pytest.approx(seconds)
 
 
 def test_a_suspicion_is_longer_when_our_own_probes_fail_all_around():
-    assert suspicion_seconds(4, 10, 8, 1.0) == pytest.approx(36.0)
+    assert suspicion_seconds(4, 10, 8, 1.0) == pytest.approx(27.0)
 
 
 @pytest.mark.parametrize(("weight", "least", "most"), [(0, 8, 10), (50, 15, 15), (100, 30, 30), (101, 30, 35)])
@@ -96,10 +97,37 @@ def test_three_quick_rounds_at_the_start_then_slow_ones():
     assert all(7.9 < later - earlier < 10.1 for earlier, later in itertools.pairwise(rounds[3:]))
 
 
-def test_everybody_is_probed_once_before_anybody_twice():
+def test_at_rest_each_node_watches_one_and_each_is_watched_by_one():
+    names = [f"n{i}" for i in range(9)]
+    assert sorted(follower(name, set(names) - {name}) for name in names) == names
+    for name in names:
+        mind, others = mind_at(name), sorted(set(names) - {name})
+        view = a_view(*others, me=name)
+        drained(mind, view, 10)  # until its own birth is old news
+        probes = [action for _, action in drained(mind, view, 30, start=10) if isinstance(action, Probe)]
+        assert len(probes) > 15 and {(each.name, each.is_watch) for each in probes} == {(follower(name, others), True)}
+    assert follower("n0", []) is None
+
+
+def test_in_trouble_everybody_is_probed_once_before_anybody_twice():
     names = [f"n{i}" for i in range(8)]
-    probed = [action.name for _, action in drained(mind_at(), a_view(*names), 17) if isinstance(action, Probe)]
-    assert sorted(probed[:8]) == sorted(probed[8:16]) == names
+    mind, view = mind_at(), a_view(*names)
+    drained(mind, view, 10)
+    view = changed(view, lambda twin: twin.accuse("n0", NOW))
+    mind.due(view, 10.0, 0.0, 100.0)
+    view = changed(view, lambda twin: twin.merge(Record("n0", "n0:1", (1, 1)), NOW))
+    probed = [a.name for _, a in drained(mind, view, 19, start=10) if isinstance(a, Probe) and not a.is_watch]
+    assert sorted(probed[:7]) == [name for name in names if name != follower("me", names)]
+
+
+def test_a_watched_node_that_is_suspected_is_watched_no_longer():
+    names = [f"n{i}" for i in range(8)]
+    mind, view = mind_at(), a_view(*names)
+    drained(mind, view, 10)
+    first = follower("me", names)
+    view = changed(view, lambda twin: twin.accuse(first, NOW))
+    watched = {a.name for _, a in drained(mind, view, 14, start=10) if isinstance(a, Probe) and a.is_watch}
+    assert watched == {follower("me", [name for name in names if name != first])}
 
 
 def test_alone_there_is_nothing_to_do():
@@ -136,7 +164,7 @@ def test_with_nobody_to_ask_the_accusation_is_at_once():
     assert doubt(mind, view, SILENT) == ([Verdict(False, "n0")], [])
 
 
-@pytest.mark.parametrize(("outcome", "seconds"), [(REFUSED, discovery.REFUSED_SECONDS), (SILENT, 8.0)])
+@pytest.mark.parametrize(("outcome", "seconds"), [(REFUSED, discovery.REFUSED_SECONDS), (SILENT, 6.0)])
 def test_a_refused_connection_is_evidence_and_silence_is_not(outcome, seconds):
     mind, view = mind_at(), a_view("n0")
     doubt(mind, view, outcome)
@@ -161,12 +189,35 @@ def test_who_answers_and_is_suspected_hears_of_it():
     assert mind.done(Probe("n0", "n0:1", 1.0), THERE, view, 1.0) == ([], [Push("n0", "n0:1", ("n0",))])
 
 
-def test_a_silent_probe_makes_us_more_patient_and_a_good_one_less():
+def test_a_silent_probe_without_a_witness_makes_us_more_patient_and_a_good_one_less():
     mind, view = mind_at(), a_view("n0")
     doubt(mind, view, SILENT)
     assert mind.awareness == 1
     mind.done(Probe("n0", "n0:1", 1.0), THERE, view, 2.0)
     assert mind.awareness == 0
+
+
+def helpers_of(mind, view, name):
+    _, asks = mind.done(Probe(name, f"{name}:1", 1.0), SILENT, view, 1.0)
+    assert len(asks) == 3
+    return asks
+
+
+@pytest.mark.parametrize(
+    ("answers", "awareness"),
+    [
+        ([(SILENT, True)] * 3, 0),  # all helpers answered, and did not reach it either: the fault is its own
+        ([(SILENT, False), (SILENT, True), (SILENT, True)], 1),  # one helper was silent to us too
+        ([(SILENT, False)] * 3, 3),  # nobody answers us: very likely it is us
+        ([(THERE, False)], 1),  # others reach it
+        ([(REFUSED, True)] * 3, 0),
+    ],
+)
+def test_how_patient_we_become_depends_on_who_else_is_silent(answers, awareness):
+    mind, view = mind_at(), a_view("n0", "n1", "n2", "n3", "n4")
+    for ask, (outcome, is_nack) in zip(helpers_of(mind, view, "n0"), answers, strict=False):
+        mind.done(ask, outcome, view, 2.0, is_nack=is_nack)
+    assert mind.awareness == awareness
 
 
 def test_news_is_told_at_once_then_again_and_then_no_more():
