@@ -768,7 +768,8 @@ def answer_synchronize(session: Session, said: dict) -> list:
         except TooBusy:
             return ["NO"]
         if changed:
-            node.nudge("look")
+            names, until = exchange.to_pass_on(view, theirs, session.caller.name)
+            node.nudge(f"tell {until} {' '.join(names)}" if names else "look")
     return ["SYNCHRONIZE", exchange.respond(view, theirs) | added]
 
 

@@ -127,6 +127,9 @@ class Discoverer:
             record = self.node.cache.view().records.get(name)
             if word == "probe":
                 self._mind.hurry(name)
+            elif word == "tell":
+                until, *names = name.split(" ")
+                self._mind.pass_on(names, until, self.node.cache.view(), time.monotonic())
             elif word == "visit" and record is not None:
                 self._work.put(Synchronise(name, record.address))
 
@@ -279,7 +282,7 @@ class Discoverer:
         if isinstance(action, Push):
             deadline = time.monotonic() + PUSH_SECONDS
             with self.node.call(action.address, deadline, action.name) as conversation:
-                return THERE, {"known": self._push(conversation, action.news, deadline)}
+                return THERE, {"known": self._push(conversation, action.news, deadline, action.until)}
         deadline = time.monotonic() + SYNCHRONISE_SECONDS
         with self.node.call(action.address, deadline, action.name) as conversation:
             self._synchronise(conversation, deadline)
@@ -327,8 +330,8 @@ class Discoverer:
         identity = conversation.identity
         return self.node.revoked.refusal(identity.name, identity.serial) is not None
 
-    def _push(self, conversation: Conversation, names: tuple[str, ...], deadline: float) -> int:
-        say = exchange.push(self.node.cache.view(), list(names))
+    def _push(self, conversation: Conversation, names: tuple[str, ...], deadline: float, until: str | None = None) -> int:
+        say = exchange.push(self.node.cache.view(), list(names), until)
         theirs = self._turn(conversation, say, deadline)
         more = exchange.follow_up(self.node.cache.view(), {"unknown": theirs.get("unknown", [])})
         if more:

@@ -1,8 +1,8 @@
 """What a process of this node holds in memory: settings, keys, services, the view; and `refresh` when files changed.
 
 Listener, discoverer and children each have one, inherited over fork with everything decoded. They share nothing but
-files, and a pipe that nudges the discoverer ("probe NAME", "visit NAME", "look"). Answering requests is answers'
-business, deciding is core's.
+files, and a pipe that nudges the discoverer ("probe NAME", "visit NAME", "tell UNTIL NAMES", "look"). Answering requests
+is answers' business, deciding is core's.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import random
+import select
 import socket
 import time
 
@@ -237,10 +238,11 @@ class Node:
     # -- other processes, other nodes
 
     def nudge(self, words: str) -> None:
-        """Wake the discoverer; if its pipe is full it is awake anyway."""
+        """Wake the discoverer; if its pipe is full it is awake anyway. A line that would not go in as one is left out."""
+        line = words.encode() + b"\n"
         if self.wake_descriptor is not None:
             with contextlib.suppress(BlockingIOError, BrokenPipeError):
-                os.write(self.wake_descriptor, words.encode() + b"\n")
+                os.write(self.wake_descriptor, line if len(line) <= select.PIPE_BUF else b"look\n")
 
     def is_black_listed(self, host: str) -> bool:
         """Black-listed addresses are closed unread, and never called."""

@@ -8,7 +8,9 @@ State in, actions out: the discoverer (or a simulation) carries the actions out 
  - no answer: three others are asked to probe; none reaches it: it is suspect, and dead when nobody refutes that in
    time, sooner the more accuse it, later when our own probes fail all around (Lifeguard); where the connection was
    refused, very soon, since the host itself says that nobody listens;
- - news is pushed on at once to a few, until they say that they know;
+ - news goes around the ring at once: whoever has it tells the first node of each third of the arc that is his to tell, and
+   hands that third over with it, so that each node is told once, in log N steps; some time later each tells one more at
+   random, for those who were missed. What came some other way is pushed on to a few, until they say that they know;
  - the original's rounds (never visited first, else mostly the least recent) make it certain;
  - dead nodes and hints are dialled for ever, with pauses up to a minute: two halves find each other again.
 How to merge is membership's business.
@@ -17,12 +19,14 @@ How to merge is membership's business.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from random import Random
 from typing import NamedTuple
 
+from bdserver.core.exchange import EVERYBODY
 from bdserver.core.membership import ALIVE, DEAD, RECORDS_MAX, SUSPECT, Record, View, standing
 
 
@@ -54,6 +58,8 @@ PUSH_PAUSE = 0.3
 # Where listeners take long to hear us out, machines are busy: then pause so many times as long as they took.
 BUSY_FACTOR = 5.0
 NEWS_PER_PUSH = 100
+# What was told around the ring is told so often again by each, to one at random.
+ECHOES = 2
 # So long after a node was found silent, suspected or dead, all look around.
 TROUBLE_SECONDS = 10.0
 # A mesh that has told us nothing new for so long, and yet differs from us, is synchronised with out of turn.
@@ -85,11 +91,12 @@ class Ask(NamedTuple):
 
 
 class Push(NamedTuple):
-    """Tell this node the records of these names."""
+    """Tell this node the records of these names; with `until`, it shall pass them on around the ring as far as that node."""
 
     name: str
     address: str
     news: tuple[str, ...]
+    until: str | None = None
 
 
 class Synchronise(NamedTuple):
@@ -151,6 +158,20 @@ def transmissions(nodes: int) -> int:
     return FANOUT + math.ceil(math.log2(nodes + 1))
 
 
+def arc(start: str, until: str, names: Iterable[str]) -> list[str]:
+    """Of these names, those behind `start` as far as `until`, in the order of the ring; with EVERYBODY, all around."""
+    begin = _place(start)
+    length = _PLACES if until == EVERYBODY else (_place(until) - begin) % _PLACES
+    steps = sorted(((_place(name) - begin) % _PLACES, name) for name in names)
+    return [name for step, name in steps if 0 < step <= length]
+
+
+def thirds(names: list[str]) -> list[list[str]]:
+    """Cut into FANOUT pieces of about the same length; none is empty."""
+    cuts = [len(names) * each // FANOUT for each in range(FANOUT + 1)]
+    return [names[a:b] for a, b in itertools.pairwise(cuts) if a < b]
+
+
 def follower(me: str, names: Iterable[str]) -> str | None:
     """Who comes next in the ring of all nodes: in the order of a hash, so that hosts of one rack are not neighbours."""
     place = _place(me)
@@ -201,8 +222,11 @@ class Discovery:
         self._refused: dict[str, tuple[int, int]] = {}
         self._suspected_at: dict[str, tuple[tuple[int, int], float]] = {}
         self._news: dict[str, int] = {}
+        self._arcs: dict[tuple[str, str], list[str]] = {}
+        self._echoed: set[str] = set()
+        self._found: set[str] = set()  # whose state we have found out ourselves
         self._lazy: set[str] = set()
-        self._pushed_at = self._push_at = clock
+        self._pushed_at = self._push_at = self._arcs_at = clock
         self._pushing = 0
         self._news_at = clock
         self._dials: dict[str, tuple[float, float]] = {}
@@ -217,6 +241,7 @@ class Discovery:
         """Everything that is due at this instant, in the order of its urgency."""
         self._notice(view, clock)
         return [
+            *self._told_around(view, clock),
             *self._pushes(view, clock),
             *self._probes(view, clock),
             *self._due_dials(view, clock),
@@ -226,13 +251,17 @@ class Discovery:
     def verdicts(self, view: View, clock: float) -> list[Verdict]:
         """Suspects whose time to refute has run out."""
         self._notice(view, clock)
-        return [Verdict(True, name) for name in self._suspected_at if clock >= self._buried_at(name, view)]
+        buried = [name for name in self._suspected_at if clock >= self._buried_at(name, view)]
+        self._found.update(buried)
+        return [Verdict(True, name) for name in buried]
 
     def next_at(self, view: View) -> float:
         """The instant at which something will be due, if nothing happens before."""
         if self._hurry:
             return -math.inf
         instants = [self._round_at, self._probe_at]
+        if self._arcs and not self._pushing:
+            instants.append(self._arcs_at)
         if self._urgent() and not self._pushing:
             instants.append(self._push_at)
         if len(self._dialling) < DIALS_AT_ONCE:
@@ -251,15 +280,17 @@ class Discovery:
             before = old.get(name)
             if before is record or (is_first and name != self.me):
                 continue
-            if before is None or standing(before) != standing(record):
+            if before is None or standing(before) != standing(record) or len(before.accusers) < len(record.accusers):
                 if record.status in (SUSPECT, DEAD):
                     self._trouble_at = clock
-                self._news[name] = transmissions(len(view.records))
                 self._news_at = clock
-                if before is not None and _differs_in_load_alone(before, record):
-                    self._lazy.add(name)
-                else:
-                    self._lazy.discard(name)
+                is_lazy = before is not None and _differs_in_load_alone(before, record)
+                (self._lazy.add if is_lazy else self._lazy.discard)(name)
+                self._echoed.discard(name)
+                self._news[name] = transmissions(len(view.records))
+                if not is_lazy and (name == self.me or name in self._found):
+                    self._tell_around(name, EVERYBODY)
+        self._found.clear()
         for name in [name for name in self._news if name not in view.records]:
             del self._news[name]
         self._watched = follower(self.me, [r.name for r in view.others() if r.status == ALIVE])
@@ -286,6 +317,35 @@ class Discovery:
 
     # -- news
 
+    def pass_on(self, names: Iterable[str], until: str, view: View, clock: float) -> None:
+        """Somebody has told us these, and wants us to pass them on around the ring as far as `until`, or EVERYBODY."""
+        self._notice(view, clock)
+        for name in names:
+            if name in self._news and name not in self._echoed | self._lazy:
+                self._tell_around(name, until)
+
+    def _tell_around(self, name: str, until: str) -> None:
+        self._news[name] = ECHOES
+        self._echoed.add(name)
+        self._arcs.setdefault((self.me, until), []).append(name)
+
+    def _told_around(self, view: View, clock: float) -> list[Action]:
+        if not self._arcs or self._pushing or clock < self._arcs_at:
+            return []
+        arcs, self._arcs = self._arcs, {}
+        self._push_at = max(self._push_at, clock + PUSH_PAUSE)
+        self._pushed_at = clock
+        listeners = [r for r in view.others_there() if r.status != SUSPECT and not self.forbids(r)]
+        pushes: list[Action] = []
+        for (start, until), names in arcs.items():
+            told = tuple(name for name in names if name in view.records)
+            around = arc(start, until, (r.name for r in listeners if r.name not in told))
+            for piece in thirds(around) if told else ():
+                record = view.records[piece[0]]
+                pushes += [Push(record.name, record.address, told[:NEWS_PER_PUSH], piece[-1])]
+        self._pushing += len(pushes)
+        return pushes
+
     def _urgent(self) -> bool:
         return any(name not in self._lazy for name in self._news)
 
@@ -293,7 +353,8 @@ class Discovery:
         if not self._may_push(clock):
             return []
         listeners = [r for r in view.others_there() if r.status != SUSPECT and not self.forbids(r)]
-        chosen = self.rng.sample(listeners, min(FANOUT, len(listeners)))
+        count = 1 if self._echoed.issuperset(self._news.keys() - self._lazy) else FANOUT
+        chosen = self.rng.sample(listeners, min(count, len(listeners)))
         self._pushed_at, self._push_at = clock, clock + PUSH_PAUSE
         told = list(self._news)[:NEWS_PER_PUSH] if listeners else list(self._news)
         pushes = [Push(each.name, each.address, _for(each, told)) for each in chosen]
@@ -414,7 +475,10 @@ class Discovery:
             return self._helped(action, outcome, is_nack)
         if isinstance(action, Push):
             self._pushing = max(self._pushing - 1, 0)
-            self._push_at = max(self._push_at, clock + BUSY_FACTOR * (clock - self._pushed_at))
+            self._arcs_at = clock + BUSY_FACTOR * (clock - self._pushed_at)
+            self._push_at = max(self._push_at, self._arcs_at)
+            if action.until is not None and outcome != THERE:  # then we do his part
+                self._arcs.setdefault((action.name, action.until), []).extend(action.news)
             if known == len(action.news):  # it comes too late: others tell it as well
                 for name in action.news:
                     self._spend(name, FANOUT)
@@ -479,6 +543,7 @@ class Discovery:
         if doubt.is_refused:
             self._refused[name] = doubt.record.version
         self._be_patient(doubt.deaf)
+        self._found.add(name)
         return [Verdict(False, name)]
 
     def _be_patient(self, by: int) -> None:

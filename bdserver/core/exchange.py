@@ -8,6 +8,7 @@ An exchange is an object with optional fields, the same in request and answer:
     wanted    names of which the sender lacks the newer record
     policies  {digest: text}; unknown: digests whose text the sender lacks
     known     how many of the records just received were no news (tells a gossiper when to stop)
+    until     with records: pass them on around the ring as far as this node (`discovery.arc`)
 The caller drives: digest -> buckets -> versions -> records. Both sides work on copies that they hold; taking over is
 `absorb`, under the cache's lock. Talking is client's and answers' business.
 """
@@ -19,6 +20,7 @@ from typing import Any
 
 from bdserver.core import membership
 from bdserver.core.membership import BUCKETS, View
+from bdserver.core.names import valid_name
 from bdserver.core.policy import digest as policy_digest
 from bdserver.errors import BadRequest
 
@@ -30,6 +32,9 @@ SERVICE_BYTES_ABOUT = 60
 POLICIES_ASKED_MAX = 8
 # Rounds within one conversation; a budget that was too small is continued in the next round.
 TURNS_MAX = 4
+
+# In place of a node's name (and none): all around the ring.
+EVERYBODY = "*"
 
 Exchange = dict[str, Any]
 
@@ -72,9 +77,21 @@ def follow_up(view: View, theirs: Exchange) -> Exchange:
     return say | _what_they_lack(view, theirs)
 
 
-def push(view: View, names: list[str]) -> Exchange:
+def push(view: View, names: list[str], until: str | None = None) -> Exchange:
     """News told unasked."""
-    return _carrying(view, [view.records[name] for name in names if name in view.records])
+    say = _carrying(view, [view.records[name] for name in names if name in view.records])
+    return say if until is None else {**say, "until": until}
+
+
+def to_pass_on(view: View, theirs: Exchange, talker: str) -> tuple[list[str], str]:
+    """(names, until): what of an exchange, absorbed into `view`, the listener is to pass on around the ring, and how far.
+
+    What somebody says of itself unasked (a node that has just come) is passed on all around."""
+    names = [value.get("name") for value in theirs.get("records", []) if isinstance(value, dict)]
+    known = [name for name in names if isinstance(name, str) and name in view.records]
+    if "until" in theirs:
+        return known, theirs["until"]
+    return [name for name in known if name == talker], EVERYBODY
 
 
 def absorb(view: View, theirs: Exchange, now: float, talker: str) -> Exchange:
@@ -162,4 +179,5 @@ _SHAPES: dict[str, Callable[[Any], bool]] = {
     "unknown": _is_texts,
     "policies": lambda value: isinstance(value, dict) and all(isinstance(text, str) for text in value.values()),
     "known": lambda value: type(value) is int,
+    "until": lambda value: isinstance(value, str) and valid_name(value),
 }

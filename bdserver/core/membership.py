@@ -284,9 +284,9 @@ class View:
     # -- changes by observers
 
     def accuse(self, name: str, now: float) -> bool:
-        """This node found that one silent or gone: it is suspect, and this node an accuser."""
+        """This node found that one silent or gone: it is suspect, and this node an accuser, if there are not enough."""
         record = self.records[name]
-        if not record.is_there or self.me in record.accusers:
+        if not record.is_there or self.me in record.accusers or len(record.accusers) >= ACCUSERS_MAX:
             return False
         since = record.since if record.status == SUSPECT else now
         accusers = (*record.accusers, self.me)

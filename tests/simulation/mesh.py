@@ -13,8 +13,12 @@ from random import Random
 from bdserver.core import exchange
 from bdserver.core.discovery import REFUSED, SILENT, THERE, Ask, Discovery, Probe, Push, Rhythm, Synchronise
 from bdserver.core.membership import DEAD, LEFT, Record, View
+from bdserver.core.wire import encode
 
 EPOCH = 1_700_000_000.0
+# Of TLS: what a handshake takes in both directions with the opening and both goodbyes, certificates of the mesh's size, and
+# what a record adds to a frame. Measured with our own TLS (`test_curves`); IP and TCP come on top.
+CONNECTION_BYTES, FRAME_BYTES = 2136, 22
 SYNCHRONISE_SECONDS = 5.0
 
 
@@ -28,6 +32,7 @@ class Host:
         self.wall_offset = 0.0
         self.view = View(name)
         self.policy = None
+        self.watch = None  # to whom a connection is kept
         self._wake_at = None
 
     def wall(self):
@@ -107,7 +112,7 @@ class Host:
 class Net:
     """Virtual time, links, and the conversations on them."""
 
-    def __init__(self, seed, loss=0.0, delay=0.005):
+    def __init__(self, seed, loss=0.0, delay=0.005, has_transcript=True):
         self.rng = Random(seed)
         self.seed, self.loss, self.delay = seed, loss, delay
         self.now = 0.0
@@ -115,7 +120,11 @@ class Net:
         self.cut = set()  # (caller, callee) names that do not reach each other
         self.duplicates = 0.0
         self.messages = 0
+        self.bytes = None  # set to 0 to have them counted
+        self.on_change = lambda caller, callee: None  # the callee's view, by what the caller said; or the other way round
+        self.has_transcript = has_transcript
         self.transcript = []
+        self._by_address = {}
         self._events = []
         self._sequence = itertools.count()
 
@@ -124,7 +133,7 @@ class Net:
         first = len(self.hosts)
         for number in range(first, first + count):
             host = Host(self, f"n{number}")
-            self.hosts[host.name] = host
+            self.hosts[host.name] = self._by_address[host.address] = host
         return list(self.hosts.values())[first:]
 
     @staticmethod
@@ -163,7 +172,7 @@ class Net:
 
     def _reach(self, caller, address):
         """(outcome, callee) of trying to call somebody."""
-        callee = next((host for host in self.hosts.values() if host.address == address), None)
+        callee = self._by_address.get(address)
         if callee is None or (caller.name, callee.name) in self.cut or self.rng.random() < self.loss:
             return SILENT, None
         if not callee.is_up:
@@ -179,7 +188,12 @@ class Net:
         if callee is not None and wanted not in (None, callee.name):
             outcome, callee = REFUSED, None
         self.messages += 1
-        self._note(caller, action, outcome)
+        if self.has_transcript:
+            self._note(caller, action, outcome)
+        if outcome == THERE and not (isinstance(action, Probe) and action.is_watch and caller.watch == action.name):
+            self._count(CONNECTION_BYTES)
+        if isinstance(action, Probe) and action.is_watch:
+            caller.watch = action.name if outcome == THERE else None
         if callee is not None:
             if not self.can_talk(caller.policy, callee.policy):
                 outcome = THERE if not isinstance(action, Ask) else SILENT
@@ -194,17 +208,19 @@ class Net:
     def _converse(self, caller, callee, action):
         details = {}
         if isinstance(action, Ask):
+            self._count(FRAME_BYTES, ["PROBE", action.address], ["PONG"])
             return self._reach(callee, action.address)[0], {"is_nack": True}
         if isinstance(action, Probe):
+            self._count(FRAME_BYTES, ["PING"], ["PONG", callee.view.digest()])
             details["digest"] = callee.view.digest()
         if isinstance(action, Push) or (isinstance(action, Probe) and action.news):
             news = action.news
-            say = exchange.push(caller.view, list(news))
+            say = exchange.push(caller.view, list(news), getattr(action, "until", None))
             details["known"] = self._turn(caller, callee, say).get("known", 0)
         elif isinstance(action, Synchronise):
             exchange.synchronise(
                 lambda: caller.view,
-                lambda theirs: caller.change(lambda view: exchange.absorb(view, theirs, caller.wall(), callee.name)),
+                lambda theirs: self._absorbed(caller, callee, theirs),
                 lambda say: self._turn(caller, callee, say),
             )
         return THERE, details
@@ -213,8 +229,25 @@ class Net:
         theirs = exchange.checked(say)
         added = {}
         if exchange.has_news(theirs):
-            added = callee.change(lambda view: exchange.absorb(view, theirs, callee.wall(), caller.name))
-        return exchange.checked(exchange.respond(callee.view, theirs) | added)
+            before = callee.view
+            added = self._absorbed(callee, caller, theirs)
+            if callee.view is not before:
+                callee.mind.pass_on(*exchange.to_pass_on(callee.view, theirs, caller.name), callee.view, self.now)
+        answer = exchange.respond(callee.view, theirs) | added
+        self._count(FRAME_BYTES, ["SYNCHRONIZE", say], ["SYNCHRONIZE", answer])
+        return exchange.checked(answer)
+
+    def _absorbed(self, listener, talker, theirs):
+        before = listener.view
+        added = listener.change(lambda view: exchange.absorb(view, theirs, listener.wall(), talker.name))
+        if listener.view is not before:
+            self.on_change(talker, listener)
+        return added
+
+    def _count(self, more, *messages):
+        """What goes over the wire: each message in a frame in a record of TLS, `more` for each (or in all)."""
+        if self.bytes is not None:
+            self.bytes += sum(len(encode(message)) + more for message in messages) if messages else more
 
     def _note(self, caller, action, outcome):
         words = {"Probe": "PING", "Ask": "PROBE", "Push": "news", "Synchronise": "SYNCHRONIZE"}[type(action).__name__]

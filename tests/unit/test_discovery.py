@@ -18,12 +18,15 @@ from bdserver.core.discovery import (
     Rhythm,
     Synchronise,
     Verdict,
+    arc,
     follower,
     next_partner,
     round_delay,
     suspicion_seconds,
+    thirds,
     transmissions,
 )
+from bdserver.core.exchange import EVERYBODY
 from bdserver.core.membership import DEAD, Record, View
 
 NOW = 1_700_000_000.0
@@ -115,6 +118,7 @@ def test_in_trouble_everybody_is_probed_once_before_anybody_twice():
     drained(mind, view, 10)
     view = changed(view, lambda twin: twin.accuse("n0", NOW))
     mind.due(view, 10.0, 0.0, 100.0)
+    mind._turn.clear()  # of its own birth, some are left
     view = changed(view, lambda twin: twin.merge(Record("n0", "n0:1", (1, 1)), NOW))
     probed = [a.name for _, a in drained(mind, view, 19, start=10) if isinstance(a, Probe) and not a.is_watch]
     assert sorted(probed[:7]) == [name for name in names if name != follower("me", names)]
@@ -128,6 +132,74 @@ def test_a_watched_node_that_is_suspected_is_watched_no_longer():
     view = changed(view, lambda twin: twin.accuse(first, NOW))
     watched = {a.name for _, a in drained(mind, view, 14, start=10) if isinstance(a, Probe) and a.is_watch}
     assert watched == {follower("me", [name for name in names if name != first])}
+
+
+def pushes_of(actions):
+    return {push.name: push.until for push in of_kind(actions, Push)}
+
+
+def test_news_of_ours_goes_around_the_ring_in_thirds_and_each_is_told_once():
+    names = [f"n{i}" for i in range(20)]
+    around = arc("me", EVERYBODY, names)
+    assert sorted(around) == sorted(names) and around[0] == follower("me", names)
+    told, waiting = [], [("me", EVERYBODY)]
+    while waiting and len(told) < 100:  # each plays its part, as it was handed over
+        name, until = waiting.pop()
+        theirs, others = mind_at(name), sorted({"me", *names} - {name})
+        theirs_view = a_view(*others, me=name)
+        drained(theirs, theirs_view, 10)
+        fresh = changed(theirs_view, lambda twin: twin.merge(Record("new", "new:1", (1, 0)), NOW))
+        theirs.pass_on(["new"], until, fresh, 11.0)
+        pushes = pushes_of(theirs.due(fresh, 11.0, 0.0, 100.0))
+        assert len(pushes) <= 3
+        told += pushes
+        waiting += pushes.items()
+    assert sorted(told) == sorted(names)
+    assert len(told) == len(set(told))
+
+
+def test_the_part_of_one_who_does_not_answer_is_ours():
+    names = [f"n{i}" for i in range(20)]
+    mind, view = mind_at(), a_view(*names)
+    first = of_kind(mind.due(view, 0.0, 0.0, 100.0), Push)
+    assert len(first) == 3
+    parts = [arc(push.name, push.until, names) for push in first]
+    for push, outcome in zip(first, (REFUSED, THERE, THERE), strict=True):
+        mind.done(push, outcome, view, 0.01)
+    next_at = mind.next_at(view)
+    assert next_at < 0.1
+    again = pushes_of(mind.due(view, next_at, 0.0, 100.0))
+    assert sorted(again) == sorted(piece[0] for piece in thirds(parts[0]))
+    assert sorted(n for name, until in again.items() for n in [name, *arc(name, until, names)]) == sorted(parts[0])
+
+
+def test_who_is_still_telling_gathers_what_comes_meanwhile():
+    names = [f"n{i}" for i in range(20)]
+    mind, view = mind_at(), a_view(*names)
+    first = of_kind(mind.due(view, 0.0, 0.0, 100.0), Push)
+    for number in range(5):
+        view = changed(view, lambda twin, n=number: twin.merge(Record(f"new{n}", f"new{n}:1", (1, 0)), NOW))
+        mind.pass_on([f"new{number}"], EVERYBODY, view, 0.1)
+        assert not of_kind(mind.due(view, 0.1, 0.0, 100.0), Push)
+    for push in first:
+        mind.done(push, THERE, view, 0.2)
+    pushes = of_kind(mind.due(view, 1.3, 0.0, 100.0), Push)
+    assert len(pushes) == 3 and all(set(push.news) == {f"new{n}" for n in range(5)} for push in pushes)
+
+
+def test_what_was_noticed_before_we_were_asked_to_pass_it_on_is_passed_on_all_the_same():
+    names = [f"n{i}" for i in range(20)]
+    mind, view = mind_at(), a_view(*names)
+    drained(mind, view, 10)
+    view = changed(view, lambda twin: twin.merge(Record("new", "new:1", (1, 0)), NOW))
+    first = of_kind(mind.due(view, 11.0, 0.0, 100.0), Push)
+    assert {push.until for push in first} == {None}
+    for push in first:
+        mind.done(push, THERE, view, 11.0)
+    mind.pass_on(["new"], EVERYBODY, view, 11.0)
+    assert len([until for until in pushes_of(mind.due(view, 11.0, 0.0, 100.0)).values() if until]) == 3
+    mind.pass_on(["new"], EVERYBODY, view, 11.1)  # but once
+    assert not pushes_of(mind.due(view, 11.1, 0.0, 100.0))
 
 
 def test_alone_there_is_nothing_to_do():
