@@ -30,15 +30,20 @@ style: .venv/for-tests
 bench: .venv/for-tests ## measure, each figure beside its floor in the same run
 	@$(BIN)/python tests/bench
 
-generate: .venv/for-tests ## write what is made: samples, protocol tables, man pages, pictures of a real mesh
+generate: .venv/for-pictures ## write what is made: samples, protocol tables, man pages, pictures of a real mesh, curves of large ones
 	@$(BIN)/python .ci/generate.py
 	@$(BIN)/python .ci/pictures.py
+	@$(BIN)/python .ci/curves.py
 
 deb: ## a Debian package in dist/, of Debian 12's own Python packages
 	@.ci/deb
 
 .venv/for-running: .ci/requirements.txt
 	@.ci/venv .ci/requirements.txt
+	@touch $@
+
+.venv/for-pictures: .venv/for-tests .ci/requirements-pictures.txt
+	@.ci/venv .ci/requirements-pictures.txt
 	@touch $@
 
 .venv/for-tests: .ci/requirements.txt .ci/requirements-test.txt

@@ -433,7 +433,7 @@ class Discovery:
         occupied = {record.address for record in view.records.values() if record.is_there}
         wanted = {record.address for record in view.others() if record.status == DEAD}
         wanted = (wanted | view.hints | set(self.hints)) - occupied
-        for address in wanted - self._dials.keys():
+        for address in sorted(wanted - self._dials.keys()):
             self._dials[address] = (clock if address in view.hints or address in self.hints else clock + 1, DIAL_PAUSE)
         for address in self._dials.keys() - wanted:
             del self._dials[address]

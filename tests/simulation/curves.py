@@ -5,7 +5,6 @@ The model is that of `mesh`: a conversation happens at one instant, its outcome 
 costs nothing. A lost conversation is lost whole, as if the network were gone for as long as it takes.
 """
 
-import math
 import statistics
 import time
 
@@ -49,30 +48,28 @@ def _publish(net, host):
 
 
 def rumour(count, seed):
-    """One service is published: until all know, in seconds, hops and messages; and messages until it is quiet again."""
+    """One service is published: how many hops and messages until all know, and how many messages until it is quiet again."""
     net, hosts = calm(count, seed)
     first = net.rng.choice(hosts)
-    hops, when = {first.name: 0}, {}
+    hops = {first.name: 0}
     version = first.view.own.version[1] + 1
 
     def note(caller, callee):
         record = callee.view.records[first.name]
         if callee.name not in hops and record.version[1] >= version:
-            hops[callee.name], when[callee.name] = hops.get(caller.name, 0) + 1, net.now
+            hops[callee.name] = hops.get(caller.name, 0) + 1
 
     net.on_change = note
     pushes = _count_pushes(net)
-    started, before = net.now, len(pushes)
     _publish(net, first)
     net.run_until(lambda: len(hops) == count, 60, 0.01)
-    known = len(pushes) - before
+    known = len(pushes)
     if count < RUMOUR_SIZES[-1]:
         net.run(5)
     return {
-        "seconds": max(when.values()) - started,
         "rounds": max(hops.values()),
         "messages": known,
-        "in all": len(pushes) - before,
+        "in all": len(pushes),
     }
 
 
@@ -224,6 +221,38 @@ def run(is_quick=False, say=print):
     return found
 
 
-def log2(nodes):
-    """The theory's line: what can be told in rounds in which everybody who knows tells one."""
-    return math.log2(nodes)
+_ROWS = (
+    ("steps until all know of a change", "rumour", "rounds"),
+    ("messages until all know of a change", "rumour", "messages"),
+    ("messages for a change in all", "rumour", "in all"),
+    ("bytes a node and second, at rest", "rest", "bytes"),
+    ("bytes a node and second, one change a second", "churn", "bytes"),
+    ("conversations a node and second, at rest", "rest", "conversations"),
+    ("conversations a node and second, one change a second", "churn", "conversations"),
+    ("seconds from a heal of two halves until all know all", "healing", "seconds"),
+    ("seconds from a restart of all until all know all", "restart", "seconds"),
+    ("conversations a node for that restart", "restart", "messages"),
+    ("seconds until a lie is refuted everywhere", "liar", "seconds"),
+    ("nodes that believed it meanwhile", "liar", "believed"),
+)
+
+
+def table(found):
+    """The page's table, of medians."""
+    sizes = [str(size) for size in RUMOUR_SIZES]
+    lines = [f"| | {' | '.join(f'{int(size):,} nodes' for size in sizes)} |", "| --- |" + " ---: |" * len(sizes)]
+    for what, name, figure in _ROWS:
+        cells = (f"{found[name][size][figure][0]:,.4g}" if size in found[name] else "" for size in sizes)
+        lines.append(f"| {what} | {' | '.join(cells)} |")
+    losses = found["false alarms"]
+    lines += [
+        "",
+        f"| conversations lost | {' | '.join(f'{100 * float(p):g} %' for p in losses)} |",
+        "| --- |" + " ---: |" * len(losses),
+    ]
+    for status in (SUSPECT, DEAD):
+        cells = (f"{row[status][0]:.3g}" for row in losses.values())
+        lines.append(
+            f"| live nodes {'suspected' if status == SUSPECT else 'taken for dead'}, a node and hour | {' | '.join(cells)} |"
+        )
+    return "\n".join(lines)
