@@ -483,6 +483,7 @@ def answer_whereis(session: Session, service: str, client_policy: str | None) ->
             left=session.left,
             clock=time.monotonic,
             rng=node.rng,
+            order=routing.ORDERS[node.settings.routing],
         )
     )
     found = search.whereis()
@@ -629,7 +630,7 @@ def _fetch(session: Session, service: str) -> tuple[Reply, str] | None:
     view = node.cache.view()
     holders = [r for r in view.others_there() if service in r.services and r.services[service].replicable]
     near = [record for record in holders if node.talkable(view, record)]
-    for record in routing.ordered(near, node.rng):
+    for record in routing.ORDERS[node.settings.routing](near, node.rng):
         with contextlib.suppress(BDError):
             said = session.ask(record.name, ["GIVESERVICE", service], session.left() * routing.SHARE)
             if isinstance(said, Reply):

@@ -210,6 +210,13 @@ SETTINGS = (
     Setting("black_list", PATH_OR_NONE, "", "A file of addresses that are closed unread and never called.", True),
     Setting("revoked", PATH_OR_NONE, "", "A file of certificates that are refused: NAME or serial HEX, one a line.", True),
     Setting("policy_mode", _one_of("lax", "strict"), "lax", "How policies are intersected (wsp:Ignorable).", True),
+    Setting(
+        "routing",
+        _one_of("measured", "original"),
+        "measured",
+        "Whom to ask first: of two holders the one with the lower load, or, as in 2006, any.",
+        True,
+    ),
     Setting("socket", PATH, "{var_dir}/run/{username}.sock", "The local socket for bdwhereis and bdctl.", False),
     Setting("socket_mode", OCTAL, 0o666, "Who may look up through it; only root and this user administer.", False),
     Setting("pid_file", PATH, "{var_dir}/run/{username}.pid", "Locked as long as the listener lives.", False),

@@ -60,6 +60,9 @@ BUSY_FACTOR = 5.0
 NEWS_PER_PUSH = 100
 # What was told around the ring is told so often again by each, to one at random.
 ECHOES = 2
+# Around the ring, each piece of news costs its N messages. Where so many parts of it wait at once that have not the same
+# end (all hosts come back after a power cut), the news is gossiped instead, much in a message.
+ARCS_MAX = 8
 # So long after a node was found silent, suspected or dead, all look around.
 TROUBLE_SECONDS = 10.0
 # A mesh that has told us nothing new for so long, and yet differs from us, is synchronised with out of turn.
@@ -333,6 +336,9 @@ class Discovery:
         if not self._arcs or self._pushing or clock < self._arcs_at:
             return []
         arcs, self._arcs = self._arcs, {}
+        if len(arcs) > ARCS_MAX:
+            self._gossip({name for names in arcs.values() for name in names}, view)
+            return []
         self._push_at = max(self._push_at, clock + PUSH_PAUSE)
         self._pushed_at = clock
         listeners = [r for r in view.others_there() if r.status != SUSPECT and not self.forbids(r)]
@@ -345,6 +351,12 @@ class Discovery:
                 pushes += [Push(record.name, record.address, told[:NEWS_PER_PUSH], piece[-1])]
         self._pushing += len(pushes)
         return pushes
+
+    def _gossip(self, names: set[str], view: View) -> None:
+        """Push these on to some at random, until they say that they know."""
+        for name in names & self._news.keys():
+            self._news[name] = transmissions(len(view.records))
+        self._echoed -= names
 
     def _urgent(self) -> bool:
         return any(name not in self._lazy for name in self._news)

@@ -5,7 +5,8 @@
   3. nobody can: tell a holder YOUWILLEXECUTE, overloaded or not: a client is served late rather than never;
   4. CANTFIND.
 Only nodes whose policy meets the client's may be named. Of two random candidates, the one with the lower load
-comes first (the original drew blindly; always the least loaded of all would be a herd's choice). Nodes that our policy
+comes first (always the least loaded of all would be a herd's choice); the original drew blindly, and so does routing=original.
+docs/ROUTING.md has both in figures. Nodes that our policy
 or a broken route keeps us from are reached through others by MASSMESSAGE. `ask` is the only way out of here.
 """
 
@@ -61,7 +62,8 @@ class Question(NamedTuple):
     """What a WHEREIS needs.
 
     `suits(record)`: the client's policy meets that node's; `talkable(record)`: our own policy lets us call it;
-    `can_talk(a, b)`: the policies of these two nodes meet; `left()`: seconds until the deadline; `clock()`: seconds."""
+    `can_talk(a, b)`: the policies of these two nodes meet; `left()`: seconds until the deadline; `clock()`: seconds;
+    `order(records, rng)`: in which order candidates are asked, one of ORDERS."""
 
     view: View
     service: str
@@ -72,6 +74,7 @@ class Question(NamedTuple):
     left: Callable[[], float]
     clock: Callable[[], float]
     rng: Random
+    order: Callable[[Iterable[Record], Random], list[Record]]
 
 
 class Search:
@@ -122,7 +125,7 @@ class Search:
     ) -> Found | None:
         """Ask one after the other, this node in its turn, then those that are out of our reach through others."""
         near = [record for record in others if self.q.talkable(record) and record.name not in self.unreached]
-        turn = ordered(near, self.q.rng)
+        turn = self.q.order(near, self.q.rng)
         if phase == 2:  # who has room comes first, who would have to retire a replica later
             turn.sort(key=lambda record: (record.load > FULL_LOAD, record.free_dynamic <= 0))
         turn = turn[:tries]
@@ -203,6 +206,14 @@ class Search:
         return answer
 
 
+def blind(candidates: Iterable[Record], rng: Random) -> list[Record]:
+    """The original's order: drawn blindly; suspects last."""
+    turn = list(candidates)
+    rng.shuffle(turn)
+    turn.sort(key=lambda record: record.status != ALIVE)
+    return turn
+
+
 def ordered(candidates: Iterable[Record], rng: Random) -> list[Record]:
     """Candidates in the order of asking: again and again the less loaded of two random ones; suspects last."""
     remaining = list(candidates)
@@ -213,6 +224,10 @@ def ordered(candidates: Iterable[Record], rng: Random) -> list[Record]:
         turn.append(remaining.pop(a if remaining[a].load <= remaining[b].load else b))
     turn.sort(key=lambda record: record.status != ALIVE)
     return turn
+
+
+# The values of the setting `routing`.
+ORDERS = {"measured": ordered, "original": blind}
 
 
 def _undrained(records: list[Record]) -> list[Record]:

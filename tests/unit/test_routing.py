@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from bdserver.core.membership import DEAD, LEFT, SUSPECT, Record, Service, View
-from bdserver.core.routing import Question, Search, ordered
+from bdserver.core.routing import ORDERS, Question, Search, ordered
 from bdserver.errors import Deadline, NobodyThere, PolicyMismatch, Refused, TooBusy
 
 NOW = 1_700_000_000.0
@@ -58,6 +58,7 @@ class Mesh:
                 left=lambda: self.deadline - self.clock,
                 clock=lambda: self.clock,
                 rng=self.rng,
+                order=ordered,
             )
         )
 
@@ -274,3 +275,11 @@ def test_of_two_the_less_loaded_comes_first_mostly_and_nobody_is_always_first():
     firsts = [ordered(candidates, Random(seed))[0].name for seed in range(1000)]
     shares = [firsts.count(f"n{i}") for i in range(4)]
     assert shares == sorted(shares, reverse=True) and 300 < shares[0] < 600 and shares[2] > 50
+
+
+def test_the_original_order_does_not_look_at_the_load():
+    candidates = [record("idle"), record("busy", load=10), record("doubted", status=SUSPECT)]
+    firsts = [ORDERS["original"](candidates, Random(seed)) for seed in range(1000)]
+    assert all(turn[-1].name == "doubted" and len(turn) == 3 for turn in firsts)
+    assert 400 < sum(turn[0].name == "busy" for turn in firsts) < 600
+    assert not any(ORDERS["measured"](candidates, Random(seed))[0].name == "doubted" for seed in range(100))
