@@ -220,7 +220,7 @@ def ordered(candidates: Iterable[Record], rng: Random) -> list[Record]:
     rng.shuffle(remaining)
     turn: list[Record] = []
     while remaining:
-        a, b = len(remaining) - 1, rng.randrange(len(remaining))
+        a, b = len(remaining) - 1, rng.randrange(max(len(remaining) - 1, 1))
         turn.append(remaining.pop(a if remaining[a].load <= remaining[b].load else b))
     turn.sort(key=lambda record: record.status != ALIVE)
     return turn

@@ -14,6 +14,8 @@ from tests.simulation.mesh import EPOCH, Net
 
 SIZES = (10, 100, 1000)
 RUMOUR_SIZES = (*SIZES, 10_000)
+# Where everybody has news of everybody, the simulation's work grows with the cube.
+HEALING_SIZES = (10, 100, 300)
 LOSSES = (0.0, 0.01, 0.05, 0.2)
 HOUR = 3600.0
 
@@ -213,9 +215,10 @@ def run(is_quick=False, say=print):
         few = 1 if size == SIZES[-1] else 3
         note("rest", size, lambda seed, n=size: traffic(n, seed, 60), few)
         note("churn", size, lambda seed, n=size: traffic(n, seed, 20 if n == SIZES[-1] else 60, 1.0), few)
-        note("healing", size, lambda seed, n=size: healing(n, seed), few)
-        note("restart", size, lambda seed, n=size: restart(n, seed), few)
         note("liar", size, lambda seed, n=size: liar(n, seed), few)
+    for size in HEALING_SIZES[:-1] if is_quick else HEALING_SIZES:
+        note("restart", size, lambda seed, n=size: restart(n, seed), 1 if size == HEALING_SIZES[-1] else 3)
+        note("healing", size, lambda seed, n=size: healing(n, seed), 1 if size == HEALING_SIZES[-1] else 3)
     for loss in LOSSES:
         note("false alarms", loss, lambda seed, p=loss: false_alarms(100, seed, p, 120 if is_quick else 600), 1)
     return found
@@ -239,7 +242,7 @@ _ROWS = (
 
 def table(found):
     """The page's table, of medians."""
-    sizes = [str(size) for size in RUMOUR_SIZES]
+    sizes = [str(size) for size in sorted({*RUMOUR_SIZES, *HEALING_SIZES})]
     lines = [f"| | {' | '.join(f'{int(size):,} nodes' for size in sizes)} |", "| --- |" + " ---: |" * len(sizes)]
     for what, name, figure in _ROWS:
         cells = (f"{found[name][size][figure][0]:,.4g}" if size in found[name] else "" for size in sizes)

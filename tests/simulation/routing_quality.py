@@ -1,0 +1,258 @@
+"""Whom a look-up asks, and who serves: orders of asking compared, under Poisson load on holders of unequal capacity.
+
+The phases, the weight and the load steps are the daemon's own (core.routing, core.weight). Assumed: one service, a hit of
+it costs 1; a holder looks at its weight once a second and tells its load step when that changed, which each asker hears
+0.1 to 2 s later; asking takes no time; nobody has room for a copy, unless the experiment is about copies.
+A holder's capacity is the rate that keeps its weight at its receiver_threshold.
+"""
+
+import heapq
+import itertools
+import math
+from random import Random
+
+from bdserver.core import routing, weight
+from bdserver.core.membership import Record, Service, View
+from bdserver.core.weight import FRESH, HORIZON
+
+SERVICE = "Work"
+# A rate of one call a second of cost 1 weighs, in the long run, so much: the fresh ones, and 10/age of the older.
+WEIGHT_OF_RATE = FRESH + sum(FRESH / age for age in range(FRESH, HORIZON + 1))
+EPOCH = 1_700_000_000
+
+
+class Holder:
+    """A host with its hit log."""
+
+    def __init__(self, name, capacity):
+        self.name, self.threshold = name, capacity * WEIGHT_OF_RATE
+        self.runs = []  # (kind, second, count), oldest first
+        self.step = 0
+
+    def weight(self, now):
+        """As the daemon works it out of the log."""
+        while self.runs and self.runs[0][1] < int(now) - HORIZON:
+            self.runs.pop(0)
+        return weight.weight(reversed(self.runs), 1.0, now)
+
+    def is_overloaded(self, now):
+        """Over its receiver_threshold."""
+        return weight.is_overloaded(self.weight(now), self.threshold)
+
+    def hit(self, now):
+        """One call more."""
+        last = self.runs[-1] if self.runs else None
+        if last and last[1] == int(now):
+            self.runs[-1] = (last[0], last[1], last[2] + 1)
+        else:
+            self.runs.append((weight.HIT, int(now), 1))
+
+
+class Asker:
+    """A node that is asked WHEREIS, with a view of its own, and what it sent to whom since it last heard of him."""
+
+    def __init__(self, holders, name):
+        self.view = View(name)
+        self.view.start(Record(name, f"{name}:1", (0, 0)), EPOCH)
+        for holder in holders:
+            self.view.put(Record(holder.name, f"{holder.name}:1", (1, 0), services={SERVICE: Service("static", 1.0, "", True)},
+                                 receiver_threshold=holder.threshold))  # fmt: skip
+        self.sent = dict.fromkeys((holder.name for holder in holders), 0)
+        self.turn = itertools.cycle([holder.name for holder in holders])
+
+    def hear(self, name, step):
+        """A load step."""
+        self.view.put(self.view.records[name]._replace(load=step))
+        self.sent[name] = 0
+
+
+def least_loaded(asker):
+    """The lowest step told, a random one of equals."""
+
+    def order(records, rng):
+        turn = list(records)
+        rng.shuffle(turn)
+        return sorted(turn, key=lambda record: record.load)
+
+    return order
+
+
+def round_robin(asker):
+    """Each in turn, by each asker."""
+
+    def order(records, rng):
+        turn = sorted(records, key=lambda record: record.name)
+        start = next((i for i, record in enumerate(turn) if record.name == first), 0)
+        return turn[start:] + turn[:start]
+
+    first = next(asker.turn)
+    return order
+
+
+def two_choices_and_sent(asker):
+    """Of two random ones the less loaded, what this asker sent there since it last heard added."""
+
+    def order(records, rng):
+        remaining, turn = list(records), []
+        rng.shuffle(remaining)
+
+        def load(record):
+            return record.load + weight.FULL_LOAD * asker.sent[record.name] / record.receiver_threshold
+
+        while remaining:
+            a, b = len(remaining) - 1, rng.randrange(len(remaining))
+            turn.append(remaining.pop(a if load(remaining[a]) <= load(remaining[b]) else b))
+        return turn
+
+    return order
+
+
+ORDERS = {
+    "blind (2006, routing=original)": lambda asker: routing.blind,
+    "round robin": round_robin,
+    "least loaded": least_loaded,
+    "of two the less loaded (ours)": lambda asker: routing.ordered,
+    "the same, and what was sent since": two_choices_and_sent,
+}
+
+
+def shares(order, capacities, load, seed, asks=True, seconds=240.0, askers=4):
+    """Figures of one run, after a minute to warm up: how many were asked a look-up; the share of questions put to an
+    overloaded holder while another had room; the share of calls served by one. Without `asks` nobody is asked, as with a
+    registry that only tells: the first in the order serves."""
+    rng = Random(seed)
+    holders = {f"h{i}": Holder(f"h{i}", capacity) for i, capacity in enumerate(capacities)}
+    nodes = [Asker(holders.values(), f"a{i}") for i in range(askers)]
+    events, number = [], itertools.count()
+
+    def at(when, what):
+        heapq.heappush(events, (when, next(number), what))
+
+    counted = {"calls": 0, "questions": 0, "wasted": 0, "served over": 0}
+
+    def look(holder, now):
+        step = weight.load_step(holder.weight(now), holder.threshold, holder.step)
+        if step != holder.step:
+            holder.step = step
+            for node in nodes:
+                at(now + rng.uniform(0.1, 2.0), lambda node=node, holder=holder, step=step: node.hear(holder.name, step))
+        at(now + 1.0, lambda: look(holder, now + 1.0))
+
+    def call(now):
+        node = rng.choice(nodes)
+        has_room = {name for name, holder in holders.items() if not holder.is_overloaded(now)}
+        asked = []
+
+        def ask(name, request, patience):
+            asked.append(name)
+            if request[0] == "WILLYOUEXECUTE" and name not in has_room:
+                return ["NO"]
+            if request[0] == "WILLYOUREPLICATE":
+                return ["NO"]
+            return ["YES", 80, "", ""]
+
+        rule = ORDERS[order](node)
+        if asks:
+            question = routing.Question(node.view, SERVICE, lambda r: True, lambda r: True, lambda a, b: True, ask, lambda: 5.0,
+                                        lambda: now, rng, rule)  # fmt: skip
+            served = routing.Search(question).whereis().node
+        else:
+            served = rule(node.view.holders(SERVICE), rng)[0].name
+        holders[served].hit(now)
+        node.sent[served] += 1
+        if now > EPOCH + 60:
+            counted["calls"] += 1
+            counted["questions"] += len(asked)
+            counted["wasted"] += sum(name not in has_room for name in asked) if has_room else 0
+            counted["served over"] += bool(has_room) and served not in has_room
+        at_next = now + rng.expovariate(load * sum(capacities))
+        at(at_next, lambda: call(at_next))
+
+    for holder in holders.values():
+        at(EPOCH + rng.random(), lambda holder=holder: look(holder, EPOCH + rng.random()))
+    at(EPOCH, lambda: call(float(EPOCH)))
+    while events[0][0] < EPOCH + 60 + seconds:
+        heapq.heappop(events)[2]()
+    return {
+        "asked": counted["questions"] / counted["calls"],
+        "wasted": counted["wasted"] / max(counted["questions"], 1),
+        "served over": counted["served over"] / counted["calls"],
+    }
+
+
+def swing(period, seed, seconds=600.0, spares=2, capacity=5.0, peak=12.0):
+    """Two services whose loads swing against each other, on a host each, and hosts with one slot for a copy each: copies made
+    and retired a minute. Copying, retiring and the minute that a copy stays are the daemon's rules."""
+    rng = Random(seed)
+    homes = {"A": Holder("A", capacity), "B": Holder("B", capacity)}
+    rooms = [Holder(f"room{i}", capacity) for i in range(spares)]
+    held = {room.name: None for room in rooms}  # (service, arrived)
+    made = retired = 0
+    now = float(EPOCH)
+    while now < EPOCH + seconds:
+        swung = math.sin(2 * math.pi * (now - EPOCH) / period)
+        rates = {"A": peak * max(swung, 0.0), "B": peak * max(-swung, 0.0)}
+        now += rng.expovariate(peak)
+        service = rng.choices(list(rates), [rate + 1e-9 for rate in rates.values()])[0]
+        if rng.random() > sum(rates.values()) / peak:
+            continue
+        takers = [homes[service], *(room for room in rooms if held[room.name] and held[room.name][0] == service)]
+        rng.shuffle(takers)
+        free = next((each for each in takers if not each.is_overloaded(now)), None)
+        if free is None:
+            for room in (each for each in rooms if not (held[each.name] and held[each.name][0] == service)):
+                if room.is_overloaded(now):
+                    continue
+                if held[room.name] is not None:
+                    if weight.to_retire([(held[room.name][0], room.weight(now), held[room.name][1])], now) is None:
+                        continue
+                    retired += 1
+                held[room.name], made, free = (service, now), made + 1, room
+                homes[service].runs.append((weight.REPLICATE, int(now), 1))
+                break
+        (free or takers[0]).hit(now)
+    minutes = seconds / 60
+    return {"made": made / minutes, "retired": retired / minutes}
+
+
+MIXES = {"1:2:4": (1.0, 2.0, 4.0), "1:10": (1.0, 10.0), "1:1:1:1:1:1": (1.0,) * 6}
+LOADS = (0.5, 0.8, 0.95, 1.1)
+PERIODS = (10, 20, 40, 60, 120)
+
+
+def tables(seeds=3):
+    """What docs/ROUTING.md shows."""
+    lines = []
+    for mix, capacities in MIXES.items():
+        scale = [3 * each for each in capacities]
+        lines += [
+            f"Capacities {mix}:",
+            "",
+            f"| order | {' | '.join(f'{100 * load:.0f} % load' for load in LOADS)} |",
+            "| --- |" + " ---: |" * len(LOADS),
+        ]
+        for order in ORDERS:
+            for asks in (True, False):
+                cells = []
+                for load in LOADS:
+                    runs = [shares(order, scale, load, seed, asks) for seed in range(seeds)]
+                    mean = {figure: sum(run[figure] for run in runs) / seeds for figure in runs[0]}
+                    cells.append(
+                        f"{mean['asked']:.2f}, {100 * mean['wasted']:.1f} %, {100 * mean['served over']:.1f} %" if asks
+                        else f"{100 * mean['served over']:.1f} %"
+                    )  # fmt: skip
+                lines.append(f"| {order}{'' if asks else ', nobody asked'} | {' | '.join(cells)} |")
+        lines.append("")
+    lines += [
+        f"| load swings with a period of | {' | '.join(f'{period} s' for period in PERIODS)} |",
+        "| --- |" + " ---: |" * len(PERIODS),
+    ]
+    runs = {period: [swing(period, seed) for seed in range(seeds)] for period in PERIODS}
+    for figure in ("made", "retired"):
+        cells = (f"{sum(run[figure] for run in runs[period]) / seeds:.2f}" for period in PERIODS)
+        lines.append(f"| copies {figure}, a minute | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(tables())
