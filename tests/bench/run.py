@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import bdserver
 from bdserver.demo.hosts import Host, Mesh
-from tests.bench import audit, lookups, memory, peers_lookups, peers_telling, policies, rates, scale
+from tests.bench import audit, loaded, lookups, memory, peers_lookups, peers_telling, policies, rates, routing, scale, soak
 from tests.bench.pairs import Row, table
 
 # Over this every holder would be overloaded by the measurement itself.
@@ -96,7 +96,10 @@ PARTS = {
     "audit": Part(lambda share: table(audit.rows(_pairs(20, share)))),
     "scale": Part(_scale),
     "peers": Part(_peers),
+    "routing": Part(lambda share: routing.table(60 * share)),
     "telling": Part(_telling, is_long=True),
+    "loaded": Part(lambda share: loaded.measure(10 * share), is_long=True),
+    "soak": Part(lambda share: soak.measure(10 * share), is_long=True),
 }
 
 

@@ -1,0 +1,35 @@
+"""What docs/ROUTING.md claims, in short and seeded runs."""
+
+import pytest
+
+from tests.simulation.routing_quality import PERIODS, shares, swing
+
+OURS, BLIND, ROBIN = "of two the less loaded (ours)", "blind (2006, routing=original)", "round robin"
+UNEQUAL = (3.0, 30.0)
+
+
+def mean(order, figure, load=0.8, asks=True):
+    return sum(shares(order, UNEQUAL, load, seed, asks, seconds=60)[figure] for seed in (1, 2)) / 2
+
+
+def test_who_is_asked_first_has_room_far_more_often_than_by_a_blind_or_a_fair_choice():
+    ours = mean(OURS, "wasted")
+    assert ours < 0.06
+    for other in (BLIND, ROBIN):
+        assert mean(other, "wasted") > 3 * ours
+
+
+@pytest.mark.parametrize("order", [OURS, BLIND, ROBIN])
+def test_whatever_the_order_a_holder_that_is_asked_never_serves_overloaded_while_another_has_room(order):
+    assert mean(order, "served over", load=0.95) == 0
+
+
+def test_a_registry_that_asks_nobody_sends_half_of_the_calls_to_an_overloaded_holder():
+    assert mean(BLIND, "served over", asks=False) > 0.3
+
+
+@pytest.mark.parametrize("period", PERIODS)
+def test_copies_do_not_flap_when_load_swings(period):
+    found = swing(period, seed=1, seconds=300)
+    assert found["made"] <= 1 and found["retired"] <= 0.5  # a minute, of two hosts with a slot each
+    assert period < 120 or found["made"] > 0, "nothing was copied: then this shows nothing"
