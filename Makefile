@@ -27,8 +27,12 @@ style: .venv/for-tests
 	@$(BIN)/ruff check --quiet --config .ci/ruff.toml $(PYTHON_FILES)
 	@$(BIN)/mypy --no-error-summary --config-file .ci/mypy.ini bdserver
 
-bench: .venv/for-tests ## measure, each figure beside its floor in the same run
-	@$(BIN)/python tests/bench
+# Parts for `bench`, as in: make bench PARTS="lookups soak", or PARTS=--all
+PARTS :=
+
+bench: .venv/for-tests ## measure, each figure beside its floor or a peer in the same run (as root: installs Serf and etcd)
+	@.ci/debian .ci/debian-packages-bench "the comparisons with Serf and etcd are left out"
+	@$(BIN)/python tests/bench $(PARTS)
 
 generate: .venv/for-pictures ## write what is made: samples, protocol tables, man pages, pictures of a real mesh, curves of large ones
 	@$(BIN)/python .ci/generate.py

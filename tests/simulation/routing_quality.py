@@ -9,6 +9,7 @@ A holder's capacity is the rate that keeps its weight at its receiver_threshold.
 import heapq
 import itertools
 import math
+from collections import deque
 from random import Random
 
 from bdserver.core import routing, weight
@@ -19,6 +20,8 @@ SERVICE = "Work"
 # A rate of one call a second of cost 1 weighs, in the long run, so much: the fresh ones, and 10/age of the older.
 WEIGHT_OF_RATE = FRESH + sum(FRESH / age for age in range(FRESH, HORIZON + 1))
 EPOCH = 1_700_000_000
+# What is older than this has been told.
+TOLD_SECONDS = 3.0
 
 
 class Holder:
@@ -49,7 +52,7 @@ class Holder:
 
 
 class Asker:
-    """A node that is asked WHEREIS, with a view of its own, and what it sent to whom since it last heard of him."""
+    """A node that is asked WHEREIS, with a view of its own, and when it sent whom a call."""
 
     def __init__(self, holders, name):
         self.view = View(name)
@@ -57,13 +60,13 @@ class Asker:
         for holder in holders:
             self.view.put(Record(holder.name, f"{holder.name}:1", (1, 0), services={SERVICE: Service("static", 1.0, "", True)},
                                  receiver_threshold=holder.threshold))  # fmt: skip
-        self.sent = dict.fromkeys((holder.name for holder in holders), 0)
+        self.now = 0.0
+        self.sent = {holder.name: deque(maxlen=1000) for holder in holders}
         self.turn = itertools.cycle([holder.name for holder in holders])
 
     def hear(self, name, step):
         """A load step."""
         self.view.put(self.view.records[name]._replace(load=step))
-        self.sent[name] = 0
 
 
 def least_loaded(asker):
@@ -90,17 +93,18 @@ def round_robin(asker):
 
 
 def two_choices_and_sent(asker):
-    """Of two random ones the less loaded, what this asker sent there since it last heard added."""
+    """Of two random ones the less loaded, what this asker sent there in the last 3 s added: that was not told yet."""
 
     def order(records, rng):
         remaining, turn = list(records), []
         rng.shuffle(remaining)
 
         def load(record):
-            return record.load + weight.FULL_LOAD * asker.sent[record.name] / record.receiver_threshold
+            untold = sum(at > asker.now - TOLD_SECONDS for at in asker.sent[record.name])
+            return record.load + weight.FULL_LOAD * untold / record.receiver_threshold
 
         while remaining:
-            a, b = len(remaining) - 1, rng.randrange(len(remaining))
+            a, b = len(remaining) - 1, rng.randrange(max(len(remaining) - 1, 1))
             turn.append(remaining.pop(a if load(remaining[a]) <= load(remaining[b]) else b))
         return turn
 
@@ -112,7 +116,7 @@ ORDERS = {
     "round robin": round_robin,
     "least loaded": least_loaded,
     "of two the less loaded (ours)": lambda asker: routing.ordered,
-    "the same, and what was sent since": two_choices_and_sent,
+    "the same, and what was sent in the last 3 s": two_choices_and_sent,
 }
 
 
@@ -151,6 +155,7 @@ def shares(order, capacities, load, seed, asks=True, seconds=240.0, askers=4):
                 return ["NO"]
             return ["YES", 80, "", ""]
 
+        node.now = now
         rule = ORDERS[order](node)
         if asks:
             question = routing.Question(node.view, SERVICE, lambda r: True, lambda r: True, lambda a, b: True, ask, lambda: 5.0,
@@ -159,7 +164,7 @@ def shares(order, capacities, load, seed, asks=True, seconds=240.0, askers=4):
         else:
             served = rule(node.view.holders(SERVICE), rng)[0].name
         holders[served].hit(now)
-        node.sent[served] += 1
+        node.sent[served].append(now)
         if now > EPOCH + 60:
             counted["calls"] += 1
             counted["questions"] += len(asked)
