@@ -49,6 +49,7 @@ def main() -> None:
 
 def _points(rows: dict, figure: str) -> tuple[list[float], list[float], list[list[float]]]:
     """x, medians, and how far down and up the runs went."""
+    rows = {key: row for key, row in rows.items() if figure in row}
     x = [float(key) for key in rows]
     medians = [rows[key][figure][0] for key in rows]
     spread = [
@@ -134,11 +135,11 @@ def _recovery(found: dict) -> None:
     _line(axes, found["healing"], "seconds", "two halves, from the end of the cut", BLUE)
     _line(axes, found["restart"], "seconds", "all restarted at once", ORANGE)
     _line(axes, found["liar"], "seconds", "a node called dead by a liar", GREEN)
-    _sizes(axes, found["healing"])
-    axes.set_ylim(0)
+    _sizes(axes, found["healing"] | found["liar"])
+    axes.set_ylim(0, 6)
     axes.set_title("Until all know all again")
     axes.set_ylabel("seconds")
-    axes.legend()
+    axes.legend(loc="upper left")
     _save(figure, "scale-recovery.png")
 
 

@@ -66,13 +66,11 @@ def rumour(count, seed):
     _publish(net, first)
     net.run_until(lambda: len(hops) == count, 60, 0.01)
     known = len(pushes)
-    if count < RUMOUR_SIZES[-1]:
+    found = {"rounds": max(hops.values()), "messages": known}
+    if count < RUMOUR_SIZES[-1]:  # what follows there is the same, and takes an hour
         net.run(5)
-    return {
-        "rounds": max(hops.values()),
-        "messages": known,
-        "in all": len(pushes),
-    }
+        found["in all"] = len(pushes)
+    return found
 
 
 def _count_pushes(net):
@@ -245,7 +243,8 @@ def table(found):
     sizes = [str(size) for size in sorted({*RUMOUR_SIZES, *HEALING_SIZES})]
     lines = [f"| | {' | '.join(f'{int(size):,} nodes' for size in sizes)} |", "| --- |" + " ---: |" * len(sizes)]
     for what, name, figure in _ROWS:
-        cells = (f"{found[name][size][figure][0]:,.4g}" if size in found[name] else "" for size in sizes)
+        rows = found[name]
+        cells = (f"{rows[size][figure][0]:,.4g}" if figure in rows.get(size, {}) else "" for size in sizes)
         lines.append(f"| {what} | {' | '.join(cells)} |")
     losses = found["false alarms"]
     lines += [
