@@ -21,6 +21,8 @@ SIZES = (10, 30)
 # Long enough for what was just told to have been repeated: both sides tell news several times over.
 CALM_SECONDS = 3.0
 PATIENCE = 120.0
+# So many processes that start at once have much to tell, on either side, and few cores to do it.
+COLD_SECONDS = 20.0
 # 300 s at rest are 300 probes by each node of each side.
 REST_SECONDS = 30.0
 
@@ -59,6 +61,7 @@ class _Round:
     def all(self, size: int, times: int) -> None:
         """In an order in which nothing disturbs what follows."""
         self._note(COLD, self.crowd.start(size - 1))
+        time.sleep(COLD_SECONDS)
         self._join_started()
         self._rest()
         for _ in range(times):
