@@ -6,7 +6,7 @@ from random import Random
 
 from bdserver.core import policy
 from bdserver.core.membership import Record, Service, View
-from bdserver.core.routing import Question, Search
+from bdserver.core.routing import Question, Search, ordered
 from bdserver.node import Node
 
 NODES, POLICIES, RUNS = 1000, 20, 60
@@ -26,7 +26,7 @@ def a_node_that_knows_many() -> tuple[Node, View]:
         digest = policy.digest(DOCUMENT.format(zones))
         view.policies[digest] = DOCUMENT.format(zones)
         services = {"Echo": Service("static", 1.0, "", True)}
-        view.records[f"n{number}"] = Record(f"n{number}", f"10.0.0.1:{number + 1}", (1, 0), services=services, policy=digest)
+        view.put(Record(f"n{number}", f"10.0.0.1:{number + 1}", (1, 0), services=services, policy=digest))
     return node, view
 
 
@@ -42,6 +42,7 @@ def seconds(node: Node, view: View, client) -> float:
         left=lambda: 5.0,
         clock=time.monotonic,
         rng=Random(1),
+        order=ordered,
     )
     started = time.process_time()
     assert Search(question).whereis().word == "YES"
