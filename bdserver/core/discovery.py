@@ -336,7 +336,7 @@ class Discovery:
         if not self._arcs or self._pushing or clock < self._arcs_at:
             return []
         arcs, self._arcs = self._arcs, {}
-        if len(arcs) > ARCS_MAX:
+        if len(arcs) > ARCS_MAX or max(map(len, arcs.values())) > NEWS_PER_PUSH:
             self._gossip({name for names in arcs.values() for name in names}, view)
             return []
         self._push_at = max(self._push_at, clock + PUSH_PAUSE)
@@ -344,11 +344,11 @@ class Discovery:
         listeners = [r for r in view.others_there() if r.status != SUSPECT and not self.forbids(r)]
         pushes: list[Action] = []
         for (start, until), names in arcs.items():
-            told = tuple(name for name in names if name in view.records)
+            told = tuple(name for name in dict.fromkeys(names) if name in view.records)
             around = arc(start, until, (r.name for r in listeners if r.name not in told))
             for piece in thirds(around) if told else ():
                 record = view.records[piece[0]]
-                pushes += [Push(record.name, record.address, told[:NEWS_PER_PUSH], piece[-1])]
+                pushes += [Push(record.name, record.address, told, piece[-1])]
         self._pushing += len(pushes)
         return pushes
 
@@ -386,6 +386,7 @@ class Discovery:
             self._news[name] = left
         elif self._news.pop(name, None) is not None:
             self._lazy.discard(name)
+            self._echoed.discard(name)
 
     # -- probes
 
