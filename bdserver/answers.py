@@ -21,6 +21,7 @@ import setproctitle
 from bdserver import __version__, package
 from bdserver.cache import LOCK_SECONDS
 from bdserver.client import CHUNK_BYTES, Conversation, receive
+from bdserver.connections import Connections
 from bdserver.core import exchange, membership, plan, policy, requests, routing, weight
 from bdserver.core.address import join_address, split_address
 from bdserver.core.membership import LEFT, Record, View
@@ -90,7 +91,7 @@ class Session:
         self._view: View | None = None
         self._title = ""
         self.is_busy = self.is_leaving = self.is_revoked = False
-        self._kept: dict[str, Conversation] = {}
+        self._connections = Connections(node, KEPT_MAX)
 
     def begin(self, command: str, seconds: float) -> None:
         """A request begins: it has its own deadline, its own look at view and services, and is to be seen in ps."""
@@ -126,31 +127,21 @@ class Session:
         """Ask another node, or this one; over a connection kept from before where there is one."""
         if name == self.node.name:
             return ANSWERS[request[0]](self, *request[1:])
-        deadline = min(time.monotonic() + seconds, self.deadline)
-        kept = self._kept.pop(name, None)
-        if kept is not None and self.node.revoked.refusal(name, kept.identity.serial):
-            kept.close()
-        elif kept is not None:
-            try:
-                return self._asked(name, kept, request, deadline)
-            except NobodyThere:  # it had enough of us, or is gone: a new call will tell
-                pass
         record = self.node.cache.view().records.get(name)
         if record is None:
             raise NobodyThere(f"{name}: nobody of that name is known here")
-        return self._asked(name, self.node.call(record.address, deadline, name), request, deadline)
-
-    def _asked(self, name: str, conversation: Conversation, request: list, deadline: float) -> list:
+        deadline = min(time.monotonic() + seconds, self.deadline)
         try:
-            said = conversation.ask(request, deadline)
-            if described := _package_in(said):
-                said = Reply(said, self._receive(conversation, described, deadline))
-        except BDError as error:
-            conversation.close()
-            if isinstance(error, Deadline) and time.monotonic() < self.deadline:
+            return self._connections.talk(name, record.address, deadline, lambda talk: self._asked(talk, request, deadline))
+        except Deadline:
+            if time.monotonic() < self.deadline:
                 raise NobodyThere(f"{name} did not answer in time") from None
             raise
-        self._keep(name, conversation)
+
+    def _asked(self, conversation: Conversation, request: list, deadline: float) -> list:
+        said = conversation.ask(request, deadline)
+        if described := _package_in(said):
+            return Reply(said, self._receive(conversation, described, deadline))
         return said
 
     def _receive(self, conversation: Conversation, described: dict, deadline: float):
@@ -159,11 +150,6 @@ class Session:
         conversation.receive_package(length, out_file, deadline)
         out_file.seek(0)
         return out_file
-
-    def _keep(self, name: str, conversation: Conversation) -> None:
-        self._kept[name] = conversation
-        if len(self._kept) > KEPT_MAX:
-            self._kept.pop(next(iter(self._kept))).close()
 
     def spool(self):
         """A nameless file for a package on its way, on the services' disk."""
@@ -181,8 +167,7 @@ class Session:
 
     def close(self) -> None:
         """Hang up on everybody that was called for this caller."""
-        for conversation in self._kept.values():
-            conversation.close()
+        self._connections.close()
 
 
 def _package_in(said: list) -> dict | None:

@@ -22,13 +22,16 @@ import setproctitle
 from bdserver import accesslog
 from bdserver.accesslog import AccessLog
 from bdserver.client import Conversation
+from bdserver.connections import Connections
 from bdserver.core import discovery, exchange, membership
-from bdserver.core.discovery import REFUSED, SILENT, THERE, Ask, Discovery, Probe, Push, Rhythm, Synchronise
-from bdserver.errors import BDError, Deadline, NoSpace, PolicyMismatch, Refused, TooBusy
+from bdserver.core.discovery import IDLE_SECONDS, REFUSED, SILENT, THERE, Ask, Discovery, Probe, Push, Rhythm, Synchronise
+from bdserver.errors import BDError, NoSpace, PolicyMismatch, Refused, TooBusy
 from bdserver.node import Node
 
 # A probe, its three helpers, a round and some pushes: what a node has to say at once.
 THREADS = 12
+# The watch and those that are told the news: log2 of the nodes of a mesh, and some that were before the last change.
+KEPT_MAX = 32
 SYNCHRONISE_SECONDS = 5.0
 PUSH_SECONDS = 2.0
 # How often we look at our own services folder, weight and complaints.
@@ -61,15 +64,16 @@ class Discoverer:
         self._access_log: AccessLog | None = None
         self._access_settings = ("", "")
         self._said: dict[str, str] = {}
-        self._kept: dict[str, Conversation] = {}
+        self._connections = Connections(node, KEPT_MAX)
         self._is_reload_due = self._is_lonely = False
+        self._view = node.cache.view()
         self._mind = Discovery(
             node.name,
             Rhythm(node.settings.probe_interval, node.settings.round_min, node.settings.round_max),
             node.rng,
             time.monotonic(),
             [hint for hint in node.settings.hints if hint != node.address],
-            lambda record: not node.talkable(node.cache.view(), record),
+            lambda record: not node.talkable(self._view, record),
         )
 
     def run(self) -> None:
@@ -85,7 +89,7 @@ class Discoverer:
             if self._is_reload_due:
                 self._reload()
             self._look_after_ourselves()
-            view = self.node.cache.view()
+            view = self._view = self.node.cache.view()
             total = self._weight
             for action in self._mind.due(view, time.monotonic(), total, self.node.settings.receiver_threshold):
                 self._work.put(action)
@@ -99,9 +103,11 @@ class Discoverer:
         """Until something happens or is due; True when the listener is gone."""
         until = min(self._mind.next_at(view), self._look_at)
         patience = max(until - time.monotonic(), 0.0)
-        kept = dict(self._kept)
-        waited_for: list = [self._wake, self._life, self._done_read, *kept.values()]
-        readable, _, _ = select.select(waited_for, [], [], patience)
+        waited_for = [self._wake, self._life, self._done_read, *self._connections.waiting()]
+        try:
+            readable, _, _ = select.select(waited_for, [], [], patience)
+        except OSError:  # a thread has closed one of the connections
+            return False
         if self._life in readable:
             return True
         if self._done_read in readable:
@@ -110,16 +116,9 @@ class Discoverer:
         if self._wake in readable:
             with contextlib.suppress(BlockingIOError):
                 self._take_nudges(os.read(self._wake, 65536).decode(errors="replace"))
-        for name, conversation in kept.items():
-            if conversation in readable and self._kept.get(name) is conversation:  # it says nothing unasked: it hung up
-                self._hang_up(name)
-                self._mind.hurry(name)
+        for name in self._connections.close_hung_up(readable):
+            self._mind.hung_up(name)
         return False
-
-    def _hang_up(self, name: str) -> None:
-        conversation = self._kept.pop(name, None)
-        if conversation is not None:
-            conversation.close()
 
     def _take_nudges(self, text: str) -> None:
         for line in dict.fromkeys(text.splitlines()):
@@ -138,8 +137,7 @@ class Discoverer:
 
     def _reload(self) -> None:
         self._is_reload_due = False
-        for name in list(self._kept):  # they were opened with the old keys
-            self._hang_up(name)
+        self._connections.close()  # they were opened with the old keys
         for complaint in self.node.reload():
             log.debug("reload: %s", complaint)  # the listener has said it
         self._look_at = 0.0
@@ -151,6 +149,7 @@ class Discoverer:
         if now < self._look_at:
             return
         self._look_at = now + LOOK_SECONDS
+        self._connections.close_idle(IDLE_SECONDS)
         wall = time.time()
         self._count_accesses(wall)
         self._weight = sum(self.node.weights(wall).values())
@@ -281,8 +280,10 @@ class Discoverer:
             return (REFUSED if said[1:2] == [Refused.code] else SILENT), {"is_nack": True}
         if isinstance(action, Push):
             deadline = time.monotonic() + PUSH_SECONDS
-            with self.node.call(action.address, deadline, action.name) as conversation:
-                return THERE, {"known": self._push(conversation, action.news, deadline, action.until)}
+            known = self._connections.talk(
+                action.name, action.address, deadline, lambda talk: self._push(talk, action.news, deadline, action.until)
+            )
+            return THERE, {"known": known}
         deadline = time.monotonic() + SYNCHRONISE_SECONDS
         with self.node.call(action.address, deadline, action.name) as conversation:
             self._synchronise(conversation, deadline)
@@ -290,45 +291,14 @@ class Discoverer:
 
     def _probe(self, probe: Probe):
         deadline = time.monotonic() + probe.seconds
-        conversation, said = self._ping(probe, deadline)
-        try:
+
+        def ping(conversation: Conversation) -> str | None:
+            said = conversation.ask(["PING"], deadline)
             if probe.news:
                 self._push(conversation, probe.news, deadline)
-        except BaseException:
-            conversation.close()
-            raise
-        if probe.is_watch:
-            for name in list(self._kept):
-                self._hang_up(name)
-            self._kept[probe.name] = conversation
-            self._nudge_main()  # which waits for it to hang up, too
-        else:
-            conversation.close()
-        return THERE, {"digest": said[1] if len(said) > 1 else None}
+            return said[1] if len(said) > 1 else None
 
-    def _ping(self, probe: Probe, deadline: float) -> tuple[Conversation, list]:
-        """PING on the kept connection; on a new one where there is none, or where it broke."""
-        kept = self._kept.pop(probe.name, None)
-        if kept is not None and kept.where == probe.address and not self._is_refused(kept):
-            try:
-                return kept, kept.ask(["PING"], deadline)
-            except Deadline:
-                kept.close()
-                raise
-            except BDError:
-                pass
-        if kept is not None:
-            kept.close()
-        conversation = self.node.call(probe.address, deadline, probe.name)
-        try:
-            return conversation, conversation.ask(["PING"], deadline)
-        except BaseException:
-            conversation.close()
-            raise
-
-    def _is_refused(self, conversation: Conversation) -> bool:
-        identity = conversation.identity
-        return self.node.revoked.refusal(identity.name, identity.serial) is not None
+        return THERE, {"digest": self._connections.talk(probe.name, probe.address, deadline, ping, probe.stays)}
 
     def _push(self, conversation: Conversation, names: tuple[str, ...], deadline: float, until: str | None = None) -> int:
         say = exchange.push(self.node.cache.view(), list(names), until)
@@ -365,7 +335,7 @@ class Discoverer:
                 self._say_change(f"call to {action.name or action.address}", reason, logging.INFO)
             elif outcome != THERE:
                 log.debug("%s: %s", action, reason)
-            view = self.node.cache.view()
+            view = self._view = self.node.cache.view()
             verdicts, actions = self._mind.done(action, outcome, view, time.monotonic(), **details)
             self._write(verdicts)
             for each in actions:

@@ -2,15 +2,17 @@
 
 State in, actions out: the discoverer (or a simulation) carries the actions out and reports each outcome to
 `done`. Two clocks come as arguments: `clock` is monotonic and paces everything, wall time is the view's.
- - each node watches the one that follows it in a ring: a PING a second, on a connection that is kept. When there is news, or
-   somebody was found silent lately, a probe a second of the others too, in shuffled turn, so that none is missed for
-   long (SWIM); a mesh at rest costs next to nothing;
+ - each node watches the one that follows it in a ring: a PING a second, on a connection that is kept. When somebody was
+   found silent lately, a probe a second of the others too, in shuffled turn, so that none is missed for long (SWIM); a
+   mesh at rest costs next to nothing;
  - no answer: three others are asked to probe; none reaches it: it is suspect, and dead when nobody refutes that in
    time, sooner the more accuse it, later when our own probes fail all around (Lifeguard); where the connection was
    refused, very soon, since the host itself says that nobody listens;
- - news goes around the ring at once: whoever has it tells the first node of each third of the arc that is his to tell, and
-   hands that third over with it, so that each node is told once, in log N steps; some time later each tells one more at
-   random, for those who were missed. What came some other way is pushed on to a few, until they say that they know;
+ - news goes around the ring at once: whoever has it tells those at 1, 2, 4, 8 … steps, its fingers, and hands over to each
+   the arc as far as the next one, so that each node is told once, in log2 N steps. A node tells its own few fingers alone,
+   so connections to them stay open while there is news, and a step costs no handshake. Some time later each tells one
+   finger more, for those who were missed, and each PING of the watch or of a finger carries news along. What came some
+   other way is pushed on to a few fingers, until they say that they know;
  - the original's rounds (never visited first, else mostly the least recent) make it certain;
  - dead nodes and hints are dialled for ever, with pauses up to a minute: two halves find each other again.
 How to merge is membership's business.
@@ -19,7 +21,6 @@ How to merge is membership's business.
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
@@ -60,6 +61,8 @@ BUSY_FACTOR = 5.0
 NEWS_PER_PUSH = 100
 # What was told around the ring is told so often again by each, to one at random.
 ECHOES = 2
+# So long after its last use the connection is let go on which news was told, or a PING of the watch.
+IDLE_SECONDS = 30.0
 # Around the ring, each piece of news costs its N messages. Where so many parts of it wait at once that have not the same
 # end (all hosts come back after a power cut), the news is gossiped instead, much in a message.
 ARCS_MAX = 8
@@ -74,13 +77,13 @@ DIALS_AT_ONCE = 8
 
 
 class Probe(NamedTuple):
-    """PING this node, and tell it the records of these names on the way. `is_watch`: the connection is kept for the next."""
+    """PING this node, and tell it the records of these names on the way. `stays`: the connection is kept for the next."""
 
     name: str
     address: str
     seconds: float
     news: tuple[str, ...] = ()
-    is_watch: bool = False
+    stays: bool = False
 
 
 class Ask(NamedTuple):
@@ -169,10 +172,10 @@ def arc(start: str, until: str, names: Iterable[str]) -> list[str]:
     return [name for step, name in steps if 0 < step <= length]
 
 
-def thirds(names: list[str]) -> list[list[str]]:
-    """Cut into FANOUT pieces of about the same length; none is empty."""
-    cuts = [len(names) * each // FANOUT for each in range(FANOUT + 1)]
-    return [names[a:b] for a, b in itertools.pairwise(cuts) if a < b]
+def pieces(around: list[str]) -> list[list[str]]:
+    """Cut names in the order of the ring into 1, 2, 4, 8 … of them, the last piece first: who tells the first of each tells
+    those at 1, 2, 4, 8 … steps from himself, the same few whatever the news and however far it is his to tell."""
+    return [around[(1 << power) - 1 : (2 << power) - 1] for power in reversed(range(len(around).bit_length()))]
 
 
 def follower(me: str, names: Iterable[str]) -> str | None:
@@ -236,6 +239,8 @@ class Discovery:
         self._dialling: set[str] = set()
         self._dials_view: View | None = None
         self._view: View | None = None
+        self._listeners_of: View | None = None
+        self._all_around: list[str] = []
         self._seen: dict[str, Record] = {}
 
     # -- what to do now
@@ -341,16 +346,26 @@ class Discovery:
             return []
         self._push_at = max(self._push_at, clock + PUSH_PAUSE)
         self._pushed_at = clock
-        listeners = [r for r in view.others_there() if r.status != SUSPECT and not self.forbids(r)]
         pushes: list[Action] = []
         for (start, until), names in arcs.items():
             told = tuple(name for name in dict.fromkeys(names) if name in view.records)
-            around = arc(start, until, (r.name for r in listeners if r.name not in told))
-            for piece in thirds(around) if told else ():
+            around = [name for name in arc(start, until, self._listeners(view)) if name not in told]
+            for piece in pieces(around) if told else ():
                 record = view.records[piece[0]]
                 pushes += [Push(record.name, record.address, told, piece[-1])]
         self._pushing += len(pushes)
         return pushes
+
+    def _listeners(self, view: View) -> list[str]:
+        """Whom we may tell the news, in the order of the ring; looked through once a view."""
+        if self._listeners_of is not view:
+            names = (r.name for r in view.others_there() if r.status != SUSPECT and not self.forbids(r))
+            self._listeners_of, self._all_around = view, arc(self.me, EVERYBODY, names)
+        return self._all_around
+
+    def _fingers(self, view: View) -> list[str]:
+        """The few of them to whom connections are kept while there is news."""
+        return [piece[0] for piece in pieces(self._listeners(view))]
 
     def _gossip(self, names: set[str], view: View) -> None:
         """Push these on to some at random, until they say that they know."""
@@ -364,11 +379,11 @@ class Discovery:
     def _pushes(self, view: View, clock: float) -> list[Action]:
         if not self._may_push(clock):
             return []
-        listeners = [r for r in view.others_there() if r.status != SUSPECT and not self.forbids(r)]
+        fingers = self._fingers(view)
         count = 1 if self._echoed.issuperset(self._news.keys() - self._lazy) else FANOUT
-        chosen = self.rng.sample(listeners, min(count, len(listeners)))
+        chosen = [view.records[name] for name in self.rng.sample(fingers, min(count, len(fingers)))]
         self._pushed_at, self._push_at = clock, clock + PUSH_PAUSE
-        told = list(self._news)[:NEWS_PER_PUSH] if listeners else list(self._news)
+        told = list(self._news)[:NEWS_PER_PUSH] if fingers else list(self._news)
         pushes = [Push(each.name, each.address, _for(each, told)) for each in chosen]
         for name in told:
             self._spend(name, max(len(chosen), 1))
@@ -390,6 +405,11 @@ class Discovery:
 
     # -- probes
 
+    def hung_up(self, name: str) -> None:
+        """A connection that was kept has ended: its watcher looks why."""
+        if name == self._watched:
+            self.hurry(name)
+
     def hurry(self, name: str) -> None:
         """Probe this node now: somebody could not reach it."""
         self._hurry.append(name)
@@ -398,10 +418,11 @@ class Discovery:
         if clock >= self._probe_at:
             # Lifeguard: who sees probes fail all around probes less, and does not add to what is wrong.
             self._probe_at = clock + self.rhythm.probe_interval * (1 + self.awareness)
-            is_calm = not self._news and clock - self._trouble_at > TROUBLE_SECONDS
-            for name in (self._watched, None if is_calm else self._next_in_turn(view)):
-                if name is not None:
-                    self._hurry.append(name)
+            self._hurry += [self._watched] if self._watched else []
+            if clock - self._trouble_at <= TROUBLE_SECONDS:
+                self._hurry += self._next_in_turn(view)
+            elif self._news and (fingers := self._fingers(view)):
+                self._hurry.append(self.rng.choice(fingers))
         probes: list[Action] = []
         for name in self._hurry:
             record = view.records.get(name)
@@ -410,22 +431,23 @@ class Discovery:
                 news = _for(record, list(self._news)[:NEWS_PER_PUSH]) if not self.forbids(record) else ()
                 for each in news:
                     self._spend(each, 1)
-                probes.append(Probe(name, record.address, self._probe_seconds(), news, name == self._watched))
+                stays = name == self._watched or (bool(news) and name in self._fingers(view))
+                probes.append(Probe(name, record.address, self._probe_seconds(), news, stays))
         self._hurry = []
         return probes
 
     def _probe_seconds(self) -> float:
         return PROBE_SECONDS * (1 + self.awareness)
 
-    def _next_in_turn(self, view: View) -> str | None:
+    def _next_in_turn(self, view: View) -> list[str]:
         for _ in range(2):
             while self._turn:
                 name = self._turn.pop()
                 if name in view.records and view.records[name].is_there:
-                    return name
+                    return [name]
             self._turn = [record.name for record in view.others_there()]
             self.rng.shuffle(self._turn)
-        return None
+        return []
 
     # -- dials and rounds
 

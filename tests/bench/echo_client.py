@@ -1,6 +1,6 @@
-"""The bare caller of echo_server: mutual TLS 1.3, so many bytes out, so many back. As a script: one conversation.
+"""The bare caller, of echo_server and of a node alike: mutual TLS 1.3, so many bytes out, a frame back.
 
-echo_client.py PORT FOLDER NAME REQUEST_BYTES ANSWER_BYTES [lean]
+As a script, one conversation with echo_server: echo_client.py PORT FOLDER NAME REQUEST_BYTES [lean]
 
 Both sides take their TLS settings from here: OpenSSL's own, or with `lean` those that bdserver.tls found to be cheaper.
 """
@@ -9,6 +9,8 @@ import socket
 import sys
 
 from OpenSSL import SSL
+
+FRAME_HEADER_BYTES = 5
 
 
 def tls_context(folder, name, is_lean=False):
@@ -19,6 +21,7 @@ def tls_context(folder, name, is_lean=False):
     context.use_certificate_file(f"{folder}/{name}.crt")
     context.load_verify_locations(f"{folder}/ca.crt")
     context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
+    context.set_alpn_protos([b"bd/1"])  # a node insists on it; echo_server does not look
     if is_lean:
         _make_lean(context)
     return context
@@ -34,8 +37,8 @@ def _make_lean(context):
     context.set_options(SSL.OP_NO_TICKET)
 
 
-class EchoClient:
-    """An open connection to the echo server."""
+class BareCaller:
+    """An open connection."""
 
     def __init__(self, context, port):
         sock = socket.create_connection(("127.0.0.1", port))
@@ -43,11 +46,13 @@ class EchoClient:
         self._connection = SSL.Connection(context, sock)
         self._connection.set_connect_state()
 
-    def ask(self, request, answer_bytes):
-        """Send it; wait for that many bytes."""
+    def ask(self, request):
+        """Send it; return the whole frame that comes back."""
         self._connection.sendall(request)
-        while answer_bytes > 0:
-            answer_bytes -= len(self._connection.recv(65536))
+        answer = self._connection.recv(65536)
+        while len(answer) < FRAME_HEADER_BYTES + int.from_bytes(answer[:4]):
+            answer += self._connection.recv(65536)
+        return answer
 
     def close(self):
         """Hang up as one should."""
@@ -57,9 +62,9 @@ class EchoClient:
 
 def main():
     """One conversation."""
-    port, folder, name, request_bytes, answer_bytes, *lean = sys.argv[1:]
-    caller = EchoClient(tls_context(folder, name, bool(lean)), int(port))
-    caller.ask(b"x" * int(request_bytes), int(answer_bytes))
+    port, folder, name, request_bytes, *lean = sys.argv[1:]
+    caller = BareCaller(tls_context(folder, name, bool(lean)), int(port))
+    caller.ask(b"x" * int(request_bytes))
     caller.close()
 
 

@@ -3,7 +3,7 @@
 echo_server.py ANSWER_BYTES unix PATH
 echo_server.py ANSWER_BYTES tls FOLDER NAME [lean]
 
-What comes is answered by ANSWER_BYTES bytes. A child a connection, any number of requests on it, no caps, no deadlines,
+What comes is answered by a frame of ANSWER_BYTES bytes. A child a connection, any number of requests on it, no caps, no deadlines,
 no log. Prints "ready", for TLS with the port, and lives until its stdin ends.
 """
 
@@ -13,10 +13,14 @@ import signal
 import socket
 import sys
 
+from echo_client import FRAME_HEADER_BYTES, tls_context
+from OpenSSL import SSL
+
 
 def main() -> None:
     """Accept, fork, until whoever started us hangs up."""
-    answer = b"x" * int(sys.argv[1])
+    payload = b"x" * (int(sys.argv[1]) - FRAME_HEADER_BYTES)
+    answer = len(payload).to_bytes(4) + b"\0" + payload
     listening, serve = (_tls if sys.argv[2] == "tls" else _unix)(*sys.argv[3:], answer=answer)
     listening.listen(128)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
@@ -44,9 +48,6 @@ def _unix(path, answer):
 
 
 def _tls(folder, name, lean="", *, answer):
-    from echo_client import tls_context
-    from OpenSSL import SSL
-
     context = tls_context(folder, name, bool(lean))
     listening = socket.create_server(("127.0.0.1", 0))
 

@@ -1,15 +1,19 @@
-"""How long a lookup takes: over TLS on an open and on a new connection, and as a whole process, each beside its floor."""
+"""How long a lookup takes: over TLS on an open and on a new connection, and as a whole process, each beside its floor.
+
+On connections, a bare caller asks both, with the same bytes: what differs is the node and its floor. What our own client
+library costs more is a row without a budget."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
+from collections.abc import Callable
 
 from bdserver import client, tls
 from bdserver.core.wire import encode
 from bdserver.demo.hosts import Host, Mesh
-from tests.bench.echo_client import EchoClient, tls_context
+from tests.bench.echo_client import FRAME_HEADER_BYTES, BareCaller, tls_context
 from tests.bench.floor import HERE, EchoServer
 from tests.bench.pairs import Row, measure, milliseconds
 
@@ -25,68 +29,95 @@ def rows(mesh: Mesh, host: Host, pairs: int) -> list[Row]:
     """The first four rows of the budgets, and the same against a floor with our own TLS settings."""
     keys = mesh.issue("bench", role="client")
     request = ["WHEREIS", SERVICE, None]
-    answer_bytes = len(encode(host.ask(request)))
-    opening_bytes = len(encode(["OPEN", {"version": 1, "deadline": SECONDS}]))
+    opening, answer_bytes = encode(["OPEN", {"version": 1, "deadline": SECONDS}]), len(encode(host.ask(request)))
     found = []
     for lean in ("", "lean"):
         with EchoServer(answer_bytes, "tls", host.folder, host.name, lean) as server:
-            called = _Called(host, keys, server.port, len(encode(request)), opening_bytes, answer_bytes, lean)
+            called = _Called(host, keys, server.port, opening, encode(request), lean)
             found += [called.open_connection(pairs), called.new_connection(pairs, PAUSE)]
             found += [called.new_connection(pairs, 0.0), called.process(pairs)]
+            found += [] if lean else [called.open_library(pairs), called.new_library(pairs)]
     return [*found[:3], _local_process(host, pairs), *found[3:]]
 
 
 class _Called:
     """The same conversation with both: our node, and the echo server."""
 
-    def __init__(self, host: Host, keys: str, port: int, request_bytes: int, opening_bytes: int, answer_bytes: int, lean: str):
-        self.host, self.keys, self.port, self.lean = host, keys, port, lean
-        self.request_bytes, self.opening_bytes, self.answer_bytes = request_bytes, opening_bytes, answer_bytes
+    def __init__(self, host: Host, keys: str, port: int, opening: bytes, request: bytes, lean: str):
+        self.host, self.keys, self.floor_port, self.lean = host, keys, port, lean
+        self.opening, self.request = opening, request
         self.credentials = tls.load(keys, "bench")
         self.context = tls_context(keys, "bench", bool(lean))
         self.note = " (floor with our TLS settings)" if lean else ""
 
     def open_connection(self, pairs: int) -> Row:
-        ours, floor = self._dial(), EchoClient(self.context, self.port)
-        request = b"x" * self.request_bytes
+        ours, floor = BareCaller(self.context, self.host.port), BareCaller(self.context, self.floor_port)
+        ours.ask(self.opening + self.request)
+        return self._on_open(f"WHEREIS on an open connection{self.note}", pairs, lambda: self._found(ours), floor, ours.close,
+                             None if self.lean else 2.0)  # fmt: skip
+
+    def open_library(self, pairs: int) -> Row:
+        ours, floor = self._dial(), BareCaller(self.context, self.floor_port)
+        what = "WHEREIS on an open connection, our client library against the bare caller"
+        return self._on_open(what, pairs, lambda: _ask(ours), floor, ours.close, None)
+
+    def _on_open(
+        self,
+        what: str,
+        pairs: int,
+        ask: Callable[[], None],
+        floor: BareCaller,
+        hang_up: Callable[[], None],
+        budget: float | None,
+    ) -> Row:
         try:
             return measure(
-                f"WHEREIS on an open connection{self.note}",
+                what,
                 "ms",
-                lambda: milliseconds(lambda: _ask(ours), IN_A_ROW),
-                lambda: milliseconds(lambda: floor.ask(request, self.answer_bytes), IN_A_ROW),
+                lambda: milliseconds(ask, IN_A_ROW),
+                lambda: milliseconds(lambda: floor.ask(self.request), IN_A_ROW),
                 pairs,
-                None if self.lean else 2.0,
+                budget,
             )
         finally:
-            ours.close()
+            hang_up()
             floor.close()
 
     def new_connection(self, pairs: int, pause: float) -> Row:
         def ours() -> None:
+            caller = BareCaller(self.context, self.host.port)
+            self._found(caller, self.opening)
+            caller.close()
+
+        when = f"{1000 * pause:.0f} ms" if pause else "at once"
+        what = f"WHEREIS, new connection, {when} after the one before{self.note}"
+        return self._on_new(what, pairs, pause, ours, None if self.lean else 1.5)
+
+    def new_library(self, pairs: int) -> Row:
+        def ours() -> None:
             with self._dial() as talk:
                 _ask(talk)
 
-        request = b"x" * (self.opening_bytes + self.request_bytes)
+        return self._on_new(
+            "WHEREIS, new connection, at once, our client library against the bare caller", pairs, 0.0, ours, None
+        )
 
+    def _on_new(self, what: str, pairs: int, pause: float, ours: Callable[[], None], budget: float | None) -> Row:
         def floor() -> None:
-            caller = EchoClient(self.context, self.port)
-            caller.ask(request, self.answer_bytes)
+            caller = BareCaller(self.context, self.floor_port)
+            caller.ask(self.opening + self.request)
             caller.close()
 
-        return measure(
-            f"WHEREIS, new connection, {f'{1000 * pause:.0f} ms' if pause else 'at once'} after the one before{self.note}",
-            "ms",
-            lambda: milliseconds(ours, 5, pause),
-            lambda: milliseconds(floor, 5, pause),
-            pairs,
-            None if self.lean else 1.5,
-        )
+        return measure(what, "ms", lambda: milliseconds(ours, 5, pause), lambda: milliseconds(floor, 5, pause), pairs, budget)
+
+    def _found(self, caller: BareCaller, opening: bytes = b"") -> None:
+        answer = caller.ask(opening + self.request)
+        assert answer[FRAME_HEADER_BYTES:].startswith(b'["ME",'), answer
 
     def process(self, pairs: int) -> Row:
         ours = [BDWHEREIS, "--node", self.host.address, "--keys", f"{self.keys}/bench", SERVICE]
-        sizes = [str(self.opening_bytes + self.request_bytes), str(self.answer_bytes)]
-        floor = [f"{HERE}/echo_client.py", str(self.port), self.keys, "bench", *sizes, *([self.lean] if self.lean else [])]
+        size = str(len(self.opening + self.request))
+        floor = [f"{HERE}/echo_client.py", str(self.floor_port), self.keys, "bench", size, *([self.lean] if self.lean else [])]
         return measure(
             f"bdwhereis over TLS, whole process{self.note}",
             "ms",

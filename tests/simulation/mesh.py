@@ -11,7 +11,7 @@ import itertools
 from random import Random
 
 from bdserver.core import exchange
-from bdserver.core.discovery import REFUSED, SILENT, THERE, Ask, Discovery, Probe, Push, Rhythm, Synchronise
+from bdserver.core.discovery import IDLE_SECONDS, REFUSED, SILENT, THERE, Ask, Discovery, Probe, Push, Rhythm, Synchronise
 from bdserver.core.membership import DEAD, LEFT, Record, View
 from bdserver.core.wire import encode
 
@@ -32,7 +32,7 @@ class Host:
         self.wall_offset = 0.0
         self.view = View(name)
         self.policy = None
-        self.watch = None  # to whom a connection is kept
+        self.kept = {}  # name -> (its life, when it was used last) of those to whom a connection is kept
         self._wake_at = None
 
     def wall(self):
@@ -41,7 +41,7 @@ class Host:
 
     def start(self, hints=(), forget=False):
         """Start the process; with `forget` its disk was lost too."""
-        self.is_up = True
+        self.is_up, self.kept = True, {}
         self.view = View(self.name) if forget else self.view.copy()
         own = self.view.records.get(self.name) or Record(self.name, self.address, (0, 0))
         self.view.start(own._replace(policy=self.policy), self.wall())
@@ -119,7 +119,7 @@ class Net:
         self.hosts = {}
         self.cut = set()  # (caller, callee) names that do not reach each other
         self.duplicates = 0.0
-        self.messages = 0
+        self.messages = self.connections = 0
         self.bytes = None  # set to 0 to have them counted
         self.on_change = lambda caller, callee: None  # the callee's view, by what the caller said; or the other way round
         self.has_transcript = has_transcript
@@ -190,10 +190,8 @@ class Net:
         self.messages += 1
         if self.has_transcript:
             self._note(caller, action, outcome)
-        if outcome == THERE and not (isinstance(action, Probe) and action.is_watch and caller.watch == action.name):
-            self._count(CONNECTION_BYTES)
-        if isinstance(action, Probe) and action.is_watch:
-            caller.watch = action.name if outcome == THERE else None
+        if outcome == THERE:
+            self._connect(caller, callee, isinstance(action, Push) or (isinstance(action, Probe) and action.stays))
         if callee is not None:
             if not self.can_talk(caller.policy, callee.policy):
                 outcome = THERE if not isinstance(action, Ask) else SILENT
@@ -204,6 +202,16 @@ class Net:
             wait = getattr(action, "seconds", SYNCHRONISE_SECONDS)
         for _ in range(2 if self.rng.random() < self.duplicates and isinstance(action, Push) else 1):
             self.at(self.now + wait, lambda: caller.done(life, action, outcome, **details))
+
+    def _connect(self, caller, callee, stays):
+        """A new connection, unless one is kept since the same process of that host was spoken to."""
+        life, used_at = caller.kept.pop(callee.name, (None, 0.0))
+        is_open = life is callee.life and self.now - used_at <= IDLE_SECONDS
+        if not is_open:
+            self.connections += 1
+            self._count(CONNECTION_BYTES)
+        if stays or is_open:
+            caller.kept[callee.name] = callee.life, self.now
 
     def _converse(self, caller, callee, action):
         details = {}

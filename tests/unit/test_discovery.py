@@ -21,9 +21,9 @@ from bdserver.core.discovery import (
     arc,
     follower,
     next_partner,
+    pieces,
     round_delay,
     suspicion_seconds,
-    thirds,
     transmissions,
 )
 from bdserver.core.exchange import EVERYBODY
@@ -100,7 +100,7 @@ def test_three_quick_rounds_at_the_start_then_slow_ones():
     assert all(7.9 < later - earlier < 10.1 for earlier, later in itertools.pairwise(rounds[3:]))
 
 
-def test_at_rest_each_node_watches_one_and_each_is_watched_by_one():
+def test_at_rest_each_node_watches_one_and_each_staysed_by_one():
     names = [f"n{i}" for i in range(9)]
     assert sorted(follower(name, set(names) - {name}) for name in names) == names
     for name in names:
@@ -108,7 +108,7 @@ def test_at_rest_each_node_watches_one_and_each_is_watched_by_one():
         view = a_view(*others, me=name)
         drained(mind, view, 10)  # until its own birth is old news
         probes = [action for _, action in drained(mind, view, 30, start=10) if isinstance(action, Probe)]
-        assert len(probes) > 15 and {(each.name, each.is_watch) for each in probes} == {(follower(name, others), True)}
+        assert len(probes) > 15 and {(each.name, each.stays) for each in probes} == {(follower(name, others), True)}
     assert follower("n0", []) is None
 
 
@@ -120,17 +120,18 @@ def test_in_trouble_everybody_is_probed_once_before_anybody_twice():
     mind.due(view, 10.0, 0.0, 100.0)
     mind._turn.clear()  # of its own birth, some are left
     view = changed(view, lambda twin: twin.merge(Record("n0", "n0:1", (1, 1)), NOW))
-    probed = [a.name for _, a in drained(mind, view, 19, start=10) if isinstance(a, Probe) and not a.is_watch]
-    assert sorted(probed[:7]) == [name for name in names if name != follower("me", names)]
+    watched = follower("me", names)
+    probed = [a.name for _, a in drained(mind, view, 19, start=10) if isinstance(a, Probe) and a.name != watched]
+    assert sorted(probed[:7]) == [name for name in names if name != watched]
 
 
-def test_a_watched_node_that_is_suspected_is_watched_no_longer():
+def test_a_watched_node_that_is_suspected_staysed_no_longer():
     names = [f"n{i}" for i in range(8)]
     mind, view = mind_at(), a_view(*names)
     drained(mind, view, 10)
     first = follower("me", names)
     view = changed(view, lambda twin: twin.accuse(first, NOW))
-    watched = {a.name for _, a in drained(mind, view, 14, start=10) if isinstance(a, Probe) and a.is_watch}
+    watched = {a.name for _, a in drained(mind, view, 14, start=10) if isinstance(a, Probe) and a.stays}
     assert watched == {follower("me", [name for name in names if name != first])}
 
 
@@ -138,7 +139,23 @@ def pushes_of(actions):
     return {push.name: push.until for push in of_kind(actions, Push)}
 
 
-def test_news_of_ours_goes_around_the_ring_in_thirds_and_each_is_told_once():
+@pytest.mark.parametrize("count", range(1, 40))
+def test_the_ring_is_cut_into_pieces_of_one_two_four_eight(count):
+    around = [f"n{i}" for i in range(count)]
+    cut = pieces(around)
+    assert [name for piece in reversed(cut) for name in piece] == around
+    assert [piece[0] for piece in reversed(cut)] == [f"n{step}" for step in (0, 1, 3, 7, 15, 31) if step < count]
+
+
+def test_whom_a_node_tells_is_the_same_however_far_it_is_his_to_tell():
+    names = [f"n{i}" for i in range(30)]
+    around = arc("me", EVERYBODY, names)
+    all_around = [piece[0] for piece in pieces(around)]
+    for length in range(1, 30):
+        assert {piece[0] for piece in pieces(around[:length])} <= set(all_around)
+
+
+def test_news_of_ours_goes_around_the_ring_and_each_is_told_once():
     names = [f"n{i}" for i in range(20)]
     around = arc("me", EVERYBODY, names)
     assert sorted(around) == sorted(names) and around[0] == follower("me", names)
@@ -151,7 +168,7 @@ def test_news_of_ours_goes_around_the_ring_in_thirds_and_each_is_told_once():
         fresh = changed(theirs_view, lambda twin: twin.merge(Record("new", "new:1", (1, 0)), NOW))
         theirs.pass_on(["new"], until, fresh, 11.0)
         pushes = pushes_of(theirs.due(fresh, 11.0, 0.0, 100.0))
-        assert len(pushes) <= 3
+        assert len(pushes) <= 5
         told += pushes
         waiting += pushes.items()
     assert sorted(told) == sorted(names)
@@ -162,15 +179,16 @@ def test_the_part_of_one_who_does_not_answer_is_ours():
     names = [f"n{i}" for i in range(20)]
     mind, view = mind_at(), a_view(*names)
     first = of_kind(mind.due(view, 0.0, 0.0, 100.0), Push)
-    assert len(first) == 3
+    assert len(first) == 5
     parts = [arc(push.name, push.until, names) for push in first]
-    for push, outcome in zip(first, (REFUSED, THERE, THERE), strict=True):
+    assert list(map(len, parts)) == [4, 7, 3, 1, 0]
+    for push, outcome in zip(first, (THERE, REFUSED, THERE, THERE, THERE), strict=True):
         mind.done(push, outcome, view, 0.01)
     next_at = mind.next_at(view)
     assert next_at < 0.1
     again = pushes_of(mind.due(view, next_at, 0.0, 100.0))
-    assert sorted(again) == sorted(piece[0] for piece in thirds(parts[0]))
-    assert sorted(n for name, until in again.items() for n in [name, *arc(name, until, names)]) == sorted(parts[0])
+    assert sorted(again) == sorted(piece[0] for piece in pieces(parts[1]))
+    assert sorted(n for name, until in again.items() for n in [name, *arc(name, until, names)]) == sorted(parts[1])
 
 
 def test_who_is_still_telling_gathers_what_comes_meanwhile():
@@ -184,7 +202,7 @@ def test_who_is_still_telling_gathers_what_comes_meanwhile():
     for push in first:
         mind.done(push, THERE, view, 0.2)
     pushes = of_kind(mind.due(view, 1.3, 0.0, 100.0), Push)
-    assert len(pushes) == 3 and all(set(push.news) == {f"new{n}" for n in range(5)} for push in pushes)
+    assert len(pushes) == 5 and all(set(push.news) == {f"new{n}" for n in range(5)} for push in pushes)
 
 
 def test_what_was_noticed_before_we_were_asked_to_pass_it_on_is_passed_on_all_the_same():
@@ -197,7 +215,7 @@ def test_what_was_noticed_before_we_were_asked_to_pass_it_on_is_passed_on_all_th
     for push in first:
         mind.done(push, THERE, view, 11.0)
     mind.pass_on(["new"], EVERYBODY, view, 11.0)
-    assert len([until for until in pushes_of(mind.due(view, 11.0, 0.0, 100.0)).values() if until]) == 3
+    assert len([until for until in pushes_of(mind.due(view, 11.0, 0.0, 100.0)).values() if until]) == 5
     mind.pass_on(["new"], EVERYBODY, view, 11.1)  # but once
     assert not pushes_of(mind.due(view, 11.1, 0.0, 100.0))
 

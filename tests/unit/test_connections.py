@@ -1,0 +1,138 @@
+"""Connections that are kept: used again, dialled anew when they broke, let go."""
+
+import socket
+from types import SimpleNamespace
+
+import pytest
+
+from bdserver.connections import Connections
+from bdserver.errors import BadRequest, Deadline, NobodyThere
+from bdserver.revocation import Revoked
+
+
+class Talk:
+    """A conversation, as far as keeping one goes: a socket, and whether it is closed."""
+
+    def __init__(self, where):
+        self.where, self.identity = where, SimpleNamespace(serial=1)
+        self.sock, self.other_end = socket.socketpair()
+
+    def fileno(self):
+        return self.sock.fileno()
+
+    def close(self):
+        self.sock.close()
+        self.other_end.close()
+
+    @property
+    def is_open(self):
+        return self.sock.fileno() >= 0
+
+
+class Node:
+    def __init__(self):
+        self.called, self.revoked = [], Revoked("")
+
+    def call(self, address, deadline, name):
+        self.called.append(Talk(address))
+        return self.called[-1]
+
+
+@pytest.fixture
+def node():
+    node = Node()
+    yield node
+    for talk in node.called:
+        talk.close()
+
+
+def said(talk):
+    return talk
+
+
+def test_a_connection_is_kept_and_used_again(node):
+    connections = Connections(node, 8)
+    assert connections.talk("a", "a:1", 0, said) is connections.talk("a", "a:1", 0, said)
+    assert len(node.called) == 1 and connections.waiting() == [node.called[0].fileno()]
+
+
+def test_one_that_does_not_stay_is_closed_unless_it_was_kept_before(node):
+    connections = Connections(node, 8)
+    assert not connections.talk("a", "a:1", 0, said, stays=False).is_open
+    connections.talk("a", "a:1", 0, said)
+    assert connections.talk("a", "a:1", 0, said, stays=False).is_open
+    assert len(node.called) == 2
+
+
+def test_one_that_broke_is_dialled_anew_once(node):
+    connections, failures = Connections(node, 8), [NobodyThere("it hung up")]
+
+    def say(talk):
+        if failures:
+            raise failures.pop()
+        return talk
+
+    with pytest.raises(NobodyThere):  # a new one that breaks is the end of it
+        connections.talk("a", "a:1", 0, say)
+    kept = connections.talk("a", "a:1", 0, say)
+    failures.append(NobodyThere("it hung up"))
+    assert connections.talk("a", "a:1", 0, say) is not kept and not kept.is_open
+    assert len(node.called) == 3
+
+
+@pytest.mark.parametrize("error", [Deadline, BadRequest, KeyboardInterrupt])
+def test_after_any_other_error_it_is_closed_and_nobody_is_dialled(node, error):
+    connections = Connections(node, 8)
+    connections.talk("a", "a:1", 0, said)
+
+    def fail(talk):
+        raise error("no")
+
+    with pytest.raises(error):
+        connections.talk("a", "a:1", 0, fail)
+    assert len(node.called) == 1 and not node.called[0].is_open and connections.waiting() == []
+
+
+def test_a_node_that_moved_or_was_revoked_is_dialled_anew(node, tmp_path):
+    connections = Connections(node, 8)
+    first = connections.talk("a", "a:1", 0, said)
+    second = connections.talk("a", "a:2", 0, said)
+    assert second is not first and not first.is_open
+    node.revoked = Revoked(str(tmp_path / "revoked")) if (tmp_path / "revoked").write_text("a\n") else None
+    assert connections.talk("a", "a:2", 0, said) is not second and not second.is_open
+
+
+def test_two_threads_on_one_name_leave_one_connection(node):
+    connections = Connections(node, 8)
+    outer = connections.talk("a", "a:1", 0, lambda talk: connections.talk("a", "a:1", 0, said) and talk)
+    assert [talk.is_open for talk in node.called] == [talk is outer for talk in node.called]
+
+
+def test_who_hung_up_is_named_and_an_answer_that_was_read_meanwhile_is_none(node):
+    connections = Connections(node, 8)
+    for name in "abc":
+        connections.talk(name, f"{name}:1", 0, said)
+    node.called[0].other_end.close()
+    readable = connections.waiting()  # as if all had been: of b and c somebody has read the answer since
+    assert connections.close_hung_up(readable) == ["a"]
+    assert [talk.is_open for talk in node.called] == [False, True, True]
+    assert len(connections.waiting()) == 2
+
+
+def test_the_longest_unused_is_let_go_when_there_are_too_many(node):
+    connections = Connections(node, 2)
+    for name in ("a", "b", "a", "c"):
+        connections.talk(name, f"{name}:1", 0, said)
+    assert {talk.where: talk.is_open for talk in node.called} == {"a:1": True, "b:1": False, "c:1": True}
+
+
+def test_the_idle_are_let_go_and_at_last_all(node):
+    connections = Connections(node, 8)
+    connections.talk("a", "a:1", 0, said)
+    connections.close_idle(60)
+    assert node.called[0].is_open
+    connections.close_idle(-1)
+    assert not node.called[0].is_open
+    connections.talk("b", "b:1", 0, said)
+    connections.close()
+    assert not node.called[1].is_open and connections.waiting() == []
