@@ -17,8 +17,9 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from itertools import groupby
+from typing import NamedTuple
 
-from bdserver.core.weight import HORIZON, Run
+from bdserver.core.weight import HIT, HORIZON, Run
 from bdserver.errors import NoSpace
 
 # Backward, a chunk holds a thousand lines: the last minute of most services. Forward, the fewer calls the better.
@@ -39,36 +40,71 @@ _LINE = re.compile(rb"^(HIT|REPLICATE) ~ ([0-9]{1,12}) ~ [ -}\x80-\xff]{1,64}~ [
 _OVERLONG = b"~"
 
 
+class _Held(NamedTuple):
+    """The log that was written to last, open for the next line. `process`: a lock is shared over fork, so a child opens anew."""
+
+    service: str
+    descriptor: int
+    file: tuple[int, int]
+    process: int
+
+
 class HitLog:
-    """All hit logs of a node. Survives fork: what was read stays read, and no descriptor or lock is kept."""
+    """All hit logs of a node. Survives fork: what was read stays read, and no lock is kept."""
 
     def __init__(self, directory: str):
         self.directory = directory
         self._tallies: dict[str, _Tally] = {}
+        self._held: _Held | None = None
 
     def path(self, service: str) -> str:
         """The service's log."""
-        return os.path.join(self.directory, f"{service}.bdlog")
+        return f"{self.directory}/{service}.bdlog"
 
     def append(self, service: str, kind: str, client: str, now: float) -> None:
         """Log a HIT or REPLICATE; NoSpace when the disk does not take it."""
-        self._append(service, _line(kind, client, int(now)))
+        self._append(service, _line(kind, client, int(now)), [(kind, int(now), 1)])
 
     def extend(self, service: str, hits: list[tuple[str, float]]) -> None:
         """Log many a HIT, (client, when), with one write."""
-        self._append(service, b"".join(_line("HIT", client, int(at)) for client, at in hits))
+        lines = b"".join(_line(HIT, client, int(at)) for client, at in hits)
+        self._append(service, lines, [(HIT, int(at), 1) for _, at in hits])
 
-    def _append(self, service: str, lines: bytes) -> None:
+    def _append(self, service: str, lines: bytes, runs: list[Run]) -> None:
         try:
-            with self._locked(service, fcntl.LOCK_SH, os.O_RDWR | os.O_APPEND | os.O_CREAT) as (descriptor, status):
+            descriptor, status = self._hold(service)
+            try:
                 tally = self._tallies.get(service)
                 if tally is None or not tally.is_at_end(status):
                     _append_lines(descriptor, status.st_size, lines)
                 else:  # what we write now need not be read again
                     _write(descriptor, lines)
-                    tally.add(lines, os.fstat(descriptor))
+                    tally.add(lines, runs, os.fstat(descriptor))
+            finally:
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
         except OSError as error:
             raise NoSpace(f"{self.path(service)}: {error.strerror}") from None
+
+    def _hold(self, service: str) -> tuple[int, os.stat_result]:
+        """The log, with a shared lock on it, and its status. One stays open: to open it for each line took a tenth of a look-up."""
+        path = self.path(service)
+        while True:
+            held = self._held
+            if held is None or held.service != service or held.process != os.getpid():
+                self._let_go()
+                descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+                self._held = held = _Held(service, descriptor, _identity(os.fstat(descriptor)), os.getpid())
+            _lock(held.descriptor, fcntl.LOCK_SH, path)
+            with contextlib.suppress(FileNotFoundError):
+                status = os.stat(path)
+                if _identity(status) == held.file:
+                    return held.descriptor, status
+            self._let_go()  # a trim, or somebody, has put another one in its place
+
+    def _let_go(self) -> None:
+        if self._held is not None:
+            os.close(self._held.descriptor)
+            self._held = None
 
     def runs(self, service: str, now: float) -> list[Run]:
         """What counts of a service's log, newest first, neighbours of one kind and second together."""
@@ -91,7 +127,7 @@ class HitLog:
         try:
             if os.stat(path).st_size <= above_bytes:
                 return 0
-            with self._locked(service, fcntl.LOCK_EX, os.O_RDWR) as (descriptor, status):
+            with self._alone(path) as (descriptor, status):
                 size = status.st_size
                 start = _start_of_what_counts(descriptor, size, int(now))
                 if start < size // 2:  # copying more than is won back is no gain; soon it will be less
@@ -110,15 +146,14 @@ class HitLog:
             os.unlink(self.path(service))
 
     @contextlib.contextmanager
-    def _locked(self, service: str, kind: int, flags: int) -> Iterator[tuple[int, os.stat_result]]:
-        """The log, locked, and surely the one that has the name now: a trim may have put another one there. And its status."""
-        path = self.path(service)
+    def _alone(self, path: str) -> Iterator[tuple[int, os.stat_result]]:
+        """The log, locked for us alone, and surely the one that has the name now: another trim may have put one there."""
         while True:
-            descriptor = os.open(path, flags | os.O_CLOEXEC, 0o640)
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             try:
-                _lock(descriptor, kind, path)
+                _lock(descriptor, fcntl.LOCK_EX, path)
                 status = os.fstat(descriptor)
-                if _is_at(status, path):
+                if _identity(os.stat(path)) == _identity(status):
                     yield descriptor, status
                     return
             finally:
@@ -136,12 +171,8 @@ def _lock(descriptor: int, kind: int, path: str) -> None:
             time.sleep(LOCK_POLL_SECONDS)
 
 
-def _is_at(status: os.stat_result, path: str) -> bool:
-    try:
-        there = os.stat(path)
-    except FileNotFoundError:
-        return False
-    return (there.st_ino, there.st_dev) == (status.st_ino, status.st_dev)
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 @functools.lru_cache(maxsize=64)
@@ -238,12 +269,13 @@ class _Tally:
         """Whether all of a file in this state was read, to the end of its last line."""
         return not self._rest and _stamp(status) == self._stamp
 
-    def add(self, lines: bytes, status: os.stat_result) -> None:
+    def add(self, lines: bytes, runs: list[Run], status: os.stat_result) -> None:
         """Take in what we have just written behind all that was read, unless somebody else came between."""
         if status.st_size == self._offset + len(lines):
             self._offset = status.st_size
             self._seen = (self._seen + lines)[-SEEN_BYTES:]
-            self._take(lines)
+            for run in runs:
+                self._count(run)
             self._stamp = _stamp(status)
 
     def _continues(self, descriptor: int, stamp: tuple[int, ...]) -> bool:
@@ -256,11 +288,13 @@ class _Tally:
         lines, newline, rest = (self._rest + data).rpartition(b"\n")
         self._rest = rest if len(rest) <= LINE_BYTES_MAX else _OVERLONG
         for (kind, second), group in groupby(_LINE.findall(lines + newline)):
-            count = len(list(group))
-            run = (kind.decode(), int(second), count)
-            if self._runs and self._runs[-1][:2] == run[:2]:
-                run = (*run[:2], count + self._runs.pop()[2])
-            self._runs.append(run)
+            self._count((kind.decode(), int(second), len(list(group))))
+
+    def _count(self, run: Run) -> None:
+        kind, second, count = run
+        if self._runs and self._runs[-1][:2] == (kind, second):
+            count += self._runs.pop()[2]
+        self._runs.append((kind, second, count))
 
     def newest_first(self, now: int) -> list[Run]:
         """What counts; what no longer does is dropped here, so that memory stays that of a minute."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import namedtuple
 
 from bdserver.core.names import valid_name
-from bdserver.core.wire import VERSION
+from bdserver.core.wire import OLDEST, VERSION
 from bdserver.errors import BadRequest, Forbidden, NoSuchCommand
 
 TYPE_CHECKING = False  # as typing's, whose import would cost bdwhereis two milliseconds
@@ -138,6 +138,15 @@ _ROWS = (
 REQUESTS = {row.name: row for row in _ROWS}
 
 
+def _known(row: Request, version: int) -> tuple[int, list[Argument]]:
+    """(how many arguments it takes at least, all that it may take) in this version of the protocol."""
+    known = [each for each in row.arguments if each.since <= version]
+    return sum(not each.optional for each in known), known
+
+
+_KNOWN = {version: {row.name: _known(row, version) for row in _ROWS} for version in range(OLDEST, VERSION + 1)}
+
+
 def check(message: object, role: str, version: int = VERSION) -> tuple[Request, list[Any]]:
     """The row and the arguments of a decoded message, or BadRequest, NoSuchCommand, Forbidden.
 
@@ -152,8 +161,7 @@ def check(message: object, role: str, version: int = VERSION) -> tuple[Request, 
     if role not in row.roles:
         raise Forbidden(f"{row.name} needs the role {' or '.join(row.roles)}, and the caller's is {role}")
     arguments = message[1:]
-    known = [each for each in row.arguments if each.since <= version]
-    required = sum(not each.optional for each in known)
+    required, known = _KNOWN[version][row.name]
     if not required <= len(arguments) <= len(known):
         raise BadRequest(f"INVALID REQUEST: {row.name} takes {len(known)} arguments, not {len(arguments)}")
     for argument, value in zip(row.arguments, arguments, strict=False):
