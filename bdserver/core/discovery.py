@@ -2,9 +2,9 @@
 
 State in, actions out: the discoverer (or a simulation) carries the actions out and reports each outcome to
 `done`. Two clocks come as arguments: `clock` is monotonic and paces everything, wall time is the view's.
- - each node watches the one that follows it in a ring: a PING a second, on a connection that is kept. When somebody was
-   found silent lately, a probe a second of the others too, in shuffled turn, so that none is missed for long (SWIM); a
-   mesh at rest costs next to nothing;
+ - each node watches the one that follows it in a ring: a PING a second, on a connection that is kept. When there is news, or
+   somebody was found silent lately, a probe a second of its fingers too (below), in shuffled turn: each node is the finger of
+   log2 N others, so that none is missed for long, and a mesh at rest costs next to nothing;
  - no answer: three others are asked to probe; none reaches it: it is suspect, and dead when nobody refutes that in
    time, sooner the more accuse it, later when our own probes fail all around (Lifeguard); where the connection was
    refused, very soon, since the host itself says that nobody listens;
@@ -415,14 +415,13 @@ class Discovery:
         self._hurry.append(name)
 
     def _probes(self, view: View, clock: float) -> list[Action]:
+        in_turn = None
         if clock >= self._probe_at:
             # Lifeguard: who sees probes fail all around probes less, and does not add to what is wrong.
             self._probe_at = clock + self.rhythm.probe_interval * (1 + self.awareness)
-            self._hurry += [self._watched] if self._watched else []
-            if clock - self._trouble_at <= TROUBLE_SECONDS:
-                self._hurry += self._next_in_turn(view)
-            elif self._news and (fingers := self._fingers(view)):
-                self._hurry.append(self.rng.choice(fingers))
+            is_calm = not self._news and clock - self._trouble_at > TROUBLE_SECONDS
+            in_turn = None if is_calm else self._next_in_turn(view)
+            self._hurry += [name for name in (self._watched, in_turn) if name is not None]
         probes: list[Action] = []
         for name in self._hurry:
             record = view.records.get(name)
@@ -431,7 +430,7 @@ class Discovery:
                 news = _for(record, list(self._news)[:NEWS_PER_PUSH]) if not self.forbids(record) else ()
                 for each in news:
                     self._spend(each, 1)
-                stays = name == self._watched or (bool(news) and name in self._fingers(view))
+                stays = name in (self._watched, in_turn)
                 probes.append(Probe(name, record.address, self._probe_seconds(), news, stays))
         self._hurry = []
         return probes
@@ -439,15 +438,16 @@ class Discovery:
     def _probe_seconds(self) -> float:
         return PROBE_SECONDS * (1 + self.awareness)
 
-    def _next_in_turn(self, view: View) -> list[str]:
+    def _next_in_turn(self, view: View) -> str | None:
+        """Of all fingers, those that our policy forbids as well, in shuffled turn."""
         for _ in range(2):
             while self._turn:
                 name = self._turn.pop()
                 if name in view.records and view.records[name].is_there:
-                    return [name]
-            self._turn = [record.name for record in view.others_there()]
+                    return name
+            self._turn = [piece[0] for piece in pieces(arc(self.me, EVERYBODY, (r.name for r in view.others_there())))]
             self.rng.shuffle(self._turn)
-        return []
+        return None
 
     # -- dials and rounds
 

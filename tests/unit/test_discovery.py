@@ -100,7 +100,7 @@ def test_three_quick_rounds_at_the_start_then_slow_ones():
     assert all(7.9 < later - earlier < 10.1 for earlier, later in itertools.pairwise(rounds[3:]))
 
 
-def test_at_rest_each_node_watches_one_and_each_staysed_by_one():
+def test_at_rest_each_node_watches_one_and_each_is_watched_by_one():
     names = [f"n{i}" for i in range(9)]
     assert sorted(follower(name, set(names) - {name}) for name in names) == names
     for name in names:
@@ -112,27 +112,37 @@ def test_at_rest_each_node_watches_one_and_each_staysed_by_one():
     assert follower("n0", []) is None
 
 
-def test_in_trouble_everybody_is_probed_once_before_anybody_twice():
+def test_in_trouble_each_finger_is_probed_once_before_any_twice():
     names = [f"n{i}" for i in range(8)]
     mind, view = mind_at(), a_view(*names)
     drained(mind, view, 10)
-    view = changed(view, lambda twin: twin.accuse("n0", NOW))
+    around = arc("me", EVERYBODY, names)
+    suspect = next(name for name in names if name not in (around[0], around[1], around[3], around[7]))
+    view = changed(view, lambda twin: twin.accuse(suspect, NOW))
     mind.due(view, 10.0, 0.0, 100.0)
     mind._turn.clear()  # of its own birth, some are left
-    view = changed(view, lambda twin: twin.merge(Record("n0", "n0:1", (1, 1)), NOW))
-    watched = follower("me", names)
-    probed = [a.name for _, a in drained(mind, view, 19, start=10) if isinstance(a, Probe) and a.name != watched]
-    assert sorted(probed[:7]) == [name for name in names if name != watched]
+    view = changed(view, lambda twin: twin.merge(Record(suspect, f"{suspect}:1", (1, 1)), NOW))
+    probed = [a.name for _, a in drained(mind, view, 19, start=10) if isinstance(a, Probe) and a.name != around[0]]
+    assert sorted(probed[:3]) == sorted([around[1], around[3], around[7]]) and set(probed) == set(probed[:3])
 
 
-def test_a_watched_node_that_is_suspected_staysed_no_longer():
+def test_each_node_is_probed_in_trouble_by_as_many_as_it_probes():
+    names = [f"n{i}" for i in range(30)]
+    probed_by = Counter(
+        piece[0] for name in names for piece in pieces(arc(name, EVERYBODY, [each for each in names if each != name]))
+    )
+    assert set(probed_by) == set(names) and set(probed_by.values()) == {5}
+
+
+def test_a_watched_node_that_is_suspected_is_watched_no_longer():
     names = [f"n{i}" for i in range(8)]
     mind, view = mind_at(), a_view(*names)
     drained(mind, view, 10)
     first = follower("me", names)
     view = changed(view, lambda twin: twin.accuse(first, NOW))
-    watched = {a.name for _, a in drained(mind, view, 14, start=10) if isinstance(a, Probe) and a.stays}
-    assert watched == {follower("me", [name for name in names if name != first])}
+    probed = Counter(a.name for _, a in drained(mind, view, 14, start=10) if isinstance(a, Probe))
+    assert probed.most_common(1)[0][0] == follower("me", [name for name in names if name != first])
+    assert probed[first] < 3
 
 
 def pushes_of(actions):
@@ -371,11 +381,12 @@ def test_dead_nodes_and_hints_are_dialled_for_ever_with_pauses_up_to_a_minute():
 
 
 def test_who_our_policy_forbids_is_not_visited_but_probed():
-    mind = mind_at(forbids=lambda record: record.name == "n0")
+    forbidden, other = (first := follower("me", ["n0", "n1"])), "n1" if first == "n0" else "n0"
+    mind = mind_at(forbids=lambda record: record.name == forbidden)
     said = [action for _, action in drained(mind, a_view("n0", "n1"), 40)]
-    assert {action.name for action in of_kind(said, Synchronise)} == {"n1"}
-    assert {action.name for action in of_kind(said, Probe)} == {"n0", "n1"}
-    assert "n0" not in {action.name for action in of_kind(said, Push)}
+    assert {action.name for action in of_kind(said, Synchronise)} == {other}
+    assert forbidden in {action.name for action in of_kind(said, Probe)}
+    assert forbidden not in {action.name for action in of_kind(said, Push)}
 
 
 def test_who_differs_and_hears_no_news_synchronises_out_of_turn():
