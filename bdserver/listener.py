@@ -1,6 +1,7 @@
-"""The listener: accepts, forks a child for each connection, reaps, keeps the discoverer alive, leaves cleanly.
+"""The listener: accepts, gives each connection to a child of its own, reaps, keeps the discoverer alive, leaves cleanly.
 
-It reads nothing that a stranger sent: black list and caps come before the fork, everything else is the child's. It has
+A child is forked for its connection or ahead of it, and is a spare for the next one when its caller has hung up. The listener
+reads nothing that a stranger sent: black list and caps come before the fork, everything else is the child's. It has
 no threads. Signal handlers only note; the loop acts. What a child and the discoverer do is handed in as functions, so
 that this can be tested with a function that echoes.
 """
@@ -19,7 +20,6 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import NamedTuple
 
 log = logging.getLogger("bdserver.listener")
 
@@ -31,6 +31,9 @@ WELL_SECONDS = 60.0
 DRAIN_SECONDS = 10.0
 # A spare child that can't be forked, or that died, is tried again after this many seconds.
 SPARE_PAUSE = 1.0
+# A fork and its copied pages are most of what a connection costs, so a child whose caller has hung up is a spare again: so many
+# at most, all but one for so many seconds, and each for so many connections, lest it grow.
+SPARES_MAX, SPARE_SECONDS, CONNECTIONS_MAX = 8, 10.0, 200
 # accept() without descriptors would spin: wait for children to end instead.
 OUT_OF_DESCRIPTORS_PAUSE = 0.1
 
@@ -42,7 +45,7 @@ class Parts:
 
     serve_child(sock, address)  in a child: one connection (address None: the local socket)
     run_discoverer(wake_descriptor, life_descriptor)  in the discoverer, until the life descriptor ends
-    refresh()                   before each fork, and in a spare child that gets its connection: read anew what changed, so
+    refresh()                   before each fork, and in a spare child that gets a connection: read anew what changed, so
                                 that the child starts with everything
     rehearse()                  in a spare child, before it has a connection
     reload() -> complaints      on SIGHUP
@@ -66,11 +69,17 @@ class Parts:
         self.pulse: Callable = functions.get("pulse", lambda children: None)
 
 
-class _Spare(NamedTuple):
-    """A child forked ahead: it waits for its connection at the other end of the line, and ends when that does."""
+class _Child:
+    """A child of ours, and our end of the line on which it gets connections and says that it has served one.
 
-    pid: int
-    line: socket.socket
+    `host`: its caller's, None while it is a spare; `generation`: how many reloads had been when it was forked."""
+
+    __slots__ = ("free_at", "generation", "host", "line", "pid")
+
+    def __init__(self, pid: int, line: socket.socket, generation: int):
+        self.pid, self.line, self.generation = pid, line, generation
+        self.host: str | None = None
+        self.free_at = time.monotonic()
 
 
 class Listener:
@@ -79,11 +88,12 @@ class Listener:
     def __init__(self, sockets: list[socket.socket], parts: Parts, children_max: int, children_per_address_max: int):
         self.sockets, self.parts = sockets, parts
         self.children_max, self.children_per_address_max = children_max, children_per_address_max
-        self._children: dict[int, str] = {}
+        self._children: dict[int, _Child] = {}
+        self._spares: list[_Child] = []  # who became one last comes last, and is the first to get a connection
         self._per_address: Counter[str] = Counter()
+        self._generation = 0
         self._discoverer = 0
         self._discoverer_born = 0.0
-        self._spare: _Spare | None = None
         self._spare_at: float | None = None
         self._restart_at: float | None = None
         self._restart_pause = RESTART_PAUSE
@@ -139,6 +149,7 @@ class Listener:
 
     def _patience(self) -> float | None:
         instants = [at for at in (self._restart_at, self._leaving_until, self._pulse_at, self._spare_at) if at is not None]
+        instants += [self._spares[0].free_at + SPARE_SECONDS] if len(self._spares) > 1 else []
         return max(min(instants) - time.monotonic(), 0.0) if instants else None
 
     def _on_time(self) -> None:
@@ -146,9 +157,11 @@ class Listener:
         if self._restart_at is not None and now >= self._restart_at and self._leaving_until is None:
             self._start_discoverer()
         if self._pulse_at is not None and now >= self._pulse_at:
-            seconds = self.parts.pulse(len(self._children))
+            seconds = self.parts.pulse(self._busy())
             self._pulse_at = None if seconds is None else now + seconds
-        if self._leaving_until is not None and (not self._children or now >= self._leaving_until):
+        if len(self._spares) > 1 and now >= self._spares[0].free_at + SPARE_SECONDS:
+            self._dismiss(self._spares.pop(0))
+        if self._leaving_until is not None and (not self._busy() or now >= self._leaving_until):
             self._is_over = True
 
     def _act_on_signals(self, descriptor: int) -> None:
@@ -170,88 +183,130 @@ class Listener:
             return
         host = address[0].removeprefix("::ffff:") if isinstance(address, tuple) else "local"
         if self._may_have_a_child(host):
-            pid = self._give_to_spare(sock) or self._fork_child(sock, address if isinstance(address, tuple) else None)
-            if pid > 0:
-                self._children[pid] = host
+            child = self._give_to_spare(sock) or self._fork_child(sock)
+            if child is not None:
+                child.host = host
                 self._per_address[host] += 1
         sock.close()
+
+    def _busy(self) -> int:
+        """How many children have a connection."""
+        return self._per_address.total()
 
     def _may_have_a_child(self, host: str) -> bool:
         """Black list and caps; said once a second, since a flood of connections must not be one of lines."""
         if host != "local" and self.parts.is_refused(host):
             return False
-        if len(self._children) < self.children_max and (
-            host == "local" or self._per_address[host] < self.children_per_address_max
-        ):
+        if self._busy() < self.children_max and (host == "local" or self._per_address[host] < self.children_per_address_max):
             return True
         if time.monotonic() - self._busy_said_at > 1.0:
             self._busy_said_at = time.monotonic()
-            log.warning("too busy for %s: %d children, %d for it", host, len(self._children), self._per_address[host])
+            log.warning("too busy for %s: %d children, %d for it", host, self._busy(), self._per_address[host])
         return False
 
-    def _fork_child(self, sock: socket.socket, address: tuple | None) -> int:
-        self.parts.refresh()
-        pid = self._fork()
-        if pid == 0:
-            self._become_child(lambda: self.parts.serve_child(sock, address))
-        return pid
+    # -- children: one is forked while there is nothing else to do, so that the next caller does not wait for the fork
 
-    # -- the spare child: forked while there is nothing else to do, so that the next caller does not wait for the fork
-
-    def _fork_spare(self) -> None:
-        if self._spare_at is None or time.monotonic() < self._spare_at:
-            return
-        self._spare_at = None
+    def _fork_child(self, sock: socket.socket | None = None) -> _Child | None:
+        """A child with this connection, or a spare one; None when there is no room for a process."""
         self.parts.refresh()
         ours, theirs = socket.socketpair()
         pid = self._fork()
         if pid == 0:
             ours.close()
-            self._become_child(lambda: self._wait_for_connection(theirs))
+            self._become_child(lambda: self._live(theirs, sock))
         theirs.close()
-        if pid > 0:
-            self._spare = _Spare(pid, ours)
-        else:
+        if pid < 0:
             ours.close()
-            self._spare_at = time.monotonic() + SPARE_PAUSE
+            return None
+        child = self._children[pid] = _Child(pid, ours, self._generation)
+        self._selector.register(ours, selectors.EVENT_READ, lambda line: self._hear(child))
+        return child
 
-    def _give_to_spare(self, sock: socket.socket) -> int:
-        """Its pid, if there is one."""
-        spare = self._let_go_spare()
-        if spare is None:
-            return 0
-        try:
-            socket.send_fds(spare.line, [b"!"], [sock.fileno()])
-        except OSError:
-            return 0
-        finally:
-            spare.line.close()
-        return spare.pid
-
-    def _let_go_spare(self) -> _Spare | None:
-        spare, self._spare = self._spare, None
-        if spare is not None and self._leaving_until is None:
-            self._spare_at = time.monotonic()
-        return spare
-
-    def _drop_spare(self) -> None:
-        """It ends when its line does. What it was forked with is old, or nobody will call any more."""
-        spare = self._let_go_spare()
-        if spare is not None:
-            spare.line.close()
-
-    def _wait_for_connection(self, line: socket.socket) -> None:
-        self.parts.rehearse()
-        _, descriptors, _, _ = socket.recv_fds(line, 1, 1)
-        line.close()
-        if not descriptors:
+    def _fork_spare(self) -> None:
+        if self._spare_at is None or time.monotonic() < self._spare_at:
             return
-        sock = socket.socket(fileno=descriptors[0])
+        self._spare_at = None
+        if not self._spares:
+            child = self._fork_child()
+            if child is not None:
+                self._spares.append(child)
+            else:
+                self._spare_at = time.monotonic() + SPARE_PAUSE
+
+    def _give_to_spare(self, sock: socket.socket) -> _Child | None:
+        """The spare that has the connection now, if there was one."""
+        while self._spares:
+            child = self._spares.pop()
+            if not self._spares:
+                self._want_spare(0.0)
+            try:
+                socket.send_fds(child.line, [b"!"], [sock.fileno()])
+                return child
+            except OSError:  # it has died
+                self._dismiss(child)
+        return None
+
+    def _want_spare(self, pause: float) -> None:
+        if self._leaving_until is None:
+            self._spare_at = time.monotonic() + pause
+
+    def _hear(self, child: _Child) -> None:
+        """It has served its caller; or it ends, and the reaping will tell."""
+        try:
+            is_free = bool(child.line.recv(1))
+        except OSError:
+            is_free = False
+        self._release(child)
+        if is_free and len(self._spares) < SPARES_MAX and child.generation == self._generation and self._leaving_until is None:
+            child.free_at = time.monotonic()
+            self._spares.append(child)
+        else:
+            self._dismiss(child)
+
+    def _release(self, child: _Child) -> None:
+        if child.host is not None:
+            self._per_address[child.host] -= 1
+            if not self._per_address[child.host]:
+                del self._per_address[child.host]
+            child.host = None
+
+    def _dismiss(self, child: _Child) -> None:
+        """It ends when its line does."""
+        if child.line.fileno() >= 0:
+            self._selector.unregister(child.line)
+            child.line.close()
+
+    def _dismiss_spares(self) -> None:
+        """What they were forked with is old, or nobody will call any more."""
+        while self._spares:
+            self._dismiss(self._spares.pop())
+        self._want_spare(0.0)
+
+    def _live(self, line: socket.socket, sock: socket.socket | None) -> None:
+        """A child's life: one connection after the other, as long as the listener wants it."""
+        if sock is None:
+            self.parts.rehearse()
+        for left in reversed(range(CONNECTIONS_MAX)):
+            if sock is None:
+                sock = _connection_from(line)
+                if sock is None:
+                    return
+                self.parts.refresh()
+            with sock:
+                self._serve(sock)
+            sock = None
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            if left:  # else no word of being free again: it ends, and what is sent to it would be lost
+                try:
+                    line.sendall(b"!")
+                except OSError:  # the listener is gone
+                    return
+
+    def _serve(self, sock: socket.socket) -> None:
         try:
             address = sock.getpeername() if sock.family != socket.AF_UNIX else None
         except OSError:  # it went away while it waited
             return
-        self.parts.refresh()
         self.parts.serve_child(sock, address)
 
     def _fork(self) -> int:
@@ -277,8 +332,8 @@ class Listener:
             sock.close()
         for descriptor in (*self._signal_descriptors, self._life_write):
             os.close(descriptor)
-        if self._spare is not None:
-            self._spare.line.close()
+        for child in self._children.values():
+            child.line.close()
         random.seed()
 
     def _become_child(self, live: Callable[[], None]) -> None:
@@ -335,17 +390,21 @@ class Listener:
                 self._discoverer = 0
                 if self._leaving_until is None and not self._is_over:
                     self._restart_later()
-            if self._spare is not None and pid == self._spare.pid:
-                self._drop_spare()
-                self._spare_at = time.monotonic() + SPARE_PAUSE
-            host = self._children.pop(pid, None)
-            if host is not None:
-                self._per_address[host] -= 1
-                if not self._per_address[host]:
-                    del self._per_address[host]
+            child = self._children.pop(pid, None)
+            if child is not None:
+                self._bury(child)
+
+    def _bury(self, child: _Child) -> None:
+        self._release(child)
+        self._dismiss(child)
+        if child in self._spares:
+            self._spares.remove(child)
+        if not self._spares and self._spare_at is None:
+            self._want_spare(SPARE_PAUSE)
 
     def _reload(self) -> None:
-        self._drop_spare()
+        self._generation += 1
+        self._dismiss_spares()
         for complaint in self.parts.reload():
             log.error("SIGHUP: the old one stays: %s", complaint)
         log.info("SIGHUP: config, policy, black list and certificates read anew")
@@ -356,17 +415,18 @@ class Listener:
         """Stop accepting, let running requests end. Idle children are told to hang up."""
         if self._leaving_until is not None:
             return
-        log.info("leaving: %d children to finish", len(self._children))
+        log.info("leaving: %d children to finish", self._busy())
         self.parts.on_leaving()
         self._leaving_until = time.monotonic() + DRAIN_SECONDS
-        self._drop_spare()
+        self._dismiss_spares()
         self._spare_at = None
         for sock in self.sockets:
             self._selector.unregister(sock)
             sock.close()
-        for pid in self._children:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+        for pid, child in self._children.items():
+            if child.host is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
 
     def _quit(self) -> None:
         self._is_over = True
@@ -374,7 +434,6 @@ class Listener:
     def _end_everybody(self) -> None:
         """Women and children first: whoever is still there is ended, then the mesh hears our last word."""
         signal.set_wakeup_fd(-1)
-        self._drop_spare()
         for pid in [*self._children, *([self._discoverer] if self._discoverer else [])]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -383,6 +442,15 @@ class Listener:
         for sock in self.sockets:
             sock.close()
         self.parts.say_goodbye()
+
+
+def _connection_from(line: socket.socket) -> socket.socket | None:
+    """The next connection; None at the end of the line."""
+    try:
+        _, descriptors, _, _ = socket.recv_fds(line, 1, 1)
+    except ConnectionResetError:  # a last word of ours was never heard
+        return None
+    return socket.socket(fileno=descriptors[0]) if descriptors else None
 
 
 def _note(number, frame):

@@ -423,6 +423,10 @@ def _rehearse(node: Node, pid_file: PidFile) -> None:
     node.rng.seed()
     tls.rehearse(node.credentials)
     answers.rehearse(node)
+    _be_spare(node)
+
+
+def _be_spare(node: Node) -> None:
     setproctitle.setproctitle(f"bdserverd: spare of {node.name}, for the next caller")
 
 
@@ -430,12 +434,15 @@ def _serve_child(node: Node, pid_file: PidFile, sock: socket.socket, address: tu
     """One connection: who is it, then its requests."""
     pid_file.release()
     node.rng.seed()  # every child inherits the same dice
-    idle = node.settings.idle_timeout
     sock.setblocking(True)
     if address is None:
-        answers.serve(node, client.LocalStream(sock), _local_caller(sock), idle)
-        return
-    host = split_address(address[0].removeprefix("::ffff:"), 1)[0]
+        answers.serve(node, client.LocalStream(sock), _local_caller(sock), node.settings.idle_timeout)
+    else:
+        _serve_over_tls(node, sock, split_address(address[0].removeprefix("::ffff:"), 1)[0])
+    _be_spare(node)
+
+
+def _serve_over_tls(node: Node, sock: socket.socket, host: str) -> None:
     setproctitle.setproctitle(f"bdserverd: child of {node.name}: handshake with {host}")
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
@@ -444,7 +451,7 @@ def _serve_child(node: Node, pid_file: PidFile, sock: socket.socket, address: tu
         log.log(_loudness(error), "%s: %s", host, error)
         return
     try:
-        answers.serve(node, stream, _caller(stream.identity, host), idle)
+        answers.serve(node, stream, _caller(stream.identity, host), node.settings.idle_timeout)
     finally:
         stream.close()
 

@@ -278,7 +278,7 @@ class Crowd:
 
     def cpu_seconds(self) -> float:
         """Used so far by all processes and by those that they have reaped."""
-        return sum(_cpu_seconds(pid) for each in self.all for pid in each.pids())
+        return sum(cpu_seconds(pid) for each in self.all for pid in each.pids())
 
     def __enter__(self) -> Crowd:
         return self
@@ -288,7 +288,8 @@ class Crowd:
             each.end()
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
+    """Used so far by this process and by those that it has reaped."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/stat") as file:
         fields = file.read().rpartition(")")[2].split()
         return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")

@@ -18,6 +18,7 @@ from bdserver.core.membership import Record, Service, View
 from bdserver.demo.hosts import Host, Mesh, until
 from tests.bench.memory import pss_mib
 from tests.bench.pairs import Row, measure, milliseconds
+from tests.bench.peers import cpu_seconds
 
 NODES, SERVICES = 1000, 10
 SMALL_NODES, SMALL_SERVICES = 3, 3
@@ -260,13 +261,9 @@ def _change_seconds(mesh: Mesh, host: Host) -> tuple[float, float]:
 
 
 def _cpu_seconds(host: Host) -> float:
-    """Of listener, discoverer, and all children that were reaped."""
+    """Of all processes of a node, those that have ended too."""
     assert host.process is not None
-    total = 0.0
-    for pid in (host.process.pid, host.discoverer_pid()):
-        with open(f"/proc/{pid}/stat") as file:
-            total += sum(map(int, file.read().rpartition(")")[2].split()[11:15])) / os.sysconf("SC_CLK_TCK")
-    return total
+    return sum(map(cpu_seconds, (host.process.pid, *host.children())))
 
 
 def _cache_seconds(folder: str) -> float:

@@ -52,8 +52,10 @@ class Running:
     def echo(self, sock, address):
         sock.setblocking(True)
         signal.signal(signal.SIGTERM, lambda *_: self.say("child-told"))
+        self.say(f"serving-{os.getpid()}")
         while data := sock.recv(100):
             sock.sendall(data)
+        self.say(f"served-{os.getpid()}")
 
     def discover(self, wake, life):
         self.say(f"discoverer-{os.getpid()}")
@@ -64,11 +66,16 @@ class Running:
         with open(f"/proc/{self.pid}/task/{self.pid}/children") as file:
             return {int(pid) for pid in file.read().split()}
 
+    def pids(self, word):
+        """Who said this word, in order."""
+        return [int(said.rpartition("-")[2]) for said in self.said() if said.startswith(f"{word}-")]
+
     def spare(self, but=0):
         """The pid of a child that waits for a connection, once it does (`but` has one)."""
 
         def waiting():
-            return next((pid for pid in self.children() - {but} if f"spare-{pid}" in self.said()), 0)
+            spares = {*self.pids("spare"), *self.pids("served")}
+            return next((pid for pid in self.children() - {but} if pid in spares), 0)
 
         return until(waiting, 10, "a spare child")
 
@@ -93,7 +100,8 @@ class Running:
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SPARE_SECONDS", 1.0)
     running = []
 
     def start(**keywords):
@@ -124,7 +132,43 @@ def test_a_connection_finds_its_child_forked_already_and_another_one_takes_its_p
         with node.call() as sock:
             assert node.is_echoing(sock) and spare in node.children()
             until(lambda: len(node.children()) == 3, 10, "the discoverer, the child, the next spare")  # none for this caller
-        until(lambda spare=spare: spare not in node.children(), 10, "it ends with its connection")
+        until(lambda: len(node.children()) == 2, 10, "of the two that wait then, one ends")
+
+
+def test_a_child_whose_caller_has_hung_up_serves_the_next_one(run, monkeypatch):
+    monkeypatch.setattr(module, "CONNECTIONS_MAX", 3)
+    node = run()
+    served = []
+    for _ in range(6):
+        with node.call() as sock:
+            assert node.is_echoing(sock)
+        count = len(served)
+        until(lambda count=count: len(node.pids("served")) > count, 10, "the child says that it has served")
+        served = node.pids("served")
+    assert len(served) == 6 and max(map(served.count, served)) == 3  # and no more than it may
+
+
+def test_no_more_spares_are_kept_than_a_few(run, monkeypatch):
+    monkeypatch.setattr(module, "SPARES_MAX", 2)
+    monkeypatch.setattr(module, "SPARE_SECONDS", 60.0)
+    node = run()
+    socks = [node.call() for _ in range(6)]
+    assert all(node.is_echoing(sock) for sock in socks)
+    for sock in socks:
+        sock.close()
+    until(lambda: len(node.children()) == 3, 10, "the discoverer and two spares")
+
+
+def test_a_child_from_before_a_sighup_serves_nobody_after_it(run):
+    node = run()
+    with node.call() as sock:
+        assert node.is_echoing(sock)
+        [before] = node.pids("serving")
+        node.send(signal.SIGHUP)
+        until(lambda: "reload" in node.said(), 10, "the reload")
+        assert node.is_echoing(sock)
+    until(lambda: before not in node.children(), 10, "it ends with its connection")
+    assert node.is_echoing(node.call())
 
 
 def test_connections_without_a_spare_child_have_one_forked(run):
