@@ -31,8 +31,7 @@ def _of_node(host: Host) -> float:
         for _ in range(20):
             host.lookup("Echo")
         assert host.process is not None
-        until(lambda: [t for t in host.children().values() if "discoverer" not in t and "spare of" not in t] == [], 10, "rest")
-        until(lambda: any("spare of" in title for title in host.children().values()), 10, "a spare child waits")
+        until(lambda: len(host.children()) == 2 and "spare of" in "".join(host.children().values()), 30, "rest: one spare child")
         return sum(map(pss_mib, (host.process.pid, *host.children())))
     finally:
         host.end()
