@@ -31,7 +31,11 @@ def _of_node(host: Host) -> float:
         for _ in range(20):
             host.lookup("Echo")
         assert host.process is not None
-        until(lambda: len(host.children()) == 2 and "spare of" in "".join(host.children().values()), 30, "rest: one spare child")
+        until(
+            lambda: len(host.children()) == 2 and "spare of" in "".join(host.children().values()),
+            30,
+            "rest: one spare child",
+        )
         return sum(map(pss_mib, (host.process.pid, *host.children())))
     finally:
         host.end()
