@@ -16,7 +16,6 @@ import re
 import select
 import socket
 import stat
-import struct
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -41,13 +40,10 @@ _URI = re.compile(rf"bd://({NAME.pattern})/([a-z]{{1,20}})/({NAME.pattern})")
 # A key or certificate is some 1 kB; ca.crt holds one or two. More than this is another file by mistake.
 KEY_FILE_BYTES_MAX = 1 << 20
 
-# One read from the socket takes up to four records (of 16 kB each), so that a package costs few system calls.
-_READ_BYTES = 1 << 16
+# The longest payload of a record of TLS.
 _RECORD_BYTES = 1 << 14
-# What a record adds to its payload: header 5, type 1, tag 16.
-_RECORD_EXTRA_BYTES = 22
-# A deadline may be overstepped by this (s), so that a conversation in a row does not set the socket's time-out each time.
-_SLACK = 0.01
+# Holds what is written back until it is taken off; None where a kernel has no such thing.
+_CORK = getattr(socket, "TCP_CORK", None)
 
 # SSL_MODE_NO_AUTO_CHAIN, which pyOpenSSL does not name. Without it OpenSSL verifies our own certificate anew in each
 # handshake to send the CA along, which the other side has anyway: 768 µs and 1,100 bytes more became 644 µs.
@@ -414,7 +410,7 @@ def connect(sock: socket.socket, credentials: Credentials, address: str, deadlin
     judge = _Judge(f"{address}: its certificate", credentials.identity.mesh, role, host, Refused)
     stream = Stream(sock, credentials.context, f"{address}:", judge)
     stream._tls.set_connect_state()
-    stream._handshake(judge, deadline, _callee_trouble)
+    stream._handshake(judge, deadline, _callee_trouble, is_corked=True)
     return stream
 
 
@@ -423,135 +419,122 @@ def accept(sock: socket.socket, credentials: Credentials, deadline: float) -> St
     judge = _Judge("the caller's certificate", credentials.identity.mesh, None, None, Forbidden)
     stream = Stream(sock, credentials.context, "the caller", judge)
     stream._tls.set_accept_state()
-    stream._handshake(judge, deadline, _caller_trouble)
+    stream._handshake(judge, deadline, _caller_trouble, is_corked=False)
     return stream
 
 
 def rehearse(credentials: Credentials) -> None:
-    """A handshake with ourselves, in memory: whatever memory that touches, a forked process has to itself afterwards."""
+    """A handshake with ourselves: whatever memory that touches, a forked process has to itself afterwards."""
     ends = []
-    for set_state in (SSL.Connection.set_connect_state, SSL.Connection.set_accept_state):
-        end = SSL.Connection(credentials.context)
+    set_states = (SSL.Connection.set_connect_state, SSL.Connection.set_accept_state)
+    for sock, set_state in zip(socket.socketpair(), set_states, strict=True):
+        sock.setblocking(False)
+        end = SSL.Connection(credentials.context, sock)
         end.set_app_data(_Judge("our own certificate", credentials.identity.mesh, None, None, Forbidden))
         set_state(end)
         ends.append(end)
-    for here, there in (ends, ends[::-1], ends, ends[::-1]):
+    for end in (*ends, *ends):
         with contextlib.suppress(SSL.Error):  # it wants to read; or our certificate is no good: callers will be told
-            here.do_handshake()
-        with contextlib.suppress(SSL.Error):
-            there.bio_write(here.bio_read(_READ_BYTES))
+            end.do_handshake()
+    for end in ends:
+        end.close()
 
 
 class Stream:
     """Bytes both ways, to and from `identity`.
 
-    TLS runs over memory, the socket beside it: one `recv` and one `send` a message where OpenSSL on the socket takes three
-    (header, body, and a look before the wait), and no dripping of bytes can hold us inside OpenSSL past the deadline."""
+    The socket does not block: poll waits, as long as the deadline allows, so that no dripping of bytes can hold us inside
+    OpenSSL past it."""
 
-    __slots__ = ("_armed", "_failure", "_fed", "_outgoing", "_sock", "_tls", "_who", "identity")
+    __slots__ = ("_failure", "_is_corked", "_readable", "_sock", "_tls", "_who", "identity")
 
     identity: Identity
 
     def __init__(self, sock: socket.socket, context: SSL.Context, who: str, judge: _Judge):
         self._sock = sock
         self._who = who
-        self._tls = SSL.Connection(context)
+        self._tls = SSL.Connection(context, sock)
         self._tls.set_app_data(judge)
-        self._armed = 0.0  # the kernel's time-out for our reads, s; 0 none
-        self._outgoing = b""  # encrypted, and waiting for something to travel with
-        self._fed = False  # TLS may hold something to read
+        self._readable = select.poll()
+        self._is_corked = False  # what we wrote waits for something to travel with
         self._failure: BDError | None = None  # what ended the reading, for whoever reads again
 
     def send(self, data: bytes | memoryview, deadline: float) -> None:
         """All of it is with the kernel, or an exception says why not; after one, only `recv` and `close` make sense."""
         view = memoryview(data)
-        for start in range(0, len(view), _READ_BYTES):
-            piece = view[start : start + _READ_BYTES]
+        while view:
             try:
-                self._tls.sendall(piece)
+                view = view[self._tls.send(view) :]
+            except SSL.WantWriteError:
+                self._await_room(deadline)
             except SSL.Error as error:
-                raise self._trouble(error) from None
-            records = -(-len(piece) // _RECORD_BYTES)
-            self._outgoing += self._encrypted(len(piece) + records * _RECORD_EXTRA_BYTES)
-            self._flush(deadline)
+                raise self._last_words(error) from None
+        self._uncork()
 
     def recv(self, max_bytes: int, deadline: float) -> bytes:
         """At least one byte and at most these; b"" when the other side closed as it should, NobodyThere when it broke off."""
         if self._failure is not None:
             raise self._failure
-        if self._outgoing:
-            self._flush(deadline)
+        self._uncork()
         while True:
-            if self._fed:
-                try:
-                    return self._tls.recv(min(max_bytes, _RECORD_BYTES))
-                except SSL.WantReadError:
-                    self._fed = False
-                except SSL.ZeroReturnError:
-                    return b""
-                except SSL.Error as error:
-                    self._failure = self._trouble(error)
-                    raise self._failure from None
-            self._feed(deadline)
-
-    def pending(self) -> bool:
-        """Whether `recv` has something to say without waiting for the socket."""
-        if not self._fed or self._failure is not None:
-            return self._failure is not None
-        try:
-            self._tls.recv(1, socket.MSG_PEEK)
-        except SSL.WantReadError:
-            self._fed = False
-        except SSL.ZeroReturnError:
-            pass
-        except SSL.Error as error:
-            self._failure = self._trouble(error)
-        return self._fed
+            if not self._tls.pending():
+                self._await_word(deadline)
+            try:
+                return self._tls.recv(min(max_bytes, _RECORD_BYTES))
+            except SSL.WantReadError:  # not yet a whole record
+                pass
+            except SSL.ZeroReturnError:
+                return b""
+            except SSL.Error as error:
+                self._failure = self._trouble(error)
+                raise self._failure from None
 
     def fileno(self) -> int:
-        """The socket's, to wait on; ask `pending` first."""
+        """The socket's, to wait on when all that was said has been received."""
         return self._sock.fileno()
 
     def close(self) -> None:
         """Says goodbye if that costs no waiting, and closes the socket."""
         if self._sock.fileno() < 0:
             return
-        try:
+        with contextlib.suppress(SSL.Error):  # the handshake is not over, or TLS has failed: nothing to say goodbye to
             self._tls.shutdown()
-        except SSL.Error:
-            pass  # the handshake is not over, or TLS has failed: nothing to say goodbye to
         self._close()
 
     # From here on: the way between TLS and the socket.
 
-    def _handshake(self, judge: _Judge, deadline: float, trouble: Callable[[str, list[str]], BDError]) -> None:
+    def _handshake(self, judge: _Judge, deadline: float, trouble: Callable[[str, list[str]], BDError], is_corked: bool) -> None:
+        """With `is_corked`, what we write last waits for our first message."""
         try:
             self._prepare()
             while True:
                 try:
                     self._tls.do_handshake()
                 except SSL.WantReadError:
-                    self._outgoing += self._encrypted(_READ_BYTES)
-                    self._flush(deadline)
-                    self._feed(deadline)
+                    self._uncork()
+                    self._await_word(deadline)
+                    if is_corked:
+                        self._cork()
+                except SSL.SysCallError as error:
+                    raise judge.problem or self._gone(error) from None
                 except SSL.Error as error:
                     raise judge.problem or trouble(self._who, _reasons(error)) from None
                 else:
                     break
             self._finish(judge, trouble)
         except BaseException:
-            self._outgoing += self._encrypted(_READ_BYTES)  # the alert
             self._close()
             raise
 
     def _prepare(self) -> None:
         try:
-            self._sock.settimeout(None)  # the time-outs are the kernel's, see _feed
+            self._sock.setblocking(False)
+            self._readable.register(self._sock, select.POLLIN)
             if self._sock.family != socket.AF_UNIX:
                 # Else the second small message in a row waits for the acknowledgement of the first: 40 ms.
                 self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
-            raise self._gone(error) from None
+            raise NobodyThere(f"{self._who} broke off ({error.strerror or error})") from None
 
     def _finish(self, judge: _Judge, trouble: Callable[[str, list[str]], BDError]) -> None:
         if self._tls.get_alpn_proto_negotiated() != ALPN:
@@ -562,104 +545,55 @@ class Stream:
             raise Forbidden(f"{judge.whose} was not checked")
         self.identity = judge.identity
         self._tls.set_app_data(None)
-        self._outgoing += self._encrypted(_READ_BYTES)  # travels with the first message
-        self._fed = True  # which may have come along as well
 
-    def _encrypted(self, expected_bytes: int) -> bytes:
-        """All that TLS wants to have sent; one call when no more than expected."""
-        pieces = []
-        while True:
-            try:
-                pieces.append(self._tls.bio_read(expected_bytes + 1))
-            except SSL.WantReadError:
-                break
-            if len(pieces[-1]) <= expected_bytes:
-                break
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    def _cork(self) -> None:
+        if _CORK is not None and self._sock.family != socket.AF_UNIX:
+            self._sock.setsockopt(socket.IPPROTO_TCP, _CORK, 1)
+            self._is_corked = True
 
-    def _flush(self, deadline: float) -> None:
-        outgoing = memoryview(self._outgoing)
-        while outgoing:
-            try:
-                sent = self._sock.send(outgoing, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-            except BlockingIOError:
-                self._await_room(deadline)
-            except OSError as error:
-                self._outgoing = b""
-                raise self._last_words(error) from None
-            else:
-                outgoing = outgoing[sent:]
-                if outgoing:
-                    self._outgoing = bytes(outgoing)  # kept whole over a Deadline: a cut record would be garbage
-        self._outgoing = b""
+    def _uncork(self) -> None:
+        if self._is_corked:
+            self._is_corked = False
+            with contextlib.suppress(OSError):  # it has gone: reading or writing will say so
+                self._sock.setsockopt(socket.IPPROTO_TCP, _CORK, 0)  # type: ignore[arg-type]
+
+    def _await_word(self, deadline: float) -> None:
+        left = deadline - time.monotonic()
+        if left <= 0 or not self._readable.poll(left * 1000):
+            raise Deadline(f"{self._who} did not answer in time")
 
     def _await_room(self, deadline: float) -> None:
         left = deadline - time.monotonic()
-        poll = select.poll()
-        poll.register(self._sock, select.POLLOUT)
-        if left <= 0 or not poll.poll(left * 1000):
+        writable = select.poll()
+        writable.register(self._sock, select.POLLOUT)
+        if left <= 0 or not writable.poll(left * 1000):
             raise Deadline(f"{self._who} did not read in time")
 
-    def _feed(self, deadline: float) -> None:
-        """Give TLS what comes next from the socket.
-
-        A read that the kernel itself ends in time (SO_RCVTIMEO) is one system call; poll and read would be two."""
-        while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise Deadline(f"{self._who} did not answer in time")
-            try:
-                if not left / 2 <= self._armed <= left + _SLACK:
-                    self._arm(left)
-                data = self._sock.recv(_READ_BYTES)
-            except BlockingIOError:
-                self._armed = 0.0
-            except OSError as error:
-                raise self._fail(self._gone(error)) from None
-            else:
-                break
-        if not data:
-            raise self._fail(NobodyThere(f"{self._who} broke off without a word"))
-        self._tls.bio_write(data)
-        self._fed = True
-
-    def _arm(self, left: float) -> None:
-        seconds, microseconds = divmod(int(left * 1_000_000) + 1, 1_000_000)
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", seconds, microseconds))
-        self._armed = left
-
-    def _last_words(self, error: OSError) -> BDError:
+    def _last_words(self, error: SSL.Error) -> BDError:
         """Our sending failed: has the other side said why, before it closed? What it said can still be read by `recv`."""
-        try:
-            while data := self._sock.recv(_READ_BYTES, socket.MSG_DONTWAIT):
-                self._tls.bio_write(data)
-                self._fed = True
-        except OSError:
-            pass
-        if self.pending() and self._failure is not None:
-            return self._failure
-        return self._gone(error)
+        if self._failure is None:
+            try:
+                self._tls.recv(1, socket.MSG_PEEK)
+            except (SSL.WantReadError, SSL.ZeroReturnError, SSL.SysCallError):
+                pass
+            except SSL.Error as said:
+                self._failure = self._trouble(said)
+        return self._failure or self._trouble(error)
 
     def _close(self) -> None:
-        self._outgoing += self._encrypted(_READ_BYTES)
-        try:
-            if self._outgoing:
-                self._sock.send(self._outgoing, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        self._uncork()
+        with contextlib.suppress(OSError):
             # Bytes left unread would turn our goodbye, or the alert that says why, into a reset that overtakes it.
-            self._sock.recv(_READ_BYTES, socket.MSG_DONTWAIT)
-        except OSError:
-            pass
-        self._outgoing = b""
+            self._sock.recv(1 << 16, socket.MSG_DONTWAIT)
         self._sock.close()
 
-    def _fail(self, failure: BDError) -> BDError:
-        self._failure = failure
-        return failure
-
-    def _gone(self, error: OSError) -> NobodyThere:
-        return NobodyThere(f"{self._who} broke off ({error.strerror or error})")
+    def _gone(self, error: SSL.SysCallError) -> NobodyThere:
+        number = error.args[0]
+        return NobodyThere(f"{self._who} broke off {f'({os.strerror(number)})' if number > 0 else 'without a word'}")
 
     def _trouble(self, error: SSL.Error) -> BDError:
+        if isinstance(error, SSL.SysCallError):
+            return self._gone(error)
         return _alert_trouble(self._who, _reasons(error)) or BadFrame(
             f"{self._who} sent what does not decrypt ({'; '.join(_reasons(error)) or 'TLS failed'})"
         )

@@ -1,10 +1,12 @@
 """TLS between two processes' ends of a real connection: who is let in, who is refused, and what each side is told."""
 
+import contextlib
 import os
 import shutil
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -209,6 +211,52 @@ def test_plain_http_is_told_from_tls(keys):
 
 def test_a_caller_that_says_nothing_meets_the_deadline(keys):
     assert isinstance(served(keys, lambda sock: None), Deadline)
+
+
+@contextlib.contextmanager
+def connected(keys):
+    """(the callee's Stream, the caller's, the caller's bare socket)."""
+    here, there = socket.socketpair()
+    server, client = tls.load(f"{keys}/web1", "web1"), tls.load(f"{keys}/me", "me")
+    deadline = time.monotonic() + SECONDS
+    with ThreadPoolExecutor() as pool:
+        accepted = pool.submit(tls.accept, here, server, deadline)
+        caller = tls.connect(there, client, "127.0.0.1:1", deadline)
+        callee = accepted.result()
+    yield callee, caller, there
+    callee.close(), caller.close()
+
+
+def test_a_record_that_drips_in_does_not_move_the_deadline(keys):
+    with connected(keys) as (callee, _, bare):
+        bare.send(b"\x17\x03\x03\x40\x00")  # 16 kB are to follow
+        is_over = threading.Event()
+
+        def drip():
+            while not is_over.wait(0.01):
+                bare.send(b"x")
+
+        with ThreadPoolExecutor() as pool:
+            pool.submit(drip)
+            try:
+                with pytest.raises(Deadline):
+                    callee.recv(10, time.monotonic() + 0.3)
+            finally:
+                is_over.set()
+
+
+def test_who_does_not_read_meets_the_deadline_and_can_still_be_heard(keys):
+    with connected(keys) as (callee, caller, _):
+        caller.send(b"one word", time.monotonic() + SECONDS)
+        with pytest.raises(Deadline, match="did not read in time"):
+            callee.send(bytes(10_000_000), time.monotonic() + 0.3)
+        assert callee.recv(100, time.monotonic() + SECONDS) == b"one word"
+
+
+def test_a_record_longer_than_was_asked_for_comes_in_pieces(keys):
+    with connected(keys) as (callee, caller, _):
+        caller.send(b"abcdefgh", time.monotonic() + SECONDS)
+        assert [callee.recv(3, time.monotonic() + SECONDS) for _ in range(3)] == [b"abc", b"def", b"gh"]
 
 
 def test_a_caller_that_goes_away_is_nobody(keys):
