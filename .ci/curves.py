@@ -83,7 +83,6 @@ def _rumour(found: dict) -> None:
     sizes = [int(key) for key in rows]
     _line(left, rows, "rounds", "BDserver", BLUE)
     left.plot(sizes, [math.log2(n) for n in sizes], color=GREY, linestyle="--", label="log2 N")
-    left.plot(sizes, [math.log(n, 3) for n in sizes], color=GREY, linestyle=":", label="log3 N")
     left.set_title("One rumour: steps until all know")
     left.set_ylabel("steps from node to node")
     left.set_ylim(0)

@@ -108,10 +108,12 @@ class Cache:
         """Take in what came since; everything, when it is another file than before."""
         try:
             with open(self.path, "rb", buffering=0) as file:
-                stamp = _stamp(os.fstat(file.fileno()))
+                status = os.fstat(file.fileno())
+                stamp = _stamp(status)
                 if not _continues(file.fileno(), stamp, known):
                     known = _Known(View(self.me))
-                data = os.pread(file.fileno(), FILE_BYTES_MAX + 1 - known.offset, known.offset)
+                # What comes meanwhile is for the next look; asking for more would take the memory for it first.
+                data = os.pread(file.fileno(), min(status.st_size, FILE_BYTES_MAX + 1) - known.offset, known.offset)
             return self._taken(known, data)._replace(stamp=stamp)
         except FileNotFoundError:
             pass
@@ -185,7 +187,8 @@ class Cache:
                 file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
-                stamp = _stamp(os.fstat(file.fileno()))
+                status = os.fstat(file.fileno())
+                stamp = _stamp(status)
             os.replace(new, self.path)
             folder = os.open(os.path.dirname(self.path) or ".", os.O_RDONLY)
             try:

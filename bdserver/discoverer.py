@@ -16,6 +16,7 @@ import select
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import setproctitle
 
@@ -57,7 +58,7 @@ class Discoverer:
         self._done_read, self._done_write = os.pipe()
         os.set_blocking(self._done_read, False)
         os.set_blocking(self._done_write, False)
-        self._work: queue.SimpleQueue = queue.SimpleQueue()
+        self._pool = ThreadPoolExecutor(THREADS)  # a thread more is started when all of them talk
         self._results: queue.SimpleQueue = queue.SimpleQueue()
         self._look_at = self._health_at = self._trim_at = 0.0
         self._unhealthy: list[str] | None = None
@@ -83,8 +84,6 @@ class Discoverer:
         signal.signal(signal.SIGHUP, self._note_reload)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a group's SIGTERM is the listener's business
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        for _ in range(THREADS):
-            threading.Thread(target=self._talk, daemon=True).start()
         while True:
             if self._is_reload_due:
                 self._reload()
@@ -92,7 +91,7 @@ class Discoverer:
             view = self._view = self.node.cache.view()
             total = self._weight
             for action in self._mind.due(view, time.monotonic(), total, self.node.settings.receiver_threshold):
-                self._work.put(action)
+                self._pool.submit(self._talk, action)
             self._write(self._mind.verdicts(view, time.monotonic()))
             if self._wait(view):
                 log.info("the listener is gone: ending")
@@ -130,7 +129,7 @@ class Discoverer:
                 until, *names = name.split(" ")
                 self._mind.pass_on(names, until, self.node.cache.view(), time.monotonic())
             elif word == "visit" and record is not None:
-                self._work.put(Synchronise(name, record.address))
+                self._pool.submit(self._talk, Synchronise(name, record.address))
 
     def _note_reload(self, number, frame) -> None:
         self._is_reload_due = True
@@ -249,24 +248,20 @@ class Discoverer:
         with contextlib.suppress(BlockingIOError):
             os.write(self._done_write, b"\0")
 
-    def _talk(self) -> None:
-        while True:
-            action = self._work.get()
-            try:
-                result = self._carry_out(action)
-            except PolicyMismatch:
-                result = (THERE, {})
-            except TooBusy:
-                result = (THERE, {})
-            except Refused as error:
-                result = (REFUSED, {"reason": str(error)})
-            except BDError as error:
-                result = (SILENT, {"reason": str(error)})
-            except Exception:
-                log.exception("a conversation met a bug: %s", action)
-                result = (SILENT, {"reason": "a bug"})
-            self._results.put((action, *result))
-            self._nudge_main()
+    def _talk(self, action: discovery.Action) -> None:
+        try:
+            result = self._carry_out(action)
+        except (PolicyMismatch, TooBusy):
+            result = (THERE, {})
+        except Refused as error:
+            result = (REFUSED, {"reason": str(error)})
+        except BDError as error:
+            result = (SILENT, {"reason": str(error)})
+        except Exception:
+            log.exception("a conversation met a bug: %s", action)
+            result = (SILENT, {"reason": "a bug"})
+        self._results.put((action, *result))
+        self._nudge_main()
 
     def _carry_out(self, action: discovery.Action):
         if isinstance(action, Probe):
@@ -339,7 +334,7 @@ class Discoverer:
             verdicts, actions = self._mind.done(action, outcome, view, time.monotonic(), **details)
             self._write(verdicts)
             for each in actions:
-                self._work.put(each)
+                self._pool.submit(self._talk, each)
 
     def _write(self, verdicts: list[discovery.Verdict]) -> None:
         if not verdicts:

@@ -116,7 +116,7 @@ class _Soak:
             assert host.process is not None
             for what, pid in (("listener", host.process.pid), ("discoverer", host.discoverer_pid())):
                 with contextlib.suppress(OSError):
-                    self._note(host, f"{what}: memory of its own, MiB", now, _own_mib(pid))
+                    self._note(host, f"{what}: anonymous memory, MiB", now, _anonymous_mib(pid))
                     self._note(host, f"{what}: descriptors", now, len(os.listdir(f"/proc/{pid}/fd")))
                     self._note(host, f"{what}: threads", now, len(os.listdir(f"/proc/{pid}/task")))
             sizes = [entry.stat().st_size for entry in _files(os.path.join(host.folder, "var")) if entry.is_file()]
@@ -139,10 +139,10 @@ class _Soak:
         return "\n".join([*lines, "", f"{self.seconds / 60:.1f} minutes; look-ups: {said}; {done}."])
 
 
-def _own_mib(pid: int) -> float:
-    """What no other process has: else it would grow whenever a child ends that had a share."""
+def _anonymous_mib(pid: int) -> float:
+    """Of it, what a fork shares counts whole: by shares it would grow whenever a child ends, or writes, that had one."""
     with open(f"/proc/{pid}/smaps_rollup") as file:
-        return sum(int(line.split()[1]) for line in file if line.startswith("Private_")) / 1024
+        return sum(int(line.split()[1]) for line in file if line.startswith("Anonymous:")) / 1024
 
 
 def _files(folder: str) -> list[os.DirEntry]:
