@@ -49,6 +49,7 @@ class Parts:
                                 that the child starts with everything
     rehearse()                  in a spare child, before it has a connection
     reload() -> complaints      on SIGHUP
+    has_changed() -> bool       before each connection and fork: whether no child that was forked before may get another one
     say_goodbye()               once, when no request is running any more
     is_refused(host) -> bool    the black list
     on_ready()                  when the listener answers
@@ -65,6 +66,7 @@ class Parts:
         self.is_refused: Callable = functions["is_refused"]
         self.on_ready: Callable = functions["on_ready"]
         self.rehearse: Callable = functions.get("rehearse", lambda: None)
+        self.has_changed: Callable = functions.get("has_changed", lambda: False)
         self.on_leaving: Callable = functions.get("on_leaving", lambda: None)
         self.pulse: Callable = functions.get("pulse", lambda children: None)
 
@@ -72,7 +74,7 @@ class Parts:
 class _Child:
     """A child of ours, and our end of the line on which it gets connections and says that it has served one.
 
-    `host`: its caller's, None while it is a spare; `generation`: how many reloads had been when it was forked."""
+    `host`: its caller's, None while it is a spare; `generation`: how often all had been renewed when it was forked."""
 
     __slots__ = ("free_at", "generation", "host", "line", "pid")
 
@@ -183,6 +185,7 @@ class Listener:
             return
         host = address[0].removeprefix("::ffff:") if isinstance(address, tuple) else "local"
         if self._may_have_a_child(host):
+            self._refresh_children()
             child = self._give_to_spare(sock) or self._fork_child(sock)
             if child is not None:
                 child.host = host
@@ -208,6 +211,7 @@ class Listener:
 
     def _fork_child(self, sock: socket.socket | None = None) -> _Child | None:
         """A child with this connection, or a spare one; None when there is no room for a process."""
+        self._refresh_children()
         self.parts.refresh()
         ours, theirs = socket.socketpair()
         pid = self._fork()
@@ -276,8 +280,17 @@ class Listener:
             self._selector.unregister(child.line)
             child.line.close()
 
+    def _refresh_children(self) -> None:
+        """What a child was forked with may be all that it ever learns: of two lists in a row it may find but the second."""
+        if self.parts.has_changed():
+            self._renew_children()
+
+    def _renew_children(self) -> None:
+        """Spares end, and whoever has a connection ends after it."""
+        self._generation += 1
+        self._dismiss_spares()
+
     def _dismiss_spares(self) -> None:
-        """What they were forked with is old, or nobody will call any more."""
         while self._spares:
             self._dismiss(self._spares.pop())
         self._want_spare(0.0)
@@ -352,6 +365,7 @@ class Listener:
 
     def _start_discoverer(self) -> None:
         self._restart_at = None
+        self._refresh_children()
         self.parts.refresh()
         self._discoverer_born = time.monotonic()
         pid = self._fork()
@@ -403,8 +417,7 @@ class Listener:
             self._want_spare(SPARE_PAUSE)
 
     def _reload(self) -> None:
-        self._generation += 1
-        self._dismiss_spares()
+        self._renew_children()
         for complaint in self.parts.reload():
             log.error("SIGHUP: the old one stays: %s", complaint)
         log.info("SIGHUP: config, policy, black list and certificates read anew")

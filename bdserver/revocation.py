@@ -37,17 +37,19 @@ class Revoked:
             return f"the certificate of {name} (serial {serial:x}) is revoked here"
         return None
 
-    def refresh(self) -> None:
-        """Read the list anew if it changed; before a fork, so that a child begins with the newest that could be read."""
-        if not self.path:
-            return
-        stamp = _stamp(self.path)
-        if stamp != self._stamp:
-            self._stamp = stamp
-            try:
-                self._names, self._serials = _read(self.path)
-            except BadConfig as error:
-                log.error("the list of revoked certificates stays as it was: %s", error)
+    def refresh(self) -> bool:
+        """Read the list anew if it changed, and could be read: then True. Before a fork, so that a child begins with the newest
+        that could be read."""
+        stamp = _stamp(self.path) if self.path else None
+        if stamp == self._stamp:
+            return False
+        self._stamp = stamp
+        try:
+            self._names, self._serials = _read(self.path)
+        except BadConfig as error:
+            log.error("the list of revoked certificates stays as it was: %s", error)
+            return False
+        return True
 
 
 def _stamp(path: str) -> tuple | None:

@@ -347,6 +347,7 @@ def _run(node: Node, sockets: list[socket.socket], pid_file: PidFile, on_ready) 
         refresh=node.refresh,
         rehearse=functools.partial(_rehearse, node, pid_file),
         reload=lambda: _reload(node),
+        has_changed=lambda: node.revoked.refresh(),
         say_goodbye=lambda: _say_goodbye(node),
         is_refused=node.is_black_listed,
         on_ready=ready,

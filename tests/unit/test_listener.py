@@ -19,6 +19,7 @@ class Running:
     def __init__(self, folder, children_max=10, per_address_max=10, refused=(), discover=None):
         self.log = folder / "log"
         self.log.touch()
+        self.changed = folder / "changed"
         self.sock = socket.create_server(("127.0.0.1", 0))
         self.address = self.sock.getsockname()
         self.pid = os.fork()
@@ -34,6 +35,7 @@ class Running:
                     say_goodbye=lambda: self.say("goodbye"),
                     is_refused=lambda host: host in refused,
                     on_ready=lambda: self.say("ready"),
+                    has_changed=self.has_changed,
                 )
                 Listener([self.sock], parts, children_max, per_address_max).run()
                 status = 0
@@ -48,6 +50,11 @@ class Running:
 
     def said(self):
         return self.log.read_text().split()
+
+    def has_changed(self):
+        is_so = self.changed.exists()
+        self.changed.unlink(missing_ok=True)
+        return is_so
 
     def echo(self, sock, address):
         sock.setblocking(True)
@@ -169,6 +176,19 @@ def test_a_child_from_before_a_sighup_serves_nobody_after_it(run):
         assert node.is_echoing(sock)
     until(lambda: before not in node.children(), 10, "it ends with its connection")
     assert node.is_echoing(node.call())
+
+
+def test_children_from_before_a_change_serve_nobody_after_it(run):
+    node = run()
+    spare = node.spare()
+    with node.call() as held:
+        assert node.is_echoing(held)
+        [busy] = node.pids("serving")
+        node.changed.touch()
+        with node.call() as sock:
+            assert node.is_echoing(sock)
+        assert not {spare, busy} & set(node.pids("serving")[1:])
+    until(lambda: not {spare, busy} & set(node.children()), 10, "they end")
 
 
 def test_connections_without_a_spare_child_have_one_forked(run):
