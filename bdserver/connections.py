@@ -31,30 +31,25 @@ class Connections:
         self.node, self.most = node, most
         self._kept: dict[str, _Kept] = {}
 
-    def talk(
-        self, name: str, address: str, deadline: float, say: Callable[[Conversation], Result], stays: bool = True
-    ) -> Result:
-        """What `say(conversation)` returns; the connection is kept then, a new one only if it `stays`.
+    def talk(self, name: str, address: str, deadline: float, say: Callable[[Conversation], Result]) -> Result:
+        """What `say(conversation)` returns; the connection is kept then.
 
         Whatever `say` raises, the connection is closed; NobodyThere on one that was kept is followed by one on a new one."""
         conversation = self._take(name, address)
         if conversation is not None:
             try:
-                return self._said(name, conversation, say, True)
+                return self._said(name, conversation, say)
             except NobodyThere:  # it had enough of us, or is gone: a new call will tell
                 pass
-        return self._said(name, self.node.call(address, deadline, name), say, stays)
+        return self._said(name, self.node.call(address, deadline, name), say)
 
-    def _said(self, name: str, conversation: Conversation, say: Callable[[Conversation], Result], stays: bool) -> Result:
+    def _said(self, name: str, conversation: Conversation, say: Callable[[Conversation], Result]) -> Result:
         try:
             result = say(conversation)
         except BaseException:
             conversation.close()
             raise
-        if stays:
-            self._keep(name, conversation)
-        else:
-            conversation.close()
+        self._keep(name, conversation)
         return result
 
     def _take(self, name: str, address: str) -> Conversation | None:
@@ -72,9 +67,10 @@ class Connections:
         if before is not None:  # two threads spoke to it at once
             before.conversation.close()
         if len(self._kept) > self.most:
-            self._close(min(list(self._kept.items()), key=lambda item: item[1].used_at)[0])
+            self.let_go(min(list(self._kept.items()), key=lambda item: item[1].used_at)[0])
 
-    def _close(self, name: str) -> None:
+    def let_go(self, name: str) -> None:
+        """Close what is kept to it, if anything is."""
         kept = self._kept.pop(name, None)
         if kept is not None:
             kept.conversation.close()
@@ -101,9 +97,9 @@ class Connections:
         before = time.monotonic() - seconds
         for name, kept in list(self._kept.items()):
             if kept.used_at < before:
-                self._close(name)
+                self.let_go(name)
 
     def close(self) -> None:
         """Let go of all."""
         for name in list(self._kept):
-            self._close(name)
+            self.let_go(name)

@@ -293,7 +293,11 @@ class Discoverer:
                 self._push(conversation, probe.news, deadline)
             return said[1] if len(said) > 1 else None
 
-        return THERE, {"digest": self._connections.talk(probe.name, probe.address, deadline, ping, probe.stays)}
+        if probe.stays:
+            return THERE, {"digest": self._connections.talk(probe.name, probe.address, deadline, ping)}
+        self._connections.let_go(probe.name)
+        with self.node.call(probe.address, deadline, probe.name) as conversation:
+            return THERE, {"digest": ping(conversation)}
 
     def _push(self, conversation: Conversation, names: tuple[str, ...], deadline: float, until: str | None = None) -> int:
         say = exchange.push(self.node.cache.view(), list(names), until)

@@ -5,6 +5,8 @@ State in, actions out: the discoverer (or a simulation) carries the actions out 
  - each node watches the one that follows it in a ring: a PING a second, on a connection that is kept. When there is news, or
    somebody was found silent lately, a probe a second of its fingers too (below), in shuffled turn: each node is the finger of
    log2 N others, so that none is missed for long, and a mesh at rest costs next to nothing;
+ - whom somebody did not reach is probed on a new connection, and so is a suspect: on an old one a child may still answer
+   when its listener no longer does;
  - no answer: three others are asked to probe; none reaches it: it is suspect, and dead when nobody refutes that in
    time, sooner the more accuse it, later when our own probes fail all around (Lifeguard); where the connection was
    refused, very soon, since the host itself says that nobody listens;
@@ -77,7 +79,8 @@ DIALS_AT_ONCE = 8
 
 
 class Probe(NamedTuple):
-    """PING this node, and tell it the records of these names on the way. `stays`: the connection is kept for the next."""
+    """PING this node, and tell it the records of these names on the way. `stays`: on a connection that is kept; else
+    on a new one, since who was not to be reached may have a child left that answers on an old one."""
 
     name: str
     address: str
@@ -415,23 +418,22 @@ class Discovery:
         self._hurry.append(name)
 
     def _probes(self, view: View, clock: float) -> list[Action]:
-        in_turn = None
+        regular: list[str | None] = []
         if clock >= self._probe_at:
             # Lifeguard: who sees probes fail all around probes less, and does not add to what is wrong.
             self._probe_at = clock + self.rhythm.probe_interval * (1 + self.awareness)
             is_calm = not self._news and clock - self._trouble_at > TROUBLE_SECONDS
-            in_turn = None if is_calm else self._next_in_turn(view)
-            self._hurry += [name for name in (self._watched, in_turn) if name is not None]
+            regular = [self._watched, None if is_calm else self._next_in_turn(view)]
         probes: list[Action] = []
-        for name in self._hurry:
-            record = view.records.get(name)
-            if record is not None and record.is_there and name not in self._probing:
-                self._probing.add(name)
+        for name in (*self._hurry, *regular):
+            record = view.records.get(name or "")
+            if record is not None and record.is_there and record.name not in self._probing:
+                self._probing.add(record.name)
                 news = _for(record, list(self._news)[:NEWS_PER_PUSH]) if not self.forbids(record) else ()
                 for each in news:
                     self._spend(each, 1)
-                stays = name in (self._watched, in_turn)
-                probes.append(Probe(name, record.address, self._probe_seconds(), news, stays))
+                stays = record.status == ALIVE and record.name not in self._hurry
+                probes.append(Probe(record.name, record.address, self._probe_seconds(), news, stays))
         self._hurry = []
         return probes
 

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from bdserver import client
 from bdserver.commands import bdkeys
@@ -236,6 +236,20 @@ class Host:
         """The discoverer's pid, 0 while there is none."""
         return next((pid for pid, title in self.children().items() if "discoverer" in title), 0)
 
+    @contextlib.contextmanager
+    def frozen(self, *pids: int) -> Iterator[None]:
+        """It hangs meanwhile: its listener is stopped, and of the listener's children these, or all."""
+        assert self.process is not None
+        _signal(self.process.pid, signal.SIGSTOP)  # it forks no more
+        stopped = (self.process.pid, *(pids or self.children()))
+        try:
+            for pid in stopped:
+                _signal(pid, signal.SIGSTOP)
+            yield
+        finally:
+            for pid in stopped:
+                _signal(pid, signal.SIGCONT)
+
     # -- talking to it
 
     def ask(self, request: list, seconds: float = 5.0) -> list:
@@ -282,3 +296,8 @@ RUN = (
     f"import sys; sys.path.insert(0, {_ROOT!r}); from importlib import import_module; "
     "sys.exit(import_module('bdserver.commands.' + sys.argv.pop(1)).main())"
 )
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # a child may end by itself at any time
+        os.kill(pid, number)

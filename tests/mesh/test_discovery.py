@@ -58,16 +58,28 @@ def test_a_hint_that_is_no_bdserver_is_said_in_one_line(mesh):
         web.server_close()
 
 
+def suspected_then_dead(seen_by, name):
+    for status in ("suspect", "dead"):
+        until(lambda s=status: all(host.status_of(name) in (s, "dead") for host in seen_by), 60, f"{name} is {status}")
+
+
 def test_a_stopped_node_is_suspected_then_dead_and_lives_again_when_it_goes_on(mesh):
     one, two, three = mesh.start(3, probe_interval=0.2)
     mesh.wait_known()
-    discoverer = three.discoverer_pid()
-    for pid in (three.process.pid, discoverer):
-        os.kill(pid, signal.SIGSTOP)
-    until(lambda: one.status_of("n3") == "suspect", 30, "n3 is suspect")
-    until(lambda: one.status_of("n3") == "dead" and two.status_of("n3") == "dead", 60, "n3 is dead")
-    for pid in (three.process.pid, discoverer):
-        os.kill(pid, signal.SIGCONT)
+    with three.frozen():
+        suspected_then_dead([one, two], "n3")
+    until(lambda: one.status_of("n3") == "alive" and two.status_of("n3") == "alive", 60, "n3 lives again")
+
+
+def test_a_node_that_takes_no_new_connection_is_dead_though_old_ones_are_answered(mesh):
+    one, two, three = mesh.start(3, probe_interval=0.2)
+    three.add_service("Echo")
+    mesh.wait_known()
+    until(lambda: any("Echo" in node["services"] for node in one.nodes()), 20, "Echo is known")
+    until(lambda: any("PING for node" in title for title in three.children().values()), 20, "a connection to n3 is kept")
+    with three.frozen(three.discoverer_pid()):
+        assert one.run("bdwhereis", "Echo").returncode == 1  # it was asked, and did not answer
+        suspected_then_dead([one, two], "n3")
     until(lambda: one.status_of("n3") == "alive" and two.status_of("n3") == "alive", 60, "n3 lives again")
 
 

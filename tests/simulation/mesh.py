@@ -191,7 +191,7 @@ class Net:
         if self.has_transcript:
             self._note(caller, action, outcome)
         if outcome == THERE:
-            self._connect(caller, callee, isinstance(action, Push) or (isinstance(action, Probe) and action.stays))
+            self._connect(caller, callee, action)
         if callee is not None:
             if not self.can_talk(caller.policy, callee.policy):
                 outcome = THERE if not isinstance(action, Ask) else SILENT
@@ -203,15 +203,17 @@ class Net:
         for _ in range(2 if self.rng.random() < self.duplicates and isinstance(action, Push) else 1):
             self.at(self.now + wait, lambda: caller.done(life, action, outcome, **details))
 
-    def _connect(self, caller, callee, stays):
+    def _connect(self, caller, callee, action):
         """A new connection, unless one is kept since the same process of that host was spoken to."""
-        life, used_at = caller.kept.pop(callee.name, (None, 0.0))
-        is_open = life is callee.life and self.now - used_at <= IDLE_SECONDS
-        if not is_open:
+        stays = isinstance(action, Push) or (isinstance(action, Probe) and action.stays)
+        life, used_at = caller.kept.pop(callee.name, (None, 0.0)) if stays else (None, 0.0)
+        if life is not callee.life or self.now - used_at > IDLE_SECONDS:
             self.connections += 1
             self._count(CONNECTION_BYTES)
-        if stays or is_open:
+        if stays:
             caller.kept[callee.name] = callee.life, self.now
+        elif isinstance(action, Probe):
+            caller.kept.pop(callee.name, None)
 
     def _converse(self, caller, callee, action):
         details = {}

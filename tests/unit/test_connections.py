@@ -56,14 +56,6 @@ def test_a_connection_is_kept_and_used_again(node):
     assert len(node.called) == 1 and connections.waiting() == [node.called[0].fileno()]
 
 
-def test_one_that_does_not_stay_is_closed_unless_it_was_kept_before(node):
-    connections = Connections(node, 8)
-    assert not connections.talk("a", "a:1", 0, said, stays=False).is_open
-    connections.talk("a", "a:1", 0, said)
-    assert connections.talk("a", "a:1", 0, said, stays=False).is_open
-    assert len(node.called) == 2
-
-
 def test_one_that_broke_is_dialled_anew_once(node):
     connections, failures = Connections(node, 8), [NobodyThere("it hung up")]
 
@@ -124,6 +116,15 @@ def test_the_longest_unused_is_let_go_when_there_are_too_many(node):
     for name in ("a", "b", "a", "c"):
         connections.talk(name, f"{name}:1", 0, said)
     assert {talk.where: talk.is_open for talk in node.called} == {"a:1": True, "b:1": False, "c:1": True}
+
+
+def test_one_is_let_go_by_name_and_nobody_else(node):
+    connections = Connections(node, 8)
+    for name in "ab":
+        connections.talk(name, f"{name}:1", 0, said)
+    connections.let_go("a")
+    connections.let_go("nobody")
+    assert [talk.is_open for talk in node.called] == [False, True]
 
 
 def test_the_idle_are_let_go_and_at_last_all(node):

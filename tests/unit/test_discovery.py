@@ -145,6 +145,26 @@ def test_a_watched_node_that_is_suspected_is_watched_no_longer():
     assert probed[first] < 3
 
 
+def test_who_was_not_to_be_reached_is_probed_on_a_new_connection():
+    mind, view = mind_at(), a_view("a", "b", "c")
+    drained(mind, view, 10)
+    watched = follower("me", "abc")
+    mind.hurry(watched)
+    probes = of_kind(mind.due(view, 12.0, 0.0, 100.0), Probe)  # the turn of the watch as well: one probe serves both
+    assert [(probe.name, probe.stays) for probe in probes if probe.name == watched] == [(watched, False)]
+
+
+def test_a_suspect_is_probed_on_new_connections_alone():
+    mind, view = mind_at(), a_view("a", "b", "c")
+    drained(mind, view, 10)
+    suspect = arc("me", EVERYBODY, "abc")[1]
+    view = changed(view, lambda twin: twin.accuse(suspect, NOW))
+    mind.due(view, 10.0, 0.0, 100.0)  # the double check
+    probes = [action for _, action in drained(mind, view, 19, start=10) if isinstance(action, Probe)]
+    assert {probe.stays for probe in probes if probe.name == suspect} == {False}
+    assert {probe.stays for probe in probes if probe.name != suspect} == {True}
+
+
 def pushes_of(actions):
     return {push.name: push.until for push in of_kind(actions, Push)}
 

@@ -1,11 +1,9 @@
 """The shipped CGI programs and snippets under a real Apache and a real lighttpd, before a mesh of real daemons."""
 
-import contextlib
 import io
 import json
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -22,21 +20,6 @@ FORMS = {
     "html": "text/html; charset=utf-8", "json": "application/json", "dot": "text/vnd.graphviz; charset=utf-8", "png": "image/png",
     "svg": "image/svg+xml", "weight.png": "image/png", "prometheus": "text/plain; version=0.0.4; charset=utf-8",
 }  # fmt: skip
-
-
-@contextlib.contextmanager
-def frozen(host):
-    """A node that hangs: all its processes are stopped."""
-    pids = [host.process.pid]
-    os.kill(pids[0], signal.SIGSTOP)
-    for pid in host.children():  # a child may end by itself at any time
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGSTOP)
-            pids.append(pid)
-    yield
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -124,7 +107,7 @@ def test_a_wrong_config_is_told_to_the_log_and_hinted_at_to_the_visitor(server, 
 
 
 def test_a_hung_node_ends_in_a_504_in_time(server, world):
-    with frozen(world.beta):
+    with world.beta.frozen():
         for path in ("audit.cgi", "whereis.cgi/Primes"):
             started = time.monotonic()
             status, _, body = server.get(path)
@@ -135,7 +118,7 @@ def test_a_hung_node_ends_in_a_504_in_time(server, world):
 
 
 def test_a_hung_node_is_shown_as_silent_and_does_not_hold_up_the_page(server, world):
-    with frozen(world.gamma):
+    with world.gamma.frozen():
         said = json.loads(server.get("audit.cgi?format=json")[2])
         gamma = next(node for node in said["nodes"] if node["name"] == "gamma")
         assert not gamma["has_answered"] and (gamma["failure"] or gamma["state"] != "alive")
