@@ -27,6 +27,7 @@ from bdserver.connections import Connections
 from bdserver.core import discovery, exchange, membership
 from bdserver.core.discovery import IDLE_SECONDS, REFUSED, SILENT, THERE, Ask, Discovery, Probe, Push, Rhythm, Synchronise
 from bdserver.errors import BDError, NoSpace, PolicyMismatch, Refused, TooBusy
+from bdserver.health import Health
 from bdserver.node import Node
 
 # A probe, its three helpers, a round and some pushes: what a node has to say at once.
@@ -37,7 +38,7 @@ SYNCHRONISE_SECONDS = 5.0
 PUSH_SECONDS = 2.0
 # How often we look at our own services folder, weight and complaints.
 LOOK_SECONDS = 1.0
-HEALTH_SECONDS, HEALTH_PATIENCE = 5.0, 2.0
+HEALTH_SECONDS = 5.0
 TRIM_SECONDS = 20.0
 
 log = logging.getLogger("bdserver.discoverer")
@@ -61,7 +62,8 @@ class Discoverer:
         self._pool = ThreadPoolExecutor(THREADS)  # a thread more is started when all of them talk
         self._results: queue.SimpleQueue = queue.SimpleQueue()
         self._look_at = self._health_at = self._trim_at = 0.0
-        self._unhealthy: list[str] | None = None
+        self._health = Health(self._say_health)
+        self._looking_at_health: threading.Thread | None = None
         self._access_log: AccessLog | None = None
         self._access_settings = ("", "")
         self._said: dict[str, str] = {}
@@ -154,7 +156,7 @@ class Discoverer:
         self._weight = sum(self.node.weights(wall).values())
         if now >= self._health_at:
             self._health_at = now + HEALTH_SECONDS
-            threading.Thread(target=self._check_health, daemon=True).start()
+            self._look_at_health()
         if now >= self._trim_at:
             self._trim_at = now + TRIM_SECONDS
             self._trim(wall)
@@ -186,10 +188,10 @@ class Discoverer:
         """Our record, brought up to date only when it would differ: a quiet node writes nothing."""
         view = self.node.cache.view()
         needs_expiry = view.copy().expire(wall)
-        if not needs_expiry and not self.node.describe(view.copy(), wall, unhealthy=self._unhealthy):
+        if not needs_expiry and not self.node.describe(view.copy(), wall, unhealthy=self._health.sick):
             return
         with self._patiently(), self.node.cache.locked() as fresh:
-            self.node.describe(fresh, wall, unhealthy=self._unhealthy)
+            self.node.describe(fresh, wall, unhealthy=self._health.sick)
             fresh.expire(wall)
 
     @contextlib.contextmanager
@@ -200,22 +202,22 @@ class Discoverer:
         except BDError as error:
             log.warning("skipping a turn: %s", error)
 
-    def _check_health(self) -> None:
-        sick = []
+    def _look_at_health(self) -> None:
+        """In a thread, and not while the last look waits for somebody who hangs."""
+        if self._looking_at_health is not None and self._looking_at_health.is_alive():
+            return
         own = self.node.cache.view().own
         host = own.address.rpartition(":")[0].strip("[]")
-        for name, service in self.node.services.all().items():
-            if service.health == "none":
-                continue
-            url = membership.service_url(own, name, service.url)
-            reason = self.node.services.check_health(service, host, self.node.settings.axis_port, url, HEALTH_PATIENCE)
-            self._say_change(f"health of {name}", reason or "")
-            if reason:
-                sick.append(name)
-        if sick != (self._unhealthy or []):
+        checked = [each for each in self.node.services.all().values() if each.health != "none"]
+        asked = [(each, membership.service_url(own, each.name, each.url)) for each in checked]
+        look = threading.Thread(target=self._health.look, args=(asked, host, self.node.settings.axis_port), daemon=True)
+        self._looking_at_health = look
+        look.start()
+
+    def _say_health(self, name: str, why: str) -> None:
+        if self._say_change(f"health of {name}", why):
             self._look_at = 0.0
-        self._unhealthy = sick
-        self._nudge_main()
+            self._nudge_main()
 
     def _trim(self, wall: float) -> None:
         for name in self.node.services.all():
@@ -234,13 +236,15 @@ class Discoverer:
             log.info("lonely: nobody to synchronise with" if is_lonely else "no longer lonely")
         self._is_lonely = is_lonely
 
-    def _say_change(self, what: str, state: str, level: int = logging.ERROR) -> None:
-        """Say a state when it changes, not each time it is seen."""
-        if self._said.get(what, "") != state:
-            log.log(level if state else logging.INFO, "%s", state or f"{what}: well again")
-            if len(self._said) > 1000:
-                self._said.clear()
-            self._said[what] = state
+    def _say_change(self, what: str, state: str, level: int = logging.ERROR) -> bool:
+        """Say a state when it changes, not each time it is seen; whether it has."""
+        if self._said.get(what, "") == state:
+            return False
+        log.log(level if state else logging.INFO, "%s", state or f"{what}: well again")
+        if len(self._said) > 1000:
+            self._said.clear()
+        self._said[what] = state
+        return True
 
     # -- talking: in threads
 

@@ -14,6 +14,7 @@ import random
 import select
 import socket
 import time
+from collections.abc import Collection
 
 from bdserver import client, tls
 from bdserver.cache import Cache
@@ -131,7 +132,7 @@ class Node:
         """The original's test: the sum of weights exceeds receiver_threshold."""
         return weight.is_overloaded(sum(self.weights(now, services).values()), self.settings.receiver_threshold)
 
-    def describe(self, view: View, now: float, draining: bool | None = None, unhealthy: list[str] | None = None) -> bool:
+    def describe(self, view: View, now: float, draining: bool | None = None, unhealthy: Collection[str] | None = None) -> bool:
         """Bring this node's own record in `view` (held locked) up to date; True if it changed."""
         services = self.services.all()
         own = view.own

@@ -14,12 +14,10 @@ import fcntl
 import os
 import re
 import shutil
-import socket
 import stat
 import time
 from collections import namedtuple
 from collections.abc import Callable, Iterator
-from urllib.parse import quote, urlsplit
 
 from bdserver.core.names import valid_name
 from bdserver.errors import BadConfig, BadPackage, BadService, CantFind, NoSpace, TooBusy
@@ -42,14 +40,11 @@ SETTLED_NS = 50_000_000
 # What comes, goes or is renamed changes the folder's time, and counts at once. A .bdcert that somebody edits in place does
 # not: it is found by a look at each, which is taken this often.
 LOOK_SECONDS = 1.0
-ANSWER_BYTES_MAX = 4096
 
 _KEYS = ("weight", "type", "url", "health", "arrived_at")
 _REMAINS = re.compile(r"\..+\.(?:new|moving)\.[0-9]+")
 # Folders of a web application (its classes and settings), which may share services_dir with services.
 CONTAINERS_OWN = frozenset(("web-inf", "meta-inf"))
-
-_STATUS_LINE = re.compile(rb"HTTP/[0-9.]{1,8} ([0-9]{3})\b")
 
 
 class Service(namedtuple("Service", "name type weight url health path arrived_at extra")):
@@ -268,27 +263,6 @@ class Services:
         if os.path.dirname(folder) == os.path.abspath(self.scratch_dir):
             shutil.rmtree(folder, ignore_errors=True)
 
-    # -- health
-
-    def check_health(self, service: Service, host: str, port: int, url: str, timeout: float) -> str | None:
-        """None when it is well, else one line. `tcp`: something listens where its URL points; `http`: it answers there
-        below 500. A replica, whose .bdcert came from the mesh, is asked on our own host alone."""
-        if service.health == "none":
-            return None
-        deadline = time.monotonic() + timeout
-        try:
-            where = _Where(url, host, port)
-            if service.type == DYNAMIC and where.host != host.lower():
-                return f"{service.name} is not well: it is a copy, and its url names another host, {where.host}"
-            with socket.create_connection((where.host, where.port), timeout) as plain:
-                if service.health == "tcp":
-                    return None
-                with _over_tls(plain, where.host) if where.is_tls else plain as sock:
-                    status = _status(sock, where, deadline)
-        except (OSError, ValueError) as error:
-            return f"{service.name} is not well: {url}: {str(error) or type(error).__name__}"
-        return None if status < 500 else f"{service.name} is not well: {url} answers {status}"
-
 
 # --- a .bdcert ----------------------------------------------------------------------------------------------------
 
@@ -453,51 +427,3 @@ def _remove(path: str) -> None:
     else:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-
-
-# --- health -------------------------------------------------------------------------------------------------------
-
-
-class _Where:
-    """Where a URL points; what it leaves open is our own host and port. ValueError when that is nowhere."""
-
-    def __init__(self, url: str, host: str, port: int):
-        parts = urlsplit(url)
-        self.is_http, self.is_tls = parts.scheme in ("http", "https"), parts.scheme == "https"
-        self.host, self.netloc = parts.hostname or host.lower(), parts.netloc.rpartition("@")[2]
-        self.port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, port)
-        target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-        self.target = quote(target, safe="/?%:@!$&'()*+,;=~[]-._")
-
-
-def _status(sock: socket.socket, where: _Where, deadline: float) -> int:
-    """The status of the answer to a GET. By hand, since http.client waits anew for each read: a server that sends a
-    byte a second would keep it for ever."""
-    if not where.is_http:
-        raise ValueError("no http or https URL")
-    request = f"GET {where.target} HTTP/1.1\r\nHost: {where.netloc}\r\nUser-Agent: bdserverd\r\nConnection: close\r\n\r\n"
-    sock.sendall(request.encode("ascii", "replace"))
-    said = b""
-    while b"\n" not in said and len(said) < ANSWER_BYTES_MAX:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("timed out")
-        sock.settimeout(left)
-        data = sock.recv(ANSWER_BYTES_MAX)
-        if not data:
-            break
-        said += data
-    match = _STATUS_LINE.match(said)
-    if match is None:
-        raise ValueError(f"that is no HTTP: {said[:40]!r}" if said else "it hung up without an answer")
-    return int(match[1])
-
-
-def _over_tls(sock: socket.socket, host: str) -> socket.socket:
-    """We ask whether it answers, not who it is: whoever calls it checks its certificate with the CAs of their own."""
-    import ssl
-
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context.wrap_socket(sock, server_hostname=host)

@@ -22,7 +22,7 @@ WORLD = {
 }
 FILES = ("accesslog", "settings", "cache", "heard", "hitlog", "journal", "revocation", "package", "services", "password")
 NET = ("openssl", "tls", "client", "notify")
-PROCESSES = ("node", "connections", "answers", "listener", "discoverer")
+PROCESSES = ("node", "connections", "health", "answers", "listener", "discoverer")
 FACES = ("commands", "audit", "demo")
 
 
