@@ -142,7 +142,7 @@ def test_with_a_certificate_the_nodes_are_called_directly(server, world, configu
     assert status == 302 and headers["Location"].endswith("TimeOfDay?wsdl"), body
 
 
-def test_many_visitors_at_once(server):
+def test_many_visitors_at_once(server, world):
     command = ["curl", "-s", "--parallel", "--parallel-max", "20", "-o", "/dev/null", "-w", "%{http_code}\n"]
     done = subprocess.run([*command, server.url("whereis.cgi/TimeOfDay?[1-40]")], capture_output=True, text=True, timeout=120)
-    assert set(done.stdout.split()) == {"302"}, done.stdout
+    assert set(done.stdout.split()) == {"302"}, f"{done.stdout.split()}\n{world.beta.log[-4000:]}"
