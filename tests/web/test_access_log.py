@@ -55,17 +55,17 @@ def test_a_client_that_keeps_a_url_is_load_all_the_same(here, public, prefix):
             ["ab", "-q", "-n", str(CALLS), "-c", "10", url], capture_output=True, text=True, timeout=120, check=False
         )
         assert "Failed requests:        0" in done.stdout, done.stdout + done.stderr
-        until(lambda: host.ctl("status")["overloaded"], 10, "the load is seen")
-        with open(os.path.join(host.folder, "var", "log", "Quick.bdlog")) as file:
-            hits = file.read().count("HIT ~")
-        assert hits == CALLS + 1, "each request is a hit, and agreeing to a call is none"
-        os.rename(log, f"{log}.1")  # what logrotate does, and Apache's graceful restart after it
-        os.kill(here.process.pid, 10)
-        until(lambda: log.exists() and containers.fetch(url)[0] == 200, 20, "Apache has opened a new log")
-        os.chmod(log, 0o644)
 
         def counted():
             with open(os.path.join(host.folder, "var", "log", "Quick.bdlog")) as file:
                 return file.read().count("HIT ~")
 
+        until(lambda: host.ctl("status")["overloaded"], 10, "the load is seen")
+        until(lambda: counted() > CALLS, 20, "all calls are counted")
+        hits = counted()
+        assert hits == CALLS + 1, "each request is a hit, and agreeing to a call is none"
+        os.rename(log, f"{log}.1")  # what logrotate does, and Apache's graceful restart after it
+        os.kill(here.process.pid, 10)
+        until(lambda: log.exists() and containers.fetch(url)[0] == 200, 20, "Apache has opened a new log")
+        os.chmod(log, 0o644)
         until(lambda: counted() > hits, 20, "the new log is read")
