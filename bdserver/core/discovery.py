@@ -70,7 +70,8 @@ IDLE_SECONDS = 30.0
 ARCS_MAX = 8
 # So long after a node was found silent, suspected or dead, all look around.
 TROUBLE_SECONDS = 10.0
-# A mesh that has told us nothing new for so long, and yet differs from us, is synchronised with out of turn.
+# A mesh that has told us nothing new for so long, and yet differs from us, is synchronised with out of turn; and so is one
+# that has told us of a node whose policy's text did not come.
 QUIET_SECONDS = 2.0
 STARTUP_ROUNDS, STARTUP_PAUSE = 3, 0.25
 LEAST_RECENT_SHARE = 0.9
@@ -221,6 +222,8 @@ class Discovery:
         self.visited_at: dict[str, float] = {}
         self._rounds = 0
         self._round_at = clock
+        self._lacking: set[str] = set()
+        self._lacking_at = math.inf
         self._probe_at = clock + rhythm.probe_interval * rng.random()
         self._turn: list[str] = []
         self._trouble_at = -math.inf
@@ -270,7 +273,7 @@ class Discovery:
         """The instant at which something will be due, if nothing happens before."""
         if self._hurry:
             return -math.inf
-        instants = [self._round_at, self._probe_at]
+        instants = [self._round_at, self._lacking_at, self._probe_at]
         if self._arcs and not self._pushing:
             instants.append(self._arcs_at)
         if self._urgent() and not self._pushing:
@@ -306,6 +309,15 @@ class Discovery:
             del self._news[name]
         self._watched = follower(self.me, [r.name for r in view.others() if r.status == ALIVE])
         self._notice_suspects(view, clock)
+        self._notice_policies(view, clock)
+
+    def _notice_policies(self, view: View, clock: float) -> None:
+        """The text comes right behind a record; but who told us the record may not have had it yet."""
+        before, self._lacking = self._lacking, set(view.unknown_policies())
+        if not self._lacking:
+            self._lacking_at = math.inf
+        elif self._lacking - before:
+            self._lacking_at = min(self._lacking_at, clock + QUIET_SECONDS)
 
     def _notice_suspects(self, view: View, clock: float) -> None:
         suspects = {r.name: r for r in view.others() if r.status == SUSPECT}
@@ -476,6 +488,8 @@ class Discovery:
             del self._dials[address]
 
     def _due_round(self, view: View, clock: float, weight: float, threshold: float) -> list[Action]:
+        if clock >= self._lacking_at:  # as at the start: some quick rounds, with one after the other
+            self._lacking_at, self._rounds, self._round_at = math.inf, 0, clock
         if clock < self._round_at:
             return []
         self._rounds += 1

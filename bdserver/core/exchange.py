@@ -50,8 +50,8 @@ def checked(value: object) -> Exchange:
 
 
 def opening(view: View) -> Exchange:
-    """What the caller says first."""
-    return {"digest": view.digest()}
+    """What the caller says first. The digest is of records alone, so policies' texts that are lacking are asked for."""
+    return {"digest": view.digest()} | _lacking(view)
 
 
 def respond(view: View, theirs: Exchange) -> Exchange:
@@ -108,9 +108,7 @@ def absorb(view: View, theirs: Exchange, now: float, talker: str) -> Exchange:
             known += not view.merge(membership.from_json(value, now), now)
         except BadRequest:
             continue
-    answer: Exchange = {"known": known} if records else {}
-    if records and (unknown := view.unknown_policies()):
-        answer["unknown"] = unknown[:POLICIES_ASKED_MAX]
+    answer: Exchange = ({"known": known} if records else {}) | _lacking(view)
     if talker in view.records:
         view.heard_at[talker] = now
     return answer
@@ -133,6 +131,11 @@ def synchronise(read: Callable[[], View], take: Callable[[Exchange], Exchange], 
             say["unknown"] = added["unknown"]
         if not say:
             return
+
+
+def _lacking(view: View) -> Exchange:
+    unknown = view.unknown_policies()[:POLICIES_ASKED_MAX]
+    return {"unknown": unknown} if unknown else {}
 
 
 def _what_they_lack(view: View, theirs: Exchange) -> Exchange:

@@ -100,6 +100,32 @@ def test_three_quick_rounds_at_the_start_then_slow_ones():
     assert all(7.9 < later - earlier < 10.1 for earlier, later in itertools.pairwise(rounds[3:]))
 
 
+def test_a_policy_whose_text_does_not_come_is_asked_for_in_some_quick_rounds():
+    def rounds(view, start, end):
+        return [a.name for _, a in drained(mind, view, end, start=start) if isinstance(a, Synchronise)]
+
+    mind, view = mind_at(), a_view("a", "b", "c")
+    drained(mind, view, 12)
+    mind._round_at = 1000.0
+    lacking = changed(view, lambda twin: twin.merge(Record("d", "d:1", (1, 0), policy="0" * 32), NOW))
+    assert rounds(lacking, 12.0, 13.5) == []
+    assert sorted(rounds(lacking, 13.5, 15.5)) == ["a", "b", "c", "d"]
+    assert rounds(lacking, 15.5, 21.0) == []
+    mind._round_at = 1000.0
+    later = changed(lacking, lambda twin: twin.merge(Record("a", "a:1", (2, 0)), NOW))
+    assert rounds(later, 21.0, 25.0) == [], "it was asked for, and nobody had it: from now on in the rounds of every day"
+
+
+def test_a_policy_whose_text_comes_behind_its_record_costs_no_round():
+    mind, view = mind_at(), a_view("a", "b", "c")
+    drained(mind, view, 12)
+    mind._round_at = 1000.0
+    view = changed(view, lambda twin: twin.merge(Record("d", "d:1", (1, 0), policy="0" * 32), NOW))
+    mind.due(view, 12.0, 0.0, 100.0)
+    view = changed(view, lambda twin: twin.learn_policy("0" * 32, "<Policy/>"))
+    assert not of_kind([action for _, action in drained(mind, view, 20, start=12.1)], Synchronise)
+
+
 def test_at_rest_each_node_watches_one_and_each_is_watched_by_one():
     names = [f"n{i}" for i in range(9)]
     assert sorted(follower(name, set(names) - {name}) for name in names) == names

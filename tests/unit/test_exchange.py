@@ -89,6 +89,21 @@ def test_a_policy_travels_once():
     assert not any("policies" in each for each in synchronised(a, b))
 
 
+@pytest.mark.parametrize("count", [1, 20])
+def test_texts_that_did_not_come_with_their_records_come_with_a_later_round(count):
+    a, b = a_view("a"), a_view("b")
+    texts = {digest(text): text for text in (f"<Policy n='{i}'/>" for i in range(count))}
+    for number, each in enumerate(texts):
+        for view in (a, b):
+            view.merge(Record(f"n{number}", f"n{number}:1", (1, 0), policy=each), NOW)
+    synchronised(a, b)
+    assert a.digest() == b.digest() and len(a.unknown_policies()) == count, "nobody has them yet"
+    for each, text in texts.items():
+        b.learn_policy(each, text)
+    synchronised(a, b)
+    assert a.policies == texts and a.unknown_policies() == []
+
+
 def test_a_policy_under_a_wrong_digest_is_not_learnt():
     view = a_view("a")
     exchange.absorb(view, {"policies": {"ab": "<Policy/>"}}, NOW, "b")
