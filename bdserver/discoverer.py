@@ -25,6 +25,7 @@ from bdserver.accesslog import AccessLog
 from bdserver.client import Conversation
 from bdserver.connections import Connections
 from bdserver.core import discovery, exchange, membership
+from bdserver.core.address import split_address
 from bdserver.core.discovery import IDLE_SECONDS, REFUSED, SILENT, THERE, Ask, Discovery, Probe, Push, Rhythm, Synchronise
 from bdserver.errors import BDError, NoSpace, PolicyMismatch, Refused, TooBusy
 from bdserver.health import Health
@@ -207,7 +208,7 @@ class Discoverer:
         if self._looking_at_health is not None and self._looking_at_health.is_alive():
             return
         own = self.node.cache.view().own
-        host = own.address.rpartition(":")[0].strip("[]")
+        host, _ = split_address(own.address)
         checked = [each for each in self.node.services.all().values() if each.health != "none"]
         asked = [(each, membership.service_url(own, each.name, each.url)) for each in checked]
         look = threading.Thread(target=self._health.look, args=(asked, host, self.node.settings.axis_port), daemon=True)

@@ -26,15 +26,20 @@ _STATUS_LINE = re.compile(rb"HTTP/[0-9.]{1,8} ([0-9]{3})\b")
 
 
 class Health:
-    """Which services are `sick`: a set of names, None before the first look is over. One thread at a time looks.
+    """Which services are `sick`, None before the first look is over. One thread at a time looks; any may read.
 
     `say(name, why)` is called as soon as an answer has come, in the thread that looks; an empty `why` is well."""
 
     def __init__(self, say: Callable[[str, str], None], patience: float = PATIENCE):
-        self.sick: frozenset[str] | None = None
         self._say, self._patience = say, patience
-        self._known_sick: set[str] = set()
+        self._has_looked = False
+        self._sick: set[str] = set()
         self._silent: set[str] = set()
+
+    @property
+    def sick(self) -> frozenset[str] | None:
+        """Their names, as far as is known now."""
+        return frozenset(self._sick) if self._has_looked else None
 
     def look(self, asked: Iterable[tuple[Service, str]], host: str, port: int) -> None:
         """Ask each of these services at its url; what a url leaves open is our own `host` and `port`."""
@@ -42,10 +47,10 @@ class Health:
             answers = {pool.submit(reason, each, url, host, port, self._patience): (each.name, url) for each, url in asked}
             names = {name for name, _ in answers.values()}
             self._silent &= names
-            self._known_sick &= names
+            self._sick &= names
             for answer in as_completed(answers):
                 self._take(*answers[answer], answer)
-        self.sick = frozenset(self._known_sick)
+        self._has_looked = True
 
     def _take(self, name: str, url: str, answer: Future[str | None]) -> None:
         try:
@@ -56,9 +61,7 @@ class Health:
                 self._silent.add(name)
                 return
             why = f"{name} is not well: {url}: timed out, twice in a row"
-        (self._known_sick.add if why else self._known_sick.discard)(name)
-        if self.sick is not None:
-            self.sick = frozenset(self._known_sick)
+        (self._sick.add if why else self._sick.discard)(name)
         self._say(name, why or "")
 
 

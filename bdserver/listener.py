@@ -211,8 +211,6 @@ class Listener:
 
     def _fork_child(self, sock: socket.socket | None = None) -> _Child | None:
         """A child with this connection, or a spare one; None when there is no room for a process."""
-        self._refresh_children()
-        self.parts.refresh()
         ours, theirs = socket.socketpair()
         pid = self._fork()
         if pid == 0:
@@ -323,7 +321,10 @@ class Listener:
         self.parts.serve_child(sock, address)
 
     def _fork(self) -> int:
-        """fork(), with signals held back until both sides know who they are; -1 when there is no room for a process."""
+        """fork(), after all has been read anew, and with signals held back until both sides know who they are; -1 when there
+        is no room for a process."""
+        self._refresh_children()
+        self.parts.refresh()
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             pid = os.fork()
@@ -365,8 +366,6 @@ class Listener:
 
     def _start_discoverer(self) -> None:
         self._restart_at = None
-        self._refresh_children()
-        self.parts.refresh()
         self._discoverer_born = time.monotonic()
         pid = self._fork()
         if pid == 0:

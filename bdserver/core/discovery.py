@@ -430,22 +430,23 @@ class Discovery:
         self._hurry.append(name)
 
     def _probes(self, view: View, clock: float) -> list[Action]:
-        regular: list[str | None] = []
+        regular: list[str] = []
         if clock >= self._probe_at:
             # Lifeguard: who sees probes fail all around probes less, and does not add to what is wrong.
             self._probe_at = clock + self.rhythm.probe_interval * (1 + self.awareness)
             is_calm = not self._news and clock - self._trouble_at > TROUBLE_SECONDS
-            regular = [self._watched, None if is_calm else self._next_in_turn(view)]
+            in_turn = None if is_calm else self._next_in_turn(view)
+            regular = [name for name in (self._watched, in_turn) if name is not None]
         probes: list[Action] = []
         for name in (*self._hurry, *regular):
-            record = view.records.get(name or "")
-            if record is not None and record.is_there and record.name not in self._probing:
-                self._probing.add(record.name)
+            record = view.records.get(name)
+            if record is not None and record.is_there and name not in self._probing:
+                self._probing.add(name)
                 news = _for(record, list(self._news)[:NEWS_PER_PUSH]) if not self.forbids(record) else ()
                 for each in news:
                     self._spend(each, 1)
-                stays = record.status == ALIVE and record.name not in self._hurry
-                probes.append(Probe(record.name, record.address, self._probe_seconds(), news, stays))
+                stays = record.status == ALIVE and name not in self._hurry
+                probes.append(Probe(name, record.address, self._probe_seconds(), news, stays))
         self._hurry = []
         return probes
 

@@ -240,11 +240,12 @@ class Host:
     def frozen(self, *pids: int) -> Iterator[None]:
         """It hangs meanwhile: its listener is stopped, and of the listener's children these, or all."""
         assert self.process is not None
-        _signal(self.process.pid, signal.SIGSTOP)  # it forks no more
-        stopped = (self.process.pid, *(pids or self.children()))
+        stopped = [self.process.pid]
         try:
-            for pid in stopped:
+            _signal(self.process.pid, signal.SIGSTOP)  # it forks no more
+            for pid in pids or self.children():
                 _signal(pid, signal.SIGSTOP)
+                stopped.append(pid)
             yield
         finally:
             for pid in stopped:
