@@ -22,10 +22,11 @@ os.environ.pop("BDSERVER_CONFIG", None)  # the commands' help names the default 
 
 import completion  # noqa: E402
 
-from bdserver import __version__, errors, settings  # noqa: E402
+from bdserver import __version__, errors  # noqa: E402
 from bdserver.audit import config as audit_config  # noqa: E402
 from bdserver.commands import bdctl, bddemo, bdkeys, bdserverd, bdwhereis  # noqa: E402
 from bdserver.core import exchange, membership, requests, wire  # noqa: E402
+from bdserver.files import settings  # noqa: E402
 
 COMMANDS = {"bdserverd": bdserverd, "bdwhereis": bdwhereis, "bdctl": bdctl, "bdkeys": bdkeys, "bddemo": bddemo}
 # When the man pages were last read through as a whole; not that of a build, which must not change them.

@@ -14,11 +14,11 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-from bdserver import client  # noqa: E402
 from bdserver.audit import bars, page, topology  # noqa: E402
 from bdserver.audit.crawl import crawl_from  # noqa: E402
 from bdserver.audit.snapshot import Snapshot  # noqa: E402
 from bdserver.demo.hosts import Mesh, until  # noqa: E402
+from bdserver.net import client  # noqa: E402
 
 POLICY = """<wsp:Policy xmlns:wsp="http://schemas.xmlsoap.org/ws/2004/09/policy" xmlns:p="urn:example">
 <wsp:ExactlyOne>{}</wsp:ExactlyOne></wsp:Policy>"""

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from bdserver import client, settings
 from bdserver.errors import BadConfig
-from bdserver.settings import ADDRESSES, HOSTS, PATH_OR_NONE, SECONDS, Setting
+from bdserver.files import settings
+from bdserver.files.settings import ADDRESSES, HOSTS, PATH_OR_NONE, SECONDS, Setting
+from bdserver.net import client
 
 DEFAULT_PATH = "/etc/bdserver/audit.conf"
 
@@ -90,7 +91,7 @@ def entrances_of(config: AuditConfig, policy_text: str | None = None) -> tuple[l
         dials.append(lambda deadline: client.dial_local(config.socket, deadline))
     if not config.keys:
         return dials, None
-    from bdserver import tls
+    from bdserver.net import tls
 
     credentials = tls.load_named(config.keys)
     for address in config.nodes:

@@ -14,11 +14,11 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from bdserver import client
 from bdserver.audit.config import AuditConfig, Dial, entrances_of
 from bdserver.core.membership import ALIVE, RANK, RECORDS_MAX, SUSPECT
 from bdserver.core.names import valid_name
 from bdserver.errors import BadFrame, BadRequest, BDError, NobodyThere
+from bdserver.net import client
 
 WORKERS = 16
 # Nobody may use up the whole time: a hung node would make each page as slow as the deadline.

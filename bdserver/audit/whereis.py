@@ -10,12 +10,12 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterable
 
-from bdserver import client
 from bdserver.audit.config import AuditConfig, entrances_of
 from bdserver.audit.refusals import refuse
 from bdserver.core.address import split_address
 from bdserver.core.names import valid_name
 from bdserver.errors import BadRequest, BDError, Forbidden, NobodyThere
+from bdserver.net import client
 
 
 def application(config: AuditConfig):

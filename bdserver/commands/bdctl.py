@@ -18,9 +18,10 @@ import tempfile
 import time
 from collections import namedtuple
 
-from bdserver import __version__, client
+from bdserver import __version__
 from bdserver.commands import calling
 from bdserver.errors import BadConfig, BDError, CantFind, NobodyThere, Refused
+from bdserver.net import client
 
 FIND_STEPS = 8
 CRAWL_SECONDS = 3.0
@@ -246,7 +247,7 @@ def publish(options) -> None:
 
 
 def _publish_file(options, name: str, described: dict) -> list:
-    from bdserver import package, services
+    from bdserver.files import package, services
 
     folder = tempfile.mkdtemp(prefix="bdctl-")
     try:
@@ -325,7 +326,7 @@ def _kill_all(options, request: list) -> int:
 
 def password(options) -> None:
     """Print the hash of a password, for admin_password."""
-    from bdserver.password import hash_password
+    from bdserver.files.password import hash_password
 
     first = _password(options)
     if sys.stdin.isatty() and getpass.getpass("again: ") != first:

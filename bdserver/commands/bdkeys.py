@@ -23,9 +23,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from bdserver import __version__, openssl, tls
+from bdserver import __version__
 from bdserver.core.names import valid_name
 from bdserver.errors import BadConfig, BDError
+from bdserver.net import openssl, tls
 
 CA_DAYS, DAYS = 3650, 365
 # Clocks of hosts differ; a certificate made now must be good on one that is a little behind.

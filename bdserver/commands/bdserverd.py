@@ -29,13 +29,15 @@ from typing import Any
 import daemon
 import setproctitle
 
-from bdserver import __version__, answers, client, discoverer, notify, tls
+from bdserver import __version__
 from bdserver.core import requests
 from bdserver.core.address import split_address
 from bdserver.errors import BadConfig, BDError, Forbidden, NobodyThere
-from bdserver.listener import Listener, Parts
-from bdserver.node import Node
-from bdserver.settings import load
+from bdserver.files.settings import load
+from bdserver.net import client, tls
+from bdserver.processes import answers, discoverer, systemd
+from bdserver.processes.listener import Listener, Parts
+from bdserver.processes.node import Node
 
 log = logging.getLogger("bdserver")
 
@@ -298,8 +300,8 @@ def _drop_privileges(node: Node) -> None:
 
 def _foreground_formatter() -> logging.Formatter:
     """The journal knows the time, the process and the priority of a line; a terminal's reader wants to see what it is."""
-    if notify.is_journal(sys.stderr):
-        return notify.JournalFormatter("%(message)s")
+    if systemd.is_journal(sys.stderr):
+        return systemd.JournalFormatter("%(message)s")
     return logging.Formatter("bdserverd: %(levelname)s: %(message)s")
 
 
@@ -338,7 +340,7 @@ def _run(node: Node, sockets: list[socket.socket], pid_file: PidFile, on_ready) 
 
     def ready() -> None:
         log.info("%s of %s answers at %s", node.name, node.mesh, node.address)
-        notify.notify(READY=1, STATUS="ready")
+        systemd.notify(READY=1, STATUS="ready")
         on_ready()
 
     parts = Parts(
@@ -351,7 +353,7 @@ def _run(node: Node, sockets: list[socket.socket], pid_file: PidFile, on_ready) 
         say_goodbye=lambda: _say_goodbye(node),
         is_refused=node.is_black_listed,
         on_ready=ready,
-        on_leaving=lambda: notify.notify(STOPPING=1, STATUS="leaving: running requests end"),
+        on_leaving=lambda: systemd.notify(STOPPING=1, STATUS="leaving: running requests end"),
         pulse=functools.partial(_pulse, node),
     )
     listener = Listener(sockets, parts, node.settings.max_children, node.settings.max_children_per_address)
@@ -363,7 +365,7 @@ def _pulse(node: Node, children: int) -> float | None:
     """Tell systemd that the loop turns, and in figures how we are; None when nobody wants to know."""
     if "NOTIFY_SOCKET" not in os.environ:
         return None
-    watchdog = notify.watchdog_seconds()
+    watchdog = systemd.watchdog_seconds()
     view, now = node.cache.view(), time.time()
     weights = node.weights(now)
     warnings = node.warnings(view, now)
@@ -372,17 +374,17 @@ def _pulse(node: Node, children: int) -> float | None:
         f"{node.settings.receiver_threshold:g}{', draining' * view.own.draining}, {children} connections"
         + (f"; {len(warnings)} warnings: bdctl status" if warnings else "")
     )
-    notify.notify(STATUS=state, **({"WATCHDOG": 1} if watchdog else {}))
+    systemd.notify(STATUS=state, **({"WATCHDOG": 1} if watchdog else {}))
     return min(STATUS_SECONDS, watchdog / 3) if watchdog else STATUS_SECONDS
 
 
 def _reload(node: Node) -> list[str]:
-    notify.reloading()
+    systemd.reloading()
     complaints = node.reload()
     logging.getLogger().setLevel(node.settings.log_level.upper())
     with contextlib.suppress(BDError):
         node.update_own()
-    notify.notify(READY=1)
+    systemd.notify(READY=1)
     return complaints
 
 

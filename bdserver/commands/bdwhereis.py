@@ -11,9 +11,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from bdserver import client
 from bdserver.commands import calling
 from bdserver.errors import BDError
+from bdserver.net import client
 
 
 def main(arguments=None) -> int:

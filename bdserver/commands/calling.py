@@ -9,9 +9,9 @@ import os
 import sys
 import time
 
-from bdserver import client
 from bdserver.errors import BadConfig, BDError, Deadline, NobodyThere, TooBusy
-from bdserver.settings import default_path, load
+from bdserver.files.settings import default_path, load
+from bdserver.net import client
 
 # A lookup that replicates takes seconds; this is for all nodes together.
 TIMEOUT_SECONDS = 10.0
@@ -56,7 +56,7 @@ def conversation(options, then, policy_text=None):
 
 def load_credentials(options):
     """The certificate that we show to nodes: --keys DIR/NAME, else the local node's own."""
-    from bdserver import tls
+    from bdserver.net import tls
 
     if options.keys:
         return tls.load_named(options.keys)

@@ -17,10 +17,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from bdserver import client
 from bdserver.commands import bdkeys
 from bdserver.core.address import join_address
 from bdserver.errors import BDError
+from bdserver.net import client
 
 READY_SECONDS = 20.0
 POLL_SECONDS = 0.02

@@ -20,11 +20,11 @@ from collections import Counter
 from functools import partial
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from bdserver import client
 from bdserver.audit.app import application
 from bdserver.audit.crawl import crawl_from
 from bdserver.demo.hosts import Host, Mesh, free_port, until
 from bdserver.errors import BDError
+from bdserver.net import client
 
 PORT = 8460
 NAMES = ("alpha", "beta", "gamma")

@@ -7,9 +7,9 @@ import tempfile
 import time
 from functools import partial
 
-from bdserver import client, tls
 from bdserver.audit.crawl import crawl_from
 from bdserver.demo.hosts import Mesh
+from bdserver.net import client, tls
 from tests.bench.pairs import Row, measure, milliseconds
 
 NODES = 30

@@ -10,9 +10,9 @@ import sys
 import time
 from collections.abc import Callable
 
-from bdserver import client, tls
 from bdserver.core.wire import encode
 from bdserver.demo.hosts import Host, Mesh
+from bdserver.net import client, tls
 from tests.bench.echo_client import FRAME_HEADER_BYTES, BareCaller, tls_context
 from tests.bench.floor import HERE, EchoServer
 from tests.bench.pairs import Row, measure, milliseconds

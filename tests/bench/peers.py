@@ -16,9 +16,9 @@ import subprocess
 import time
 from collections.abc import Callable
 
-from bdserver.cache import Cache
 from bdserver.core.membership import View
 from bdserver.demo.hosts import Host, Mesh, free_port, until
+from bdserver.files.cache import Cache
 
 # How often it is looked what each node knows: a hundredth of what is to be measured.
 LOOK_SECONDS = 0.002

@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
 
-from bdserver import client, tls
 from bdserver.demo.hosts import Host, Mesh, until
+from bdserver.net import client, tls
 from tests.bench.lookups import BDWHEREIS
 from tests.bench.pairs import Row, measure, milliseconds
 from tests.bench.peers import Agent, missing

@@ -7,7 +7,7 @@ from random import Random
 from bdserver.core import policy
 from bdserver.core.membership import Record, Service, View
 from bdserver.core.routing import Question, Search, ordered
-from bdserver.node import Node
+from bdserver.processes.node import Node
 
 NODES, POLICIES, RUNS = 1000, 20, 60
 DOCUMENT = (

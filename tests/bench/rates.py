@@ -7,9 +7,9 @@ import socket
 import time
 from collections.abc import Callable
 
-from bdserver import client
 from bdserver.core.wire import Decoder, encode
 from bdserver.demo.hosts import Host
+from bdserver.net import client
 from tests.bench.floor import EchoServer
 from tests.bench.lookups import SERVICE
 from tests.bench.pairs import Row, measure

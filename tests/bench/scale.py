@@ -11,11 +11,11 @@ import shutil
 import time
 from collections.abc import Callable
 
-from bdserver import client, tls
-from bdserver.cache import Cache
 from bdserver.core import exchange, membership
 from bdserver.core.membership import Record, Service, View
 from bdserver.demo.hosts import Host, Mesh, until
+from bdserver.files.cache import Cache
+from bdserver.net import client, tls
 from tests.bench.memory import pss_mib
 from tests.bench.pairs import Row, measure, milliseconds
 from tests.bench.peers import cpu_seconds

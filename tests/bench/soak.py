@@ -17,9 +17,9 @@ import time
 from collections import defaultdict
 from random import Random
 
-from bdserver import client, tls
 from bdserver.demo.hosts import Host, Mesh
 from bdserver.errors import BDError
+from bdserver.net import client, tls
 
 NODES, LASTING = 6, 2
 SERVICE = "Soaked"

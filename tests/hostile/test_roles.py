@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from bdserver import client, tls
 from bdserver.core.requests import REQUESTS
 from bdserver.errors import BDError, Forbidden
+from bdserver.net import client, tls
 
 # A harmless body for each request: what is tested is whether it is refused for the role, not what it does.
 BODIES = {

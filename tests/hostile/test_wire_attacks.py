@@ -167,7 +167,7 @@ def test_plain_http_and_silence_on_the_tls_port_cost_one_child_each_and_end(targ
 def test_a_flood_of_records_with_absurd_versions_changes_nothing(target):
     import time
 
-    from bdserver import client, tls
+    from bdserver.net import client, tls
 
     credentials = tls.load(f"{target.mesh.folder}/node", "a-node")
     records = [
@@ -202,7 +202,7 @@ def test_a_flood_of_records_with_absurd_versions_changes_nothing(target):
 def test_a_lie_about_the_node_itself_is_refuted_within_the_conversation(target):
     import time
 
-    from bdserver import client, tls
+    from bdserver.net import client, tls
 
     credentials = tls.load(f"{target.mesh.folder}/node", "a-node")
     before = target.ask(["STATUS"])[1]["version"]

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from bdserver import client, tls
 from bdserver.demo.hosts import until
 from bdserver.errors import BDError, Forbidden
+from bdserver.net import client, tls
 
 
 def dialled(host, credentials):

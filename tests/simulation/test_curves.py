@@ -7,9 +7,9 @@ import os
 import pytest
 from OpenSSL import SSL
 
-from bdserver import tls
 from bdserver.core.wire import encode
 from bdserver.demo.hosts import Mesh
+from bdserver.net import tls
 from tests.simulation import curves
 from tests.simulation.mesh import CONNECTION_BYTES, FRAME_BYTES
 

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from bdserver import accesslog
-from bdserver.accesslog import AccessLog, parsed, paths_of, pattern, service_at
 from bdserver.errors import BadConfig
+from bdserver.files import accesslog
+from bdserver.files.accesslog import AccessLog, parsed, paths_of, pattern, service_at
 
 SERVICES = {"/axis/Primes": "Primes", "/axis/Calculator.jws": "Calculator.jws"}
 NOW = 1_790_000_000.0

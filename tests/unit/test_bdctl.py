@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from bdserver.commands import bdctl
-from bdserver.password import password_matches
+from bdserver.files.password import password_matches
 
 HEAD = '<wsp:Policy xmlns:wsp="http://www.w3.org/ns/ws-policy" xmlns:a="urn:a">'
 TAIL = "</wsp:Policy>"

@@ -8,8 +8,8 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from bdserver import tls
 from bdserver.commands import bdkeys
+from bdserver.net import tls
 
 
 @pytest.fixture

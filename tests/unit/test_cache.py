@@ -9,9 +9,9 @@ from itertools import pairwise
 
 import pytest
 
-from bdserver.cache import Cache, decode, encode
 from bdserver.core.membership import Record, Service, View
 from bdserver.errors import TooBusy
+from bdserver.files.cache import Cache, decode, encode
 
 NOW = 1_700_000_000.0
 

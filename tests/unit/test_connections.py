@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from bdserver.connections import Connections
 from bdserver.errors import BadRequest, Deadline, NobodyThere
-from bdserver.revocation import Revoked
+from bdserver.files.revoked import Revoked
+from bdserver.processes.connections import Connections
 
 
 class Talk:

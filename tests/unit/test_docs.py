@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bdserver import settings
 from bdserver.commands import bdctl, bddemo, bdkeys, bdserverd, bdwhereis
 from bdserver.core import requests
+from bdserver.files import settings
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from bdserver import health as module
-from bdserver.health import Health, reason
-from bdserver.services import Service
+from bdserver.files.services import Service
+from bdserver.processes import health as module
+from bdserver.processes.health import Health, reason
 
 
 def service(health, url="", kind="static", name="a"):

@@ -2,7 +2,7 @@
 
 import os
 
-from bdserver.heard import WRITE_SECONDS, Heard
+from bdserver.files.heard import WRITE_SECONDS, Heard
 
 
 def test_another_process_reads_what_the_discoverer_wrote(tmp_path):

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bdserver import hitlog
 from bdserver.core.weight import HIT, HORIZON, REPLICATE
 from bdserver.errors import NoSpace
-from bdserver.hitlog import HitLog
+from bdserver.files import hitlog
+from bdserver.files.hitlog import HitLog
 
 NOW = 1_700_000_000
 FORK = multiprocessing.get_context("fork")

@@ -4,8 +4,8 @@ import json
 import multiprocessing
 import os
 
-from bdserver import journal
-from bdserver.journal import Journal
+from bdserver.files import journal
+from bdserver.files.journal import Journal
 
 
 def test_newest_first_and_no_more_than_asked(tmp_path):

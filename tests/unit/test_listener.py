@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from bdserver import listener as module
 from bdserver.demo.hosts import until
-from bdserver.listener import Listener, Parts
+from bdserver.processes import listener as module
+from bdserver.processes.listener import Listener, Parts
 
 
 class Running:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bdserver import package
 from bdserver.errors import BadPackage, NoSpace, TooLarge
-from bdserver.package import CERT_BYTES_MAX, DEPTH_MAX, pack, unpack
-from bdserver.services import Service, read_service
+from bdserver.files import package
+from bdserver.files.package import CERT_BYTES_MAX, DEPTH_MAX, pack, unpack
+from bdserver.files.services import Service, read_service
 
 MOST = 1 << 20
 

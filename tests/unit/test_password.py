@@ -2,8 +2,8 @@
 
 import pytest
 
-from bdserver import password
-from bdserver.password import hash_password, is_hash, password_matches
+from bdserver.files import password
+from bdserver.files.password import hash_password, is_hash, password_matches
 
 
 def test_a_hash_matches_its_password_and_no_other_and_is_salted():

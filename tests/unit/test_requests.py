@@ -2,10 +2,10 @@
 
 import pytest
 
-from bdserver.answers import ANSWERS
 from bdserver.core import requests
 from bdserver.core.requests import ADMIN, CLIENT, NODE, REQUESTS, check
 from bdserver.errors import BadRequest, Forbidden, NoSuchCommand
+from bdserver.processes.answers import ANSWERS
 
 
 def test_every_request_has_an_answer_and_no_more():

@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-from bdserver import services as module
 from bdserver.errors import BadPackage, BadService, CantFind, NoSpace, TooBusy
-from bdserver.services import RETIRED_MAX, Service, Services, read_service
+from bdserver.files import services as module
+from bdserver.files.services import RETIRED_MAX, Service, Services, read_service
 
 NOW = 1_700_000_000.0
 FORK = multiprocessing.get_context("fork")

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bdserver import settings
 from bdserver.errors import BadConfig, NoSpace
-from bdserver.password import hash_password
-from bdserver.settings import BY_NAME, SETTINGS, default_path, effective, load, read_pairs, sample, write_pairs
+from bdserver.files import settings
+from bdserver.files.password import hash_password
+from bdserver.files.settings import BY_NAME, SETTINGS, default_path, effective, load, read_pairs, sample, write_pairs
 
 ROOT = Path(__file__).resolve().parents[2]
 THE_ORIGINALS = [
@@ -261,7 +261,7 @@ def test_every_setting_is_explained_in_a_sentence(setting):
 def test_reading_a_config_costs_bdwhereis_no_heavy_import(config):
     path = config("port=9002\nlog_level=debug\n")
     script = (
-        "import sys; before = set(sys.modules); from bdserver.settings import load; load(sys.argv[1])\n"
+        "import sys; before = set(sys.modules); from bdserver.files.settings import load; load(sys.argv[1])\n"
         f"print(*sorted(set({HEAVY!r}.split()) & (set(sys.modules) - before)))"
     )
     done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bdserver import tls
 from bdserver.commands import bdkeys
 from bdserver.errors import BadConfig, BadFrame, BDError, Deadline, Forbidden, NobodyThere, Refused
+from bdserver.net import tls
 
 SECONDS = 10.0
 

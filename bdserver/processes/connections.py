@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
-from bdserver.client import Conversation
 from bdserver.errors import NobodyThere
-from bdserver.node import Node
+from bdserver.net.client import Conversation
+from bdserver.processes.node import Node
 
 Result = TypeVar("Result")
 

@@ -16,18 +16,18 @@ import socket
 import time
 from collections.abc import Collection
 
-from bdserver import client, tls
-from bdserver.cache import Cache
 from bdserver.core import membership, policy, weight
 from bdserver.core.address import join_address, split_address
 from bdserver.core.membership import Record, View
 from bdserver.errors import BadConfig, BDError, Forbidden, NoSpace
-from bdserver.heard import Heard
-from bdserver.hitlog import HitLog
-from bdserver.journal import Journal
-from bdserver.revocation import Revoked
-from bdserver.services import Service, Services
-from bdserver.settings import Settings, load
+from bdserver.files.cache import Cache
+from bdserver.files.heard import Heard
+from bdserver.files.hitlog import HitLog
+from bdserver.files.journal import Journal
+from bdserver.files.revoked import Revoked
+from bdserver.files.services import Service, Services
+from bdserver.files.settings import Settings, load
+from bdserver.net import client, tls
 
 log = logging.getLogger("bdserver.node")
 

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from bdserver.errors import BadConfig
-from bdserver.revocation import Revoked
+from bdserver.files.revoked import Revoked
 
 
 @pytest.fixture

@@ -20,16 +20,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import setproctitle
 
-from bdserver import accesslog
-from bdserver.accesslog import AccessLog
-from bdserver.client import Conversation
-from bdserver.connections import Connections
 from bdserver.core import discovery, exchange, membership
 from bdserver.core.address import split_address
 from bdserver.core.discovery import IDLE_SECONDS, REFUSED, SILENT, THERE, Ask, Discovery, Probe, Push, Rhythm, Synchronise
 from bdserver.errors import BDError, NoSpace, PolicyMismatch, Refused, TooBusy
-from bdserver.health import Health
-from bdserver.node import Node
+from bdserver.files import accesslog
+from bdserver.files.accesslog import AccessLog
+from bdserver.net.client import Conversation
+from bdserver.processes.connections import Connections
+from bdserver.processes.health import Health
+from bdserver.processes.node import Node
 
 # A probe, its three helpers, a round and some pushes: what a node has to say at once.
 THREADS = 12

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from bdserver import notify
+from bdserver.processes import systemd
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -23,19 +23,19 @@ def heard(request, tmp_path, monkeypatch):
 
 
 def test_fields_are_lines(heard):
-    notify.notify(READY=1, STATUS="3 nodes\nand more")
+    systemd.notify(READY=1, STATUS="3 nodes\nand more")
     assert heard() == "READY=1\nSTATUS=3 nodes and more"
 
 
 def test_a_reload_begins_with_the_time(heard):
-    notify.reloading()
+    systemd.reloading()
     assert re.fullmatch(r"RELOADING=1\nMONOTONIC_USEC=[0-9]+", heard())
 
 
 @pytest.mark.parametrize("name", ["", "/nowhere/at/all", "relative", "@" + "x" * 200])
 def test_where_nobody_listens_nothing_happens(monkeypatch, name):
     monkeypatch.setenv("NOTIFY_SOCKET", name)
-    notify.notify(READY=1)
+    systemd.notify(READY=1)
 
 
 @pytest.mark.parametrize(
@@ -54,15 +54,15 @@ def test_the_watchdog_is_ours_or_somebody_elses(monkeypatch, usec, pid, seconds)
     monkeypatch.delenv("WATCHDOG_PID", raising=False)
     if pid:
         monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()) if pid == "self" else pid)
-    assert notify.watchdog_seconds() == seconds
+    assert systemd.watchdog_seconds() == seconds
 
 
 def test_lines_for_the_journal_begin_with_their_priority(tmp_path, monkeypatch):
     with open(tmp_path / "log", "w") as file:
         status = os.fstat(file.fileno())
         monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
-        assert notify.is_journal(file) and not notify.is_journal(sys.__stdin__)
-    formatter = notify.JournalFormatter("%(message)s")
+        assert systemd.is_journal(file) and not systemd.is_journal(sys.__stdin__)
+    formatter = systemd.JournalFormatter("%(message)s")
     record = logging.LogRecord("x", logging.ERROR, "", 0, "two\nlines", None, None)
     assert formatter.format(record) == "<3>two\n<3>lines"
     assert formatter.format(logging.LogRecord("x", logging.INFO, "", 0, "well", None, None)) == "<6>well"

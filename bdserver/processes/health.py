@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from urllib.parse import quote, urlsplit
 
-from bdserver.services import DYNAMIC, Service
+from bdserver.files.services import DYNAMIC, Service
 
 # For the whole of an answer. A service that is a script takes a second to start where many others do.
 PATIENCE = 5.0

@@ -13,7 +13,7 @@ import re
 from bdserver.core.names import valid_name
 from bdserver.errors import BadConfig
 
-log = logging.getLogger("bdserver.revocation")
+log = logging.getLogger("bdserver.revoked")
 
 _SERIAL = re.compile(r"serial[: ]\s*([0-9a-f:]{1,60})", re.IGNORECASE)
 

@@ -115,7 +115,7 @@ def _read_url_part(text):
 
 
 def _read_log_format(text):
-    from bdserver.accesslog import pattern
+    from bdserver.files.accesslog import pattern
 
     pattern(text)
     return text
@@ -160,7 +160,7 @@ def _read_octal(text):
 
 def _read_password(text):
     if text.startswith("scrypt$"):
-        from bdserver.password import is_hash
+        from bdserver.files.password import is_hash
 
         if not is_hash(text):
             raise ValueError
@@ -462,6 +462,6 @@ SAMPLE_HEAD = """\
 # bdserverd.conf: KEY=VALUE, one a line. What is commented out is the default.
 # A # begins a comment at the beginning of a line only; values may hold it, and another = too.
 # A relative path begins at this file's folder; in paths, {var_dir} and {username} stand for those settings.
-# Made from the table in bdserver/settings.py; see bdserverd.conf(5).
+# Made from the table in bdserver/files/settings.py; see bdserverd.conf(5).
 # service_url's default is http://{host}:{axis_port}/{axis_web_dir}/{service}?wsdl
 """

@@ -18,10 +18,7 @@ from collections.abc import Callable
 
 import setproctitle
 
-from bdserver import __version__, package
-from bdserver.cache import LOCK_SECONDS
-from bdserver.client import CHUNK_BYTES, Conversation, receive
-from bdserver.connections import Connections
+from bdserver import __version__
 from bdserver.core import exchange, membership, plan, policy, requests, routing, weight
 from bdserver.core.address import join_address, split_address
 from bdserver.core.membership import LEFT, Record, View
@@ -41,9 +38,13 @@ from bdserver.errors import (
     TooBusy,
     TooLarge,
 )
-from bdserver.node import Node
-from bdserver.password import password_matches
-from bdserver.services import Service
+from bdserver.files import package
+from bdserver.files.cache import LOCK_SECONDS
+from bdserver.files.password import password_matches
+from bdserver.files.services import Service
+from bdserver.net.client import CHUNK_BYTES, Conversation, receive
+from bdserver.processes.connections import Connections
+from bdserver.processes.node import Node
 
 # Whatever deadline a caller wishes for, a child does not work longer on one request.
 REQUEST_SECONDS_MAX = 60.0

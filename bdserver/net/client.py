@@ -202,8 +202,8 @@ def dial(address, credentials, deadline, name=None, policy_digest=None, policy_t
     """A conversation over TLS with the node at HOST:PORT, which must prove to be `name` if that is given.
 
     Refused: nothing of ours listens there. NobodyThere or Deadline: silence. Forbidden: it refuses us, or we it."""
-    from bdserver import tls
     from bdserver.core.address import split_address
+    from bdserver.net import tls
 
     host, port = split_address(address)
     left = deadline - time.monotonic()

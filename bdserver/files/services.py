@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 
 from bdserver.core.names import valid_name
 from bdserver.errors import BadConfig, BadPackage, BadService, CantFind, NoSpace, TooBusy
-from bdserver.settings import decimal, read_pairs, write_pairs
+from bdserver.files.settings import decimal, read_pairs, write_pairs
 
 SUFFIX = ".bdcert"
 STATIC, DYNAMIC = "static", "dynamic"

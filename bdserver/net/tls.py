@@ -27,8 +27,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 
-from bdserver import openssl
 from bdserver.errors import BadConfig, BadFrame, BDError, Deadline, Forbidden, NobodyThere, Refused
+from bdserver.net import openssl
 
 ALPN = b"bd/1"
 ROLES = ("node", "client", "admin")

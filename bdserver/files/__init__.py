@@ -1,0 +1,1 @@
+"""What lies on disk, a module a file. Files know neither the net nor processes."""

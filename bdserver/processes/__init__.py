@@ -1,0 +1,1 @@
+"""What runs: listener, children, discoverer, and what each of them holds in memory."""
