@@ -25,7 +25,7 @@ import completion  # noqa: E402
 from bdserver import __version__, errors  # noqa: E402
 from bdserver.audit import config as audit_config  # noqa: E402
 from bdserver.commands import bdctl, bddemo, bdkeys, bdserverd, bdwhereis  # noqa: E402
-from bdserver.core import exchange, membership, requests, wire  # noqa: E402
+from bdserver.core import exchange, membership, messages, wire  # noqa: E402
 from bdserver.files import settings  # noqa: E402
 
 COMMANDS = {"bdserverd": bdserverd, "bdwhereis": bdwhereis, "bdctl": bdctl, "bdkeys": bdkeys, "bddemo": bddemo}
@@ -89,7 +89,24 @@ def requests_table() -> str:
         ["request", "roles", "arguments", "meaning"],
         [
             [f"`{row.name}`", ", ".join(row.roles), "; ".join(map(words, row.arguments)) or "none", row.meaning]
-            for row in requests.REQUESTS.values()
+            for row in messages.REQUESTS.values()
+        ],
+    )
+
+
+def answers_table() -> str:
+    """What may be the answer to each request, as it travels."""
+
+    def shown(answer) -> str:
+        fields = [field.name + "?" * field.optional for field in answer.fields]
+        words = [f'"{answer.word}"'] if answer.word else []
+        return f"`[{', '.join(words + fields)}]`" + " and a package" * answer.stream
+
+    return _table(
+        ["request", "answers"],
+        [
+            [f"`{row.name}`", "; ".join(shown(messages.ANSWER_ROWS[each]) for each in row.answers)]
+            for row in messages.REQUESTS.values()
         ],
     )
 
@@ -116,9 +133,9 @@ def limits_table() -> str:
             ["depth of nesting", wire.DEPTH_MAX],
             ["commas in a message", wire.VALUES_MAX],
             ["digits of a whole number", wire.INTEGER_DIGITS_MAX],
-            ["characters of a text argument, a policy too", requests.TEXT_MAX],
-            ["entries of a list of names, or of a plan", requests.LIST_MAX],
-            ["steps of a FIND", requests.STEPS_MAX],
+            ["characters of a text argument, a policy too", messages.TEXT_MAX],
+            ["entries of a list of names, or of a plan", messages.LIST_MAX],
+            ["steps of a FIND", messages.STEPS_MAX],
             ["records in a view, or in an exchange", membership.RECORDS_MAX],
             ["services of one record", membership.SERVICES_MAX],
             ["texts of policies that a node keeps", membership.POLICIES_MAX],
@@ -233,6 +250,7 @@ def settings_list(table: tuple[settings.Setting, ...] = settings.SETTINGS) -> st
 
 PARTS: dict[str, Callable[[], str]] = {
     "requests": requests_table,
+    "answers": answers_table,
     "errors": errors_table,
     "limits": limits_table,
     "settings": settings_list,

@@ -18,7 +18,7 @@ from bdserver.audit import bars, page, topology  # noqa: E402
 from bdserver.audit.crawl import crawl_from  # noqa: E402
 from bdserver.audit.snapshot import Snapshot  # noqa: E402
 from bdserver.demo.hosts import Mesh, until  # noqa: E402
-from bdserver.net import client  # noqa: E402
+from bdserver.net import dialling  # noqa: E402
 
 POLICY = """<wsp:Policy xmlns:wsp="http://schemas.xmlsoap.org/ws/2004/09/policy" xmlns:p="urn:example">
 <wsp:ExactlyOne>{}</wsp:ExactlyOne></wsp:Policy>"""
@@ -71,7 +71,7 @@ def _live(mesh: Mesh, folder: str) -> Snapshot:
     for service in ("Orders", "Primes"):
         with contextlib.suppress(AssertionError):
             gamma.lookup(service)
-    return Snapshot(crawl_from([lambda deadline: client.dial_local(gamma.socket, deadline)], 10))
+    return Snapshot(crawl_from([lambda deadline: dialling.dial_local(gamma.socket, deadline)], 10))
 
 
 def _write(path: str, content: bytes) -> None:

@@ -5,6 +5,12 @@ command that ends with it (0 found, 1 nobody has it, 2 wrong usage or configurat
 4 no node reachable, 5 refused). An exception that is not a BDError is a bug of ours.
 """
 
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 class BDError(Exception):
     """Anything that BDserver says instead of an answer; its text is one line for a person."""
@@ -115,15 +121,21 @@ class NoSpace(BDError):
     code, exit = "no-space", 1
 
 
-def _classes(base):
+class NotDrawn(BDError):
+    """There is no picture, and why."""
+
+    code, exit = "not-drawn", 1
+
+
+def _classes(base: type[BDError]) -> Iterator[type[BDError]]:
     for each in base.__subclasses__():
         yield each
         yield from _classes(each)
 
 
-BY_CODE = {each.code: each for each in [BDError, *_classes(BDError)]}
+BY_CODE = {BDError.code: BDError} | {each.code: each for each in _classes(BDError)}
 
 
-def from_wire(code, text):
+def from_wire(code: str, text: str) -> BDError:
     """The exception that another node's ["ERROR", code, text] stands for; an unknown code is a plain BDError."""
     return BY_CODE.get(code, BDError)(text)

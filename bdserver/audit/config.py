@@ -6,14 +6,13 @@ A file of its own: the web server's user must read it, and must not read bdserve
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bdserver.errors import BadConfig
 from bdserver.files import settings
 from bdserver.files.settings import ADDRESSES, HOSTS, PATH_OR_NONE, SECONDS, Setting
-from bdserver.net import client
+from bdserver.net import dialling
 
 DEFAULT_PATH = "/etc/bdserver/audit.conf"
 
@@ -41,14 +40,15 @@ SAMPLE_HEAD = """\
 # Made from the table in bdserver/audit/config.py; see audit.conf(5).
 """
 
-
-Dial = Callable[[float], client.Conversation]
+if TYPE_CHECKING:
+    from bdserver.net.entrances import Entrance
+    from bdserver.net.tls import Credentials
 
 
 class AuditConfig:
     """The settings as attributes; paths absolute."""
 
-    def __init__(self, path: str, values: dict):
+    def __init__(self, path: str, values: dict[str, Any]):
         self.path = os.path.abspath(path)
         for setting in SETTINGS:
             value = values.get(setting.name, setting.default)
@@ -84,23 +84,17 @@ def load(path: str | None = None) -> AuditConfig:
     return config
 
 
-def entrances_of(config: AuditConfig, policy_text: str | None = None) -> tuple[list[Dial], Any]:
+def entrances_of(config: AuditConfig, policy_text: str | None = None) -> tuple[list[Entrance], Credentials | None]:
     """How audit.conf says to reach a node, in order, and the client's credentials or None."""
-    dials: list[Dial] = []
+    found: list[Entrance] = []
     if config.socket:
-        dials.append(lambda deadline: client.dial_local(config.socket, deadline))
+        found.append(partial(dialling.dial_local, config.socket))
     if not config.keys:
-        return dials, None
+        return found, None
     from bdserver.net import tls
 
     credentials = tls.load_named(config.keys)
-    for address in config.nodes:
-        dials.append(partial(_dial, address, credentials, policy_text))
-    return dials, credentials
-
-
-def _dial(address: str, credentials, policy_text: str | None, deadline: float) -> client.Conversation:
-    return client.dial(address, credentials, deadline, policy_text=policy_text)
+    return [*found, *(dialling.entrance(address, credentials, policy_text) for address in config.nodes)], credentials
 
 
 def sample() -> str:

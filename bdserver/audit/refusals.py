@@ -12,14 +12,10 @@ from bdserver.errors import (
     Deadline,
     Forbidden,
     NobodyThere,
+    NotDrawn,
     PolicyMismatch,
     TooBusy,
 )
-
-
-class NotDrawn(BDError):
-    """There is no picture, and why."""
-
 
 STATUS_OF: list[tuple[type[BDError], str]] = [
     (BadRequest, "400 Bad Request"),

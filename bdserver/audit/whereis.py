@@ -9,13 +9,18 @@ from __future__ import annotations
 import time
 import urllib.parse
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from bdserver.audit.config import AuditConfig, entrances_of
 from bdserver.audit.refusals import refuse
+from bdserver.core import messages
 from bdserver.core.address import split_address
+from bdserver.core.membership import ALIVE, SUSPECT
 from bdserver.core.names import valid_name
-from bdserver.errors import BadRequest, BDError, Forbidden, NobodyThere
-from bdserver.net import client
+from bdserver.errors import BadRequest, BDError, Forbidden
+from bdserver.files import policyfile
+from bdserver.net.conversation import Conversation
+from bdserver.net.entrances import in_turn, located
 
 
 def application(config: AuditConfig):
@@ -51,37 +56,37 @@ def service_of(environ: dict) -> str:
 
 def locate(config: AuditConfig, service: str) -> str:
     """The URL at which a node serves it now. Raises as bdwhereis exits."""
-    deadline = time.monotonic() + config.whereis_seconds
-    text = client.policy_text(config.whereis_policy)
-    dials, _ = entrances_of(config, text)
-    silent = []
-    for left, dial in zip(range(len(dials), 0, -1), dials, strict=True):
-        until = deadline if left == 1 else time.monotonic() + (deadline - time.monotonic()) / 2
-        try:
-            with dial(until) as talk:
-                return _checked(config, talk, client.located(service, talk.ask(["WHEREIS", service, text], until)), until)
-        except NobodyThere as error:
-            silent.append(str(error))
-    raise NobodyThere("no node answers: " + "; ".join(silent))
+    text = policyfile.read(config.whereis_policy).text
+    entrances, _ = entrances_of(config, text)
+
+    def ask(talk: Conversation, deadline: float) -> str:
+        details = located(service, talk.ask(["WHEREIS", service, text], deadline))
+        return _checked(config, talk, details, deadline)
+
+    return in_turn(entrances, time.monotonic() + config.whereis_seconds, ask)
 
 
-def _checked(config: AuditConfig, talk: client.Conversation, details: dict, deadline: float) -> str:
+def _checked(config: AuditConfig, talk: Conversation, details: dict[str, Any], deadline: float) -> str:
     """The URL, if it leads to where it may; Forbidden names it. A node could offer any URL as its service's."""
-    url = str(details.get("url"))
+    url = str(details["url"])
     try:
         parts = urllib.parse.urlsplit(url)
         host = parts.hostname
     except ValueError:
         host = None
     if host is None or parts.scheme not in ("http", "https") or not (url.isascii() and url.isprintable()) or " " in url:
-        raise Forbidden(f"{details.get('node')} names no URL that could be followed: {url[:200]!r}")
+        raise Forbidden(f"{details['node']} names no URL that could be followed: {url[:200]!r}")
     if host not in config.whereis_hosts and host not in _hosts(talk, deadline):
         raise Forbidden(f"{url} is on no host of the mesh: name {host} in whereis_hosts, if it is meant")
     return url
 
 
-def _hosts(talk: client.Conversation, deadline: float) -> set[str]:
-    """The hosts of all nodes that are known."""
-    _, status, rows = talk.ask(["STATUS", {"brief": True}], deadline)
-    addresses = [status["address"], *(row[1] for row in rows)]
-    return {split_address(address)[0].strip("[]").lower() for address in addresses}
+def _hosts(talk: Conversation, deadline: float) -> set[str]:
+    """The hosts of all nodes that are known to live."""
+    said = messages.ask_status(lambda request: talk.ask(request, deadline), {"brief": True})
+    addresses = [said.own["address"]]
+    for row in said.nodes:
+        address, status = (row["address"], row["status"]) if isinstance(row, dict) else (row[1], row[2])
+        if status in (ALIVE, SUSPECT):
+            addresses.append(address)
+    return {split_address(address)[0] for address in addresses}

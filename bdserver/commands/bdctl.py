@@ -16,22 +16,39 @@ import shutil
 import sys
 import tempfile
 import time
-from collections import namedtuple
+from argparse import Namespace
+from collections.abc import Callable
+from typing import Any, BinaryIO, NamedTuple
 
 from bdserver import __version__
 from bdserver.commands import calling
+from bdserver.core import messages
+from bdserver.core.messages import NoPong, NotFound
 from bdserver.errors import BadConfig, BDError, CantFind, NobodyThere, Refused
-from bdserver.net import client
+from bdserver.net import dialling
+from bdserver.net.entrances import PASSED_OVER
 
 FIND_STEPS = 8
 CRAWL_SECONDS = 3.0
 DRAIN_POLL_SECONDS = 1.0
 
-Command = namedtuple("Command", "run help arguments")
-Option = namedtuple("Option", "flags keywords")
+
+class Option(NamedTuple):
+    """What argparse's add_argument takes."""
+
+    flags: tuple[str, ...]
+    keywords: dict[str, Any]
 
 
-def _option(*flags, **keywords) -> Option:
+class Command(NamedTuple):
+    """`run(options)` returns the exit status; None is 0."""
+
+    run: Callable[[Namespace], int | None]
+    help: str
+    arguments: list[Option]
+
+
+def _option(*flags: str, **keywords: Any) -> Option:
     return Option(flags, keywords)
 
 
@@ -63,15 +80,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _ask(options, request: list, package=None) -> list:
+def _ask(options: Namespace, request: list[Any], package: BinaryIO | None = None) -> Any:
     return calling.conversation(options, lambda talk, deadline: talk.ask(request, deadline, package))
 
 
-def _print_json(value) -> None:
+def _known(options: Namespace) -> list[dict[str, Any]]:
+    """All nodes that the node knows, itself too."""
+    nodes: list[dict[str, Any]] = _ask(options, ["STATUS"]).nodes
+    return nodes
+
+
+def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2))
 
 
-def _table(rows: list[list], heads: list[str]) -> None:
+def _table(rows: list[list[Any]], heads: list[str]) -> None:
     """Columns as wide as they must be, on whatever width the terminal has."""
     texts = [heads, *[[str(cell) for cell in row] for row in rows]]
     widths = [max(len(row[i]) for row in texts) for i in range(len(heads))]
@@ -82,11 +105,11 @@ def _table(rows: list[list], heads: list[str]) -> None:
 # --- looking ------------------------------------------------------------------------------------------------------
 
 
-def ping(options) -> int:
+def ping(options: Namespace) -> int:
     """PONG of the node, or of others as it sees them; exit 4 if one is silent."""
     addresses = options.addresses
     if options.all:
-        addresses = [node["address"] for node in _ask(options, ["STATUS"])[2] if node["status"] != "left"]
+        addresses = [node["address"] for node in _known(options) if node["status"] != "left"]
     if not addresses:
         started = time.monotonic()
         _ask(options, ["PING"])
@@ -101,15 +124,15 @@ def ping(options) -> int:
     return 0 if all(word == "PONG" for _, word, _ in results) else NobodyThere.exit
 
 
-def _ping_one(options, address: str) -> tuple[str, str, float]:
+def _ping_one(options: Namespace, address: str) -> tuple[str, str, float]:
     started = time.monotonic()
     said = _ask(options, ["PROBE", address])
-    return address, said[0] if said[0] == "PONG" else said[2], time.monotonic() - started
+    return address, said.reason if isinstance(said, NoPong) else "PONG", time.monotonic() - started
 
 
-def status(options) -> None:
+def status(options: Namespace) -> None:
     """How the node is, at a glance."""
-    state = _ask(options, ["STATUS"])[1]
+    state = _ask(options, ["STATUS"]).own
     if options.json:
         return _print_json(state)
     load = "overloaded" if state["overloaded"] else "has room"
@@ -148,9 +171,9 @@ def _duration(seconds: float) -> str:
 NODE_SHAPE = ["address", "name", "status", "version", "services", "free_dynamic", "talkable", "draining", "heard_at"]
 
 
-def nodes(options) -> None:
+def nodes(options: Namespace) -> None:
     """Whom the node knows."""
-    known = sorted(_ask(options, ["STATUS"])[2], key=lambda node: (node["name"] or "", node["address"]))
+    known = sorted(_known(options), key=lambda node: (node["name"] or "", node["address"]))
     if options.json:
         return _print_json([{key: node[key] for key in NODE_SHAPE} | node for node in known])
     rows = [
@@ -172,10 +195,10 @@ def _heard(at: float) -> str:
     return f"{_duration(max(time.time() - at, 0))} ago" if at else "never"
 
 
-def services(options) -> None:
+def services(options: Namespace) -> None:
     """Who has which service, as the node knows it."""
-    found: dict[str, list] = {}
-    for node in _ask(options, ["STATUS"])[2]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for node in _known(options):
         if node["status"] in ("alive", "suspect"):
             for name in node["services"]:
                 holder = {"node": node["name"], "type": node["types"][name], "url": node["urls"][name]}
@@ -190,47 +213,46 @@ def services(options) -> None:
     return None
 
 
-def find(options) -> None:
+def find(options: Namespace) -> None:
     """Search the mesh depth first, past every cache."""
     said = _ask(options, ["FIND", options.service, [], FIND_STEPS])
-    if said[0] != "YES":
-        raise CantFind(f"{options.service}: {len(said[1])} nodes were asked, and none has it")
+    if isinstance(said, NotFound):
+        raise CantFind(f"{options.service}: {len(said.visited)} nodes were asked, and none has it")
     if options.json:
-        return _print_json({"service": options.service, "node": said[1]})
-    print(said[1])
+        return _print_json({"service": options.service, "node": said.giver})
+    print(said.giver)
     return None
 
 
-def watch(options) -> None:
+def watch(options: Namespace) -> None:
     """Tell of each change in the mesh, as the node sees it, until interrupted."""
     from bdserver.commands import watching
 
-    watching.watch(lambda: _ask(options, ["STATUS"]), options.json)
+    watching.watch(lambda: _known(options), options.json)
 
 
-def export(options) -> None:
+def export(options: Namespace) -> None:
     """What the mesh offers now, for another program."""
     from bdserver.commands import watching
 
-    print(watching.exported(options.form, _ask(options, ["STATUS"])[2]), end="")
+    print(watching.exported(options.form, _known(options)), end="")
 
 
 # --- changing -----------------------------------------------------------------------------------------------------
 
 
-def _plain(*words: str):
+def _plain(*words: str) -> Callable[[Namespace], None]:
     """A command that is one request and has nothing to say but that it went well."""
 
-    def run(options) -> None:
-        request = [words[0], *(getattr(options, word) for word in words[1:])]
-        said = _ask(options, request)
+    def run(options: Namespace) -> None:
+        said = _ask(options, [words[0], *(getattr(options, word) for word in words[1:])])
         if options.json:
-            _print_json(said)
+            _print_json(messages.encoded(said))
 
     return run
 
 
-def publish(options) -> None:
+def publish(options: Namespace) -> None:
     """Offer a file or folder, or a URL, as a service."""
     name = options.name or os.path.basename(os.path.abspath(options.file))
     described = {"bytes": 0, "sha256": "", "weight": options.weight, "url": options.url or "", "health": options.health}
@@ -241,12 +263,12 @@ def publish(options) -> None:
     else:
         raise BadConfig(f"{options.file}: no such file (a service elsewhere is published with --url)")
     if options.json:
-        return _print_json({"service": name, "url": said[1]})
-    print(said[1])
+        return _print_json({"service": name, "url": said.url})
+    print(said.url)
     return None
 
 
-def _publish_file(options, name: str, described: dict) -> list:
+def _publish_file(options: Namespace, name: str, described: dict[str, Any]) -> Any:
     from bdserver.files import package, services
 
     folder = tempfile.mkdtemp(prefix="bdctl-")
@@ -260,14 +282,14 @@ def _publish_file(options, name: str, described: dict) -> list:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def graveyard(options) -> None:
+def graveyard(options: Namespace) -> None:
     """List what lies in the graveyard, or restore one of it."""
     if options.action == "restore":
         if not options.service:
             raise BadConfig("graveyard restore needs the name of a SERVICE")
         _ask(options, ["RESTORE", options.service])
         return None
-    names = _ask(options, ["GRAVEYARD"])[1]
+    names = _ask(options, ["GRAVEYARD"]).names
     if options.json:
         return _print_json(names)
     for name in names:
@@ -275,16 +297,16 @@ def graveyard(options) -> None:
     return None
 
 
-def drain(options) -> None:
+def drain(options: Namespace) -> None:
     """Take no new calls; with --wait until the calls of the last minute have faded; --off: take calls again."""
     _ask(options, ["DRAIN", not options.off])
     while options.wait and not options.off:
-        if _ask(options, ["STATUS"])[1]["weight"] == 0:
+        if _ask(options, ["STATUS"]).own["weight"] == 0:
             return
         time.sleep(DRAIN_POLL_SECONDS)
 
 
-def kill(options) -> int:
+def kill(options: Namespace) -> int:
     """End the node at once; with --all every node that can be found from it."""
     request = ["KILL", *([_password(options)] if options.password else [])]
     if not options.all:
@@ -293,15 +315,16 @@ def kill(options) -> int:
     return _kill_all(options, request)
 
 
-def _password(options) -> str:
+def _password(options: Namespace) -> str:
     """From the terminal, or the first line of standard input."""
     return getpass.getpass("admin_password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
 
 
-def _kill_all(options, request: list) -> int:
-    """Crawl outward from the node, as the original's kill_all did, and end each once its list of nodes is known."""
+def _kill_all(options: Namespace, request: list[Any]) -> int:
+    """Crawl outward from the node, as the original's kill_all did, and end each once its list of nodes is known; past those
+    that are silent, busy or talk nonsense."""
     credentials = calling.load_credentials(options)
-    to_get = [node["address"] for node in _ask(options, ["STATUS"])[2]]
+    to_get = [node["address"] for node in _known(options)]
     killed, silent = [], []
     while to_get:
         address = to_get.pop()
@@ -309,11 +332,11 @@ def _kill_all(options, request: list) -> int:
             continue
         try:
             deadline = time.monotonic() + CRAWL_SECONDS
-            with client.dial(address, credentials, deadline) as talk:
-                to_get += [node["address"] for node in talk.ask(["STATUS"], deadline)[2]]
+            with dialling.dial(address, credentials, deadline) as talk:
+                to_get += [node["address"] for node in talk.ask(["STATUS"], deadline).nodes]
                 talk.ask(request, deadline)
             killed.append(address)
-        except NobodyThere as error:
+        except PASSED_OVER as error:
             silent.append(address)
             if not isinstance(error, Refused):
                 print(f"bdctl: {error}", file=sys.stderr)
@@ -324,7 +347,7 @@ def _kill_all(options, request: list) -> int:
     return 0
 
 
-def password(options) -> None:
+def password(options: Namespace) -> None:
     """Print the hash of a password, for admin_password."""
     from bdserver.files.password import hash_password
 
@@ -336,7 +359,7 @@ def password(options) -> None:
     print(hash_password(first))
 
 
-def policy(options) -> int:
+def policy(options: Namespace) -> int:
     """Show a WS-Policy in the original's form, or compare two."""
     from bdserver.commands import policy as policies
 

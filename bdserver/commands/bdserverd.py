@@ -21,7 +21,6 @@ import logging.handlers
 import os
 import pwd
 import socket
-import struct
 import sys
 import time
 from typing import Any
@@ -30,19 +29,15 @@ import daemon
 import setproctitle
 
 from bdserver import __version__
-from bdserver.core import requests
-from bdserver.core.address import split_address
-from bdserver.errors import BadConfig, BDError, Forbidden, NobodyThere
+from bdserver.core import membership
+from bdserver.errors import BadConfig, BDError
 from bdserver.files.settings import load
-from bdserver.net import client, tls
-from bdserver.processes import answers, discoverer, systemd
+from bdserver.processes import child, discoverer, systemd
 from bdserver.processes.listener import Listener, Parts
-from bdserver.processes.node import Node
+from bdserver.processes.node import Life, Node, Sources, open_node
 
 log = logging.getLogger("bdserver")
 
-# A caller has this long for TCP and TLS before it has said anything.
-HANDSHAKE_SECONDS = 5.0
 # How often the status line of systemd is brought up to date.
 STATUS_SECONDS = 10.0
 GOODBYE_SECONDS, GOODBYE_NODES = 1.0, 3
@@ -91,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 def _prepare(options) -> tuple[Node, list[socket.socket], PidFile]:
     settings = load(options.config)
     _user_ids(settings)
-    node = Node(settings, options.ws_policy, options.black_list)
+    node = open_node(settings, Sources(options.ws_policy, options.black_list))
     for folder in _folders(settings):
         _make_folder(folder, settings)
     pid_file = PidFile(settings.pid_file)
@@ -327,8 +322,7 @@ def _log_to(handler: logging.Handler, node: Node, formatter: logging.Formatter) 
 
 def _run(node: Node, sockets: list[socket.socket], pid_file: PidFile, on_ready) -> None:
     """Start the node's life: its record with a new generation on disk first, then the listener's loop until the end."""
-    node.listener_pid = os.getpid()
-    node.started_at = time.time()
+    node.life = Life(os.getpid(), time.time())
     setproctitle.setproctitle(f"bdserverd: listener of {node.name} at {node.address}")
     with node.cache.locked() as view:
         previous = view.records.get(node.name)
@@ -349,7 +343,7 @@ def _run(node: Node, sockets: list[socket.socket], pid_file: PidFile, on_ready) 
         refresh=node.refresh,
         rehearse=functools.partial(_rehearse, node, pid_file),
         reload=lambda: _reload(node),
-        has_changed=lambda: node.revoked.refresh(),
+        has_changed=lambda: node.rules.revoked.refresh(),
         say_goodbye=lambda: _say_goodbye(node),
         is_refused=node.is_black_listed,
         on_ready=ready,
@@ -357,7 +351,7 @@ def _run(node: Node, sockets: list[socket.socket], pid_file: PidFile, on_ready) 
         pulse=functools.partial(_pulse, node),
     )
     listener = Listener(sockets, parts, node.settings.max_children, node.settings.max_children_per_address)
-    node.wake_descriptor = listener.wake_write
+    node.life = node.life._replace(wake_descriptor=listener.wake_write)
     listener.run()
 
 
@@ -393,12 +387,12 @@ def _say_goodbye(node: Node) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(node.settings.socket)
     try:
-        own = answers.mark_left(node)
+        own = node.mark_left()
     except BDError as error:
         log.error("leaving without a word: %s", error)
         return
     view = node.cache.view()
-    others = [record for record in view.others_there() if node.talkable(view, record)]
+    others = [record for record in view.others_there() if node.policies.talkable(view, record)]
     node.rng.shuffle(others)
     told = 0
     for record in others:
@@ -407,7 +401,7 @@ def _say_goodbye(node: Node) -> None:
         with contextlib.suppress(BDError):
             deadline = time.monotonic() + GOODBYE_SECONDS
             with node.call(record.address, deadline, record.name) as conversation:
-                conversation.ask(["SYNCHRONIZE", {"records": [answers.membership.as_json(own)]}], deadline)
+                conversation.ask(["SYNCHRONIZE", {"records": [membership.as_json(own)]}], deadline)
             told += 1
     log.info("%s left, %d nodes were told", node.name, told)
 
@@ -421,58 +415,12 @@ def _run_discoverer(node: Node, pid_file: PidFile, wake_descriptor: int, life_de
 
 
 def _rehearse(node: Node, pid_file: PidFile) -> None:
-    """Half of what a first request costs is memory that is copied when a forked process first writes to it."""
     pid_file.release()
     node.rng.seed()
-    tls.rehearse(node.credentials)
-    answers.rehearse(node)
-    _be_spare(node)
-
-
-def _be_spare(node: Node) -> None:
-    setproctitle.setproctitle(f"bdserverd: spare of {node.name}, for the next caller")
+    child.rehearse(node)
 
 
 def _serve_child(node: Node, pid_file: PidFile, sock: socket.socket, address: tuple | None) -> None:
-    """One connection: who is it, then its requests."""
     pid_file.release()
     node.rng.seed()  # every child inherits the same dice
-    sock.setblocking(True)
-    if address is None:
-        answers.serve(node, client.LocalStream(sock), _local_caller(sock), node.settings.idle_timeout)
-    else:
-        _serve_over_tls(node, sock, split_address(address[0].removeprefix("::ffff:"), 1)[0])
-    _be_spare(node)
-
-
-def _serve_over_tls(node: Node, sock: socket.socket, host: str) -> None:
-    setproctitle.setproctitle(f"bdserverd: child of {node.name}: handshake with {host}")
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    try:
-        stream = tls.accept(sock, node.credentials, time.monotonic() + HANDSHAKE_SECONDS)
-    except BDError as error:
-        log.log(_loudness(error), "%s: %s", host, error)
-        return
-    try:
-        answers.serve(node, stream, _caller(stream.identity, host), node.settings.idle_timeout)
-    finally:
-        stream.close()
-
-
-def _caller(identity: tls.Identity, host: str) -> answers.Caller:
-    return answers.Caller(identity.role, identity.name, host, identity.serial)
-
-
-def _loudness(error: BDError) -> int:
-    """A stranger is worth a warning, nonsense a line; callers that went away come by the thousand."""
-    if isinstance(error, Forbidden):
-        return logging.WARNING
-    return logging.DEBUG if isinstance(error, NobodyThere) else logging.INFO
-
-
-def _local_caller(sock: socket.socket) -> answers.Caller:
-    """By SO_PEERCRED: root and the daemon's own user administer, whoever else may open the socket looks up."""
-    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _, uid, _ = struct.unpack("3i", credentials)
-    role = requests.ADMIN if uid in (0, os.geteuid()) else requests.CLIENT
-    return answers.Caller(role, f"uid {uid}", "127.0.0.1")
+    child.serve_connection(node, sock, address)

@@ -13,25 +13,35 @@ import sys
 
 from bdserver.commands import calling
 from bdserver.errors import BDError
-from bdserver.net import client
+from bdserver.net.entrances import located
+
+TYPE_CHECKING = False  # as typing's, whose import would cost two milliseconds
+if TYPE_CHECKING:
+    from typing import Any
 
 
-def main(arguments=None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Look up, print, and say by the exit status how it went."""
     options = _parser().parse_args(arguments)
     try:
-        policy_text = client.policy_text(options.policy)
-        said = calling.conversation(
-            options, lambda talk, deadline: talk.ask(["WHEREIS", options.service, policy_text], deadline), policy_text
-        )
-        details = said[-1]
+        policy_text = _policy_text(options.policy)
+        request = ["WHEREIS", options.service, policy_text]
+        answer = calling.conversation(options, lambda talk, deadline: talk.ask(request, deadline), policy_text)
         if options.explain:
-            _explain(details)
-        client.located(options.service, said)
+            _explain(answer.details)
+        details = located(options.service, answer)
         print(_as_json(details) if options.json else details["url"])
     except BDError as error:
         return calling.complain("bdwhereis", error)
     return 0
+
+
+def _policy_text(path: str | None) -> str | None:
+    if not path:
+        return None
+    from bdserver.files import policyfile
+
+    return policyfile.read(path).text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -44,14 +54,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _explain(details) -> None:
+def _explain(details: dict[str, Any]) -> None:
     for asked in details["asked"]:
         print(f"bdwhereis: {asked['node']}: {asked['answer']} in {asked['ms']} ms", file=sys.stderr)
     outcome = f"{details['node']} in phase {details['phase']}" if details["node"] else "nobody"
     print(f"bdwhereis: {details['service']}: {outcome}", file=sys.stderr)
 
 
-def _as_json(details) -> str:
+def _as_json(details: dict[str, Any]) -> str:
     import json
 
     return json.dumps(details)

@@ -8,18 +8,29 @@ from __future__ import annotations
 import os
 import sys
 import time
+from functools import partial
 
-from bdserver.errors import BadConfig, BDError, Deadline, NobodyThere, TooBusy
+from bdserver.errors import BadConfig, BDError
 from bdserver.files.settings import default_path, load
-from bdserver.net import client
+from bdserver.net import dialling, entrances
+
+TYPE_CHECKING = False  # as typing's, whose import would cost bdwhereis two milliseconds
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    from bdserver.net.conversation import Conversation
+    from bdserver.net.entrances import Entrance
+    from bdserver.net.tls import Credentials
+
+    Result = TypeVar("Result")
 
 # A lookup that replicates takes seconds; this is for all nodes together.
 TIMEOUT_SECONDS = 10.0
-# A node that does not answer must leave time for the next one.
-SHARE = 0.5
 
 
-def add_options(parser) -> None:
+def add_options(parser: ArgumentParser) -> None:
     """The options that choose the node."""
     parser.add_argument("--config", metavar="CONFIG", help=f"the local node's config (default: {default_path()})")
     parser.add_argument("--socket", metavar="PATH", help="the local node's socket, where its config can't be read")
@@ -33,28 +44,19 @@ def add_options(parser) -> None:
     parser.add_argument("--timeout", metavar="SECONDS", type=float, default=TIMEOUT_SECONDS, help="default: 10")
 
 
-def conversation(options, then, policy_text=None):
-    """Call `then(conversation, deadline)` with the first node that answers; its result.
+def conversation(options: Namespace, say: Callable[[Conversation, float], Result], policy_text: str | None = None) -> Result:
+    """What `say(conversation, deadline)` returns with the first node that answers."""
+    return entrances.in_turn(_entrances(options, policy_text), time.monotonic() + options.timeout, say)
 
-    Raises NobodyThere naming every node that was tried when none does."""
-    deadline = time.monotonic() + options.timeout
+
+def _entrances(options: Namespace, policy_text: str | None) -> list[Entrance]:
     if not options.node:
-        path = options.socket or load(options.config or default_path()).socket
-        with client.dial_local(path, deadline) as talk:
-            return then(talk, deadline)
+        return [partial(dialling.dial_local, options.socket or load(options.config or default_path()).socket)]
     credentials = load_credentials(options)
-    silent = []
-    for left, address in zip(range(len(options.node), 0, -1), options.node, strict=True):
-        until = deadline if left == 1 else time.monotonic() + (deadline - time.monotonic()) * SHARE
-        try:
-            with client.dial(address, credentials, until, policy_text=policy_text) as talk:
-                return then(talk, until)
-        except (NobodyThere, Deadline, TooBusy) as error:
-            silent.append(str(error))
-    raise NobodyThere("no node answers: " + "; ".join(silent))
+    return [dialling.entrance(address, credentials, policy_text) for address in options.node]
 
 
-def load_credentials(options):
+def load_credentials(options: Namespace) -> Credentials:
     """The certificate that we show to nodes: --keys DIR/NAME, else the local node's own."""
     from bdserver.net import tls
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 
 from bdserver.core import policy
-from bdserver.errors import BadConfig, PolicyMismatch
+from bdserver.core.policy import Policy
+from bdserver.errors import PolicyMismatch
+from bdserver.files import policyfile
 
 
 def show_command(path: str, as_json: bool) -> int:
     """Print `(a /\\ b) V (c)`, or the normal form as JSON."""
-    parsed = read(path)
+    parsed = _read(path)
     print(json.dumps(policy.as_json(parsed), indent=2) if as_json else policy.show(parsed))
     return 0
 
 
 def compare_command(path_a: str, path_b: str, mode: str, as_json: bool) -> int:
     """Print whether they meet and in which alternatives, else what stands alone on each side; exit 0 or 3."""
-    a, b = read(path_a), read(path_b)
+    a, b = _read(path_a), _read(path_b)
     common = policy.intersect(a, b, mode)
     if as_json:
         print(json.dumps({"compatible": bool(common.alternatives), "alternatives": len(common.alternatives)}))
@@ -31,10 +33,7 @@ def compare_command(path_a: str, path_b: str, mode: str, as_json: bool) -> int:
     return 0 if common.alternatives else PolicyMismatch.exit
 
 
-def read(path: str) -> policy.Policy:
-    """The policy in a file; BadConfig, BadPolicy or TooLarge names file and line."""
-    try:
-        with open(path, "rb") as file:
-            return policy.parse(file.read(policy.TEXT_BYTES_MAX + 1), path)
-    except OSError as error:
-        raise BadConfig(f"{path}: {error.strerror}") from None
+def _read(path: str) -> Policy:
+    policy_in_file = policyfile.read(path).policy
+    assert policy_in_file is not None  # there is none without a path
+    return policy_in_file

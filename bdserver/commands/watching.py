@@ -1,6 +1,6 @@
 """bdctl watch and bdctl export: what changes in the mesh as it changes; what it offers now, for other programs.
 
-Both work on the answers to STATUS alone. What a change is, and the forms of export, are pure functions.
+Both work on what STATUS tells of nodes. What a change is, and the forms of export, are pure functions.
 """
 
 from __future__ import annotations
@@ -9,20 +9,24 @@ import json
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
+from typing import Any
 
+from bdserver.core.address import split_address
 from bdserver.core.weight import FULL_LOAD
 from bdserver.errors import BDError
 
 POLL_SECONDS = 1.0
+# A node as `bdctl nodes --json` prints it.
+Node = dict[str, Any]
 
 
-def watch(ask: Callable[[], list], as_json: bool) -> None:
+def watch(ask: Callable[[], list[Node]], as_json: bool) -> None:
     """Print a line for each change until interrupted; silence of the node itself is a change too."""
-    before: dict[str, dict] | None = None
+    before: dict[str, Node] | None = None
     is_silent = False
     while True:
         try:
-            nodes = {node["name"]: node for node in ask()[2] if node["name"]}
+            nodes = {node["name"]: node for node in ask() if node["name"]}
             if is_silent:
                 _say(time.time(), "this node", "answers again", as_json)
             is_silent = False
@@ -45,7 +49,7 @@ def _say(at: float, name: str, words: str, as_json: bool) -> None:
         print(f"{time.strftime('%H:%M:%S', time.localtime(at))}  {name} {words}", flush=True)
 
 
-def changes(before: dict[str, dict], after: dict[str, dict]) -> Iterator[tuple[str, str]]:
+def changes(before: dict[str, Node], after: dict[str, Node]) -> Iterator[tuple[str, str]]:
     """(node, what happened to it) between two answers; name -> node, as `bdctl nodes --json` has them."""
     for name in sorted(after.keys() - before.keys()):
         yield name, f"is new, {after[name]['status']}, at {after[name]['address']}"
@@ -55,7 +59,7 @@ def changes(before: dict[str, dict], after: dict[str, dict]) -> Iterator[tuple[s
         yield from ((name, words) for words in _changed(before[name], after[name]))
 
 
-def _changed(old: dict, new: dict) -> Iterator[str]:
+def _changed(old: Node, new: Node) -> Iterator[str]:
     if old["status"] != new["status"]:
         yield f"is {new['status']}, was {old['status']}"
     if old["version"][0] != new["version"][0] and new["status"] == "alive":
@@ -76,15 +80,15 @@ def _changed(old: dict, new: dict) -> Iterator[str]:
 # --- export -------------------------------------------------------------------------------------------------------
 
 
-def exported(form: str, nodes: list[dict]) -> str:
+def exported(form: str, nodes: list[Node]) -> str:
     """What the living nodes offer, as `haproxy`, `hosts` or `json`."""
     there = sorted((node for node in nodes if node["status"] == "alive"), key=lambda node: node["name"])
     return FORMS[form](there)
 
 
-def _places(nodes: list[dict]) -> dict[str, list[dict]]:
+def _places(nodes: list[Node]) -> dict[str, list[Node]]:
     """service -> [{"node", "host", "port", "url", "type"}]; those whose node drains or whose URL has no host are left out."""
-    found: dict[str, list[dict]] = {}
+    found: dict[str, list[Node]] = {}
     for node in nodes:
         for service in [] if node["draining"] else node["services"]:
             url = urllib.parse.urlsplit(node["urls"][service])
@@ -95,7 +99,7 @@ def _places(nodes: list[dict]) -> dict[str, list[dict]]:
     return dict(sorted(found.items()))
 
 
-def _haproxy(nodes: list[dict]) -> str:
+def _haproxy(nodes: list[Node]) -> str:
     """A backend for each service: give it to `haproxy -f` beside your frontends, and reload when it changes."""
     blocks = []
     for service, places in _places(nodes).items():
@@ -104,9 +108,9 @@ def _haproxy(nodes: list[dict]) -> str:
     return "\n".join(blocks)
 
 
-def _hosts(nodes: list[dict]) -> str:
+def _hosts(nodes: list[Node]) -> str:
     """Lines for /etc/hosts; nodes that are known by a name already need none."""
-    rows = [(node["address"].rpartition(":")[0].strip("[]"), node["name"]) for node in nodes]
+    rows = [(split_address(node["address"])[0], node["name"]) for node in nodes]
     return "".join(f"{host}\t{name}\n" for host, name in rows if host and (host[0].isdigit() or ":" in host))
 
 
@@ -114,7 +118,7 @@ def _host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-FORMS: dict[str, Callable[[list[dict]], str]] = {
+FORMS: dict[str, Callable[[list[Node]], str]] = {
     "haproxy": _haproxy,
     "hosts": _hosts,
     "json": lambda nodes: json.dumps(_places(nodes), indent=2) + "\n",

@@ -16,14 +16,15 @@ from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any, NamedTuple
 
-from bdserver.core import plan
+from bdserver.core import messages, plan
 from bdserver.core.membership import ALIVE, Record, View
+from bdserver.core.messages import DontHave, NetFault, No, RelayedYes, Yes
 from bdserver.core.weight import FULL_LOAD
 from bdserver.errors import BDError, Deadline, NobodyThere, PolicyMismatch, Refused
 
-Answer = list[Any]
-# ask(name, request, seconds): that node's answer ("self" asks nobody else: the node itself); raises BDError.
-Ask = Callable[[str, list[Any], float], Answer]
+# ask(name, request, seconds): that node's answer, one of the types in the request's row (this node's own name asks the node
+# itself); raises BDError.
+Ask = Callable[[str, list[Any], float], Any]
 
 # Patience with one holder, in seconds: a healthy one answers in 10 ms, a hung one must not eat a client's 5 s.
 HOLDER_SECONDS = 0.8
@@ -46,7 +47,7 @@ class Asked(NamedTuple):
     seconds: float
 
 
-class Found(NamedTuple):
+class Outcome(NamedTuple):
     """The outcome of a WHEREIS. `word`: YES, CANTFIND or POLICYMISMATCH; with YES, `node` serves at `url`."""
 
     word: str
@@ -89,19 +90,19 @@ class Search:
         self.mistaken: list[str] = []  # said DONTHAVE: our view of them is old
         self.is_overloaded = False  # somebody said NO
 
-    def whereis(self) -> Found:
+    def whereis(self) -> Outcome:
         """Run through the phases until one says YES."""
         view, service = self.q.view, self.q.service
         everybody = view.holders(service)
         own = next((record for record in everybody if record.name == view.me), None)
         holders = [record for record in everybody if record.name != view.me]
         if own is None and not holders:
-            return Found("CANTFIND")
+            return Outcome("CANTFIND")
         suitable = [record for record in holders if self.q.suits(record)]
         if own is not None and not self.q.suits(own):
             own = None
         if own is None and not suitable:
-            return Found("POLICYMISMATCH")
+            return Outcome("POLICYMISMATCH")
         self.is_overloaded = any(record.draining for record in suitable)
         found = self._phase(1, "WILLYOUEXECUTE", own, _undrained(suitable), HOLDER_SECONDS)
         if found is None and self.is_overloaded:
@@ -110,9 +111,9 @@ class Search:
             suitable = [record for record in suitable if record.name not in self.mistaken]
             self.unreached -= self.silent  # late rather than never: they get what time is left
             found = self._phase(3, "YOUWILLEXECUTE", own, suitable, LATE_SECONDS)
-        return found or Found("CANTFIND")
+        return found or Outcome("CANTFIND")
 
-    def _replicate(self, holders: list[Record]) -> Found | None:
+    def _replicate(self, holders: list[Record]) -> Outcome | None:
         if not any(record.services[self.q.service].replicable for record in holders):
             return None
         view, service = self.q.view, self.q.service
@@ -122,7 +123,7 @@ class Search:
 
     def _phase(
         self, phase: int, command: str, own: Record | None, others: list[Record], seconds: float, tries: int = 1000
-    ) -> Found | None:
+    ) -> Outcome | None:
         """Ask one after the other, this node in its turn, then those that are out of our reach through others."""
         near = [record for record in others if self.q.talkable(record) and record.name not in self.unreached]
         turn = self.q.order(near, self.q.rng)
@@ -137,17 +138,18 @@ class Search:
         far = [record for record in others if record.name in self.unreached or not self.q.talkable(record)]
         return self._ask_through_others(phase, command, far, seconds) if far else None
 
-    def _ask(self, phase: int, command: str, record: Record, seconds: float) -> Found | None:
+    def _ask(self, phase: int, command: str, record: Record, seconds: float) -> Outcome | None:
         answer = self._say(record.name, [command, self.q.service], seconds)
-        if answer[:1] == ["YES"] and len(answer) >= 4:
-            return _found(record.name, phase, record, answer)
-        if answer[:1] == ["NO"]:
-            self.is_overloaded = True
-        elif answer[:1] == ["DONTHAVE"]:
-            self.mistaken.append(record.name)
+        match answer:
+            case Yes(port, web_dir, url):
+                return _found(record, phase, port, web_dir, url)
+            case No():
+                self.is_overloaded = True
+            case DontHave():
+                self.mistaken.append(record.name)
         return None
 
-    def _ask_through_others(self, phase: int, command: str, far: list[Record], seconds: float) -> Found | None:
+    def _ask_through_others(self, phase: int, command: str, far: list[Record], seconds: float) -> Outcome | None:
         """Plan a tree and ask along it; a node that turns out dead may have cut off others: plan again without it."""
         dead: set[str] = set()
         for _ in range(PLANS_MAX):
@@ -158,7 +160,7 @@ class Search:
                 return found
         return None
 
-    def _ask_along_a_plan(self, phase: int, command: str, far: list[Record], dead: set[str], seconds: float) -> Found | None:
+    def _ask_along_a_plan(self, phase: int, command: str, far: list[Record], dead: set[str], seconds: float) -> Outcome | None:
         view = self.q.view
         recipients = [record.name for record in far]
         cut_off = {record.name for record in far if self.q.talkable(record)}  # talkable, and yet not reached
@@ -173,27 +175,28 @@ class Search:
         for relay in tree[plan.SELF]:
             request = ["MASSMESSAGE", plan.branch(tree, relay), recipients, message]
             answer = self._say(relay, request, seconds * 2)
-            if answer[:1] == ["YES"] and len(answer) >= 6 and answer[5] in view.records:
-                record = view.records[answer[5]]
-                return _found(record.name, phase, record, ["YES", *answer[2:5]])
-            self.is_overloaded = self.is_overloaded or "NO" in answer[:1] + answer[2:3]
+            match answer:
+                case RelayedYes(_, port, web_dir, url, name) if name in view.records:
+                    return _found(view.records[name], phase, port, web_dir, url)
+                case No() | NetFault(_, "NO"):
+                    self.is_overloaded = True
             if relay in self.unreached:
                 dead.add(relay)
-            elif answer[:1] == ["NETFAULT"] and isinstance(answer[1], list):
-                dead.update(name for name in answer[1] if isinstance(name, str) and name in view.records)
+            elif isinstance(answer, NetFault):
+                dead.update(name for name in answer.names if name in view.records)
         self.unreached |= dead
         return None
 
-    def _say(self, name: str, request: list[Any], seconds: float) -> Answer:
-        """Ask, and note who said what, and who said nothing: an empty answer."""
+    def _say(self, name: str, request: list[Any], seconds: float) -> Any:
+        """Ask, and note each node's word and its silence, for which None stands."""
         started = self.q.clock()
         left = self.q.left()
         if left <= 0:
             raise Deadline(f"no time left to ask {name}; asked before: {len(self.asked)}")
-        answer: Answer = []
+        answer = None
         try:
             answer = self.q.ask(name, request, min(seconds, left * SHARE))
-            word = str(answer[0]) if answer else "nothing"
+            word = messages.word_of(answer)
         except BDError as error:
             word = error.code
             if isinstance(error, NobodyThere | Deadline | PolicyMismatch):
@@ -234,6 +237,6 @@ def _undrained(records: list[Record]) -> list[Record]:
     return [record for record in records if not record.draining]
 
 
-def _found(name: str, phase: int, record: Record, answer: Answer) -> Found:
+def _found(record: Record, phase: int, port: int, web_dir: str, url: str) -> Outcome:
     host = record.address.rpartition(":")[0]
-    return Found("YES", name, phase, host, answer[1], answer[2], answer[3])
+    return Outcome("YES", record.name, phase, host, port, web_dir, url)

@@ -18,9 +18,10 @@ import time
 from collections.abc import Callable, Iterator
 
 from bdserver.commands import bdkeys
+from bdserver.core import messages
 from bdserver.core.address import join_address
 from bdserver.errors import BDError
-from bdserver.net import client
+from bdserver.net import dialling
 
 READY_SECONDS = 20.0
 POLL_SECONDS = 0.02
@@ -254,10 +255,10 @@ class Host:
     # -- talking to it
 
     def ask(self, request: list, seconds: float = 5.0) -> list:
-        """One request over the local socket, in this process."""
+        """One request over the local socket, in this process; the answer as the list that travels."""
         deadline = time.monotonic() + seconds
-        with client.dial_local(self.socket, deadline) as talk:
-            return talk.ask(request, deadline)
+        with dialling.dial_local(self.socket, deadline) as talk:
+            return messages.encoded(talk.ask(request, deadline))
 
     def nodes(self) -> list[dict]:
         """`bdctl nodes`."""

@@ -24,7 +24,7 @@ from bdserver.audit.app import application
 from bdserver.audit.crawl import crawl_from
 from bdserver.demo.hosts import Host, Mesh, free_port, until
 from bdserver.errors import BDError
-from bdserver.net import client
+from bdserver.net import dialling
 
 PORT = 8460
 NAMES = ("alpha", "beta", "gamma")
@@ -115,7 +115,7 @@ class Story:
         assert container.stdout and container.stdout.readline(), f"the web container of {host.name} did not start"
 
     def _show_page(self) -> None:
-        dials = [partial(client.dial_local, host.socket) for host in self.mesh.hosts]
+        dials = [partial(dialling.dial_local, host.socket) for host in self.mesh.hosts]
         app = application(lambda: crawl_from(dials, CRAWL_SECONDS))
         try:
             self._page = make_server("127.0.0.1", self._port, app, handler_class=_Quiet)

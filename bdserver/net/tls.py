@@ -489,6 +489,10 @@ class Stream:
                 self._failure = self._trouble(error)
                 raise self._failure from None
 
+    def pending(self) -> int:
+        """Bytes that are decrypted and were not received: the socket does not tell of them."""
+        return self._tls.pending()
+
     def fileno(self) -> int:
         """The socket's, to wait on when all that was said has been received."""
         return self._sock.fileno()

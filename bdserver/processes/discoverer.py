@@ -20,14 +20,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import setproctitle
 
-from bdserver.core import discovery, exchange, membership
+from bdserver.core import discovery, exchange, membership, nudges
 from bdserver.core.address import split_address
 from bdserver.core.discovery import IDLE_SECONDS, REFUSED, SILENT, THERE, Ask, Discovery, Probe, Push, Rhythm, Synchronise
+from bdserver.core.messages import No, Pong
+from bdserver.core.nudges import Hurry, Tell, Visit
 from bdserver.errors import BDError, NoSpace, PolicyMismatch, Refused, TooBusy
 from bdserver.files import accesslog
 from bdserver.files.accesslog import AccessLog
-from bdserver.net.client import Conversation
-from bdserver.processes.connections import Connections
+from bdserver.net.connections import Connections
+from bdserver.net.conversation import Conversation
 from bdserver.processes.health import Health
 from bdserver.processes.node import Node
 
@@ -68,7 +70,7 @@ class Discoverer:
         self._access_log: AccessLog | None = None
         self._access_settings = ("", "")
         self._said: dict[str, str] = {}
-        self._connections = Connections(node, KEPT_MAX)
+        self._connections = Connections(node.call, node.refusal, KEPT_MAX)
         self._is_reload_due = self._is_lonely = False
         self._view = node.cache.view()
         self._mind = Discovery(
@@ -77,7 +79,7 @@ class Discoverer:
             node.rng,
             time.monotonic(),
             [hint for hint in node.settings.hints if hint != node.address],
-            lambda record: not node.talkable(self._view, record),
+            lambda record: not node.policies.talkable(self._view, record),
         )
 
     def run(self) -> None:
@@ -117,22 +119,22 @@ class Discoverer:
                 os.read(self._done_read, 65536)
         if self._wake in readable:
             with contextlib.suppress(BlockingIOError):
-                self._take_nudges(os.read(self._wake, 65536).decode(errors="replace"))
+                self._take_nudges(os.read(self._wake, 65536))
         for name in self._connections.close_hung_up(readable):
             self._mind.hung_up(name)
         return False
 
-    def _take_nudges(self, text: str) -> None:
-        for line in dict.fromkeys(text.splitlines()):
-            word, _, name = line.partition(" ")
-            record = self.node.cache.view().records.get(name)
-            if word == "probe":
-                self._mind.hurry(name)
-            elif word == "tell":
-                until, *names = name.split(" ")
-                self._mind.pass_on(names, until, self.node.cache.view(), time.monotonic())
-            elif word == "visit" and record is not None:
-                self._pool.submit(self._talk, Synchronise(name, record.address))
+    def _take_nudges(self, data: bytes) -> None:
+        for nudge in nudges.decode(data):
+            match nudge:
+                case Hurry(name):
+                    self._mind.hurry(name)
+                case Tell(until, names):
+                    self._mind.pass_on(names, until, self.node.cache.view(), time.monotonic())
+                case Visit(name):
+                    record = self.node.cache.view().records.get(name)
+                    if record is not None:
+                        self._pool.submit(self._talk, Synchronise(name, record.address))
 
     def _note_reload(self, number, frame) -> None:
         self._is_reload_due = True
@@ -275,9 +277,9 @@ class Discoverer:
             deadline = time.monotonic() + 2 * action.seconds
             with self.node.call(action.helper_address, deadline, action.helper) as conversation:
                 said = conversation.ask(["PROBE", action.address], time.monotonic() + action.seconds)
-            if said[:1] == ["PONG"]:
+            if isinstance(said, Pong):
                 return THERE, {}
-            return (REFUSED if said[1:2] == [Refused.code] else SILENT), {"is_nack": True}
+            return (REFUSED if said.code == Refused.code else SILENT), {"is_nack": True}
         if isinstance(action, Push):
             deadline = time.monotonic() + PUSH_SECONDS
             known = self._connections.talk(
@@ -293,10 +295,10 @@ class Discoverer:
         deadline = time.monotonic() + probe.seconds
 
         def ping(conversation: Conversation) -> str | None:
-            said = conversation.ask(["PING"], deadline)
+            digest = conversation.ask(["PING"], deadline).digest
             if probe.news:
                 self._push(conversation, probe.news, deadline)
-            return said[1] if len(said) > 1 else None
+            return digest or None
 
         if probe.stays:
             return THERE, {"digest": self._connections.talk(probe.name, probe.address, deadline, ping)}
@@ -313,7 +315,7 @@ class Discoverer:
         return theirs.get("known", 0)
 
     def _synchronise(self, conversation: Conversation, deadline: float) -> None:
-        talker = conversation.identity.name
+        talker = conversation.identity.name if conversation.identity else ""
 
         def take(theirs):
             with self.node.cache.locked() as view:
@@ -323,9 +325,9 @@ class Discoverer:
 
     def _turn(self, conversation: Conversation, say: exchange.Exchange, deadline: float) -> exchange.Exchange:
         said = conversation.ask(["SYNCHRONIZE", say], deadline)
-        if said[0] != "SYNCHRONIZE" or len(said) != 2:
-            raise TooBusy(f"{conversation.identity.name} said {str(said[0])[:20]} to SYNCHRONIZE")
-        return exchange.checked(said[1])
+        if isinstance(said, No):
+            raise TooBusy(f"{conversation.where} has no time for an exchange")
+        return exchange.checked(said.exchange)
 
     # -- what came of it: in the main loop
 

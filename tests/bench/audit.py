@@ -9,7 +9,7 @@ from functools import partial
 
 from bdserver.audit.crawl import crawl_from
 from bdserver.demo.hosts import Mesh
-from bdserver.net import client, tls
+from bdserver.net import dialling, tls
 from tests.bench.pairs import Row, measure, milliseconds
 
 NODES = 30
@@ -22,14 +22,14 @@ def rows(pairs: int) -> list[Row]:
         hosts = mesh.start(NODES, log_level="info")
         mesh.wait_known(120)
         credentials = tls.load(mesh.issue("auditor", role="client"), "auditor")
-        dials = [partial(client.dial_local, hosts[0].socket)]
+        dials = [partial(dialling.dial_local, hosts[0].socket)]
 
         def crawled(keys) -> None:
             assert len(crawl_from(dials, SECONDS, keys).statuses) == NODES
 
         def each_alone() -> None:
             for host in hosts:
-                with client.dial_local(host.socket, time.monotonic() + SECONDS) as talk:
+                with dialling.dial_local(host.socket, time.monotonic() + SECONDS) as talk:
                     talk.ask(["STATUS", {"brief": True}], time.monotonic() + SECONDS)
 
         floor = partial(milliseconds, each_alone)

@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 from bdserver.core.wire import encode
 from bdserver.demo.hosts import Host, Mesh
-from bdserver.net import client, tls
+from bdserver.net import dialling, tls
+from bdserver.net.conversation import Conversation
 from tests.bench.echo_client import FRAME_HEADER_BYTES, BareCaller, tls_context
 from tests.bench.floor import HERE, EchoServer
 from tests.bench.pairs import Row, measure, milliseconds
@@ -127,13 +128,13 @@ class _Called:
             None if self.lean else 1.3,
         )
 
-    def _dial(self) -> client.Conversation:
-        return client.dial(self.host.address, self.credentials, time.monotonic() + SECONDS)
+    def _dial(self) -> Conversation:
+        return dialling.dial(self.host.address, self.credentials, time.monotonic() + SECONDS)
 
 
-def _ask(talk: client.Conversation) -> None:
+def _ask(talk: Conversation) -> None:
     said = talk.ask(["WHEREIS", SERVICE, None], time.monotonic() + SECONDS)
-    assert said[0] == "ME", said
+    assert said.host == "ME", said
 
 
 def _local_process(host: Host, pairs: int) -> Row:

@@ -17,8 +17,10 @@ import time
 from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
 
+from bdserver.core.messages import Place
 from bdserver.demo.hosts import Host, Mesh, until
-from bdserver.net import client, tls
+from bdserver.net import dialling, tls
+from bdserver.net.conversation import Conversation
 from tests.bench.lookups import BDWHEREIS
 from tests.bench.pairs import Row, measure, milliseconds
 from tests.bench.peers import Agent, missing
@@ -67,13 +69,13 @@ def _beside_etcd(host: Host, etcd: Etcd, keys: str, pairs: int) -> list[Row]:
         way, arguments = "TLS", ["--node", host.address, "--keys", keys, HERE]
         credentials = tls.load(folder, name)
 
-        def dial() -> client.Conversation:
-            return client.dial(host.address, credentials, time.monotonic() + 3600)
+        def dial() -> Conversation:
+            return dialling.dial(host.address, credentials, time.monotonic() + 3600)
     else:
         way, arguments = "local socket", ["--config", host.config_path, HERE]
 
-        def dial() -> client.Conversation:
-            return client.dial_local(host.socket, time.monotonic() + 3600)
+        def dial() -> Conversation:
+            return dialling.dial_local(host.socket, time.monotonic() + 3600)
 
     found = [_processes(f"`bdwhereis`, {way}, against `etcdctl get`", _bdwhereis(*arguments), etcd.control("get", KEY), pairs)]
     for service, holder in ((HERE, "the node asked holds it"), (THERE, "another node holds it")):
@@ -104,10 +106,10 @@ def _run(command: list[str]) -> None:
     assert status == 0, f"{command} ended with {os.waitstatus_to_exitcode(status)}"
 
 
-def _asker(talk: client.Conversation, service: str) -> Callable[[], object]:
+def _asker(talk: Conversation, service: str) -> Callable[[], object]:
     def ask() -> None:
         said = talk.ask(["WHEREIS", service, None], time.monotonic() + SECONDS)
-        assert said[0] != "CANTFIND", said
+        assert isinstance(said, Place), said
 
     return ask
 

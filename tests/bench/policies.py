@@ -6,8 +6,9 @@ from random import Random
 
 from bdserver.core import policy
 from bdserver.core.membership import Record, Service, View
+from bdserver.core.messages import Yes
+from bdserver.core.policies import Policies
 from bdserver.core.routing import Question, Search, ordered
-from bdserver.processes.node import Node
 
 NODES, POLICIES, RUNS = 1000, 20, 60
 DOCUMENT = (
@@ -15,10 +16,8 @@ DOCUMENT = (
 )
 
 
-def a_node_that_knows_many() -> tuple[Node, View]:
-    """A Node without its files: what `suits` needs of it is the mode alone."""
-    node = Node.__new__(Node)
-    node.settings = type("Settings", (), {"policy_mode": "lax"})()
+def a_view_of_many() -> View:
+    """Of so many holders with so many policies."""
     view = View("me")
     view.start(Record("me", "me:1", (0, 0)), time.time())
     for number in range(NODES):
@@ -27,18 +26,18 @@ def a_node_that_knows_many() -> tuple[Node, View]:
         view.policies[digest] = DOCUMENT.format(zones)
         services = {"Echo": Service("static", 1.0, "", True)}
         view.put(Record(f"n{number}", f"10.0.0.1:{number + 1}", (1, 0), services=services, policy=digest))
-    return node, view
+    return view
 
 
-def seconds(node: Node, view: View, client) -> float:
+def seconds(policies: Policies, view: View, client) -> float:
     """The processor time of one WHEREIS whose first candidate says YES."""
     question = Question(
         view,
         "Echo",
-        suits=lambda record: node.suits(view, client, record),
+        suits=lambda record: policies.suits(view, client, record),
         talkable=lambda record: True,
         can_talk=lambda a, b: True,
-        ask=lambda name, request, limit: ["YES", 80, "axis", "http://there/"],
+        ask=lambda name, request, limit: Yes(80, "axis", "http://there/"),
         left=lambda: 5.0,
         clock=time.monotonic,
         rng=Random(1),
@@ -51,9 +50,9 @@ def seconds(node: Node, view: View, client) -> float:
 
 def measure() -> tuple[float, float]:
     """(seconds without, seconds with a client's policy), medians of interleaved runs."""
-    node, view = a_node_that_knows_many()
+    policies, view = Policies(None, "lax"), a_view_of_many()
     client = policy.parse(DOCUMENT.format("".join(f"<z:zone{i}/>" for i in range(10))))
-    pairs = [(seconds(node, view, None), seconds(node, view, client)) for _ in range(RUNS)]
+    pairs = [(seconds(policies, view, None), seconds(policies, view, client)) for _ in range(RUNS)]
     return statistics.median(p[0] for p in pairs), statistics.median(p[1] for p in pairs)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from bdserver.core.wire import Decoder, encode
 from bdserver.demo.hosts import Host
-from bdserver.net import client
+from bdserver.net import dialling
 from tests.bench.floor import EchoServer
 from tests.bench.lookups import SERVICE
 from tests.bench.pairs import Row, measure
@@ -37,12 +37,12 @@ def _per_second(action: Callable[[], object], times: int) -> float:
 def _requests(host: Host, path: str, request: list, pairs: int) -> Row:
     deadline = time.monotonic() + 600
     bare = encode(request)
-    with client.dial_local(host.socket, deadline) as talk, socket.socket(socket.AF_UNIX) as floor:
+    with dialling.dial_local(host.socket, deadline) as talk, socket.socket(socket.AF_UNIX) as floor:
         floor.connect(path)
 
         def ours() -> None:
             for _ in range(REQUESTS):
-                assert talk.ask(request, deadline)[0] == "ME"
+                assert talk.ask(request, deadline).host == "ME"
 
         def theirs() -> None:
             for _ in range(REQUESTS):

@@ -10,7 +10,7 @@ from collections import Counter
 from random import Random
 
 from bdserver.demo.hosts import Host, Mesh, until
-from bdserver.net import client
+from bdserver.net import dialling
 
 SERVICE = "Work"
 # receiver_thresholds; a call a second weighs 28 in the long run, so they take 1, 2 and 8 calls a second.
@@ -40,13 +40,13 @@ def _line(rule: str, mesh: Mesh, seconds: float) -> str:
     mesh.wait_known()
     until(lambda: all(_holders(asker) == len(CAPACITIES) for asker in askers), 30, "all holders are known")
     rng, counted = Random(11), Counter()  # type: ignore[var-annotated]
-    talks = [client.dial_local(asker.socket, time.monotonic() + 3600) for asker in askers]
+    talks = [dialling.dial_local(asker.socket, time.monotonic() + 3600) for asker in askers]
     started = due = time.monotonic()
     while (now := time.monotonic()) < started + WARM_SECONDS + seconds:
         if now < due:
             time.sleep(due - now)
         due += rng.expovariate(LOAD * sum(CAPACITIES))
-        details = rng.choice(talks).ask(["WHEREIS", SERVICE, None], time.monotonic() + 10)[-1]
+        details = rng.choice(talks).ask(["WHEREIS", SERVICE, None], time.monotonic() + 10).details
         if now > started + WARM_SECONDS:
             counted["calls"] += 1
             counted["questions"] += len(details["asked"])

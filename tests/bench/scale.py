@@ -15,7 +15,8 @@ from bdserver.core import exchange, membership
 from bdserver.core.membership import Record, Service, View
 from bdserver.demo.hosts import Host, Mesh, until
 from bdserver.files.cache import Cache
-from bdserver.net import client, tls
+from bdserver.net import dialling, tls
+from bdserver.net.conversation import Conversation
 from tests.bench.memory import pss_mib
 from tests.bench.pairs import Row, measure, milliseconds
 from tests.bench.peers import cpu_seconds
@@ -149,8 +150,8 @@ class _Pair:
     def _measure(self, what: str, unit: str, of: Callable[[Host], float], pairs: int, budget: float | None) -> Row:
         return measure(f"{what}: {self.what}", unit, lambda: of(self.ours), lambda: of(self.floor), pairs, budget)
 
-    def _dial(self, host: Host) -> client.Conversation:
-        return client.dial(host.address, self.credentials, time.monotonic() + SECONDS)
+    def _dial(self, host: Host) -> Conversation:
+        return dialling.dial(host.address, self.credentials, time.monotonic() + SECONDS)
 
     def open_connection(self, pairs: int, budget: float) -> Row:
         """WHEREIS on a connection that is open."""
@@ -218,15 +219,13 @@ class _Pair:
         return self._measure("start of the daemon", "ms", of, times, budget)
 
 
-def _ask(talk: client.Conversation) -> None:
+def _ask(talk: Conversation) -> None:
     said = talk.ask(["WHEREIS", SERVICE, None], time.monotonic() + SECONDS)
-    assert said[0] == "ME", said
+    assert said.host == "ME", said
 
 
-def _turn(talk: client.Conversation, say: exchange.Exchange) -> exchange.Exchange:
-    said = talk.ask(["SYNCHRONIZE", say], time.monotonic() + SECONDS)
-    assert said[0] == "SYNCHRONIZE", said
-    return exchange.checked(said[1])
+def _turn(talk: Conversation, say: exchange.Exchange) -> exchange.Exchange:
+    return exchange.checked(talk.ask(["SYNCHRONIZE", say], time.monotonic() + SECONDS).exchange)
 
 
 # --- what a change costs --------------------------------------------------------------------------------------------
@@ -236,10 +235,10 @@ def _change_seconds(mesh: Mesh, host: Host) -> tuple[float, float]:
     """Processor seconds of one change that is told to it: on a connection of its own, and on one that stays open."""
     credentials = _credentials(mesh)
 
-    def dial() -> client.Conversation:
-        return client.dial(host.address, credentials, time.monotonic() + SECONDS)
+    def dial() -> Conversation:
+        return dialling.dial(host.address, credentials, time.monotonic() + SECONDS)
 
-    def tell(talk: client.Conversation, generation: int) -> None:
+    def tell(talk: Conversation, generation: int) -> None:
         record = Record("node-00001", "10.0.0.1:9001", (generation, 0))
         _turn(talk, {"records": [membership.as_json(record)]})
 

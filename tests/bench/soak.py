@@ -17,9 +17,10 @@ import time
 from collections import defaultdict
 from random import Random
 
+from bdserver.core.messages import Place
 from bdserver.demo.hosts import Host, Mesh
 from bdserver.errors import BDError
-from bdserver.net import client, tls
+from bdserver.net import dialling, tls
 
 NODES, LASTING = 6, 2
 SERVICE = "Soaked"
@@ -74,13 +75,13 @@ class _Soak:
         rng = Random(number)
         while not self.is_over.is_set():
             host, deadline = rng.choice(self.lasting), time.monotonic() + 10
-            dial = (lambda h=host, d=deadline: client.dial_local(h.socket, d)) if rng.random() < 0.5 else (
-                lambda h=host, d=deadline: client.dial(h.address, credentials, d))  # fmt: skip
+            dial = (lambda h=host, d=deadline: dialling.dial_local(h.socket, d)) if rng.random() < 0.5 else (
+                lambda h=host, d=deadline: dialling.dial(h.address, credentials, d))  # fmt: skip
             try:
                 with dial() as talk:
                     for _ in range(rng.choice((1, 50))):
                         said = talk.ask(["WHEREIS", SERVICE, None], time.monotonic() + 10)
-                        self.answers["found" if said[0] not in ("CANTFIND", "POLICYMISMATCH") else said[0]] += 1
+                        self.answers["found" if isinstance(said, Place) else type(said).__name__] += 1
             except BDError as error:
                 self.answers[type(error).__name__] += 1
             self.is_over.wait(0.02)

@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from bdserver.core.requests import REQUESTS
+from bdserver.core.messages import REQUESTS
 from bdserver.errors import BDError, Forbidden
-from bdserver.net import client, tls
+from bdserver.net import dialling, tls
 
 # A harmless body for each request: what is tested is whether it is refused for the role, not what it does.
 BODIES = {
@@ -22,7 +22,7 @@ def said(target, role, request):
     """The error's code, or "fine"."""
     credentials = tls.load(f"{target.mesh.folder}/{role}", f"a-{role}")
     deadline = time.monotonic() + 10
-    with client.dial(target.address, credentials, deadline) as talk:
+    with dialling.dial(target.address, credentials, deadline) as talk:
         try:
             talk.ask(request, deadline)
         except BDError as error:
@@ -56,7 +56,7 @@ def test_the_refusal_names_the_role_needed_and_the_role_held(target):
     credentials = tls.load(f"{target.mesh.folder}/client", "a-client")
     deadline = time.monotonic() + 10
     with (
-        client.dial(target.address, credentials, deadline) as talk,
+        dialling.dial(target.address, credentials, deadline) as talk,
         pytest.raises(Forbidden, match="HINT needs the role admin, and the caller's is client"),
     ):
         talk.ask(["HINT", "127.0.0.1:1"], deadline)
@@ -68,6 +68,6 @@ def test_a_certificate_of_another_mesh_is_refused(target, tmp_path):
     stranger = Mesh(str(tmp_path), "strangers")
     credentials = tls.load(stranger.issue("a-node", folder=str(tmp_path / "keys")), "a-node")
     deadline = time.monotonic() + 10
-    with pytest.raises(BDError) as refusal, client.dial(target.address, credentials, deadline) as talk:
+    with pytest.raises(BDError) as refusal, dialling.dial(target.address, credentials, deadline) as talk:
         talk.ask(["PING"], deadline)
     assert refusal.value.exit in (4, 5) and "\n" not in str(refusal.value)

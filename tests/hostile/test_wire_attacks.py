@@ -167,7 +167,7 @@ def test_plain_http_and_silence_on_the_tls_port_cost_one_child_each_and_end(targ
 def test_a_flood_of_records_with_absurd_versions_changes_nothing(target):
     import time
 
-    from bdserver.net import client, tls
+    from bdserver.net import dialling, tls
 
     credentials = tls.load(f"{target.mesh.folder}/node", "a-node")
     records = [
@@ -183,8 +183,8 @@ def test_a_flood_of_records_with_absurd_versions_changes_nothing(target):
         {"name": "liar"}, [], 5, None,
     ]  # fmt: skip
     deadline = time.monotonic() + 10
-    with client.dial(target.address, credentials, deadline) as talk:
-        assert talk.ask(["SYNCHRONIZE", {"records": records}], deadline)[0] == "SYNCHRONIZE"
+    with dialling.dial(target.address, credentials, deadline) as talk:
+        assert talk.ask(["SYNCHRONIZE", {"records": records}], deadline).exchange
         for bad in (
             {"records": 5},
             {"versions": [1]},
@@ -202,7 +202,7 @@ def test_a_flood_of_records_with_absurd_versions_changes_nothing(target):
 def test_a_lie_about_the_node_itself_is_refuted_within_the_conversation(target):
     import time
 
-    from bdserver.net import client, tls
+    from bdserver.net import dialling, tls
 
     credentials = tls.load(f"{target.mesh.folder}/node", "a-node")
     before = target.ask(["STATUS"])[1]["version"]
@@ -214,7 +214,7 @@ def test_a_lie_about_the_node_itself_is_refuted_within_the_conversation(target):
         "since": time.time(),
     }
     deadline = time.monotonic() + 10
-    with client.dial(target.address, credentials, deadline) as talk:
+    with dialling.dial(target.address, credentials, deadline) as talk:
         talk.ask(["SYNCHRONIZE", {"records": [lie]}], deadline)
     assert target.status_of("n1") == "alive"
     assert target.ask(["STATUS"])[1]["version"] > [before[0], before[1] + 1000]

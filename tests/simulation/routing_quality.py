@@ -14,6 +14,7 @@ from random import Random
 
 from bdserver.core import routing, weight
 from bdserver.core.membership import Record, Service, View
+from bdserver.core.messages import No, Yes
 from bdserver.core.weight import FRESH, HORIZON
 
 SERVICE = "Work"
@@ -150,10 +151,10 @@ def shares(order, capacities, load, seed, asks=True, seconds=240.0, askers=4):
         def ask(name, request, patience):
             asked.append(name)
             if request[0] == "WILLYOUEXECUTE" and name not in has_room:
-                return ["NO"]
+                return No()
             if request[0] == "WILLYOUREPLICATE":
-                return ["NO"]
-            return ["YES", 80, "", ""]
+                return No()
+            return Yes(80, "", "")
 
         node.now = now
         rule = ORDERS[order](node)

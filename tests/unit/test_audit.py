@@ -16,6 +16,7 @@ from bdserver.audit import app, bars, crawl, metrics, page, topology
 from bdserver.audit.colours import DARK, LIGHT
 from bdserver.audit.crawl import Offer
 from bdserver.audit.snapshot import Snapshot
+from bdserver.core import messages
 from bdserver.errors import BadFrame, BadRequest, Deadline, Forbidden, NobodyThere
 
 from . import crawls
@@ -384,30 +385,38 @@ def test_why_there_is_no_page_is_plain_text(error, status):
 # --- what comes over the network ----------------------------------------------------------------------------------
 
 STATUS = {
-    "name": "n1", "address": "10.0.0.1:1", "mesh": "m", "software": "1", "weight": 1.5, "receiver_threshold": 10, "overloaded": False,
-    "draining": False, "free_dynamic": 1, "uptime": 1.0, "certificate_days_left": 1.0, "policy": None, "rival": None,
-    "complaints": [], "events": [], "services": {},
+    "name": "n1", "address": "10.0.0.1:1", "mesh": "m", "version": [1, 1], "software": "1", "nodes": 1, "weight": 1.5,
+    "receiver_threshold": 10, "overloaded": False, "draining": False, "free_dynamic": 1, "uptime": 1.0,
+    "certificate_days_left": 1.0, "policy": None, "rival": None, "complaints": [], "warnings": [], "events": [], "services": {},
 }  # fmt: skip
+
+
+def heard(own, *rows):
+    """What the crawl makes of an answer to STATUS, as it comes from the network."""
+    said = messages.decode("STATUS", ["STATUS", own, list(rows)])
+    return crawl._status(said.own), [crawl._sight(row) for row in said.nodes]
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"name": "a/b"}, {"name": None}, {"weight": "1"}, {"weight": True}, {"weight": float("nan")}, {"uptime": None},
-        {"services": {"..": {}}}, {"services": {"S": []}}, {"services": {"S": {"weight": None, "cost": 1}}},
-        {"events": [{"at": "now"}]}, {"free_dynamic": [], "x": 1},
+        {"name": "a/b"}, {"name": None}, {"weight": "1"}, {"weight": True}, {"uptime": None}, {"services": {"..": {}}},
+        {"services": {"S": []}}, {"services": {"S": {"weight": None, "cost": 1}}}, {"services": None}, {"services": []},
+        {"free_dynamic": [], "x": 1}, {"events": "no"}, {"complaints": {"a": 1}}, {"policy": 7}, {"rival": 7},
     ],
 )  # fmt: skip
 def test_a_status_that_makes_no_sense_is_refused(change):
     with pytest.raises(BadFrame):
-        crawl._status(STATUS | change)
+        heard(STATUS | change)
 
 
-@pytest.mark.parametrize(
-    "change", [{"services": []}, {"services": None}, {"events": "no"}, {"complaints": {"a": 1}}, {"policy": 7}, {"rival": 7}]
-)
-def test_a_status_that_lacks_a_part_is_read_without_it(change):
-    assert crawl._status(STATUS | change).name == "n1"
+@pytest.mark.parametrize("missing", ["events", "rival", "policies", "policy_mode"])
+def test_a_status_that_lacks_what_came_later_is_read_without_it(missing):
+    assert heard({key: value for key, value in STATUS.items() if key != missing})[0].name == "n1"
+
+
+def test_an_event_without_a_time_is_as_old_as_can_be():
+    assert heard(STATUS | {"events": [{"at": "now", "what": "gave"}]})[0].events[0]["at"] == 0.0
 
 
 @pytest.mark.parametrize(
@@ -417,7 +426,7 @@ def test_a_status_that_lacks_a_part_is_read_without_it(change):
 )  # fmt: skip
 def test_a_sight_that_makes_no_sense_is_refused(row):
     with pytest.raises(BadFrame):
-        crawl._sight(row)
+        heard(STATUS, row)
 
 
 def test_texts_from_the_mesh_are_printable_and_short():

@@ -7,7 +7,7 @@ import pytest
 
 from bdserver.errors import BadRequest, Deadline, NobodyThere
 from bdserver.files.revoked import Revoked
-from bdserver.processes.connections import Connections
+from bdserver.net.connections import Connections
 
 
 class Talk:
@@ -33,6 +33,9 @@ class Node:
     def __init__(self):
         self.called, self.revoked = [], Revoked("")
 
+    def refusal(self, name, serial):
+        return self.revoked.refusal(name, serial)
+
     def call(self, address, deadline, name):
         self.called.append(Talk(address))
         return self.called[-1]
@@ -51,13 +54,13 @@ def said(talk):
 
 
 def test_a_connection_is_kept_and_used_again(node):
-    connections = Connections(node, 8)
+    connections = Connections(node.call, node.refusal, 8)
     assert connections.talk("a", "a:1", 0, said) is connections.talk("a", "a:1", 0, said)
     assert len(node.called) == 1 and connections.waiting() == [node.called[0].fileno()]
 
 
 def test_one_that_broke_is_dialled_anew_once(node):
-    connections, failures = Connections(node, 8), [NobodyThere("it hung up")]
+    connections, failures = Connections(node.call, node.refusal, 8), [NobodyThere("it hung up")]
 
     def say(talk):
         if failures:
@@ -74,7 +77,7 @@ def test_one_that_broke_is_dialled_anew_once(node):
 
 @pytest.mark.parametrize("error", [Deadline, BadRequest, KeyboardInterrupt])
 def test_after_any_other_error_it_is_closed_and_nobody_is_dialled(node, error):
-    connections = Connections(node, 8)
+    connections = Connections(node.call, node.refusal, 8)
     connections.talk("a", "a:1", 0, said)
 
     def fail(talk):
@@ -86,7 +89,7 @@ def test_after_any_other_error_it_is_closed_and_nobody_is_dialled(node, error):
 
 
 def test_a_node_that_moved_or_was_revoked_is_dialled_anew(node, tmp_path):
-    connections = Connections(node, 8)
+    connections = Connections(node.call, node.refusal, 8)
     first = connections.talk("a", "a:1", 0, said)
     second = connections.talk("a", "a:2", 0, said)
     assert second is not first and not first.is_open
@@ -95,13 +98,13 @@ def test_a_node_that_moved_or_was_revoked_is_dialled_anew(node, tmp_path):
 
 
 def test_two_threads_on_one_name_leave_one_connection(node):
-    connections = Connections(node, 8)
+    connections = Connections(node.call, node.refusal, 8)
     outer = connections.talk("a", "a:1", 0, lambda talk: connections.talk("a", "a:1", 0, said) and talk)
     assert [talk.is_open for talk in node.called] == [talk is outer for talk in node.called]
 
 
 def test_who_hung_up_is_named_and_an_answer_that_was_read_meanwhile_is_none(node):
-    connections = Connections(node, 8)
+    connections = Connections(node.call, node.refusal, 8)
     for name in "abc":
         connections.talk(name, f"{name}:1", 0, said)
     node.called[0].other_end.close()
@@ -112,14 +115,14 @@ def test_who_hung_up_is_named_and_an_answer_that_was_read_meanwhile_is_none(node
 
 
 def test_the_longest_unused_is_let_go_when_there_are_too_many(node):
-    connections = Connections(node, 2)
+    connections = Connections(node.call, node.refusal, 2)
     for name in ("a", "b", "a", "c"):
         connections.talk(name, f"{name}:1", 0, said)
     assert {talk.where: talk.is_open for talk in node.called} == {"a:1": True, "b:1": False, "c:1": True}
 
 
 def test_one_is_let_go_by_name_and_nobody_else(node):
-    connections = Connections(node, 8)
+    connections = Connections(node.call, node.refusal, 8)
     for name in "ab":
         connections.talk(name, f"{name}:1", 0, said)
     connections.let_go("a")
@@ -128,7 +131,7 @@ def test_one_is_let_go_by_name_and_nobody_else(node):
 
 
 def test_the_idle_are_let_go_and_at_last_all(node):
-    connections = Connections(node, 8)
+    connections = Connections(node.call, node.refusal, 8)
     connections.talk("a", "a:1", 0, said)
     connections.close_idle(60)
     assert node.called[0].is_open

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bdserver.commands import bdctl, bddemo, bdkeys, bdserverd, bdwhereis
-from bdserver.core import requests
+from bdserver.core import messages
 from bdserver.files import settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ def test_make_generate_leaves_no_diff(monkeypatch):
 
 def test_every_request_is_explained_and_not_only_listed():
     explained = MADE.sub("", (ROOT / "docs" / "PROTOCOL.md").read_text())
-    assert [name for name in requests.REQUESTS if f"`{name}`" not in explained] == []
+    assert [name for name in messages.REQUESTS if f"`{name}`" not in explained] == []
 
 
 @pytest.mark.parametrize("command", COMMANDS)

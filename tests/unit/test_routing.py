@@ -4,6 +4,7 @@ from random import Random
 
 import pytest
 
+from bdserver.core import messages
 from bdserver.core.membership import DEAD, LEFT, SUSPECT, Record, Service, View
 from bdserver.core.routing import ORDERS, Question, Search, ordered
 from bdserver.errors import Deadline, NobodyThere, PolicyMismatch, Refused, TooBusy
@@ -39,7 +40,7 @@ class Mesh:
         if isinstance(said, Exception):
             self.clock += seconds if isinstance(said, NobodyThere) else 0
             raise said
-        return list(said)
+        return messages.decode(request[0], list(said))
 
     def meet(self, a, b):
         mine, yours = self.policies.get(a, "*"), self.policies.get(b, "*")
@@ -205,7 +206,7 @@ def test_a_holder_that_only_we_do_not_reach_is_tried_through_others():
 def test_netfault_is_heeded_the_dead_are_not_asked_again():
     mesh = Mesh(
         record("far"), record("relay", has=False), policies={"me": "x", "relay": "xy", "far": "y"},
-        says={("relay", "MASSMESSAGE"): ["NETFAULT", ["far"]]},
+        says={("relay", "MASSMESSAGE"): ["NETFAULT", ["far"], "DONTHAVE"]},
     )  # fmt: skip
     assert mesh.whereis() == ("CANTFIND", "", 0)
 
@@ -217,7 +218,7 @@ def test_who_hung_behind_a_dead_node_is_reached_by_another_plan():
         asked.append(request[1])
         tree = request[1]
         if "dead" in (tree["self"] + [n for children in tree.values() for n in children]):
-            return ["NETFAULT", ["dead"]]
+            return ["NETFAULT", ["dead"], "DONTHAVE"]
         return ["YES", "far", 8080, "axis", "http://far/Echo", "far"]
 
     for seed in range(20):
@@ -225,7 +226,7 @@ def test_who_hung_behind_a_dead_node_is_reached_by_another_plan():
             record("far"), record("dead"), record("relay", has=False), seed=seed,
             policies={"me": "x", "relay": "xy", "far": "y", "dead": "y"},
         )  # fmt: skip
-        mesh.ask = relay
+        mesh.ask = lambda name, request, seconds: messages.decode(request[0], relay(name, request, seconds))
         assert mesh.whereis() == ("YES", "far", 1)
     assert any("dead" in tree.get("dead", []) or tree.get("dead") for tree in asked)  # it did stand between them
 

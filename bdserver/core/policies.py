@@ -1,0 +1,66 @@
+"""Which nodes may talk, by the texts of their policies in a view; each text is parsed once.
+
+A node without a policy talks to everyone. A policy of which only the digest is known yet, or whose text is broken, meets none:
+its owner decides. What a policy means is core.policy's business.
+"""
+
+from __future__ import annotations
+
+from bdserver.core import policy
+from bdserver.core.membership import POLICIES_MAX, Record, View
+from bdserver.core.policy import Policy
+from bdserver.errors import BDError
+
+
+class Unknown:
+    """Stands for a policy that is not known by its text."""
+
+
+UNKNOWN = Unknown()
+Known = Policy | Unknown | None
+
+
+class Policies:
+    """A node's own policy and mode, and what it has parsed of others'; processes that are forked inherit that."""
+
+    def __init__(self, own: Policy | None, mode: str) -> None:
+        self.own, self.mode = own, mode
+        self._parsed: dict[str, Policy | Unknown] = {}
+
+    def parse(self, digest: str, text: str) -> Policy | Unknown:
+        """The policy of this digest; parsed at most once as long as there are not more of them than a view holds."""
+        if digest not in self._parsed:
+            if len(self._parsed) > POLICIES_MAX:
+                self._parsed.clear()
+            try:
+                self._parsed[digest] = policy.parse(text)
+            except BDError:
+                self._parsed[digest] = UNKNOWN
+        return self._parsed[digest]
+
+    def of(self, view: View, record: Record) -> Known:
+        """A record's policy; None when it has none."""
+        if record.policy is None:
+            return None
+        text = view.policies.get(record.policy)
+        return UNKNOWN if text is None else self.parse(record.policy, text)
+
+    def meets_ours(self, theirs: Policy | None) -> bool:
+        """Whether a caller with this policy may talk to this node."""
+        return policy.can_talk(theirs, self.own, self.mode)
+
+    def can_talk(self, view: View, a: Record, b: Record) -> bool:
+        """Whether the policies of these two nodes meet, as far as they are known here."""
+        return self._meet(self.of(view, a), self.of(view, b))
+
+    def talkable(self, view: View, record: Record) -> bool:
+        """Whether our own policy lets us call that node; one whose policy is not known yet is tried."""
+        theirs = self.of(view, record)
+        return isinstance(theirs, Unknown) or policy.can_talk(self.own, theirs, self.mode)
+
+    def suits(self, view: View, client: Policy | None, record: Record) -> bool:
+        """Whether a client with this policy may be named that node."""
+        return self._meet(client, self.of(view, record))
+
+    def _meet(self, a: Known, b: Known) -> bool:
+        return not isinstance(a, Unknown) and not isinstance(b, Unknown) and policy.can_talk(a, b, self.mode)

@@ -1,0 +1,186 @@
+"""One conversation: requests and typed answers, one after the other, on one open stream.
+
+The caller's opening goes out with its first request, unasked, so policies cost no round trip. Every step has the caller's
+deadline (an instant of the monotonic clock). What comes is checked by core.messages' tables; an ["ERROR", code, text] comes
+out as the exception of that code, nonsense as BadFrame. Both ends read with `next_message`. How to reach a node is dialling's
+business, in which order to try several that of entrances.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+
+from bdserver.core import messages
+from bdserver.core.wire import OLDEST, VERSION, Decoder, encode
+from bdserver.errors import BadFrame, Deadline, NobodyThere, PolicyUnknown, from_wire
+
+TYPE_CHECKING = False  # as typing's, whose import would cost bdwhereis two milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, BinaryIO, Protocol
+
+    from bdserver.net.tls import Identity
+
+    class Stream(Protocol):
+        """Bytes both ways: net.tls.Stream, or a local socket. Each call raises Deadline or NobodyThere."""
+
+        @property
+        def identity(self) -> Identity | None: ...
+        def send(self, data: bytes, deadline: float) -> None: ...
+        def recv(self, bytes_max: int, deadline: float) -> bytes: ...
+        def pending(self) -> int: ...
+        def fileno(self) -> int: ...
+        def close(self) -> None: ...
+
+
+CHUNK_BYTES = 64 * 1024
+
+
+class LocalStream:
+    """A connected socket with the manners of net.tls.Stream, for the local socket."""
+
+    identity = None
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+
+    def send(self, data: bytes, deadline: float) -> None:
+        """All of it, or Deadline or NobodyThere."""
+        self._await(deadline)
+        try:
+            self._socket.sendall(data)
+        except TimeoutError:
+            raise Deadline("the time is over while sending") from None
+        except OSError as error:
+            raise NobodyThere(f"the connection broke: {error.strerror}") from None
+
+    def recv(self, bytes_max: int, deadline: float) -> bytes:
+        """What there is, b"" at the end."""
+        self._await(deadline)
+        try:
+            return self._socket.recv(bytes_max)
+        except TimeoutError:
+            raise Deadline("the time is over while waiting for an answer") from None
+        except OSError as error:
+            raise NobodyThere(f"the connection broke: {error.strerror}") from None
+
+    def _await(self, deadline: float) -> None:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise Deadline("the time is over")
+        self._socket.settimeout(left)
+
+    def pending(self) -> int:
+        """Bytes that have been taken from the socket and not been received: none."""
+        return 0
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Never blocks."""
+        self._socket.close()
+
+
+class Conversation:
+    """The caller's end. `identity`: of the node at the other end, None on the local socket; `where`: its address or path, which
+    begins the text of each error."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        where: str,
+        policy_digest: str | None = None,
+        policy_text: str | None = None,
+        version: int = VERSION,
+    ) -> None:
+        self._stream = stream
+        self._decoder = Decoder()
+        self.where = where
+        # A node names a policy that the other very likely knows, and says its text when asked for it.
+        said_at_once = policy_text if policy_digest is None else None
+        self._opening = messages.Opening(version, min(OLDEST, version), None, policy_digest, said_at_once)
+        self._policy_text = policy_text if policy_digest is not None else None
+        self._opened_for: float | None = None
+        self.identity = stream.identity
+
+    def ask(self, request: list[Any], deadline: float, package: BinaryIO | None = None) -> Any:
+        """Send a request (and the bytes of `package`, an open file, behind it); the answer, of one of the types in its row."""
+        try:
+            answer = messages.decode(request[0], self._ask(request, deadline, package))
+        except BadFrame as error:
+            raise BadFrame(f"{self.where}: {error}") from None
+        if not isinstance(answer, messages.Error):
+            return answer
+        refusal = from_wire(answer.code, f"{self.where}: {answer.text}")
+        if isinstance(refusal, PolicyUnknown) and self._policy_text and package is None:
+            self._opening = self._opening._replace(policy=None, policy_text=self._policy_text)
+            self._policy_text = self._opened_for = None
+            return self.ask(request, deadline)
+        raise refusal
+
+    def _ask(self, request: list[Any], deadline: float, package: BinaryIO | None) -> Any:
+        self._stream.send(self._opening_bytes(deadline) + encode(request), deadline)
+        if package is not None:
+            while chunk := package.read(CHUNK_BYTES):
+                self._stream.send(chunk, deadline)
+        answer = next_message(self._stream, self._decoder, deadline)
+        if answer is None:
+            raise NobodyThere(f"{self.where} hung up without an answer")
+        return answer
+
+    def _opening_bytes(self, deadline: float) -> bytes:
+        """Said first, and again when the time that is left has changed by a tenth."""
+        left = max(deadline - time.monotonic(), 0.0)
+        if self._opened_for is not None and 0.9 * self._opened_for <= left <= 1.1 * self._opened_for:
+            return b""
+        self._opened_for = left
+        return encode(messages.opened(self._opening._replace(deadline=round(left, 3))))
+
+    def receive_package(self, length: int, out_file: BinaryIO, deadline: float) -> None:
+        """Copy the `length` raw bytes behind the last answer into a file; its digest is the receiver's to check."""
+        receive(self._stream, self._decoder, length, out_file, deadline)
+
+    def fileno(self) -> int:
+        """The socket's, to wait on: a connection that is readable between two questions has hung up."""
+        return self._stream.fileno()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._stream.close()
+
+    def __enter__(self) -> Conversation:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def next_message(
+    stream: Stream, decoder: Decoder, deadline: float, has_word: Callable[[float], bool] = lambda deadline: True
+) -> Any:
+    """The next message of a stream; None when the other end has hung up between two. BadFrame when it did so within one.
+
+    `has_word(deadline)` may wait before each read, and end the reading by False."""
+    while (message := decoder.next_message()) is None:
+        if not has_word(deadline):
+            return None
+        data = stream.recv(CHUNK_BYTES, deadline)
+        if not data:
+            if decoder.pending_bytes:
+                raise BadFrame("the connection ended in the middle of a frame")
+            return None
+        decoder.feed(data)
+    return message
+
+
+def receive(stream: Stream, decoder: Decoder, length: int, out_file: BinaryIO, deadline: float) -> None:
+    """Copy `length` raw bytes from a stream (first what its decoder has already) into a file."""
+    while length > 0:
+        data = decoder.take(length) or stream.recv(min(length, CHUNK_BYTES), deadline)
+        if not data:
+            raise NobodyThere(f"the connection ended {length} bytes before the package did")
+        out_file.write(data)
+        length -= len(data)

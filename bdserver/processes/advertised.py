@@ -1,0 +1,46 @@
+"""The address by which other nodes know this one: as `advertise` says, else the one that is obvious.
+
+Whatever it is, it must stand in this node's certificate: others dial it, and check."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+from bdserver.core.address import join_address, split_address
+from bdserver.errors import BadConfig
+from bdserver.files.settings import Settings
+
+# An address that a route to anywhere would start from; nothing is sent to it (RFC 5737, RFC 3849: documentation).
+FAR_AWAY = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
+
+
+def advertised(settings: Settings, certified: tuple[str, ...]) -> str:
+    """HOST:PORT, one of the hosts that the certificate is for; else BadConfig lists the candidates."""
+    if settings.advertise:
+        host, port = split_address(settings.advertise, settings.port)
+        if host not in certified:
+            raise BadConfig(
+                f"{settings.path}: advertise={settings.advertise}, but the certificate is for {', '.join(certified)}: "
+                f"issue one with --host {host}, or advertise one of those"
+            )
+        return join_address(host, port)
+    bound = [host for host in settings.bind if host in certified]
+    local = [host for host in _local_addresses() if host in certified]
+    for candidates in (list(certified), bound, local):
+        if len(candidates) == 1:
+            return join_address(candidates[0], settings.port)
+    raise BadConfig(
+        f"{settings.path}: set advertise= to the address by which the others reach this node: "
+        f"{', '.join(certified) or 'the certificate names none'}"
+    )
+
+
+def _local_addresses() -> list[str]:
+    """The addresses that this host would speak from."""
+    found = []
+    for family, far_away in FAR_AWAY:
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect((far_away, 9))
+            found.append(sock.getsockname()[0])
+    return found

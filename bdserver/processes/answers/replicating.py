@@ -1,0 +1,247 @@
+"""WILLYOUREPLICATE, GIVESERVICE, FIND, MASSMESSAGE: how a copy of a service comes to a host with room.
+
+What may be in a package is checked by files.package, its going live is one rename of files.services; which replica gives way
+is core.weight's choice. A package on its way is a nameless file on the disk of the services, never held in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from bdserver.core import membership, messages, plan, routing, weight
+from bdserver.core.membership import View
+from bdserver.core.messages import DontHave, Found, NetFault, No, NotFound, NotGiven, Package, RelayedYes, Yes
+from bdserver.core.nudges import Hurry
+from bdserver.errors import BDError, Deadline, NobodyThere
+from bdserver.files import package
+from bdserver.files.services import Service
+from bdserver.processes.answers.routing import offer
+from bdserver.processes.node import Node
+from bdserver.processes.session import Session
+
+# Steps of a FIND that this node starts itself, when a replica is wanted and no cache knows a holder.
+FIND_STEPS = 4
+FIND_SECONDS = 2.0
+# Of a service's holders, the journal names this many.
+HOLDERS_TOLD = 5
+# Two callers want the same replica at once: the second looks this often whether the first has it, and gives up so long
+# before its own caller's patience ends.
+COPY_POLL_SECONDS, COPY_MARGIN_SECONDS = 0.02, 0.2
+
+log = logging.getLogger("bdserver.replicating")
+
+
+def answer_willyoureplicate(session: Session, service: str) -> Yes | No | NotGiven:
+    """YES when we have it (now); NO without room; NotGiven when no holder gives it."""
+    node = session.node
+    if node.services.get(service) is None:
+        with _one_at_a_time(session, service):
+            refusal = _replicate(session, service) if node.services.get(service) is None else None
+        if refusal is not None:
+            return refusal
+    mine = node.services.get(service)
+    if mine is None:  # withdrawn this very moment
+        return No()
+    node.hit(service, session.caller.host, node.clock())
+    node.update_own()
+    return offer(node, session.look_again().own, mine)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(session: Session, service: str) -> Iterator[None]:
+    """Two callers that want the same replica at once get one copy: the second waits for the first."""
+    folder = session.node.services.scratch_dir
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    with open(os.path.join(folder, f"{service}.lock"), "w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if session.left() <= COPY_MARGIN_SECONDS:
+                    raise Deadline(f"another copy of {service} is still on its way") from None
+                time.sleep(COPY_POLL_SECONDS)
+        yield
+
+
+def _replicate(session: Session, service: str) -> No | NotGiven | None:
+    """Install a copy; None when it is there, else the refusal."""
+    node, now = session.node, session.node.clock()
+    if node.settings.max_dynamic == 0 or session.view().own.draining or node.is_overloaded(now):
+        return No()
+    to_retire = None
+    if node.dynamic_count() >= node.settings.max_dynamic:
+        to_retire = _lightest(node, now)
+        if to_retire is None:
+            return No()
+    found = _fetch(session, service)
+    if found is None or found.file is None:
+        return NotGiven()
+    started = time.monotonic()
+    why = _why_replicate(session.view(), service)
+    with found.file as file:
+        folder = _unpacked(node, file, found.described, service)
+    if to_retire is not None:
+        node.services.retire(to_retire)
+        node.journal.note("retired", to_retire, now, why=f"its slot is needed for {service}")
+        log.info("%s retired to the graveyard: its slot is needed for %s", to_retire, service)
+    node.services.install(folder, service, now)
+    node.journal.note("replicated", service, now, giver=found.giver, asker=session.caller.name, why=why)
+    log.info("%s replicated here for %s, installed in %.0f ms", service, session.caller, 1000 * (time.monotonic() - started))
+    return None
+
+
+def _lightest(node: Node, now: float) -> str | None:
+    """The replica that gives way to another one; None when each has only just come."""
+    weights = node.weights(now)
+    replicas = [(s.name, weights[s.name], s.arrived_at) for s in node.services.all().values() if s.type == "dynamic"]
+    return weight.to_retire(replicas, now)
+
+
+def _unpacked(node: Node, file: Any, described: dict[str, Any], service: str) -> str:
+    """The folder of a package, all of it checked."""
+    limits = node.settings.package_bytes_max, node.settings.package_files_max
+    return package.unpack(file, described["sha256"], service, node.services.scratch_dir, *limits)
+
+
+def _why_replicate(view: View, service: str) -> str:
+    """A copy is asked for when a holder said NO; which holders there are, as far as this node knows."""
+    holders = sorted(each.name for each in view.others_there() if service in each.services)
+    return "overloaded or draining: " + (", ".join(holders[:HOLDERS_TOLD]) or "holders that are not known here")
+
+
+def _fetch(session: Session, service: str) -> Found | None:
+    """The package and its giver: a holder that we may call, else one behind others, else whom a search finds."""
+    view, policies = session.view(), session.node.policies
+    holders = [r for r in view.others_there() if service in r.services and r.services[service].replicable]
+    near = [record for record in holders if policies.talkable(view, record)]
+    for record in routing.ORDERS[session.node.settings.routing](near, session.node.rng):
+        with contextlib.suppress(BDError):
+            said = session.ask(record.name, ["GIVESERVICE", service], session.left() * routing.SHARE)
+            if isinstance(said, Package):
+                return Found(record.name, said.described, said.file)
+    found = _fetch_through_others(session, service, [record.name for record in holders])
+    if found is None:
+        with contextlib.suppress(BDError):
+            said = find(session, service, [], FIND_STEPS)
+            found = said if isinstance(said, Found) and said.file is not None else None
+    return found
+
+
+def _fetch_through_others(session: Session, service: str, far: list[str]) -> Found | None:
+    if not far:
+        return None
+    view, policies, node = session.view(), session.node.policies, session.node
+    tree = plan.tree(
+        node.name,
+        [record.name for record in view.others_there()],
+        far,
+        lambda a, b: policies.can_talk(view, view.records[a], view.records[b]),
+        node.rng,
+    )
+    for relay in tree[plan.SELF]:
+        request = ["MASSMESSAGE", plan.branch(tree, relay), far, ["GIVESERVICE", service]]
+        with contextlib.suppress(BDError):
+            said = session.ask(relay, request, session.left() * routing.SHARE)
+            if isinstance(said, Found) and said.file is not None:
+                return said
+    return None
+
+
+def answer_giveservice(session: Session, service: str) -> Package | No:
+    """The package. The REPLICATE line makes our older hits count a tenth less: one burst does not flood the mesh with
+    replicas."""
+    node = session.node
+    mine = node.services.get(service)
+    if mine is None or mine.path is None:
+        return No()
+    given = _packed(session, mine)
+    node.hit(service, session.caller.host, node.clock(), "REPLICATE")
+    node.journal.note("gave", service, node.clock(), taker=session.caller.name)
+    return given
+
+
+def _packed(session: Session, service: Service) -> Package:
+    file = session.spool()
+    try:
+        length, sha256 = package.pack(service, file)
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return Package({"bytes": length, "sha256": sha256}, file)
+
+
+def find(session: Session, service: str, visited: list[str], steps: int) -> Found | NotFound:
+    """FIND: depth first through the nodes that we may call; `visited` grows by all who were asked: nobody is asked twice."""
+    node, view = session.node, session.view()
+    mine = node.services.get(service)
+    if mine is not None:
+        if mine.path is None:
+            return Found(node.name, {"url": membership.service_url(view.own, service, mine.url)})
+        given = _packed(session, mine)
+        return Found(node.name, given.described, given.file)
+    visited = list(dict.fromkeys([*visited, node.name]))
+    next_ones = [r.name for r in view.others_there() if r.name not in visited and node.policies.talkable(view, r)]
+    if steps == 0 or not next_ones:
+        return NotFound(visited)
+    visited += next_ones
+    for name in next_ones:
+        try:
+            said = session.ask(name, ["FIND", service, visited, steps - 1], min(FIND_SECONDS, session.left() * 0.5))
+        except BDError:
+            continue
+        if isinstance(said, Found):
+            return said
+        visited = list(dict.fromkeys([*visited, *said.visited]))
+    return NotFound(visited[: messages.LIST_MAX])
+
+
+def answer_massmessage(
+    session: Session, tree: plan.Plan, recipients: list[str], message: list[Any]
+) -> RelayedYes | Found | No | DontHave | NetFault:
+    """Ask the recipients among our children, then forward the rest of the plan down each branch; the first YES ends it."""
+    messages.check(message, messages.NODE)
+    children = list(dict.fromkeys(tree.get(plan.SELF, [])))
+    session.node.rng.shuffle(children)
+    steps = [(child, message) for child in children if child in recipients]
+    steps += [(c, ["MASSMESSAGE", plan.branch(tree, c), recipients, message]) for c in children if tree.get(c)]
+    has_no, faults = False, []
+    for child, request in steps:
+        if child in faults:
+            continue
+        try:
+            said = session.ask(child, request, session.left() * routing.SHARE)
+        except (NobodyThere, Deadline):
+            faults.append(child)
+            session.node.nudge(Hurry(child))
+            continue
+        except BDError as error:
+            log.info("%s for %s: %s", request[0], session.caller, error)
+            continue
+        match said:
+            case Yes() | Package():
+                return _with_giver(said, session.view(), child)
+            case RelayedYes() | Found():
+                return said
+            case No():
+                has_no = True
+            case NetFault(names, others):
+                faults += names
+                has_no = has_no or others == "NO"
+    if faults:
+        return NetFault(faults, "NO" if has_no else "DONTHAVE")
+    return No() if has_no else DontHave()
+
+
+def _with_giver(said: Yes | Package, view: View, name: str) -> RelayedYes | Found:
+    """A recipient's YES as it goes back up the tree: whose it is must be in it."""
+    if isinstance(said, Package):
+        return Found(name, said.described, said.file)
+    return RelayedYes(view.records[name].address.rpartition(":")[0], *said, name)

@@ -1,0 +1,95 @@
+"""WHEREIS, WILLYOUEXECUTE, YOUWILLEXECUTE: who serves a client's next call. In which order whom to ask is core.routing's."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from bdserver.core import membership, policy, routing
+from bdserver.core.membership import Record, View
+from bdserver.core.messages import DontHave, Mismatch, No, Nobody, Place, Yes
+from bdserver.core.nudges import Hurry, Visit
+from bdserver.files.services import Service
+from bdserver.processes.node import Node
+from bdserver.processes.session import Session
+
+
+def answer_whereis(session: Session, service: str, client_policy: str | None) -> Place | Nobody | Mismatch:
+    """A host that has just said that it takes this call; `details` has the shape of `bdwhereis --json`."""
+    node, policies = session.node, session.node.policies
+    client = None if client_policy is None else policy.parse(client_policy, "the client's policy")
+    view = _with_own_services(session)
+    search = routing.Search(
+        routing.Question(
+            view,
+            service,
+            suits=lambda record: policies.suits(view, client, record),
+            talkable=lambda record: policies.talkable(view, record),
+            can_talk=lambda a, b: policies.can_talk(view, view.records[a], view.records[b]),
+            ask=session.ask,
+            left=session.left,
+            clock=time.monotonic,
+            rng=node.rng,
+            order=routing.ORDERS[node.settings.routing],
+        )
+    )
+    found = search.whereis()
+    session.later.append(lambda: _correct(node, search))
+    details = _details(service, found, search)
+    if found.word == "CANTFIND":
+        return Nobody(details)
+    if found.word == "POLICYMISMATCH":
+        return Mismatch(details)
+    if found.phase == 2:
+        node.nudge(Visit(found.node))
+    return Place("ME" if found.node == node.name else found.host, found.port, found.web_dir, details)
+
+
+def _details(service: str, found: routing.Outcome, search: routing.Search) -> dict[str, Any]:
+    asked = [{"node": a.node, "answer": a.answer, "ms": round(1000 * a.seconds, 1)} for a in search.asked]
+    return {"url": found.url, "node": found.node, "service": service, "phase": found.phase, "asked": asked}
+
+
+def _with_own_services(session: Session) -> View:
+    """The view, with what lies in our services directory this very moment: dropped in is live at once."""
+    view = session.view()
+    here, sick = session.services().keys(), view.own.extra.get("unhealthy")
+    if (here - sick if sick else here) == view.own.services.keys():
+        return view
+    session.node.update_own()
+    return session.look_again()
+
+
+def _correct(node: Node, search: routing.Search) -> None:
+    """After the answer: let the discoverer look at the nodes that were silent, and visit those that had not what we thought."""
+    for name in search.gone:
+        node.nudge(Hurry(name))
+    for name in search.mistaken:
+        node.nudge(Visit(name))
+
+
+def offer(node: Node, own: Record, mine: Service) -> Yes:
+    """YES, and where: the answer comes from the named node itself."""
+    url = membership.service_url(own, mine.name, mine.url)
+    return Yes(node.settings.axis_port, node.settings.axis_web_dir, url)
+
+
+def answer_willyouexecute(session: Session, service: str) -> Yes | No | DontHave:
+    """YES and a hit logged, unless this node is overloaded or drains."""
+    return _execute(session, service, is_late=False)
+
+
+def answer_youwillexecute(session: Session, service: str) -> Yes | No | DontHave:
+    """YES and a hit, overloaded or not: a client is served late rather than never."""
+    return _execute(session, service, is_late=True)
+
+
+def _execute(session: Session, service: str, is_late: bool) -> Yes | No | DontHave:
+    node, now, own, services = session.node, session.node.clock(), session.view().own, session.services()
+    mine = services.get(service)
+    if mine is None or service in own.extra.get("unhealthy", ()):
+        return DontHave()
+    if not is_late and (own.draining or node.is_overloaded(now, services)):
+        return No()
+    node.hit(service, session.caller.host, now)
+    return offer(node, own, mine)

@@ -1,0 +1,332 @@
+"""A child: serves one connection, from the handshake to the caller's hanging up, then is ready for the next (a pre-forked
+worker that is used again).
+
+Promises an answer to every request that is one, an error to every other, and an end to a conversation that makes no sense, is
+idle for too long, or whose certificate is revoked meanwhile. SIGTERM is noted; the loop sees it where it waits, so a request
+that is running ends first. What requests mean is the business of `answers`, getting connections that of the listener.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import select
+import signal
+import socket
+import struct
+import time
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import setproctitle
+
+from bdserver.core import messages
+from bdserver.core.address import split_address
+from bdserver.core.messages import ADMIN, CLIENT, Found, Opening, Package
+from bdserver.core.policy import Policy, parse
+from bdserver.core.wire import OLDEST, Decoder, encode
+from bdserver.errors import (
+    BadFrame,
+    BadRequest,
+    BDError,
+    Deadline,
+    Forbidden,
+    NobodyThere,
+    NoSpace,
+    PolicyMismatch,
+    PolicyUnknown,
+    TooLarge,
+)
+from bdserver.net import tls
+from bdserver.net.conversation import CHUNK_BYTES, LocalStream, next_message, receive
+from bdserver.processes.answers import answer, ask_ourselves
+from bdserver.processes.node import Node
+from bdserver.processes.session import Caller, Session
+
+if TYPE_CHECKING:
+    from bdserver.net.conversation import Stream
+
+# A caller has this long for TCP and TLS before it has said anything.
+HANDSHAKE_SECONDS = 5.0
+# For the answer to a request whose own time is over, and for the word that ends a conversation.
+LAST_WORD_SECONDS = 1.0
+# Of a command that a stranger made up, the title in `ps` and the log show this much.
+COMMAND_CHARACTERS_MAX = 40
+TITLE_CHARACTERS_MAX = 20
+
+log = logging.getLogger("bdserver.child")
+
+
+class Leaving:
+    """Whether SIGTERM has come. The handler notes it, in a pipe too, on which the loop waits beside its caller."""
+
+    def __init__(self) -> None:
+        self.is_told = False
+        self.descriptor, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+
+    def listen(self) -> None:
+        """From now on, in this process."""
+        signal.signal(signal.SIGTERM, self._note)
+
+    def _note(self, number: int, frame: object) -> None:
+        self.is_told = True
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._write, b"!")
+
+    def close(self) -> None:
+        """Listen no longer: SIGTERM ends the process."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.close(self.descriptor)
+        os.close(self._write)
+
+
+# --- one connection -----------------------------------------------------------------------------------------------
+
+
+def serve_connection(node: Node, sock: socket.socket, address: tuple[Any, ...] | None) -> None:
+    """One connection from the listener, whose peer is at this address; None: the local socket."""
+    sock.setblocking(True)
+    if address is None:
+        serve(node, LocalStream(sock), local_caller(sock), node.settings.idle_timeout)
+    else:
+        _serve_over_tls(node, sock, split_address(address[0], 1)[0])
+    be_spare(node)
+
+
+def _serve_over_tls(node: Node, sock: socket.socket, host: str) -> None:
+    setproctitle.setproctitle(f"bdserverd: child of {node.name}: handshake with {host}")
+    try:
+        stream = tls.accept(sock, node.credentials, time.monotonic() + HANDSHAKE_SECONDS)
+    except BDError as error:
+        log.log(_loudness(error), "%s: %s", host, error)
+        return
+    identity = stream.identity
+    try:
+        serve(node, stream, Caller(identity.role, identity.name, host, identity.serial), node.settings.idle_timeout)
+    finally:
+        stream.close()
+
+
+def _loudness(error: BDError) -> int:
+    """A stranger is worth a warning, nonsense a line; callers that went away come by the thousand."""
+    if isinstance(error, Forbidden):
+        return logging.WARNING
+    return logging.DEBUG if isinstance(error, NobodyThere) else logging.INFO
+
+
+def local_caller(sock: socket.socket) -> Caller:
+    """By SO_PEERCRED: root and the daemon's own user administer, every other user who may open the socket looks up."""
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, _ = struct.unpack("3i", credentials)
+    role = ADMIN if uid in (0, os.geteuid()) else CLIENT
+    return Caller(role, f"uid {uid}", "127.0.0.1")
+
+
+def be_spare(node: Node) -> None:
+    """What `ps` shows of a child between two callers."""
+    setproctitle.setproctitle(f"bdserverd: spare of {node.name}, for the next caller")
+
+
+# --- a conversation -----------------------------------------------------------------------------------------------
+
+
+def serve(node: Node, stream: Stream, caller: Caller, idle_seconds: float) -> None:
+    """Answer one request after the other until the caller hangs up, is idle for too long, or talks nonsense."""
+    leaving = Leaving()
+    leaving.listen()
+    try:
+        _Conversation(node, stream, caller, leaving).run(idle_seconds)
+    finally:
+        leaving.close()
+
+
+class _Rehearsal:
+    """A stream on which one request comes, and nobody reads the answer."""
+
+    identity = None
+
+    def __init__(self, request: list[Any]) -> None:
+        self._left = [b"", encode(request)]
+
+    def recv(self, bytes_max: int, deadline: float) -> bytes:
+        """The request, then the end."""
+        return self._left.pop()
+
+    def send(self, data: bytes, deadline: float) -> None:
+        """Nobody hears it."""
+
+    def pending(self) -> int:
+        """There is always something, the end at least."""
+        return 1
+
+    def fileno(self) -> int:
+        """There is no socket."""
+        return -1
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+def rehearse(node: Node) -> None:
+    """A handshake with ourselves and a look-up that finds nothing (a warm-up): half of what a first request costs is memory
+    that is copied when a forked process first writes to it."""
+    tls.rehearse(node.credentials)
+    serve(node, _Rehearsal(["WHEREIS", "nobody", None]), Caller(CLIENT, "nobody", "-"), 1.0)
+    be_spare(node)
+
+
+class _Conversation:
+    """The callee's end: what the caller's opening said, and its requests one by one."""
+
+    def __init__(self, node: Node, stream: Stream, caller: Caller, leaving: Leaving) -> None:
+        self._node, self._stream, self._caller, self._leaving = node, stream, caller, leaving
+        self._decoder = Decoder()
+        self._session = Session(node, caller, self._receive, ask_ourselves)
+        self._terms = Terms(node)
+        self._title = ""
+        self._readable: select.poll | None = None
+
+    def run(self, idle_seconds: float) -> None:
+        """Until it is over, for whatever reason."""
+        try:
+            while (message := self._next_message(idle_seconds)) is not None:
+                if messages.is_opening(message):
+                    self._terms.take(message)
+                elif not self._answered(message):
+                    return
+        except (NobodyThere, Deadline) as error:
+            log.debug("%s: %s", self._caller, error)
+        except (BadFrame, TooLarge) as error:
+            log.warning("%s: %s", self._caller, error)
+            with contextlib.suppress(BDError):
+                self._stream.send(encode(messages.encoded(_said(error))), time.monotonic() + LAST_WORD_SECONDS)
+        finally:
+            self._session.close()
+
+    def _next_message(self, idle_seconds: float) -> Any:
+        return next_message(self._stream, self._decoder, time.monotonic() + idle_seconds, self._has_word)
+
+    def _has_word(self, deadline: float) -> bool:
+        """Wait for the caller; False when we are told to leave before it says more. What a deadline means, `recv` says."""
+        if self._leaving.is_told:
+            return False
+        if self._stream.pending():
+            return True
+        if self._readable is None:
+            self._readable = select.poll()
+            self._readable.register(self._stream.fileno(), select.POLLIN)
+            self._readable.register(self._leaving.descriptor, select.POLLIN)
+        left = max(deadline - time.monotonic(), 0.0)
+        ready = [descriptor for descriptor, _ in self._readable.poll(left * 1000)]
+        return ready != [self._leaving.descriptor]
+
+    def _receive(self, length: int, file: BinaryIO, deadline: float) -> None:
+        receive(self._stream, self._decoder, length, file, deadline)
+
+    def _answered(self, message: Any) -> bool:
+        """Answer one request; False when the conversation is over after it."""
+        if os.getppid() != self._node.life.listener_pid:
+            log.info("%s: no answer, since the listener is gone", self._caller)
+            return False
+        command = str(message[0]) if isinstance(message, list) and message else "?"
+        self._show(command)
+        self._session.begin(self._terms.seconds)
+        started = time.monotonic()
+        said = self._answer(message, command[:COMMAND_CHARACTERS_MAX])
+        self._send(said)
+        log.debug("%s: %s -> %s in %.1f ms", self._caller, command, messages.word_of(said), 1000 * (time.monotonic() - started))
+        self._session.end()
+        # After a refusal of a request that a stream of unknown length follows, nobody knows where the next one begins.
+        row = messages.REQUESTS.get(command)
+        has_stream = row is not None and row.stream
+        return not (isinstance(said, messages.Error) and (has_stream or self._revoked())) and not self._leaving.is_told
+
+    def _show(self, command: str) -> None:
+        """To be seen in `ps`; set when it changes, since that is a tenth of a WHEREIS on an open connection."""
+        if command != self._title:
+            self._title = command
+            name = self._node.name
+            setproctitle.setproctitle(f"bdserverd: child of {name}: {command[:TITLE_CHARACTERS_MAX]} for {self._caller}")
+
+    def _answer(self, message: Any, command: str) -> Any:
+        caller = self._caller
+        try:
+            if refusal := self._revoked():
+                raise Forbidden(refusal)
+            self._terms.check()
+            return answer(self._session, message)
+        except BDError as error:
+            level = logging.WARNING if isinstance(error, Forbidden | BadRequest) else logging.INFO
+            log.log(level, "%s: %s: %s", caller, command, error)
+            return _said(error)
+        except OSError as error:  # a full disk, no more descriptors: the host's trouble, and the caller should know
+            log.error("%s: %s: %s", caller, command, error)
+            code = NoSpace.code if error.errno in (errno.ENOSPC, errno.EDQUOT) else BDError.code
+            return messages.Error(code, error.strerror or str(error))
+        except Exception:
+            log.exception("%s: %s", caller, command)
+            return messages.Error(BDError.code, f"{command} met a bug of {self._node.name}: see its log")
+
+    def _send(self, said: Any) -> None:
+        """The answer, and the package that follows it."""
+        deadline = max(self._session.deadline, time.monotonic() + LAST_WORD_SECONDS)
+        file = said.file if isinstance(said, Package | Found) else None
+        try:
+            self._stream.send(encode(messages.encoded(said)), deadline)
+            while file is not None and (chunk := file.read(CHUNK_BYTES)):
+                self._stream.send(chunk, deadline)
+        finally:
+            if file is not None:
+                file.close()
+
+    def _revoked(self) -> str | None:
+        """Before each request: a certificate may have been revoked since the last one."""
+        caller = self._caller
+        return self._node.refusal(caller.name, caller.serial) if caller.serial is not None else None
+
+
+def _said(error: BDError) -> messages.Error:
+    return messages.Error(error.code, str(error))
+
+
+class Terms:
+    """What the caller's last opening said: its policy, and how many seconds it gives each request."""
+
+    def __init__(self, node: Node) -> None:
+        self.seconds = node.settings.request_timeout
+        self._node = node
+        self._policy: Policy | None = None
+        self._error: BDError | None = None
+
+    def take(self, message: list[Any]) -> None:
+        """An opening is never answered; what is wrong with it is the answer to each request behind it."""
+        self._error = None
+        try:
+            opening = messages.opening_of(message)
+            if opening.deadline is not None:
+                self.seconds = float(opening.deadline)
+            ours = self._node.settings.protocol
+            if opening.oldest > ours:
+                raise BadRequest(f"INVALID REQUEST: this node speaks versions {OLDEST} to {ours} of the protocol")
+            self._policy = self._read(opening)
+        except BDError as error:
+            self._error = error
+
+    def _read(self, opening: Opening) -> Policy | None:
+        if opening.policy_text is not None:
+            return parse(opening.policy_text, "the caller's policy")
+        if opening.policy is None:
+            return None
+        text = self._node.cache.view().policies.get(opening.policy)
+        if text is None:
+            raise PolicyUnknown("your policy is not known here by its digest: send policy_text")
+        return parse(text, "the caller's policy")
+
+    def check(self) -> None:
+        """Before each request: nothing is wrong with the opening, and the two policies meet."""
+        if self._error is not None:
+            raise self._error
+        if not self._node.policies.meets_ours(self._policy):
+            raise PolicyMismatch(f"the caller's policy does not meet the policy of {self._node.name}")

@@ -1,0 +1,152 @@
+"""A session: one connection that is served, as the functions that answer its requests see it.
+
+It knows the caller, how long the request may still take, and what the world looked like when the request began; it asks other
+nodes for the caller, and notes what is owed after the answer. Reading and writing the connection is child's business.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any, BinaryIO, NamedTuple
+
+from bdserver.core.membership import View
+from bdserver.core.messages import Found, Package
+from bdserver.errors import BadRequest, Deadline, NobodyThere, TooLarge
+from bdserver.files.services import Service
+from bdserver.net.connections import Connections
+from bdserver.net.conversation import Conversation
+from bdserver.processes.node import Node
+
+# Whatever deadline a caller wishes for, a child does not work longer on one request.
+REQUEST_SECONDS_MAX = 60.0
+# Connections to other nodes that a child keeps while its caller's is open.
+KEPT_MAX = 8
+
+
+class Caller(NamedTuple):
+    """The other end of a connection: `role` from the certificate or the socket, `name` for the logs, `host` for hit logs,
+    `serial` of the certificate, None on the local socket."""
+
+    role: str
+    name: str
+    host: str
+    serial: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.name} from {self.host}"
+
+
+# receive(length, file, deadline): copies a package that follows the request into a file.
+Receive = Callable[[int, BinaryIO, float], None]
+
+
+class Session:
+    """`dispatch(session, request)` answers a request that this node asks itself, checked like those that come from outside."""
+
+    def __init__(self, node: Node, caller: Caller, receive: Receive, dispatch: Callable[[Session, list[Any]], Any]) -> None:
+        self.node, self.caller = node, caller
+        self.deadline = time.monotonic() + node.settings.request_timeout
+        self.later: list[Callable[[], None]] = []
+        self._receive, self._dispatch = receive, dispatch
+        self._services: dict[str, Service] | None = None
+        self._view: View | None = None
+        self._connections = Connections(node.call, node.refusal, KEPT_MAX)
+
+    def begin(self, seconds: float) -> None:
+        """A request begins: it has its own deadline, and its own look at view and services."""
+        self.deadline = time.monotonic() + min(seconds, REQUEST_SECONDS_MAX)
+        self._services = self._view = None
+
+    def left(self) -> float:
+        """Seconds until the caller's deadline."""
+        return self.deadline - time.monotonic()
+
+    def end(self) -> None:
+        """After the answer: what is owed to others."""
+        owed, self.later = self.later, []
+        for each in owed:
+            each()
+
+    def close(self) -> None:
+        """Hang up on everybody that was called for this caller."""
+        self._connections.close()
+
+    # -- one look serves the whole of a request
+
+    def services(self) -> dict[str, Service]:
+        """Our services as this request found them."""
+        if self._services is None:
+            self._services = self.node.services.all()
+        return self._services
+
+    def view(self) -> View:
+        """The view as this request found it."""
+        if self._view is None:
+            self._view = self.node.cache.view()
+        return self._view
+
+    def look_again(self) -> View:
+        """The view of now, for the rest of the request, which has changed something itself."""
+        self._services = self._view = None
+        return self.view()
+
+    # -- asking others
+
+    def ask(self, name: str, request: list[Any], seconds: float) -> Any:
+        """Another node's answer, or this one's, within so many seconds; over a connection kept from before where there is one.
+
+        A package that follows an answer is in its `file`. NobodyThere when it does not answer in its time."""
+        if name == self.node.name:
+            return self._dispatch(self, request)
+        record = self.view().records.get(name)
+        if record is None:
+            raise NobodyThere(f"{name}: nobody of that name is known here")
+        deadline = min(time.monotonic() + seconds, self.deadline)
+        try:
+            return self._connections.talk(name, record.address, deadline, lambda talk: self._asked(talk, request, deadline))
+        except Deadline:
+            if time.monotonic() < self.deadline:
+                raise NobodyThere(f"{name} did not answer in time") from None
+            raise
+
+    def _asked(self, conversation: Conversation, request: list[Any], deadline: float) -> Any:
+        answer = conversation.ask(request, deadline)
+        if isinstance(answer, Package | Found) and "sha256" in answer.described:
+            file = self.spooled(answer.described, lambda length, out: conversation.receive_package(length, out, deadline))
+            return answer._replace(file=file)
+        return answer
+
+    # -- packages on their way
+
+    def receive(self, described: dict[str, Any]) -> BinaryIO:
+        """The package that follows this request, in a file, at its beginning."""
+        return self.spooled(described, lambda length, out: self._receive(length, out, self.deadline))
+
+    def spooled(self, described: dict[str, Any], copy: Callable[[int, BinaryIO], None]) -> BinaryIO:
+        """A file, at its beginning, with what `copy(length, file)` writes to it; TooLarge before anything is written."""
+        length = self.checked_length(described)
+        file = self.spool()
+        try:
+            copy(length, file)
+            file.seek(0)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def spool(self) -> BinaryIO:
+        """A nameless file for a package on its way, on the services' disk."""
+        os.makedirs(self.node.services.scratch_dir, mode=0o700, exist_ok=True)
+        return tempfile.TemporaryFile(dir=self.node.services.scratch_dir)
+
+    def checked_length(self, described: dict[str, Any]) -> int:
+        """The declared length of a package, if we are ready to take that much."""
+        length, most = described.get("bytes"), self.node.settings.package_bytes_max
+        if type(length) is not int or length < 0 or not isinstance(described.get("sha256"), str):
+            raise BadRequest("INVALID REQUEST: a package is declared by its bytes and sha256")
+        if length > most:
+            raise TooLarge(f"a package of {length} bytes is over package_bytes_max={most}")
+        return length
