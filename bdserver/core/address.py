@@ -1,4 +1,10 @@
-"""HOST:PORT in its one canonical form: IPv6 in brackets, IP addresses normalised, names in lower case."""
+"""One text for each host, and HOST:PORT in its one canonical form.
+
+Promises that two texts of the same host come out as one: IP addresses normalised, names in lower case and without the last
+dot, an IPv4 address in IPv6's clothes (`::ffff:192.0.2.1`) as itself. So certificates, black lists and limits for each
+address can compare texts. A zone (`fe80::1%eth0`) says through which interface of *this* host an address is reached: it is kept
+where something is dialled, and `without_zone` takes it off where hosts of different machines are compared.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +13,46 @@ from ipaddress import IPv6Address, ip_address
 
 from bdserver.errors import BadRequest
 
-# RFC 1035's 63 a label and 253 in all; _ since many a host's name has one.
-_HOST_NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.(?!-)[a-z0-9_-]{1,63})*\.?", re.ASCII)
+TYPE_CHECKING = False  # as typing's, whose import costs two milliseconds
+if TYPE_CHECKING:
+    from typing import Any
+
+# RFC 1035's 63 a label and 253 in all; _ since many a host's name has one. Matched before it is put in lower case: the
+# Kelvin sign becomes an ordinary k by that.
+_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.(?!-)[A-Za-z0-9_-]{1,63})*", re.ASCII)
 _PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
 _ZONE = re.compile(r"[A-Za-z0-9_.-]{1,32}", re.ASCII)
 HOST_CHARACTERS_MAX = 253
 PORT_MAX = 65535
 SHOWN_CHARACTERS_MAX = 80
+
+_MAPPED = "::ffff:"
+
+
+def normal_host(host: str) -> str:
+    """The one text for a host, without brackets; BadRequest when it is neither an address nor a host's name."""
+    try:
+        return _normal(host)
+    except ValueError as reason:
+        raise BadRequest(str(reason)) from None
+
+
+def without_zone(host: str) -> str:
+    """The host as it stands in certificates, where the name of an interface here would mean nothing."""
+    return host.partition("%")[0]
+
+
+def host_of(socket_address: tuple[Any, ...]) -> str:
+    """The normal text of the host in what `accept` and `getpeername` return for a TCP socket.
+
+    It never fails, as the loop that accepts connections calls it: the kernel's text is normal but for the mapped form."""
+    host = str(socket_address[0])
+    return host.removeprefix(_MAPPED) if "." in host else host
+
+
+def host_part(address: str) -> str:
+    """The HOST of a canonical HOST:PORT, in brackets where a URL needs them."""
+    return address.rpartition(":")[0]
 
 
 def split_address(text: str, default_port: int | None = None) -> tuple[str, int]:
@@ -21,11 +60,16 @@ def split_address(text: str, default_port: int | None = None) -> tuple[str, int]
 
     The host comes without brackets: what a socket takes."""
     host, port, is_bracketed = _cut(text.strip(), text)
-    if not port and default_port is not None:
-        return _normal(host, is_bracketed, text), default_port
-    if not _PORT.fullmatch(port) or not 1 <= int(port) <= PORT_MAX:
-        raise _no_address(text, f"the port must be 1 to {PORT_MAX}")
-    return _normal(host, is_bracketed, text), int(port)
+    if port or default_port is None:
+        if not _PORT.fullmatch(port) or not 1 <= int(port) <= PORT_MAX:
+            raise _no_address(text, f"the port must be 1 to {PORT_MAX}")
+        default_port = int(port)
+    if is_bracketed and ":" not in host:
+        raise _no_address(text, "only IPv6 addresses stand in brackets")
+    try:
+        return _normal(host), default_port
+    except ValueError as reason:
+        raise _no_address(text, str(reason)) from None
 
 
 def join_address(host: str, port: int) -> str:
@@ -48,27 +92,25 @@ def _cut(stripped: str, text: str) -> tuple[str, str, bool]:
     return host, port, False
 
 
-def _normal(host: str, is_bracketed: bool, text: str) -> str:
+def _normal(host: str) -> str:
+    """As normal_host; the ValueError's text says what is wrong."""
     try:
         address = ip_address(host)
     except ValueError:
-        return _normal_name(host, is_bracketed, text)
-    if isinstance(address, IPv6Address):
-        if address.scope_id is not None and not _ZONE.fullmatch(address.scope_id):
-            raise _no_address(text, "its zone is no interface's name")
-        # ::ffff:192.0.2.1 is how a socket for both shows a caller over IPv4: the same host, so the same text.
-        return str(address.ipv4_mapped or address)
-    if is_bracketed:
-        raise _no_address(text, "only IPv6 addresses stand in brackets")
-    return str(address)
+        return _normal_name(host)
+    if not isinstance(address, IPv6Address):
+        return str(address)
+    if address.scope_id is not None and not _ZONE.fullmatch(address.scope_id):
+        raise ValueError("its zone is no interface's name")
+    return str(address.ipv4_mapped or address)
 
 
-def _normal_name(host: str, is_bracketed: bool, text: str) -> str:
-    name = host.lower()
-    is_number = name.replace(".", "").isdigit()
-    if is_bracketed or is_number or len(name) > HOST_CHARACTERS_MAX or not _HOST_NAME.fullmatch(name):
-        raise _no_address(text, f"{host[:SHOWN_CHARACTERS_MAX]!r} is neither an address nor a host's name")
-    return name.rstrip(".")
+def _normal_name(host: str) -> str:
+    name = host.removesuffix(".")
+    is_number = name.replace(".", "").isdigit()  # 256.1.1.1 is a slip in an address, not a name
+    if is_number or len(name) > HOST_CHARACTERS_MAX or not _HOST_NAME.fullmatch(name):
+        raise ValueError(f"{host[:SHOWN_CHARACTERS_MAX]!r} is neither an address nor a host's name")
+    return name.lower()
 
 
 def _no_address(text: str, reason: str) -> BadRequest:

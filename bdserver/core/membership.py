@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from bdserver.core.address import split_address
+from bdserver.core.address import host_part, split_address
 from bdserver.core.names import valid_name
 from bdserver.errors import BadRequest
 
@@ -78,7 +78,7 @@ def service_url(record: Record, service: str, template: str = "") -> str:
     if not web_dir:
         filled = filled.replace("{axis_web_dir}/", "")
     values = {
-        "{host}": record.address.rpartition(":")[0],
+        "{host}": host_part(record.address),
         "{axis_port}": str(record.web_port),
         "{axis_web_dir}": web_dir,
         "{service}": service,

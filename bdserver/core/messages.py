@@ -9,6 +9,7 @@ out answers that of processes.answers.
 from __future__ import annotations
 
 from bdserver.core.names import valid_name
+from bdserver.core.roles import ADMIN, CLIENT, EVERYONE, NODE
 from bdserver.core.tuples import NamedTuple
 from bdserver.core.wire import OLDEST, VERSION
 from bdserver.errors import BadFrame, BadRequest, Forbidden, NoSuchCommand
@@ -17,9 +18,6 @@ TYPE_CHECKING = False  # as typing's, whose import would cost bdwhereis two mill
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, BinaryIO
-
-CLIENT, NODE, ADMIN = "client", "node", "admin"
-EVERYONE = (CLIENT, NODE, ADMIN)
 
 # A policy document is at most this long; the policy module refuses longer ones with its own words.
 TEXT_MAX = 64 * 1024

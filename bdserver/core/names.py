@@ -1,4 +1,4 @@
-"""Which names a node or a service may have: safe in files, URLs, certificates and logs alike."""
+"""The one rule for names of nodes, services and meshes: safe in files, URLs, certificates and logs alike."""
 
 from __future__ import annotations
 

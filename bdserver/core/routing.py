@@ -17,6 +17,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from bdserver.core import messages, plan
+from bdserver.core.address import host_part
 from bdserver.core.membership import ALIVE, Record, View
 from bdserver.core.messages import DontHave, NetFault, No, RelayedYes, Yes
 from bdserver.core.weight import FULL_LOAD
@@ -238,5 +239,5 @@ def _undrained(records: list[Record]) -> list[Record]:
 
 
 def _found(record: Record, phase: int, port: int, web_dir: str, url: str) -> Outcome:
-    host = record.address.rpartition(":")[0]
+    host = host_part(record.address)
     return Outcome("YES", record.name, phase, host, port, web_dir, url)

@@ -23,8 +23,9 @@ import setproctitle
 
 from bdserver.core import messages
 from bdserver.core.address import split_address
-from bdserver.core.messages import ADMIN, CLIENT, Found, Opening, Package
+from bdserver.core.messages import Found, Opening, Package
 from bdserver.core.policy import Policy, parse
+from bdserver.core.roles import ADMIN, CLIENT
 from bdserver.core.wire import OLDEST, Decoder, encode
 from bdserver.errors import (
     BadFrame,

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bdserver.core import messages
-from bdserver.core.messages import ADMIN, CLIENT, NODE, REQUESTS, check
+from bdserver.core.messages import REQUESTS, check
+from bdserver.core.roles import ADMIN, CLIENT, NODE
 from bdserver.errors import BadFrame, BadRequest, Forbidden, NoSuchCommand
 from bdserver.processes.answers import ANSWERS
 

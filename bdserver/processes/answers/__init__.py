@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bdserver.core import messages
+from bdserver.core.roles import NODE
 from bdserver.errors import Deadline
 from bdserver.processes.answers import admin, gossip, looking, replicating, routing
 from bdserver.processes.session import Session
@@ -49,4 +50,4 @@ def answer(session: Session, message: object, role: str | None = None) -> Any:
 
 def ask_ourselves(session: Session, request: list[Any]) -> Any:
     """A question that this node asks itself on behalf of a caller: it asks as the node that it is."""
-    return answer(session, request, messages.NODE)
+    return answer(session, request, NODE)

@@ -9,8 +9,9 @@ from typing import Any
 
 from bdserver.core import membership
 from bdserver.core.address import join_address, split_address
-from bdserver.core.messages import ADMIN, Goodbye, Graveyard, Ok
+from bdserver.core.messages import Goodbye, Graveyard, Ok
 from bdserver.core.nudges import Look
+from bdserver.core.roles import ADMIN
 from bdserver.errors import BadRequest, CantFind, Forbidden
 from bdserver.files import package
 from bdserver.files.password import password_matches

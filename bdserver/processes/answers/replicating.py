@@ -18,6 +18,7 @@ from bdserver.core import membership, messages, plan, routing, weight
 from bdserver.core.membership import View
 from bdserver.core.messages import DontHave, Found, NetFault, No, NotFound, NotGiven, Package, RelayedYes, Yes
 from bdserver.core.nudges import Hurry
+from bdserver.core.roles import NODE
 from bdserver.errors import BDError, Deadline, NobodyThere
 from bdserver.files import package
 from bdserver.files.services import Service
@@ -207,7 +208,7 @@ def answer_massmessage(
     session: Session, tree: plan.Plan, recipients: list[str], message: list[Any]
 ) -> RelayedYes | Found | No | DontHave | NetFault:
     """Ask the recipients among our children, then forward the rest of the plan down each branch; the first YES ends it."""
-    messages.check(message, messages.NODE)
+    messages.check(message, NODE)
     children = list(dict.fromkeys(tree.get(plan.SELF, [])))
     session.node.rng.shuffle(children)
     steps = [(child, message) for child in children if child in recipients]
