@@ -42,7 +42,7 @@ SAMPLE_HEAD = """\
 
 if TYPE_CHECKING:
     from bdserver.net.entrances import Entrance
-    from bdserver.net.tls import Credentials
+    from bdserver.net.keys import Credentials
 
 
 class AuditConfig:
@@ -91,9 +91,9 @@ def entrances_of(config: AuditConfig, policy_text: str | None = None) -> tuple[l
         found.append(partial(dialling.dial_local, config.socket))
     if not config.keys:
         return found, None
-    from bdserver.net import tls
+    from bdserver.net import keys
 
-    credentials = tls.load_named(config.keys)
+    credentials = keys.load_named(config.keys)
     return [*found, *(dialling.entrance(address, credentials, policy_text) for address in config.nodes)], credentials
 
 

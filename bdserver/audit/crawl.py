@@ -23,7 +23,7 @@ from bdserver.net.entrances import SHARE, in_turn
 
 if TYPE_CHECKING:
     from bdserver.net.entrances import Entrance
-    from bdserver.net.tls import Credentials
+    from bdserver.net.keys import Credentials
 
 WORKERS = 16
 # Longer texts from the mesh are cut: a page is for reading. (Policies are parsed, and have a limit of their own.)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from bdserver.net.conversation import Conversation
     from bdserver.net.entrances import Entrance
-    from bdserver.net.tls import Credentials
+    from bdserver.net.keys import Credentials
 
     Result = TypeVar("Result")
 
@@ -58,15 +58,15 @@ def _entrances(options: Namespace, policy_text: str | None) -> list[Entrance]:
 
 def load_credentials(options: Namespace) -> Credentials:
     """The certificate that we show to nodes: --keys DIR/NAME, else the local node's own."""
-    from bdserver.net import tls
+    from bdserver.net import keys
 
     if options.keys:
-        return tls.load_named(options.keys)
+        return keys.load_named(options.keys)
     try:
         settings = load(options.config or default_path())
     except BadConfig as error:
         raise BadConfig(f"--node needs a certificate: give --keys DIR/NAME ({error})") from None
-    return tls.load(settings.key_dir, settings.username)
+    return keys.load(settings.key_dir, settings.username, settings.group)
 
 
 def complain(program: str, error: BDError) -> int:

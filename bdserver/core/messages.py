@@ -9,7 +9,7 @@ out answers that of processes.answers.
 from __future__ import annotations
 
 from bdserver.core.names import valid_name
-from bdserver.core.roles import ADMIN, CLIENT, EVERYONE, NODE
+from bdserver.core.roles import ADMIN, EVERYONE, NODE
 from bdserver.core.tuples import NamedTuple
 from bdserver.core.wire import OLDEST, VERSION
 from bdserver.errors import BadFrame, BadRequest, Forbidden, NoSuchCommand

@@ -7,7 +7,6 @@ sleep: `until` polls for what is wanted and says what it waited for. Only proces
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import signal
@@ -17,11 +16,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from bdserver.commands import bdkeys
 from bdserver.core import messages
 from bdserver.core.address import join_address
+from bdserver.core.roles import NODE, Role
 from bdserver.errors import BDError
 from bdserver.net import dialling
+from bdserver.net.authority import Authority, general_names
 
 READY_SECONDS = 20.0
 POLL_SECONDS = 0.02
@@ -58,20 +58,12 @@ class Mesh:
         self.folder, self.name = str(folder), name
         self.authority = os.path.join(self.folder, "ca")
         self.hosts: list[Host] = []
-        self.keys("init", self.authority, "--mesh", name)
+        Authority.make(self.authority, name)
 
-    def keys(self, *arguments: str) -> None:
-        """Run bdkeys in this process; AssertionError with what it said if it fails."""
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            status = bdkeys.main(list(arguments))
-        assert status == 0, said.getvalue()
-
-    def issue(self, name: str, *hosts: str, role: str = "node", folder: str | None = None) -> str:
+    def issue(self, name: str, *hosts: str, role: str = NODE, folder: str | None = None) -> str:
         """A key and certificate; the folder that holds them and ca.crt."""
         folder = folder or os.path.join(self.folder, "keys", name)
-        named = [word for host in hosts or ("127.0.0.1",) for word in ("--host", host)]
-        self.keys("issue", self.authority, name, *named, "--role", role, "--out", folder)
+        Authority.load(self.authority).issue(folder, name, Role(role), general_names(hosts or ("127.0.0.1",)))
         return folder
 
     def host(self, name: str, **config) -> Host:

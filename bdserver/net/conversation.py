@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, BinaryIO, Protocol
 
-    from bdserver.net.tls import Identity
+    from bdserver.net.identity import Identity
 
     class Stream(Protocol):
         """Bytes both ways: net.tls.Stream, or a local socket. Each call raises Deadline or NobodyThere."""

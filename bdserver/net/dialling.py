@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from bdserver.net.tls import Credentials
+    from bdserver.net.keys import Credentials
 
 # Between two tries at a local socket whose backlog is full.
 FULL_PAUSE = 0.005

@@ -31,9 +31,9 @@ from bdserver.files.policyfile import PolicyFile
 from bdserver.files.revoked import Revoked
 from bdserver.files.services import Service, Services
 from bdserver.files.settings import Settings, load
-from bdserver.net import dialling, tls
+from bdserver.net import dialling, keys
 from bdserver.net.conversation import Conversation
-from bdserver.net.tls import Credentials
+from bdserver.net.keys import Credentials
 from bdserver.processes.advertised import advertised
 
 log = logging.getLogger("bdserver.node")
@@ -181,7 +181,7 @@ class Node:
         self.rules = self.rules._replace(revoked=Revoked(self.settings.revoked))
 
     def _reload_keys(self) -> None:
-        fresh = tls.load(self.settings.key_dir, self.settings.username)
+        fresh = keys.load(self.settings.key_dir, self.settings.username, self.settings.group)
         if (fresh.identity.name, fresh.identity.mesh, fresh.identity.role) != (self.name, self.mesh, "node"):
             raise BadConfig(f"{self.settings.username}.crt is now for another node: restart instead")
         self.credentials = fresh
@@ -319,7 +319,7 @@ class Node:
 
 def open_node(settings: Settings, sources: Sources = Sources()) -> Node:  # noqa: B008 (a value that nobody can change)
     """The node that a config describes; BadConfig says which file is wrong."""
-    credentials = tls.load(settings.key_dir, settings.username)
+    credentials = keys.load(settings.key_dir, settings.username, settings.group)
     identity = credentials.identity
     if identity.role != "node":
         raise BadConfig(

@@ -9,7 +9,7 @@ from functools import partial
 
 from bdserver.audit.crawl import crawl_from
 from bdserver.demo.hosts import Mesh
-from bdserver.net import dialling, tls
+from bdserver.net import dialling, keys
 from tests.bench.pairs import Row, measure, milliseconds
 
 NODES = 30
@@ -21,7 +21,7 @@ def rows(pairs: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder, Mesh(folder, "audit") as mesh:
         hosts = mesh.start(NODES, log_level="info")
         mesh.wait_known(120)
-        credentials = tls.load(mesh.issue("auditor", role="client"), "auditor")
+        credentials = keys.load(mesh.issue("auditor", role="client"), "auditor")
         dials = [partial(dialling.dial_local, hosts[0].socket)]
 
         def crawled(keys) -> None:

@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 from bdserver.core.wire import encode
 from bdserver.demo.hosts import Host, Mesh
-from bdserver.net import dialling, tls
+from bdserver.net import dialling
 from bdserver.net.conversation import Conversation
+from bdserver.net.keys import load
 from tests.bench.echo_client import FRAME_HEADER_BYTES, BareCaller, tls_context
 from tests.bench.floor import HERE, EchoServer
 from tests.bench.pairs import Row, measure, milliseconds
@@ -47,7 +48,7 @@ class _Called:
     def __init__(self, host: Host, keys: str, port: int, opening: bytes, request: bytes, lean: str):
         self.host, self.keys, self.floor_port, self.lean = host, keys, port, lean
         self.opening, self.request = opening, request
-        self.credentials = tls.load(keys, "bench")
+        self.credentials = load(keys, "bench")
         self.context = tls_context(keys, "bench", bool(lean))
         self.note = " (floor with our TLS settings)" if lean else ""
 

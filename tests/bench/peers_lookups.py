@@ -19,8 +19,9 @@ from multiprocessing.synchronize import Barrier
 
 from bdserver.core.messages import Place
 from bdserver.demo.hosts import Host, Mesh, until
-from bdserver.net import dialling, tls
+from bdserver.net import dialling
 from bdserver.net.conversation import Conversation
+from bdserver.net.keys import load
 from tests.bench.lookups import BDWHEREIS
 from tests.bench.pairs import Row, measure, milliseconds
 from tests.bench.peers import Agent, missing
@@ -67,7 +68,7 @@ def _beside_etcd(host: Host, etcd: Etcd, keys: str, pairs: int) -> list[Row]:
     folder, name = os.path.split(keys)
     if etcd.keys:
         way, arguments = "TLS", ["--node", host.address, "--keys", keys, HERE]
-        credentials = tls.load(folder, name)
+        credentials = load(folder, name)
 
         def dial() -> Conversation:
             return dialling.dial(host.address, credentials, time.monotonic() + 3600)

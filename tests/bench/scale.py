@@ -15,7 +15,7 @@ from bdserver.core import exchange, membership
 from bdserver.core.membership import Record, Service, View
 from bdserver.demo.hosts import Host, Mesh, until
 from bdserver.files.cache import Cache
-from bdserver.net import dialling, tls
+from bdserver.net import dialling, keys
 from bdserver.net.conversation import Conversation
 from tests.bench.memory import pss_mib
 from tests.bench.pairs import Row, measure, milliseconds
@@ -95,10 +95,10 @@ def _host(mesh: Mesh, name: str) -> Host:
     return host
 
 
-def _credentials(mesh: Mesh) -> tls.Credentials:
+def _credentials(mesh: Mesh) -> keys.Credentials:
     """A node's, made once."""
     folder = os.path.join(mesh.folder, "keys", CALLER)
-    return tls.load(folder if os.path.isdir(folder) else mesh.issue(CALLER), CALLER)
+    return keys.load(folder if os.path.isdir(folder) else mesh.issue(CALLER), CALLER)
 
 
 def _fill(host: Host, nodes: int, services: int) -> None:

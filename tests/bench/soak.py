@@ -20,7 +20,7 @@ from random import Random
 from bdserver.core.messages import Place
 from bdserver.demo.hosts import Host, Mesh
 from bdserver.errors import BDError
-from bdserver.net import dialling, tls
+from bdserver.net import dialling, keys
 
 NODES, LASTING = 6, 2
 SERVICE = "Soaked"
@@ -52,7 +52,7 @@ class _Soak:
 
     def run(self) -> str:
         """Load in threads; churn and samples here."""
-        credentials = tls.load(self.mesh.issue("soaker", role="client"), "soaker")
+        credentials = keys.load(self.mesh.issue("soaker", role="client"), "soaker")
         callers = [threading.Thread(target=self._call, args=(credentials, number)) for number in range(3)]
         for caller in callers:
             caller.start()
@@ -70,7 +70,7 @@ class _Soak:
                 caller.join()
         return self._told()
 
-    def _call(self, credentials: tls.Credentials, number: int) -> None:
+    def _call(self, credentials: keys.Credentials, number: int) -> None:
         """Look-ups over the local socket and over TLS, on connections that last and on new ones, of the nodes that last."""
         rng = Random(number)
         while not self.is_over.is_set():

@@ -6,7 +6,7 @@ import pytest
 
 from bdserver.core.messages import REQUESTS
 from bdserver.errors import BDError, Forbidden
-from bdserver.net import dialling, tls
+from bdserver.net import dialling, keys
 
 # A harmless body for each request: what is tested is whether it is refused for the role, not what it does.
 BODIES = {
@@ -20,7 +20,7 @@ BODIES = {
 
 def said(target, role, request):
     """The error's code, or "fine"."""
-    credentials = tls.load(f"{target.mesh.folder}/{role}", f"a-{role}")
+    credentials = keys.load(f"{target.mesh.folder}/{role}", f"a-{role}")
     deadline = time.monotonic() + 10
     with dialling.dial(target.address, credentials, deadline) as talk:
         try:
@@ -53,7 +53,7 @@ def test_kill_needs_the_password(target, role, body):
 
 
 def test_the_refusal_names_the_role_needed_and_the_role_held(target):
-    credentials = tls.load(f"{target.mesh.folder}/client", "a-client")
+    credentials = keys.load(f"{target.mesh.folder}/client", "a-client")
     deadline = time.monotonic() + 10
     with (
         dialling.dial(target.address, credentials, deadline) as talk,
@@ -66,7 +66,7 @@ def test_a_certificate_of_another_mesh_is_refused(target, tmp_path):
     from bdserver.demo.hosts import Mesh
 
     stranger = Mesh(str(tmp_path), "strangers")
-    credentials = tls.load(stranger.issue("a-node", folder=str(tmp_path / "keys")), "a-node")
+    credentials = keys.load(stranger.issue("a-node", folder=str(tmp_path / "keys")), "a-node")
     deadline = time.monotonic() + 10
     with pytest.raises(BDError) as refusal, dialling.dial(target.address, credentials, deadline) as talk:
         talk.ask(["PING"], deadline)

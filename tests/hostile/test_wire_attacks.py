@@ -167,9 +167,9 @@ def test_plain_http_and_silence_on_the_tls_port_cost_one_child_each_and_end(targ
 def test_a_flood_of_records_with_absurd_versions_changes_nothing(target):
     import time
 
-    from bdserver.net import dialling, tls
+    from bdserver.net import dialling, keys
 
-    credentials = tls.load(f"{target.mesh.folder}/node", "a-node")
+    credentials = keys.load(f"{target.mesh.folder}/node", "a-node")
     records = [
         {"name": "liar", "address": "127.0.0.1:1", "version": [2**53, 1]},
         {"name": "liar", "address": "127.0.0.1:1", "version": [2**60, 1]},
@@ -202,9 +202,9 @@ def test_a_flood_of_records_with_absurd_versions_changes_nothing(target):
 def test_a_lie_about_the_node_itself_is_refuted_within_the_conversation(target):
     import time
 
-    from bdserver.net import dialling, tls
+    from bdserver.net import dialling, keys
 
-    credentials = tls.load(f"{target.mesh.folder}/node", "a-node")
+    credentials = keys.load(f"{target.mesh.folder}/node", "a-node")
     before = target.ask(["STATUS"])[1]["version"]
     lie = {
         "name": "n1",

@@ -7,9 +7,10 @@ import time
 
 import pytest
 
+from bdserver.commands import bdkeys
 from bdserver.demo.hosts import until
 from bdserver.errors import BDError, Forbidden
-from bdserver.net import dialling, tls
+from bdserver.net import dialling, keys
 
 
 def dialled(host, credentials):
@@ -27,13 +28,13 @@ def serial(host, credentials):
 
 
 def renew(mesh, host, days=365):
-    mesh.keys("renew", mesh.authority, host.name, "--days", str(days), "--in", host.folder)
+    assert bdkeys.main(["renew", mesh.authority, host.name, "--days", str(days), "--in", host.folder]) == 0
 
 
 @pytest.fixture
 def auditor(mesh):
     """A client's credentials."""
-    return tls.load(mesh.issue("auditor", role="client"), "auditor")
+    return keys.load(mesh.issue("auditor", role="client"), "auditor")
 
 
 def test_a_renewed_certificate_serves_new_connections_and_open_ones_go_on(mesh, auditor):
@@ -153,8 +154,8 @@ def test_the_ca_is_changed_step_by_step_under_load_and_no_lookup_fails(mesh):
     until(lambda: len(alpha.ctl("services").get("Echo", [])) == 2, 30, "alpha knows both holders")
     load = Load(alpha, "Echo")
     load.start()
-    old = {host.name: tls.load(host.folder, host.name).identity.serial for host in hosts}
-    mesh.keys("roll", mesh.authority)
+    old = {host.name: keys.load(host.folder, host.name).identity.serial for host in hosts}
+    assert bdkeys.main(["roll", mesh.authority]) == 0
     for host in hosts:  # 1. both CAs are trusted everywhere
         _copy_authorities(mesh, host)
         hup(host)
@@ -163,7 +164,7 @@ def test_the_ca_is_changed_step_by_step_under_load_and_no_lookup_fails(mesh):
         renew(mesh, host)
         hup(host)
         until(
-            lambda host=host: serial(host, tls.load(alpha.folder, alpha.name)) != old[host.name],
+            lambda host=host: serial(host, keys.load(alpha.folder, alpha.name)) != old[host.name],
             20,
             "the new certificate is shown",
         )

@@ -11,8 +11,8 @@ import threading
 
 import pytest
 
-from bdserver.commands import bdkeys
 from bdserver.demo.hosts import RUN, Mesh, free_port, until
+from bdserver.net import authority
 
 OPERATIONS = (pathlib.Path(__file__).parents[2] / "docs" / "OPERATIONS.md").read_text()
 
@@ -93,7 +93,7 @@ def test_the_clock_is_off_or_the_certificate_is_old(mesh, monkeypatch, days, wor
             return datetime.datetime.now(tz) + datetime.timedelta(days=days)
 
     with monkeypatch.context() as patched:
-        patched.setattr(bdkeys, "datetime", Elsewhen)
+        patched.setattr(authority, "datetime", Elsewhen)
         host = mesh.host("alpha")
     refused(host, "alpha.crt", words)
     in_table(words)

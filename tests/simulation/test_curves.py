@@ -9,7 +9,9 @@ from OpenSSL import SSL
 
 from bdserver.core.wire import encode
 from bdserver.demo.hosts import Mesh
-from bdserver.net import tls
+from bdserver.errors import Forbidden
+from bdserver.net import keys
+from bdserver.net.handshake import Judge
 from tests.simulation import curves
 from tests.simulation.mesh import CONNECTION_BYTES, FRAME_BYTES
 
@@ -51,7 +53,7 @@ def test_a_lie_about_another_node_is_refuted_within_a_few_seconds_and_harms_nobo
 
 def test_a_connection_costs_the_bytes_that_the_model_says(tmp_path):
     with Mesh(str(tmp_path)) as mesh:
-        ends = [_end(tls.load(mesh.issue(name), name), state) for name, state in (
+        ends = [_end(keys.load(mesh.issue(name), name), state) for name, state in (
             ("a", SSL.Connection.set_connect_state), ("b", SSL.Connection.set_accept_state))]  # fmt: skip
     total = 0
     for here, there in [ends, ends[::-1]] * 2:
@@ -69,7 +71,7 @@ def test_a_connection_costs_the_bytes_that_the_model_says(tmp_path):
 
 def _end(credentials, set_state):
     end = SSL.Connection(credentials.context)
-    end.set_app_data(tls._Judge("the other", credentials.identity.mesh, None, None, tls.Forbidden))
+    end.set_app_data(Judge("the other", credentials.identity.mesh, None, None, Forbidden))
     set_state(end)
     return end
 

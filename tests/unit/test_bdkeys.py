@@ -1,178 +1,198 @@
-"""bdkeys: what it makes, what it refuses, and in how many words."""
+"""bdkeys: what it says, what it refuses, and in how many words."""
 
-import datetime
 import os
-import stat
+import shutil
 
 import pytest
 from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from bdserver.commands import bdkeys
-from bdserver.net import tls
+from bdserver.net import keys
+from bdserver.net.authority import Authority
+from bdserver.net.identity import identity_of
+from tests.unit.certificates import Key, load_certificate, save, uri
 
 
 @pytest.fixture
-def ca(tmp_path, capsys):
+def ca(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("BDSERVER_CONFIG", str(tmp_path / "etc" / "bdserverd.conf"))
     folder = str(tmp_path / "ca")
     assert bdkeys.main(["init", folder, "--mesh", "prod"]) == 0
-    capsys.readouterr()
+    said = capsys.readouterr().out
+    assert said.startswith(f"{folder}: the CA of the mesh prod, good for 3650 days.") and "next, for each host" in said
     return folder
 
 
-def certificate(path):
-    with open(path, "rb") as file:
-        return x509.load_pem_x509_certificate(file.read())
+def run(*arguments):
+    assert bdkeys.main(list(arguments)) == 0
 
 
-def test_init_makes_a_ca_that_signs_and_nothing_else(ca):
-    made = certificate(f"{ca}/ca.crt")
-    usage = made.extensions.get_extension_for_class(x509.KeyUsage).value
-    assert made.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    assert usage.key_cert_sign and not usage.digital_signature
-    assert stat.S_IMODE(os.stat(f"{ca}/ca.key").st_mode) == 0o600
-    assert stat.S_IMODE(os.stat(ca).st_mode) == 0o700
+def refused(capsys, *arguments):
+    """What it says on stderr: one line, with status 2."""
+    assert bdkeys.main(list(arguments)) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("bdkeys: ") and said.count("\n") == 1 and "[Errno" not in said
+    return said
 
 
-def test_issue_makes_a_folder_that_a_node_can_use_as_it_is(ca, capsys):
-    assert bdkeys.main(["issue", ca, "web1", "--host", "10.0.0.5", "--host", "Web1.Example", "--host", "fe80::1"]) == 0
+def test_issue_says_what_was_made_and_what_comes_next(ca, capsys):
+    run("issue", ca, "web1", "--host", "10.0.0.5", "--host", "Web1.Example", "--host", "fe80::1")
     said = capsys.readouterr().out
-    assert "node web1 of prod at 10.0.0.5, web1.example, fe80::1" in said and "next: copy" in said
-    credentials = tls.load(f"{ca}/web1", "web1")
-    assert credentials.identity[:3] == ("prod", "node", "web1")
-    assert set(credentials.identity.hosts) == {"10.0.0.5", "web1.example", "fe80::1"}
-    assert sorted(os.listdir(f"{ca}/web1")) == ["ca.crt", "web1.crt", "web1.csr", "web1.key"]
-    assert stat.S_IMODE(os.stat(f"{ca}/web1/web1.key").st_mode) == 0o600
+    assert "node web1 of prod at 10.0.0.5, web1.example, fe80::1, good for 365 days" in said
+    assert f"next: copy {ca}/web1 to the host; in its config: key_dir=… and username=web1" in said
+    assert keys.load(f"{ca}/web1", "web1").identity[:3] == ("prod", "node", "web1")
 
 
-@pytest.mark.parametrize(("role", "serves"), [("node", True), ("client", False), ("admin", False)])
-def test_only_a_node_may_be_called(ca, role, serves):
-    bdkeys.main(["issue", ca, "x", "--host", "10.0.0.5", "--role", role])
-    usages = certificate(f"{ca}/x/x.crt").extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    assert (ExtendedKeyUsageOID.SERVER_AUTH in usages) == serves and ExtendedKeyUsageOID.CLIENT_AUTH in usages
+def test_a_client_needs_no_address_and_a_node_does(ca, capsys):
+    run("issue", ca, "me", "--role", "client")
+    said = capsys.readouterr().out
+    assert "client me of prod at no address" in said and f"next: bdwhereis --node HOST:PORT --keys {ca}/me/me SERVICE" in said
+    assert keys.load_named(f"{ca}/me/me").identity.hosts == ()
+    assert "a node needs --host" in refused(capsys, "issue", ca, "web1")
 
 
 def test_request_and_sign_keep_the_key_on_the_node(ca, tmp_path, capsys):
-    node = tmp_path / "node"
-    node.mkdir()
-    assert bdkeys.main(["request", "web2", "--host", "::1", "--dir", str(node)]) == 0
-    assert bdkeys.main(["sign", ca, str(node / "web2.csr")]) == 0
-    assert "web2.crt: node web2 of prod" in capsys.readouterr().out
-    (node / "ca.crt").write_bytes((tmp_path / "ca" / "ca.crt").read_bytes())
-    assert tls.load(str(node), "web2").identity.hosts == ("::1",)
+    node = str(tmp_path / "node")
+    os.mkdir(node)
+    run("request", "web2", "--host", "::1", "--dir", node)
+    assert f"{node}/web2.key: stays here. {node}/web2.csr: take it to the CA's host" in capsys.readouterr().out
+    run("sign", ca, f"{node}/web2.csr", "--days", "30")
+    assert f"{node}/web2.crt: node web2 of prod, good for 30 days" in capsys.readouterr().out
+    shutil.copy(f"{ca}/ca.crt", node)
+    assert keys.load(node, "web2").identity.hosts == ("::1",)
     assert not os.path.exists(f"{ca}/web2.key")
 
 
-def test_a_request_that_claims_a_role_does_not_get_it(ca, tmp_path):
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    names = [x509.UniformResourceIdentifier("bd://prod/admin/evil"), x509.DNSName("evil.example")]
-    request = (
-        x509.CertificateSigningRequestBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "evil")]))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
-    )
-    path = tmp_path / "evil.csr"
-    path.write_bytes(request.public_bytes(Encoding.PEM))
-    assert bdkeys.main(["sign", ca, str(path), "--role", "client"]) == 0
-    made = certificate(tmp_path / "evil.crt")
-    assert tls.identity_of(made).role == "client" and not tls.is_authority(made)
+def test_the_role_is_the_command_lines(ca, tmp_path):
+    run("request", "joe", "--dir", str(tmp_path))
+    run("sign", ca, f"{tmp_path}/joe.csr", "--role", "admin")
+    assert identity_of(load_certificate(f"{tmp_path}/joe.crt")).role == "admin"
 
 
-def test_show_says_what_a_file_is(ca, capsys):
-    bdkeys.main(["issue", ca, "web1", "--host", "10.0.0.5"])
+def test_a_certificate_that_ends_with_its_ca_is_told_with_its_own_days(tmp_path, capsys):
+    run("init", f"{tmp_path}/ca", "--mesh", "prod", "--days", "10")
+    run("issue", f"{tmp_path}/ca", "web1", "--host", "a")
+    assert "web1 of prod at a, good for 10 days" in capsys.readouterr().out
+
+
+def test_show_says_what_a_file_is(ca, tmp_path, capsys):
+    run("issue", ca, "web1", "--host", "10.0.0.5")
+    run("issue", ca, "me", "--role", "client")
+    made = load_certificate(f"{ca}/ca.crt")
+    names = [uri("bd://prod/node/old"), x509.DNSName("a")]
+    save(f"{ca}/old.crt", Key.of(f"{ca}/ca.key").sign(made.public_key(), made.subject, names, begins=-9, ends=-3))
     capsys.readouterr()
     for name, words in (("ca.crt", "CA CN=BDserver CA"), ("web1/web1.crt", "node web1 of prod at 10.0.0.5, 365 days left"),
-                        ("web1/web1.csr", "request of CN=web1 for 10.0.0.5")):  # fmt: skip
-        assert bdkeys.main(["show", f"{ca}/{name}"]) == 0
-        assert words in capsys.readouterr().out
+                        ("web1/web1.csr", "request of CN=web1 for 10.0.0.5"), ("me/me.csr", "request of CN=me for no address"),
+                        ("me/me.crt", "client me of prod at no address, 365 days left"),
+                        ("old.crt", "node old of prod at a, expired 3 days ago")):  # fmt: skip
+        run("show", f"{ca}/{name}")
+        said = capsys.readouterr().out
+        assert said.startswith(f"{ca}/{name}: ") and words in said
+    serial = load_certificate(f"{ca}/web1/web1.crt").serial_number
+    run("show", f"{ca}/web1/web1.crt")
+    assert f"issued by {made.subject.rfc4514_string()}, serial {serial:x}\n" in capsys.readouterr().out
 
 
-def test_renew_keeps_key_name_role_and_hosts(ca):
-    bdkeys.main(["issue", ca, "web1", "--host", "10.0.0.5", "--role", "client", "--days", "5"])
-    before = certificate(f"{ca}/web1/web1.crt")
-    assert bdkeys.main(["renew", ca, "web1", "--days", "100"]) == 0
-    after = certificate(f"{ca}/web1/web1.crt")
-    assert before.public_key() == after.public_key()
-    assert tls.identity_of(before)[:4] == tls.identity_of(after)[:4]
-    assert after.not_valid_after_utc - before.not_valid_after_utc > datetime.timedelta(days=90)
-    tls.load(f"{ca}/web1", "web1")
+def test_show_names_the_file_of_a_certificate_that_is_nobodys(ca, capsys):
+    made = load_certificate(f"{ca}/ca.crt")
+    save(f"{ca}/x.crt", Key.of(f"{ca}/ca.key").sign(made.public_key(), made.subject, []))
+    assert "x.crt: has no bd://MESH/ROLE/NAME in it" in refused(capsys, "show", f"{ca}/x.crt")
 
 
-def test_after_a_roll_both_cas_are_believed_and_the_new_one_signs(ca):
-    bdkeys.main(["issue", ca, "old", "--host", "10.0.0.5"])
-    assert bdkeys.main(["roll", ca]) == 0
-    bdkeys.main(["issue", ca, "new", "--host", "10.0.0.6"])
-    assert open(f"{ca}/ca.crt").read().count("BEGIN CERTIFICATE") == 2
-    assert tls.load(f"{ca}/new", "new")
-    with open(f"{ca}/ca.crt") as bundle, open(f"{ca}/old/ca.crt", "w") as file:
-        file.write(bundle.read())
-    assert tls.load(f"{ca}/old", "old")  # its certificate is the old CA's
-    bdkeys.main(["renew", ca, "old"])
-    assert tls.load(f"{ca}/old", "old")
-    assert bdkeys.main(["roll", ca]) == 0
-    assert open(f"{ca}/ca.crt").read().count("BEGIN CERTIFICATE") == 2  # the oldest is gone
+@pytest.mark.parametrize("place", ["{ca}/web1", "{ca}", ".", "{etc}"])
+def test_renew_finds_the_certificate_in_each_place_that_the_guide_puts_it(ca, tmp_path, monkeypatch, capsys, place):
+    monkeypatch.chdir(tmp_path)
+    folder = place.replace("{ca}", ca).replace("{etc}", f"{tmp_path}/etc")
+    Authority.load(ca).issue(f"{tmp_path}/made", "web1", "node", [])
+    os.makedirs(folder, exist_ok=True)
+    shutil.copy(f"{tmp_path}/made/web1.crt", folder)
+    before = load_certificate(f"{folder}/web1.crt")
+    run("renew", ca, "web1", "--days", "700")
+    assert "web1.crt: node web1 of prod, good for 700 days more\nnext: " in capsys.readouterr().out
+    after = load_certificate(f"{folder}/web1.crt")
+    assert after.serial_number != before.serial_number and after.public_key() == before.public_key()
+    assert load_certificate(f"{folder}/ca.crt") == load_certificate(f"{ca}/ca.crt")
+
+
+def test_renew_of_what_was_made_elsewhere_names_the_remedy(ca, tmp_path, capsys):
+    run("issue", ca, "web1", "--host", "a", "--out", f"{tmp_path}/elsewhere")
+    capsys.readouterr()
+    said = refused(capsys, "renew", ca, "web1")
+    assert f"web1.crt is not in {ca}/web1 nor in {ca} nor in . nor in {tmp_path}/etc (say where it is with --in DIR)" in said
+    run("renew", ca, "web1", "--in", f"{tmp_path}/elsewhere")
+    assert refused(capsys, "renew", ca, "web1", "--in", ca).endswith(f"web1.crt is not in {ca}\n")
+
+
+def test_roll_says_what_is_to_be_done_and_keeps_the_old_key(ca, capsys):
+    run("roll", ca)
+    said = capsys.readouterr().out
+    [old_key] = [name for name in os.listdir(ca) if name.startswith("ca-")]
+    assert f"ca.crt holds both, {old_key} is the old one's key\nnext: 1. this ca.crt to every host" in said
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         (["init", "{ca}", "--mesh", "prod"], "ca.key: is there already"),
-        (["init", "{ca}2", "--mesh", "../x"], "is no name"),
-        (["issue", "{ca}", "-x", "--host", "a"], None),
+        (["init", "{ca}2", "--mesh", "../x"], "'../x' is no name"),
+        (["init", "{ca}/ca.crt/x", "--mesh", "prod"], "ca.crt/x: Not a directory"),
         (["issue", "{ca}", "a/b", "--host", "a"], "'a/b' is no name"),
-        (["issue", "{ca}", "web9", "--host", "not a host"], "--host 'not a host' is neither"),
+        (["issue", "{ca}", "web9", "--host", "not a host"], "host 'not a host' is neither an address nor a host's name"),
         (["issue", "{ca}x", "web9", "--host", "a"], "ca.key: No such file or directory"),
         (["issue", "{ca}", "web9"], "a node needs --host"),
+        (["request", "web9", "--dir", "{ca}/none"], "none/web9.key: No such file or directory"),
         (["sign", "{ca}", "{ca}/ca.crt"], "is not a signing request"),
         (["show", "{ca}/ca.key"], "is neither a certificate nor a signing request"),
         (["show", "{ca}/nothing"], "No such file"),
         (["renew", "{ca}", "nobody"], "nobody.crt is not in"),
         (["roll", "{ca}x"], "No such file"),
+        (["isue", "{ca}", "web9"], "no command 'isue' (did you mean issue?)"),
+        (["--", "revoke"], "no command 'revoke' (there are init, request, sign, issue, show, renew, roll)"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_one_line_and_exit_2(ca, capsys, arguments, reason):
-    arguments = [each.replace("{ca}", ca) for each in arguments]
-    if reason is None:
+    assert reason in refused(capsys, *(each.replace("{ca}", ca) for each in arguments))
+
+
+def test_a_disk_that_fails_is_one_line(ca, capsys, monkeypatch):
+    def fail(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(bdkeys.Authority, "roll", fail)
+    assert refused(capsys, "roll", ca) == "bdkeys: output: Input/output error\n"
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "36501", "99999999999", "x", "", "1.5", "²"])
+def test_a_certificate_is_good_for_some_days_or_is_not_made(ca, capsys, days):
+    for arguments in (
+        ["issue", ca, "web1", "--host", "a"],
+        ["init", f"{ca}2", "--mesh", "m"],
+        ["roll", ca],
+        ["renew", ca, "x"],
+    ):
         with pytest.raises(SystemExit) as end:
-            bdkeys.main(arguments)
+            bdkeys.main([*arguments, f"--days={days}"])
         assert end.value.code == 2
-        return
-    assert bdkeys.main(arguments) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("bdkeys: ") and said.count("\n") == 1 and reason in said
+        assert f"argument --days: {days!r} is no number of days from 1 to 36500" in capsys.readouterr().err
+    assert sorted(os.listdir(ca)) == ["ca.crt", "ca.key"]
 
 
-def test_a_client_needs_no_address_and_a_node_does(ca, capsys):
-    assert bdkeys.main(["issue", ca, "me", "--role", "client"]) == 0
-    assert tls.load(f"{ca}/me", "me").identity.hosts == ()
-    capsys.readouterr()
-    assert bdkeys.main(["issue", ca, "web1"]) == 2
-    assert "a node needs --host" in capsys.readouterr().err
+@pytest.mark.parametrize("days", ["1", "36500"])
+def test_one_day_and_a_hundred_years_are_some(tmp_path, capsys, days):
+    run("init", f"{tmp_path}/ca", "--mesh", "prod", "--days", days)
+    run("issue", f"{tmp_path}/ca", "web1", "--host", "a", "--days", days)
+    assert f"good for {days} days" in capsys.readouterr().out
 
 
-def test_a_roll_that_crashed_half_way_leaves_a_ca_that_signs(ca, monkeypatch):
-    monkeypatch.setattr(bdkeys.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(5, "crash", "ca.key")))
-    assert bdkeys.main(["roll", ca]) == 2
-    monkeypatch.undo()
-    assert bdkeys.main(["issue", ca, "web1", "--host", "10.0.0.5"]) == 0
-    assert tls.load(f"{ca}/web1", "web1")
-    assert bdkeys.main(["roll", ca]) == 0
+@pytest.mark.parametrize("arguments", [[], ["issue", "{ca}", "-x", "--host", "a"], ["issue", "{ca}", "x", "--role", "king"]])
+def test_wrong_usage_is_exit_2(ca, arguments):
+    with pytest.raises(SystemExit) as end:
+        bdkeys.main([each.replace("{ca}", ca) for each in arguments])
+    assert end.value.code == 2
 
 
-def test_a_key_is_never_overwritten(ca, capsys):
-    bdkeys.main(["issue", ca, "web1", "--host", "10.0.0.5"])
-    before = open(f"{ca}/web1/web1.key").read()
-    os.unlink(f"{ca}/web1/web1.crt")
-    assert bdkeys.main(["issue", ca, "web1", "--host", "10.0.0.5"]) == 2
-    assert "never overwritten" in capsys.readouterr().err and open(f"{ca}/web1/web1.key").read() == before
-
-
-def test_a_ca_key_that_others_can_read_is_refused(ca, capsys):
-    os.chmod(f"{ca}/ca.key", 0o640)
-    assert bdkeys.main(["issue", ca, "web1", "--host", "10.0.0.5"]) == 2
-    assert f"chmod 600 {ca}/ca.key" in capsys.readouterr().err
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as end:
+        bdkeys.main(["--version"])
+    assert end.value.code == 0 and capsys.readouterr().out.startswith("bdkeys 1.")

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "commands": {".", "core", "files", "net", "processes", "audit", "demo"},
 }
 # `import bdserver` costs nothing: the names that it offers are looked up when they are used.
-EXCEPT = {("__init__", "net"), ("__init__", "files"), ("demo/hosts", "commands")}
+EXCEPT = {("__init__", "net"), ("__init__", "files")}
 # The listener knows what it runs by its types alone, so it is tested with a function that echoes.
 LONERS = {"processes/listener"}
 # What core, which decides, never touches; random.Random is handed in, and named in annotations only.

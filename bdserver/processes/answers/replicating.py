@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bdserver.core import membership, messages, plan, routing, weight
+from bdserver.core.address import host_part
 from bdserver.core.membership import View
 from bdserver.core.messages import DontHave, Found, NetFault, No, NotFound, NotGiven, Package, RelayedYes, Yes
 from bdserver.core.nudges import Hurry
@@ -245,4 +246,4 @@ def _with_giver(said: Yes | Package, view: View, name: str) -> RelayedYes | Foun
     """A recipient's YES as it goes back up the tree: whose it is must be in it."""
     if isinstance(said, Package):
         return Found(name, said.described, said.file)
-    return RelayedYes(view.records[name].address.rpartition(":")[0], *said, name)
+    return RelayedYes(host_part(view.records[name].address), *said, name)
