@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bdserver.audit.config import AuditConfig, entrances_of
 from bdserver.core import messages
 from bdserver.core.membership import ALIVE, RANK, RECORDS_MAX, SUSPECT
-from bdserver.errors import BadFrame, BDError, NobodyThere
+from bdserver.errors import BadFrame, BDError
 from bdserver.net import dialling
 from bdserver.net.conversation import Conversation
-from bdserver.net.entrances import SHARE, in_turn
+from bdserver.net.entrances import SHARE, enter
 
 if TYPE_CHECKING:
     from bdserver.net.entrances import Entrance
@@ -108,10 +108,12 @@ def crawl(config: AuditConfig) -> Crawl:
 def crawl_from(entrances: Sequence[Entrance], seconds: float, credentials: Credentials | None = None) -> Crawl:
     """Crawl through the first of `entrances` that answers: each dials a node within a deadline."""
     started, taken_at = time.monotonic(), time.time()
-    said, dial = _enter(entrances, started + seconds)
+    entered = enter(entrances, started + seconds, lambda talk, until: _asked(talk, {"brief": False}, until))
+    entered.conversation.close()
+    said = entered.result
     first = _status(said.own)
     answers = _Answers(first, said)
-    _spread(answers, _Askers(dial, credentials, started, seconds))
+    _spread(answers, _Askers(entered.entrance, credentials, started, seconds))
     return Crawl(
         taken_at,
         time.monotonic() - started,
@@ -123,23 +125,6 @@ def crawl_from(entrances: Sequence[Entrance], seconds: float, credentials: Crede
         answers.hints,
         _policies(said.own),
     )
-
-
-def _enter(entrances: Sequence[Entrance], deadline: float) -> tuple[messages.Status, Entrance]:
-    """The first node's word in full, and the entrance that leads to it."""
-    if not entrances:
-        raise NobodyThere("no entrance to the mesh is configured")
-
-    def through(dial: Entrance) -> Entrance:
-        def dialled(until: float) -> Conversation:
-            used.append(dial)
-            return dial(until)
-
-        return dialled
-
-    used: list[Entrance] = []
-    said = in_turn([through(dial) for dial in entrances], deadline, lambda talk, until: _asked(talk, {"brief": False}, until))
-    return said, used[-1]
 
 
 def _asked(talk: Conversation, wish: dict[str, Any], deadline: float) -> messages.Status:

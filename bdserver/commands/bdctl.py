@@ -20,16 +20,13 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import Any, BinaryIO, NamedTuple
 
-from bdserver import __version__
+from bdserver import __version__, api
 from bdserver.commands import calling
 from bdserver.core import messages
 from bdserver.core.messages import NoPong, NotFound
-from bdserver.errors import BadConfig, BDError, CantFind, NobodyThere, Refused
-from bdserver.net import dialling
-from bdserver.net.entrances import PASSED_OVER
+from bdserver.errors import BadConfig, BDError, CantFind, NobodyThere
 
 FIND_STEPS = 8
-CRAWL_SECONDS = 3.0
 DRAIN_POLL_SECONDS = 1.0
 
 
@@ -308,11 +305,11 @@ def drain(options: Namespace) -> None:
 
 def kill(options: Namespace) -> int:
     """End the node at once; with --all every node that can be found from it."""
-    request = ["KILL", *([_password(options)] if options.password else [])]
-    if not options.all:
-        _ask(options, request)
-        return 0
-    return _kill_all(options, request)
+    password = _password(options) if options.password else None
+    if options.all:
+        return _kill_all(options, password)
+    _ask(options, ["KILL", *([password] if password else [])])
+    return 0
 
 
 def _password(options: Namespace) -> str:
@@ -320,26 +317,13 @@ def _password(options: Namespace) -> str:
     return getpass.getpass("admin_password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
 
 
-def _kill_all(options: Namespace, request: list[Any]) -> int:
-    """Crawl outward from the node, as the original's kill_all did, and end each once its list of nodes is known; past those
-    that are silent, busy or talk nonsense."""
-    credentials = calling.load_credentials(options)
-    to_get = [node["address"] for node in _known(options)]
-    killed, silent = [], []
-    while to_get:
-        address = to_get.pop()
-        if address in killed or address in silent:
-            continue
-        try:
-            deadline = time.monotonic() + CRAWL_SECONDS
-            with dialling.dial(address, credentials, deadline) as talk:
-                to_get += [node["address"] for node in talk.ask(["STATUS"], deadline).nodes]
-                talk.ask(request, deadline)
-            killed.append(address)
-        except PASSED_OVER as error:
-            silent.append(address)
-            if not isinstance(error, Refused):
-                print(f"bdctl: {error}", file=sys.stderr)
+def _kill_all(options: Namespace, password: str | None) -> int:
+    credentials = api.credentials_of(options.keys, options.config)
+
+    def complain(reason: str) -> None:
+        print(f"bdctl: {reason}", file=sys.stderr)
+
+    killed, silent = api.kill_crawl(_ask(options, ["STATUS"]), credentials, password, complain)
     if options.json:
         _print_json({"killed": sorted(killed), "silent": sorted(silent)})
     else:

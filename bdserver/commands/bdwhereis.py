@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from bdserver import api
 from bdserver.commands import calling
 from bdserver.errors import BDError
 from bdserver.net.entrances import located
@@ -24,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Look up, print, and say by the exit status how it went."""
     options = _parser().parse_args(arguments)
     try:
-        policy_text = _policy_text(options.policy)
+        policy_text = api.policy_text(options.policy)
         request = ["WHEREIS", options.service, policy_text]
         answer = calling.conversation(options, lambda talk, deadline: talk.ask(request, deadline), policy_text)
         if options.explain:
@@ -34,14 +35,6 @@ def main(arguments: list[str] | None = None) -> int:
     except BDError as error:
         return calling.complain("bdwhereis", error)
     return 0
-
-
-def _policy_text(path: str | None) -> str | None:
-    if not path:
-        return None
-    from bdserver.files import policyfile
-
-    return policyfile.read(path).text
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,14 +5,13 @@ Promises one conversation, or the one error that says why there is none. Imports
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from functools import partial
 
-from bdserver.errors import BadConfig, BDError
-from bdserver.files.settings import default_path, load
-from bdserver.net import dialling, entrances
+from bdserver import api
+from bdserver.errors import BDError
+from bdserver.files.settings import default_path
+from bdserver.net.entrances import in_turn
 
 TYPE_CHECKING = False  # as typing's, whose import would cost bdwhereis two milliseconds
 if TYPE_CHECKING:
@@ -21,13 +20,8 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from bdserver.net.conversation import Conversation
-    from bdserver.net.entrances import Entrance
-    from bdserver.net.keys import Credentials
 
     Result = TypeVar("Result")
-
-# A lookup that replicates takes seconds; this is for all nodes together.
-TIMEOUT_SECONDS = 10.0
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -38,35 +32,15 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--keys",
         metavar="DIR/NAME",
-        default=os.environ.get("BDSERVER_KEYS"),
         help="with --node: whose certificate to show (default: $BDSERVER_KEYS, else the local node's)",
     )
-    parser.add_argument("--timeout", metavar="SECONDS", type=float, default=TIMEOUT_SECONDS, help="default: 10")
+    parser.add_argument("--timeout", metavar="SECONDS", type=float, default=api.TIMEOUT_SECONDS, help="default: 10")
 
 
 def conversation(options: Namespace, say: Callable[[Conversation, float], Result], policy_text: str | None = None) -> Result:
     """What `say(conversation, deadline)` returns with the first node that answers."""
-    return entrances.in_turn(_entrances(options, policy_text), time.monotonic() + options.timeout, say)
-
-
-def _entrances(options: Namespace, policy_text: str | None) -> list[Entrance]:
-    if not options.node:
-        return [partial(dialling.dial_local, options.socket or load(options.config or default_path()).socket)]
-    credentials = load_credentials(options)
-    return [dialling.entrance(address, credentials, policy_text) for address in options.node]
-
-
-def load_credentials(options: Namespace) -> Credentials:
-    """The certificate that we show to nodes: --keys DIR/NAME, else the local node's own."""
-    from bdserver.net import keys
-
-    if options.keys:
-        return keys.load_named(options.keys)
-    try:
-        settings = load(options.config or default_path())
-    except BadConfig as error:
-        raise BadConfig(f"--node needs a certificate: give --keys DIR/NAME ({error})") from None
-    return keys.load(settings.key_dir, settings.username, settings.group)
+    ways = api.entrances(options.node or [], options.keys, options.socket, options.config, policy_text)
+    return in_turn(ways, time.monotonic() + options.timeout, say)
 
 
 def complain(program: str, error: BDError) -> int:

@@ -490,10 +490,10 @@ _ROWS = (
 REQUESTS = {row.name: row for row in _ROWS}
 
 
-def _known(row: Request, version: int) -> tuple[int, list[Field]]:
-    """(how many arguments it takes at least, all that it may take) in this version of the protocol."""
+def _known(row: Request, version: int) -> tuple[int, int, list[Callable[[Any], bool]]]:
+    """(how many arguments it takes at least, at most, the shape of each) in this version of the protocol."""
     known = [each for each in row.arguments if each.since <= version]
-    return sum(not each.optional for each in known), known
+    return sum(not each.optional for each in known), len(known), [each.is_right for each in known]
 
 
 _KNOWN = {version: {row.name: _known(row, version) for row in _ROWS} for version in range(OLDEST, VERSION + 1)}
@@ -513,12 +513,13 @@ def check(message: object, role: str, version: int = VERSION) -> tuple[Request, 
     if role not in row.roles:
         raise Forbidden(f"{row.name} needs the role {' or '.join(row.roles)}, and the caller's is {role}")
     arguments = message[1:]
-    required, known = _KNOWN[version][row.name]
-    if not required <= len(arguments) <= len(known):
-        raise BadRequest(f"INVALID REQUEST: {row.name} takes {len(known)} arguments, not {len(arguments)}")
-    for argument, value in zip(row.arguments, arguments, strict=False):
-        if not argument.is_right(value):
-            raise BadRequest(f"INVALID REQUEST: {row.name}'s {argument.name} must be {argument.kind}")
+    least, most, shapes = _KNOWN[version][message[0]]
+    if not least <= len(arguments) <= most:
+        raise BadRequest(f"INVALID REQUEST: {row.name} takes {most} arguments, not {len(arguments)}")
+    for number, value in enumerate(arguments):
+        if not shapes[number](value):
+            wrong = row.arguments[number]
+            raise BadRequest(f"INVALID REQUEST: {row.name}'s {wrong.name} must be {wrong.kind}")
     return row, arguments
 
 

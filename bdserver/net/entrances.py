@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 
 from bdserver.core.messages import Mismatch, Nobody
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadFrame, CantFind, Deadline, NobodyThere, PolicyMismatch, TooBusy
 
 TYPE_CHECKING = False  # as typing's, whose import would cost bdwhereis two milliseconds
@@ -28,22 +29,42 @@ SHARE = 0.5
 PASSED_OVER = (NobodyThere, Deadline, TooBusy, BadFrame)
 
 
+class Entered(NamedTuple):
+    """What was said at the first entrance that let us in: the result, the conversation, still open, and the entrance."""
+
+    result: Any
+    conversation: Conversation
+    entrance: Entrance
+
+
 def in_turn(entrances: Sequence[Entrance], deadline: float, say: Callable[[Conversation, float], Result]) -> Result:
-    """What `say(conversation, deadline)` returns at the first entrance where it does.
+    """What `say(conversation, deadline)` returns at the first entrance where it does; the conversation is closed.
 
     When there is none: the one error of the only entrance, else NobodyThere that names each."""
+    entered = enter(entrances, deadline, say)
+    entered.conversation.close()
+    result: Result = entered.result
+    return result
+
+
+def enter(entrances: Sequence[Entrance], deadline: float, say: Callable[[Conversation, float], Any]) -> Entered:
+    """As in_turn, but the conversation stays open."""
     failures: list[Exception] = []
     for left, dial in zip(range(len(entrances), 0, -1), entrances, strict=True):
         now = time.monotonic()
         until = deadline if left == 1 else now + (deadline - now) * SHARE
         try:
-            with dial(until) as conversation:
-                return say(conversation, until)
+            conversation = dial(until)
+            try:
+                return Entered(say(conversation, until), conversation, dial)
+            except BaseException:
+                conversation.close()
+                raise
         except PASSED_OVER as error:
             failures.append(error)
     if len(failures) == 1:
         raise failures[0]
-    raise NobodyThere("no node answers: " + "; ".join(map(str, failures)))
+    raise NobodyThere("no node answers: " + ("; ".join(map(str, failures)) or "no entrance to the mesh is configured"))
 
 
 def located(service: str, answer: Any) -> dict[str, Any]:

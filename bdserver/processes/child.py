@@ -219,9 +219,8 @@ class _Conversation:
             self._readable = select.poll()
             self._readable.register(self._stream.fileno(), select.POLLIN)
             self._readable.register(self._leaving.descriptor, select.POLLIN)
-        left = max(deadline - time.monotonic(), 0.0)
-        ready = [descriptor for descriptor, _ in self._readable.poll(left * 1000)]
-        return ready != [self._leaving.descriptor]
+        self._readable.poll(max(deadline - time.monotonic(), 0.0) * 1000)
+        return not self._leaving.is_told
 
     def _receive(self, length: int, file: BinaryIO, deadline: float) -> None:
         receive(self._stream, self._decoder, length, file, deadline)
@@ -237,7 +236,9 @@ class _Conversation:
         started = time.monotonic()
         said = self._answer(message, command[:COMMAND_CHARACTERS_MAX])
         self._send(said)
-        log.debug("%s: %s -> %s in %.1f ms", self._caller, command, messages.word_of(said), 1000 * (time.monotonic() - started))
+        if log.isEnabledFor(logging.DEBUG):
+            word, ms = messages.word_of(said), 1000 * (time.monotonic() - started)
+            log.debug("%s: %s -> %s in %.1f ms", self._caller, command, word, ms)
         self._session.end()
         # After a refusal of a request that a stream of unknown length follows, nobody knows where the next one begins.
         row = messages.REQUESTS.get(command)

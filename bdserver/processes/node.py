@@ -95,16 +95,12 @@ class Node:
         sources: Sources = Sources(),  # noqa: B008 (a value that nobody can change)
     ) -> None:
         self.settings, self.credentials, self.address = settings, credentials, address
+        self.name = credentials.identity.name  # another one in a certificate that is read anew is refused
         self.rules, self.files = rules, files
         self.dial, self.clock, self.rng = dial, clock, rng or random.Random()
         self.sources = sources
         self.life = Life(os.getpid(), clock())
         self._refreshed: View | None = None
-
-    @property
-    def name(self) -> str:
-        """As the certificate has it."""
-        return self.credentials.identity.name
 
     @property
     def mesh(self) -> str:

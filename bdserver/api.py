@@ -1,0 +1,239 @@
+"""The Python API: what `import bdserver` offers to programs that look services up (docs/PYTHON.md has examples).
+
+    location = bdserver.whereis("calculator")                                   # by the local node's socket
+    location = bdserver.whereis("calculator", node="10.0.0.1", keys="/etc/keys/app")  # over TLS
+    with bdserver.Mesh() as mesh: ...                                           # a connection that stays open
+
+Promises an answer within `timeout` or one of the exceptions of bdserver.errors, as bdwhereis exits. `get_wsdl`,
+`get_audit_info` and `kill_all` are those of 2006. The commands reach nodes by `entrances` too.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from functools import partial
+
+from bdserver.core.tuples import NamedTuple
+from bdserver.errors import BadConfig, NobodyThere
+from bdserver.files.settings import default_path, load
+from bdserver.net import dialling
+from bdserver.net.entrances import PASSED_OVER, enter, located
+
+TYPE_CHECKING = False  # as typing's, whose import would cost bdwhereis two milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any, TypeVar
+
+    from bdserver.core.messages import Status
+    from bdserver.net.conversation import Conversation
+    from bdserver.net.entrances import Entrance
+    from bdserver.net.keys import Credentials
+
+    Result = TypeVar("Result")
+
+# A look-up that replicates takes seconds; this is for all nodes together.
+TIMEOUT_SECONDS = 10.0
+# Of kill_all, for each node.
+KILL_SECONDS = 3.0
+
+
+class Asked(NamedTuple):
+    """A node that was asked on the way, its answer's first word or its error's code, and how many seconds that took."""
+
+    node: str
+    answer: str
+    seconds: float
+
+
+class Location(NamedTuple):
+    """A host that said just now that it takes this call: the URL there, its host and port, the node's name, the phase of the
+    look-up (1 a holder with room, 2 a copy made for this call, 3 a holder that is overloaded), and whom it took to ask."""
+
+    url: str
+    host: str
+    port: int
+    node: str
+    phase: int
+    asked: tuple[Asked, ...]
+
+
+def whereis(
+    service: str,
+    *,
+    policy: str | None = None,
+    node: str | Iterable[str] = (),
+    keys: str | None = None,
+    socket: str | None = None,
+    config: str | None = None,
+    timeout: float = TIMEOUT_SECONDS,
+) -> Location:
+    """A host that serves the service's next call.
+
+    `policy`: path of the client's WS-Policy. `node`: HOST:PORT of one node or several to ask over TLS, in turn; without, the
+    node of this host is asked by its `socket`, or that of its `config`. `keys`: DIR/NAME of the certificate shown to nodes
+    (default $BDSERVER_KEYS, else the local node's). `timeout`: seconds for all of it.
+    Raises CantFind, PolicyMismatch, NobodyThere, Deadline, Forbidden, BadConfig, as bdserver.errors has them."""
+    with Mesh(policy=policy, node=node, keys=keys, socket=socket, config=config, timeout=timeout) as mesh:
+        return mesh.whereis(service)
+
+
+def get_wsdl(addr: str | None, service: str, policy_file: str | None = None, keys: str | None = None) -> str:
+    """The URL of a service's description, as the original's: asks the node at `addr`, HOST:PORT, or with None the local one."""
+    return whereis(service, policy=policy_file, node=addr or (), keys=keys).url
+
+
+def get_audit_info(addr: str | None, keys: str | None = None) -> Status:
+    """How the node at `addr` (None: the local one) is, and whom it knows, as the original's; see core.messages.Status."""
+    with Mesh(node=addr or (), keys=keys) as mesh:
+        return mesh.status()
+
+
+def _nothing(reason: str) -> None:
+    """What is passed over is in the result."""
+
+
+def kill_all(
+    addr: str | None, password: str | None = None, keys: str | None = None, on_silence: Callable[[str], None] = _nothing
+) -> tuple[list[str], list[str]]:
+    """End every node that can be found from the one at `addr` (None: the local one), as the original's: (addresses of those
+    that ended, addresses of those that were not there or did not answer). For an admin, or with the admin_password.
+
+    `on_silence(reason)` hears of each that was passed over."""
+    with Mesh(node=addr or (), keys=keys) as mesh:
+        return kill_crawl(mesh.status(), credentials_of(keys), password, on_silence)
+
+
+def kill_crawl(
+    first: Status, credentials: Credentials, password: str | None, on_silence: Callable[[str], None]
+) -> tuple[list[str], list[str]]:
+    """As kill_all, outward from what one node has told: each node is ended once its own list of nodes is known."""
+    request = ["KILL", *([password] if password else [])]
+    to_get = [node["address"] for node in first.nodes]
+    killed: list[str] = []
+    silent: list[str] = []
+    while to_get:
+        address = to_get.pop()
+        if address in killed or address in silent:
+            continue
+        deadline = time.monotonic() + KILL_SECONDS
+        try:
+            with dialling.dial(address, credentials, deadline) as talk:
+                to_get += [node["address"] for node in talk.ask(["STATUS"], deadline).nodes]
+                talk.ask(request, deadline)
+            killed.append(address)
+        except PASSED_OVER as error:
+            silent.append(address)
+            on_silence(str(error))
+    return killed, silent
+
+
+class Mesh:
+    """A connection to the mesh that stays open from one look-up to the next: a tenth of the cost. It is opened at the first,
+    opened anew when it broke (at the next of several nodes, if need be), and may be used by several threads, one at a time.
+
+    Takes what `whereis` takes; a context manager."""
+
+    def __init__(
+        self,
+        *,
+        policy: str | None = None,
+        node: str | Iterable[str] = (),
+        keys: str | None = None,
+        socket: str | None = None,
+        config: str | None = None,
+        timeout: float = TIMEOUT_SECONDS,
+    ) -> None:
+        self.timeout = timeout
+        self._policy_text = policy_text(policy)
+        nodes = [node] if isinstance(node, str) else list(node)
+        self._entrances = entrances(nodes, keys, socket, config, self._policy_text)
+        self._open: Conversation | None = None
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+
+    def whereis(self, service: str) -> Location:
+        """As the function of that name."""
+        request = ["WHEREIS", service, self._policy_text]
+        return _location(located(service, self.ask(lambda talk, deadline: talk.ask(request, deadline))))
+
+    def status(self) -> Status:
+        """How the node asked is, and whom it knows."""
+        status: Status = self.ask(lambda talk, deadline: talk.ask(["STATUS"], deadline))
+        return status
+
+    def ask(self, say: Callable[[Conversation, float], Any]) -> Any:
+        """What `say(conversation, deadline)` returns on the open connection, or on a new one if that broke."""
+        deadline = time.monotonic() + self.timeout
+        with self._lock:
+            kept, self._open = self._open, None
+            if kept is not None and self._process == os.getpid():  # what our parent says on its own would be mixed with ours
+                try:
+                    result = say(kept, deadline)
+                    self._open = kept
+                    return result
+                except NobodyThere:  # it has hung up: a new call will tell more
+                    pass
+                finally:
+                    if self._open is None:
+                        kept.close()
+            entered = enter(self._entrances, deadline, say)
+            self._open, self._process = entered.conversation, os.getpid()
+            return entered.result
+
+    def close(self) -> None:
+        """Hang up."""
+        with self._lock:
+            kept, self._open = self._open, None
+        if kept is not None and self._process == os.getpid():
+            kept.close()
+
+    def __enter__(self) -> Mesh:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def entrances(
+    nodes: list[str], keys: str | None, socket: str | None, config: str | None, policy_text: str | None = None
+) -> list[Entrance]:
+    """The ways into the mesh: each of `nodes` over TLS; without any, the local socket."""
+    if not nodes:
+        return [partial(dialling.dial_local, socket or load(config or default_path()).socket)]
+    credentials = credentials_of(keys, config)
+    return [dialling.entrance(address, credentials, policy_text) for address in nodes]
+
+
+def credentials_of(keys: str | None, config: str | None = None) -> Credentials:
+    """The certificate that we show to nodes: that at `keys`, DIR/NAME, or at $BDSERVER_KEYS, else the local node's own."""
+    from bdserver.net.keys import load as load_keys
+    from bdserver.net.keys import load_named
+
+    keys = keys or os.environ.get("BDSERVER_KEYS")
+    if keys:
+        return load_named(keys)
+    try:
+        settings = load(config or default_path())
+    except BadConfig as error:
+        raise BadConfig(f"--node needs a certificate: give --keys DIR/NAME, or $BDSERVER_KEYS ({error})") from None
+    return load_keys(settings.key_dir, settings.username, settings.group)
+
+
+def policy_text(path: str | None) -> str | None:
+    """The WS-Policy document at a path, checked; None without one."""
+    if not path:
+        return None
+    from bdserver.files import policyfile
+
+    return policyfile.read(path).text
+
+
+def _location(details: dict[str, Any]) -> Location:
+    import urllib.parse
+
+    url = urllib.parse.urlsplit(details["url"])
+    asked = tuple(Asked(each["node"], each["answer"], each["ms"] / 1000) for each in details["asked"])
+    port = url.port or {"https": 443}.get(url.scheme, 80)
+    return Location(details["url"], url.hostname or "", port, details["node"], details["phase"], asked)
