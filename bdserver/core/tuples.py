@@ -20,6 +20,7 @@ else:
                 fields = tuple(body.pop("__annotations__", ()))
                 body["_defaults"] = {field: body.pop(field) for field in fields if field in body}
                 body["_fields"] = body["__match_args__"] = fields
+                body["_count"] = len(fields)
                 body |= {field: property(itemgetter(number)) for number, field in enumerate(fields)}
             return super().__new__(meta, name, bases, {"__slots__": (), **body})
 
@@ -27,8 +28,8 @@ else:
         """See the head of the module."""
 
         def __new__(cls, *values, **named):
-            fields = cls._fields
-            if named or len(values) != len(fields):
+            if named or len(values) != cls._count:
+                fields = cls._fields
                 given = {**cls._defaults, **dict(zip(fields, values, strict=False)), **named}
                 if len(values) > len(fields) or given.keys() != set(fields) or named.keys() & fields[: len(values)]:
                     raise TypeError(f"{cls.__name__} takes {', '.join(fields)}")
