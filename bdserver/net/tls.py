@@ -15,6 +15,7 @@ import select
 import socket
 import time
 from collections.abc import Callable
+from enum import StrEnum
 
 from OpenSSL import SSL
 
@@ -34,26 +35,42 @@ _CORK = getattr(socket, "TCP_CORK", None)
 _HUNG_UP = getattr(select, "POLLRDHUP", 0)
 
 
+class Want(StrEnum):
+    """For what a channel waits before it can go on."""
+
+    NOTHING = "nothing"
+    WORD = "word"  # the socket is to become readable
+    ROOM = "room"  # the socket is to become writable
+
+
 def connect(sock: socket.socket, credentials: Credentials, address: str, deadline: float, role: Role | None = NODE) -> Stream:
     """TLS as the caller, with whoever was dialled at `address`, HOST:PORT; `role` None takes any.
 
     Our last part of the handshake leaves with the first `send` (or before the first `recv`): one packet and one waking
     of the callee less. So a refusal of *our* certificate comes out only then."""
-    host = without_zone(split_address(address)[0])
-    judge = Judge(f"{address}: its certificate", credentials.identity.mesh, role, host, Refused)
-    stream = Stream(sock, credentials.context, f"{address}:", judge)
-    stream._tls.set_connect_state()
-    stream._handshake(judge, deadline, callee_trouble, is_corked=True)
+    stream = Stream(calling(sock, credentials, address, role))
+    stream.shake(deadline)
     return stream
 
 
 def accept(sock: socket.socket, credentials: Credentials, deadline: float) -> Stream:
     """TLS as the callee. What the caller's role may do is for others to check."""
-    judge = Judge("the caller's certificate", credentials.identity.mesh, None, None, Forbidden)
-    stream = Stream(sock, credentials.context, "the caller", judge)
-    stream._tls.set_accept_state()
-    stream._handshake(judge, deadline, caller_trouble, is_corked=False)
+    stream = Stream(called(sock, credentials))
+    stream.shake(deadline)
     return stream
+
+
+def calling(sock: socket.socket, credentials: Credentials, address: str, role: Role | None = NODE) -> Channel:
+    """The caller's end before its handshake, for a loop that waits for many; as `connect`."""
+    host = without_zone(split_address(address)[0])
+    judge = Judge(f"{address}: its certificate", credentials.identity.mesh, role, host, Refused)
+    return Channel(sock, credentials.context, f"{address}:", judge, callee_trouble, is_caller=True)
+
+
+def called(sock: socket.socket, credentials: Credentials, role: Role | None = None) -> Channel:
+    """The callee's end before its handshake; `role` None takes any."""
+    judge = Judge("the caller's certificate", credentials.identity.mesh, role, None, Forbidden)
+    return Channel(sock, credentials.context, "the caller", judge, caller_trouble, is_caller=False)
 
 
 def rehearse(credentials: Credentials) -> None:
@@ -74,147 +91,103 @@ def rehearse(credentials: Credentials) -> None:
         end.close()
 
 
-class Stream:
-    """Bytes both ways, to and from `identity`.
+class Channel:
+    """TLS on a socket that does not block, step by step: each step does what can be done now, or says for what to wait.
 
-    The socket does not block: poll waits, as long as the deadline allows, so that no dripping of bytes can hold us inside
-    OpenSSL past it."""
+    Whatever goes wrong is one BDError, after which only `close` makes sense."""
 
-    __slots__ = ("_failure", "_is_corked", "_readable", "_sock", "_tls", "_who", "identity")
+    __slots__ = (
+        "_is_caller", "_is_corked", "_judge", "_readable", "_tls", "_trouble_of", "failure", "identity", "sock", "who"
+    )  # fmt: skip
 
-    identity: Identity
+    identity: Identity  # once it has shaken hands
 
-    def __init__(self, sock: socket.socket, context: SSL.Context, who: str, judge: Judge):
-        self._sock = sock
-        self._who = who
+    def __init__(
+        self,
+        sock: socket.socket,
+        context: SSL.Context,
+        who: str,
+        judge: Judge,
+        trouble_of: Callable[[str, list[str]], BDError],
+        is_caller: bool,
+    ) -> None:
+        self.sock = sock
+        self.who, self._judge, self._trouble_of, self._is_caller = who, judge, trouble_of, is_caller
+        self._is_corked = False  # what we wrote waits for something to travel with
+        self.failure: BDError | None = None  # what ended the reading, for whoever reads again
+        self._readable = select.poll()
         self._tls = SSL.Connection(context, sock)
         self._tls.set_app_data(judge)
-        self._readable = select.poll()
-        self._is_corked = False  # what we wrote waits for something to travel with
-        self._failure: BDError | None = None  # what ended the reading, for whoever reads again
-
-    def send(self, data: bytes | memoryview, deadline: float) -> None:
-        """All of it is with the kernel, or an exception says why not; after one, only `recv` and `close` make sense."""
-        refusal = self._refusal()
-        if refusal is not None:
-            raise refusal
-        view = memoryview(data)
-        while view:
-            openssl.forget_errors()
-            try:
-                view = view[self._tls.send(view) :]
-            except SSL.WantWriteError:
-                self._await_room(deadline)
-            except SSL.Error as error:
-                raise self._last_words() or self._trouble(error) from None
-        self._uncork()
-
-    def recv(self, max_bytes: int, deadline: float) -> bytes:
-        """At least one byte and at most these; b"" when the other side closed as it should, NobodyThere when it broke off."""
-        if self._failure is not None:
-            raise self._failure
-        self._uncork()
-        while True:
-            if not self._tls.pending():
-                self._await_word(deadline)
-            openssl.forget_errors()
-            try:
-                return self._tls.recv(min(max_bytes, _RECORD_BYTES))
-            except SSL.WantReadError:  # not yet a whole record
-                pass
-            except SSL.ZeroReturnError:
-                return b""
-            except SSL.Error as error:
-                self._failure = self._trouble(error)
-                raise self._failure from None
-
-    def pending(self) -> int:
-        """Bytes that are decrypted and were not received: the socket does not tell of them."""
-        return self._tls.pending()
-
-    def fileno(self) -> int:
-        """The socket's, to wait on when all that was said has been received."""
-        return self._sock.fileno()
-
-    def close(self) -> None:
-        """Says goodbye if that costs no waiting, and closes the socket."""
-        if self._sock.fileno() < 0:
-            return
-        openssl.forget_errors()
-        with contextlib.suppress(SSL.Error):  # the handshake is not over, or TLS has failed: nothing to say goodbye to
-            self._tls.shutdown()
-        self._close()
-
-    # From here on: the way between TLS and the socket.
-
-    def _handshake(self, judge: Judge, deadline: float, trouble: Callable[[str, list[str]], BDError], is_corked: bool) -> None:
-        """With `is_corked`, what we write last waits for our first message."""
+        if is_caller:
+            self._tls.set_connect_state()
+        else:
+            self._tls.set_accept_state()
         try:
-            self._prepare()
-            while True:
-                openssl.forget_errors()
-                try:
-                    self._tls.do_handshake()
-                except SSL.WantReadError:
-                    self._uncork()
-                    self._await_word(deadline)
-                    if is_corked:
-                        self._cork()
-                except SSL.SysCallError as error:
-                    raise judge.problem or self._gone(error) from None
-                except SSL.Error as error:
-                    raise judge.problem or trouble(self._who, reasons_of(error)) from None
-                else:
-                    break
-            self._finish(judge, trouble)
-        except BaseException:
-            self._close()
-            raise
-
-    def _prepare(self) -> None:
-        try:
-            self._sock.setblocking(False)
-            self._readable.register(self._sock, select.POLLIN | _HUNG_UP)
-            if self._sock.family != socket.AF_UNIX:
+            sock.setblocking(False)
+            self._readable.register(sock, select.POLLIN | _HUNG_UP)
+            if sock.family != socket.AF_UNIX:
                 # Else the second small message in a row waits for the acknowledgement of the first: 40 ms.
-                self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
-            raise NobodyThere(f"{self._who} broke off ({error.strerror or error})") from None
+            sock.close()
+            raise NobodyThere(f"{who} broke off ({error.strerror or error})") from None
 
-    def _finish(self, judge: Judge, trouble: Callable[[str, list[str]], BDError]) -> None:
+    def shake(self) -> Want:
+        """One step of the handshake; NOTHING when it is over, and `identity` proved. What a caller writes last waits for its
+        first message."""
+        judge = self._judge
+        openssl.forget_errors()
+        try:
+            self._tls.do_handshake()
+        except SSL.WantReadError:
+            self.uncork()
+            return Want.WORD
+        except SSL.WantWriteError:
+            return Want.ROOM
+        except SSL.SysCallError as error:
+            raise judge.problem or self._gone(error) from None
+        except SSL.Error as error:
+            raise judge.problem or self._trouble_of(self.who, reasons_of(error)) from None
         if self._tls.get_alpn_proto_negotiated() != ALPN:
-            raise trouble(self._who, ["no application protocol"])
+            raise self._trouble_of(self.who, ["no application protocol"])
         if judge.problem is not None:
             raise judge.problem
         if judge.identity is None:  # cannot be: it would mean a handshake without a certificate
             raise Forbidden(f"{judge.whose} was not checked")
         self.identity = judge.identity
         self._tls.set_app_data(None)
+        return Want.NOTHING
 
-    def _cork(self) -> None:
-        if _CORK is not None and self._sock.family != socket.AF_UNIX:
-            self._sock.setsockopt(socket.IPPROTO_TCP, _CORK, 1)
-            self._is_corked = True
+    def write(self, data: memoryview) -> int:
+        """How many of these bytes the kernel has taken; 0 when there is no room."""
+        openssl.forget_errors()
+        try:
+            return self._tls.send(data)
+        except SSL.WantWriteError:
+            return 0
+        except SSL.Error as error:
+            raise self._last_words() or self._trouble(error) from None
 
-    def _uncork(self) -> None:
-        if self._is_corked:
-            self._is_corked = False
-            with contextlib.suppress(OSError):  # it has gone: reading or writing will say so
-                self._sock.setsockopt(socket.IPPROTO_TCP, _CORK, 0)  # type: ignore[arg-type]
+    def read(self, bytes_max: int) -> bytes | None:
+        """What came, at least a byte; b"" when the other side closed as it should, None when there is nothing whole yet."""
+        if self.failure is not None:
+            raise self.failure
+        openssl.forget_errors()
+        try:
+            return self._tls.recv(min(bytes_max, _RECORD_BYTES))
+        except SSL.WantReadError:
+            return None
+        except SSL.ZeroReturnError:
+            return b""
+        except SSL.Error as error:
+            self.failure = self._trouble(error)
+            raise self.failure from None
 
-    def _await_word(self, deadline: float) -> None:
-        left = deadline - time.monotonic()
-        if left <= 0 or not self._readable.poll(left * 1000):
-            raise Deadline(f"{self._who} did not answer in time")
+    def pending(self) -> int:
+        """Bytes that are decrypted and were not read: the socket does not tell of them."""
+        return self._tls.pending()
 
-    def _await_room(self, deadline: float) -> None:
-        left = deadline - time.monotonic()
-        writable = select.poll()
-        writable.register(self._sock, select.POLLOUT)
-        if left <= 0 or not writable.poll(left * 1000):
-            raise Deadline(f"{self._who} did not read in time")
-
-    def _refusal(self) -> BDError | None:
+    def refusal(self) -> BDError | None:
         """Why the other side hung up, if it did and said so.
 
         To be asked before writing: after a write that failed, OpenSSL 4 reads nothing any more."""
@@ -222,34 +195,132 @@ class Stream:
             return self._last_words()
         return None
 
+    def close(self) -> None:
+        """Says goodbye if that costs no waiting, and closes the socket."""
+        if self.sock.fileno() < 0:
+            return
+        openssl.forget_errors()
+        with contextlib.suppress(SSL.Error):  # the handshake is not over, or TLS has failed: nothing to say goodbye to
+            self._tls.shutdown()
+        self.break_off()
+
+    def break_off(self) -> None:
+        """Close the socket without a word."""
+        self.uncork()
+        with contextlib.suppress(OSError):
+            # Bytes left unread would turn our goodbye, or the alert that says why, into a reset that overtakes it.
+            self.sock.recv(1 << 16, socket.MSG_DONTWAIT)
+        self.sock.close()
+
+    def cork(self) -> None:
+        """What a caller writes from now on waits for `uncork`, or travels with more."""
+        if self._is_caller and _CORK is not None and self.sock.family != socket.AF_UNIX:
+            self.sock.setsockopt(socket.IPPROTO_TCP, _CORK, 1)
+            self._is_corked = True
+
+    def uncork(self) -> None:
+        """What was written leaves."""
+        if self._is_corked:
+            self._is_corked = False
+            with contextlib.suppress(OSError):  # it has gone: reading or writing will say so
+                self.sock.setsockopt(socket.IPPROTO_TCP, _CORK, 0)  # type: ignore[arg-type]
+
+    def await_word(self, seconds: float) -> bool:
+        """Wait until the socket is readable; False when it was not in this time."""
+        return bool(self._readable.poll(seconds * 1000))
+
     def _last_words(self) -> BDError | None:
-        """What ended the other side's talk, if that is the next thing to read: data before it is for `recv`."""
+        """What ended the other side's talk, if that is the next thing to read: data before it is for `read`."""
         openssl.forget_errors()
         try:
             self._tls.recv(1, socket.MSG_PEEK)
         except (SSL.WantReadError, SSL.ZeroReturnError):
             pass  # it said nothing, or goodbye, and may read on
         except SSL.SysCallError as broken:
-            self._failure = self._failure or self._gone(broken)
+            self.failure = self.failure or self._gone(broken)
         except SSL.Error as said:
-            self._failure = self._failure or alert_trouble(self._who, reasons_of(said))
-        return self._failure
-
-    def _close(self) -> None:
-        self._uncork()
-        with contextlib.suppress(OSError):
-            # Bytes left unread would turn our goodbye, or the alert that says why, into a reset that overtakes it.
-            self._sock.recv(1 << 16, socket.MSG_DONTWAIT)
-        self._sock.close()
+            self.failure = self.failure or alert_trouble(self.who, reasons_of(said))
+        return self.failure
 
     def _gone(self, error: SSL.SysCallError) -> NobodyThere:
         number = error.args[0]
-        return NobodyThere(f"{self._who} broke off {f'({os.strerror(number)})' if number > 0 else 'without a word'}")
+        return NobodyThere(f"{self.who} broke off {f'({os.strerror(number)})' if number > 0 else 'without a word'}")
 
     def _trouble(self, error: SSL.Error) -> BDError:
         if isinstance(error, SSL.SysCallError):
             return self._gone(error)
         reasons = reasons_of(error)
         if not reasons:  # it failed before, and that was told then
-            return NobodyThere(f"{self._who} broke off")
-        return alert_trouble(self._who, reasons) or BadFrame(f"{self._who} sent what does not decrypt ({'; '.join(reasons)})")
+            return NobodyThere(f"{self.who} broke off")
+        return alert_trouble(self.who, reasons) or BadFrame(f"{self.who} sent what does not decrypt ({'; '.join(reasons)})")
+
+
+class Stream:
+    """A channel that is waited for: bytes both ways, to and from `identity`, each call within a deadline."""
+
+    __slots__ = ("_channel", "identity")
+
+    identity: Identity
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def shake(self, deadline: float) -> None:
+        """The whole handshake; the socket is closed when it fails."""
+        channel = self._channel
+        try:
+            while (want := channel.shake()) is not Want.NOTHING:
+                self._await(want, deadline)
+                channel.cork()
+        except BaseException:
+            channel.break_off()
+            raise
+        self.identity = channel.identity
+
+    def send(self, data: bytes | memoryview, deadline: float) -> None:
+        """All of it is with the kernel, or an exception says why not; after one, only `recv` and `close` make sense."""
+        channel = self._channel
+        refusal = channel.refusal()
+        if refusal is not None:
+            raise refusal
+        view = memoryview(data)
+        while view:
+            taken = channel.write(view)
+            if not taken:
+                self._await(Want.ROOM, deadline)
+            view = view[taken:]
+        channel.uncork()
+
+    def recv(self, bytes_max: int, deadline: float) -> bytes:
+        """At least one byte and at most these; b"" when the other side closed as it should, NobodyThere when it broke off."""
+        channel = self._channel
+        channel.uncork()
+        while True:
+            if not channel.pending() and channel.failure is None:
+                self._await(Want.WORD, deadline)
+            data = channel.read(bytes_max)
+            if data is not None:
+                return data
+
+    def pending(self) -> int:
+        """Bytes that are decrypted and were not received: the socket does not tell of them."""
+        return self._channel.pending()
+
+    def fileno(self) -> int:
+        """The socket's, to wait on when all that was said has been received."""
+        return self._channel.sock.fileno()
+
+    def close(self) -> None:
+        """Says goodbye if that costs no waiting, and closes the socket."""
+        self._channel.close()
+
+    def _await(self, want: Want, deadline: float) -> None:
+        left = deadline - time.monotonic()
+        if want is Want.WORD:
+            if left <= 0 or not self._channel.await_word(left):
+                raise Deadline(f"{self._channel.who} did not answer in time")
+            return
+        writable = select.poll()
+        writable.register(self._channel.sock, select.POLLOUT)
+        if left <= 0 or not writable.poll(left * 1000):
+            raise Deadline(f"{self._channel.who} did not read in time")
