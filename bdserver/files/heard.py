@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
+
+from bdserver.errors import NoSpace
+from bdserver.files import durable
 
 WRITE_SECONDS = 5.0
+# 20,000 names of a hundred characters, each with its time.
 FILE_BYTES_MAX = 4 << 20
 
 log = logging.getLogger("bdserver.heard")
@@ -22,7 +25,7 @@ class Heard:
     def __init__(self, path: str):
         self.path = path
         self._times: dict[str, float] = {}
-        self._stamp: tuple | None = None
+        self._stamp: durable.Stamp | None = None
         self._written_at = 0.0
         self._is_new = False
 
@@ -37,24 +40,20 @@ class Heard:
             return
         self._written_at, self._is_new = now, False
         self._times = {name: at for name, at in self._times.items() if name in known}
-        new = f"{self.path}.new"
+        text = json.dumps({name: round(at, 1) for name, at in self._times.items()})
         try:
-            with open(new, "w", encoding="utf-8") as file:
-                json.dump({name: round(at, 1) for name, at in self._times.items()}, file)
-            os.replace(new, self.path)
-        except OSError as error:
-            log.debug("%s: %s", self.path, error.strerror)
+            self._stamp = durable.replace(self.path, [text.encode()], is_synced=False)
+        except (OSError, NoSpace) as error:
+            log.debug("%s: %s", self.path, error)
 
     def times(self) -> dict[str, float]:
         """name -> epoch seconds, as the discoverer wrote it last."""
-        try:
-            status = os.stat(self.path)
-            stamp = status.st_mtime_ns, status.st_ino
-            if stamp != self._stamp:
-                with open(self.path, encoding="utf-8") as file:
-                    said = json.loads(file.read(FILE_BYTES_MAX))
+        stamp = durable.stamp(self.path)
+        if stamp is not None and stamp != self._stamp:
+            self._stamp = stamp
+            try:
+                said = json.loads(durable.read(self.path, FILE_BYTES_MAX)[0])
                 self._times = {str(name): float(at) for name, at in said.items()}
-                self._stamp = stamp
-        except (OSError, ValueError, TypeError, AttributeError):
-            pass  # none yet, or none that can be read: what we had
+            except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+                pass  # none that can be read: what we had
         return self._times

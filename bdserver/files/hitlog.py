@@ -3,13 +3,13 @@
 `HIT ~ epoch ~ ctime ~ client-ip` and `REPLICATE ~ …`. A reader remembers where it stopped and reads only what came
 since; the first reading begins 60 s back from the end and no further, however long the log. Whoever appends holds a
 shared lock and makes sure that the file still has the name; whoever trims holds it alone: no hit is lost between them.
-What hits weigh is core.weight's business.
+A log is a regular file of this folder: a symbolic link or a pipe of its name is refused. What hits weigh is core.weight's
+business.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import os
 import re
@@ -20,17 +20,18 @@ from itertools import groupby
 from typing import NamedTuple
 
 from bdserver.core.weight import HIT, HORIZON, Run
-from bdserver.errors import NoSpace
+from bdserver.errors import NoSpace, TooBusy
+from bdserver.files import durable
 
 # Backward, a chunk holds a thousand lines: the last minute of most services. Forward, the fewer calls the better.
 BACK_CHUNK_BYTES, CHUNK_BYTES = 64 << 10, 1 << 20
-# A minute of 15,000 calls a second. Whatever stands further back, in a log that is full of garbage, is not looked for.
+# A minute of 15,000 calls a second. In a log that is full of garbage, nothing further back is looked for.
 BACK_BYTES_MAX = 64 << 20
 # No line of ours is longer; a longer one is somebody's garbage.
 LINE_BYTES_MAX = 512
 CLIENT_CHARACTERS_MAX = 64
-# The lock is held for a write, or for copying the last minute. Who has it longer was stopped in the middle.
-LOCK_SECONDS, LOCK_POLL_SECONDS = 0.5, 0.002
+# The lock is held for a write, or for copying the last minute. A process that holds it longer has been stopped.
+LOCK_SECONDS = 0.5
 # The last bytes that were read must still be there when we come back, else it is another file with the same inode.
 SEEN_BYTES = 64
 FOLDED_MAX = 20_000
@@ -62,7 +63,7 @@ class HitLog:
         return f"{self.directory}/{service}.bdlog"
 
     def append(self, service: str, kind: str, client: str, now: float) -> None:
-        """Log a HIT or REPLICATE; NoSpace when the disk does not take it."""
+        """Log a HIT or REPLICATE; NoSpace when the disk does not take it, the lock can't be had, or it is no log of ours."""
         self._append(service, _line(kind, client, int(now)), [(kind, int(now), 1)])
 
     def extend(self, service: str, hits: list[tuple[str, float]]) -> None:
@@ -76,14 +77,16 @@ class HitLog:
             try:
                 tally = self._tallies.get(service)
                 if tally is None or not tally.is_at_end(status):
-                    _append_lines(descriptor, status.st_size, lines)
+                    durable.append_lines(descriptor, lines)
                 else:  # what we write now need not be read again
-                    _write(descriptor, lines)
+                    durable.append(descriptor, lines)
                     tally.add(lines, runs, os.fstat(descriptor))
             finally:
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
+                durable.unlock(descriptor)
         except OSError as error:
             raise NoSpace(f"{self.path(service)}: {error.strerror}") from None
+        except TooBusy as error:
+            raise NoSpace(str(error)) from None
 
     def _hold(self, service: str) -> tuple[int, os.stat_result]:
         """The log, with a shared lock on it, and its status. One stays open: opening it each time took 8 % of a look-up."""
@@ -92,11 +95,11 @@ class HitLog:
             held = self._held
             if held is None or held.service != service or held.process != os.getpid():
                 self._let_go()
-                descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+                descriptor = durable.open_regular(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, follow=False)
                 self._held = held = _Held(service, descriptor, _identity(os.fstat(descriptor)), os.getpid())
-            _lock(held.descriptor, fcntl.LOCK_SH, path)
+            durable.lock(held.descriptor, LOCK_SECONDS, path, is_shared=True)
             with contextlib.suppress(FileNotFoundError):
-                status = os.stat(path)
+                status = os.lstat(path)
                 if _identity(status) == held.file:
                     return held.descriptor, status
             self._let_go()  # a trim, or somebody, has put another one in its place
@@ -125,50 +128,42 @@ class HitLog:
         NoSpace when the disk does not take the copy, or the lock can't be had; the log is as it was then."""
         path = self.path(service)
         try:
-            if os.stat(path).st_size <= above_bytes:
+            if os.lstat(path).st_size <= above_bytes:
                 return 0
             with self._alone(path) as (descriptor, status):
                 size = status.st_size
                 start = _start_of_what_counts(descriptor, size, int(now))
                 if start < size // 2:  # copying more than is won back is no gain; soon it will be less
                     return 0
-                _copy_tail(descriptor, start, path)
+                durable.sweep(path)  # we have the lock: what lies there is of a trim that was killed
+                durable.replace(path, _tail(descriptor, start), like=status, is_synced=False)
                 return start
         except FileNotFoundError:
             return 0
         except OSError as error:
             raise NoSpace(f"{path}: {error.strerror}") from None
+        except TooBusy as error:
+            raise NoSpace(str(error)) from None
 
     def forget(self, service: str) -> None:
         """Drop the log of a service that is not offered any more."""
         self._tallies.pop(service, None)
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # there is none, or it is none of ours: nobody counts it in either case
             os.unlink(self.path(service))
 
     @contextlib.contextmanager
     def _alone(self, path: str) -> Iterator[tuple[int, os.stat_result]]:
         """The log, locked for us alone, and surely the one that has the name now: another trim may have put one there."""
         while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = durable.open_regular(path, os.O_RDWR, follow=False)
             try:
-                _lock(descriptor, fcntl.LOCK_EX, path)
+                durable.lock(descriptor, LOCK_SECONDS, path)
                 status = os.fstat(descriptor)
-                if _identity(os.stat(path)) == _identity(status):
+                if _identity(os.lstat(path)) == _identity(status):
                     yield descriptor, status
                     return
             finally:
                 os.close(descriptor)
-
-
-def _lock(descriptor: int, kind: int, path: str) -> None:
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            return fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise NoSpace(f"{path}: its lock was not to be had in {LOCK_SECONDS} s") from None
-            time.sleep(LOCK_POLL_SECONDS)
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
@@ -181,38 +176,10 @@ def _line(kind: str, client: str, second: int) -> bytes:
     return f"{kind} ~ {second} ~ {time.ctime(second)} ~ {clean}\n".encode()
 
 
-def _append_lines(descriptor: int, size: int, lines: bytes) -> None:
-    """If a full disk or a crash left half a line before, ours begins on its own all the same."""
-    if size and os.pread(descriptor, 1, size - 1) != b"\n":
-        lines = b"\n" + lines
-    _write(descriptor, lines)
-
-
-def _write(descriptor: int, line: bytes) -> None:
-    """One write."""
-    written = os.write(descriptor, line)
-    if written != len(line):
-        os.write(descriptor, line[written:])  # the disk is full: this raises, and says so
-
-
-def _copy_tail(descriptor: int, start: int, path: str) -> None:
-    """Put what follows `start` in the log's place. Needs the lock: there is one .new, and whoever trims owns it."""
-    new = f"{path}.new"
-    status = os.fstat(descriptor)
-    out = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        while data := os.pread(descriptor, CHUNK_BYTES, start):
-            start += os.write(out, data)
-        if os.geteuid() == 0:
-            os.fchown(out, status.st_uid, status.st_gid)
-        os.fchmod(out, status.st_mode & 0o777)
-        os.replace(new, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(new)
-        raise
-    finally:
-        os.close(out)
+def _tail(descriptor: int, start: int) -> Iterator[bytes]:
+    while data := os.pread(descriptor, CHUNK_BYTES, start):
+        start += len(data)
+        yield data
 
 
 def _start_of_what_counts(descriptor: int, size: int, now: int) -> int:
@@ -239,21 +206,21 @@ class _Tally:
 
     def clear(self) -> None:
         """Begin anew."""
-        self._stamp: tuple[int, ...] | None = None
+        self._stamp: durable.Stamp | None = None
         self._offset = 0
         self._seen = self._rest = b""
         self._runs: deque[Run] = deque()
 
     def read(self, path: str, now: int) -> None:
         """Take in what was appended since; begin anew when the file is another one, or was cut."""
-        if _stamp(os.stat(path)) == self._stamp:
+        if durable.stamp_of(os.lstat(path)) == self._stamp:
             return
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = durable.open_regular(path, follow=False)
         try:
-            stamp = _stamp(os.fstat(descriptor))
+            stamp = durable.stamp_of(os.fstat(descriptor))
             if not self._continues(descriptor, stamp):
                 self.clear()
-                self._offset = _start_of_what_counts(descriptor, stamp[2], now)
+                self._offset = _start_of_what_counts(descriptor, stamp.size, now)
                 # In the middle of a line, when there is nothing old within reach: wait for its end.
                 self._rest = _OVERLONG if self._offset and os.pread(descriptor, 1, self._offset - 1) != b"\n" else b""
             while data := os.pread(descriptor, BACK_CHUNK_BYTES, self._offset):
@@ -261,13 +228,13 @@ class _Tally:
                 self._seen = (self._seen + data)[-SEEN_BYTES:]
                 self._take(data)
             # The size of what was read: when more came meanwhile, the next call sees another stamp.
-            self._stamp = (*stamp[:2], self._offset, stamp[3])
+            self._stamp = stamp._replace(size=self._offset)
         finally:
             os.close(descriptor)
 
     def is_at_end(self, status: os.stat_result) -> bool:
         """Whether all of a file in this state was read, to the end of its last line."""
-        return not self._rest and _stamp(status) == self._stamp
+        return not self._rest and durable.stamp_of(status) == self._stamp
 
     def add(self, lines: bytes, runs: list[Run], status: os.stat_result) -> None:
         """Take in what we have just written behind all that was read, unless somebody else came between."""
@@ -276,11 +243,11 @@ class _Tally:
             self._seen = (self._seen + lines)[-SEEN_BYTES:]
             for run in runs:
                 self._count(run)
-            self._stamp = _stamp(status)
+            self._stamp = durable.stamp_of(status)
 
-    def _continues(self, descriptor: int, stamp: tuple[int, ...]) -> bool:
+    def _continues(self, descriptor: int, stamp: durable.Stamp) -> bool:
         """Whether this is the file that we read before, only longer. An inode alone is soon given to another one."""
-        if self._stamp is None or stamp[:2] != self._stamp[:2] or stamp[2] < self._offset:
+        if self._stamp is None or stamp[:2] != self._stamp[:2] or stamp.size < self._offset:
             return False
         return os.pread(descriptor, len(self._seen), self._offset - len(self._seen)) == self._seen
 
@@ -297,12 +264,8 @@ class _Tally:
         self._runs.append((kind, second, count))
 
     def newest_first(self, now: int) -> list[Run]:
-        """What counts; what no longer does is dropped here, so that memory stays that of a minute."""
+        """The runs that count; the others are dropped here, so that memory stays that of a minute."""
         old = next((i for i in range(len(self._runs) - 1, -1, -1) if self._runs[i][1] < now - HORIZON), -1)
         for _ in range(old + 1):
             self._runs.popleft()
         return list(reversed(self._runs))
-
-
-def _stamp(status: os.stat_result) -> tuple[int, ...]:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -1,7 +1,7 @@
 """The journal, USERNAME.bdjournal: what this node did to services, and why; the audit shows the newest of it.
 
-A JSON line an event, appended with one write, so children need no lock. A full file is renamed to `.1` (who writes
-just then writes there), so two files bound the disk. It informs: a full disk costs an entry, never the deed.
+A JSON line an event, appended with one write, so children need no lock. A full file is renamed to `.1` (a process that is
+writing just then writes there), so two files bound the disk. It informs: a full disk costs an entry, never the deed.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+from typing import Any
+
+from bdserver.files import durable
 
 FILE_BYTES_MAX = 64 << 10
 
@@ -25,9 +28,9 @@ class Journal:
         """Append an event: {"at": epoch, "what": replicated|gave|retired|published|withdrawn|restored, "service", …}."""
         line = json.dumps({"at": round(now, 3), "what": what, "service": service, **details}) + "\n"
         try:
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            descriptor = durable.open_regular(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
             try:
-                os.write(descriptor, line.encode())
+                durable.append_lines(descriptor, line.encode())
                 is_full = os.fstat(descriptor).st_size > FILE_BYTES_MAX
             finally:
                 os.close(descriptor)
@@ -36,9 +39,9 @@ class Journal:
         except OSError as error:
             log.warning("%s: %s", self.path, error.strerror)
 
-    def recent(self, count: int) -> list[dict]:
+    def recent(self, count: int) -> list[dict[str, Any]]:
         """The newest events, newest first; what is no event is passed over."""
-        events: list[dict] = []
+        events: list[dict[str, Any]] = []
         for path in (self.path, self.path + ".1"):
             for line in reversed(_lines(path)):
                 if len(events) == count:
@@ -51,15 +54,14 @@ class Journal:
 
 def _lines(path: str) -> list[bytes]:
     try:
-        with open(path, "rb") as file:
-            return file.read(2 * FILE_BYTES_MAX).splitlines()
-    except OSError:
+        return durable.read(path, 2 * FILE_BYTES_MAX)[0].splitlines()
+    except OSError:  # none yet, or none that is ours to read: no events
         return []
 
 
-def _parsed(line: bytes) -> dict | None:
+def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
         event = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) and {"at", "what", "service"} <= event.keys() else None

@@ -34,9 +34,23 @@ def test_a_quiet_node_writes_nothing_and_forgotten_names_go(tmp_path):
 
 def test_what_cannot_be_read_is_as_if_it_were_not_there(tmp_path):
     path = tmp_path / "n.bdheard"
-    for content in (b"", b"[]", b'{"beta": "x"}', b"\xff", b'{"be'):
+    for content in (b"", b"[]", b'{"beta": "x"}', b"\xff", b'{"be', b"[" * 100_000):
         path.write_bytes(content)
         assert Heard(str(path)).times() == {}
+    path.unlink()
+    os.mkfifo(path)
+    assert Heard(str(path)).times() == {}
     heard = Heard(str(tmp_path / "nowhere" / "n.bdheard"))
     heard.note("beta", 1.0)
     heard.write({"beta"}, 100.0)
+
+
+def test_a_file_that_is_gone_or_broken_meanwhile_leaves_what_was_known(tmp_path):
+    path = tmp_path / "n.bdheard"
+    path.write_text('{"beta": 5}')
+    reader = Heard(str(path))
+    assert reader.times() == {"beta": 5.0}
+    path.write_text('{"beta')
+    assert reader.times() == {"beta": 5.0}
+    path.unlink()
+    assert reader.times() == {"beta": 5.0}

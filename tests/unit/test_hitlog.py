@@ -308,7 +308,7 @@ def test_there_is_nothing_to_trim_where_there_is_no_log(log):
 
 def test_the_remains_of_a_trim_that_was_killed_are_in_nobodys_way(log, tmp_path):
     write(log, line(NOW - 100) * 10 + line(NOW))
-    (tmp_path / "a.bdlog.new").write_bytes(b"half" * 1000)
+    (tmp_path / ".a.bdlog.new.12345").write_bytes(b"half" * 1000)
     assert log.trim("a", NOW, 0) > 0
     assert content(log) == line(NOW)
     assert os.listdir(tmp_path) == ["a.bdlog"]
@@ -364,10 +364,47 @@ def test_hits_of_many_processes_never_mix(log):
 # --- trouble ------------------------------------------------------------------------------------------------------
 
 
-def test_a_full_disk_is_told(log):
-    os.symlink("/dev/full", log.path("a"))
+def test_a_full_disk_is_told(log, monkeypatch):
+    real_write, full = os.write, os.open("/dev/full", os.O_WRONLY)
+    monkeypatch.setattr(os, "write", lambda _, data: real_write(full, data))
     with pytest.raises(NoSpace, match=r"a\.bdlog: No space left on device$"):
         log.append("a", HIT, "c", NOW)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"), [("link", "a symbolic link"), ("pipe", "not a regular file"), ("folder", "Is a directory")]
+)
+def test_what_is_no_log_of_ours_is_refused_at_once_and_left_alone(log, tmp_path, kind, reason):
+    (tmp_path / "else").write_bytes(line(NOW - 100) * 10 + line(NOW))
+    before = (tmp_path / "else").read_bytes()
+    make = {"link": lambda path: os.symlink(tmp_path / "else", path), "pipe": os.mkfifo, "folder": os.mkdir}[kind]
+    make(log.path("a"))
+    began = time.monotonic()
+    with pytest.raises(NoSpace, match=rf"a\.bdlog: {reason}"):
+        log.append("a", HIT, "c", NOW)
+    with pytest.raises(NoSpace, match=rf"a\.bdlog: {reason}"):
+        log.trim("a", NOW, -1)
+    assert log.runs("a", NOW) == [] and time.monotonic() - began < 1
+    log.forget("a")
+    assert (tmp_path / "else").read_bytes() == before and os.path.lexists(log.path("a")) == (kind == "folder")
+
+
+def test_a_log_that_becomes_a_link_while_it_is_open_is_refused(log, tmp_path):
+    log.append("a", HIT, "c", NOW)
+    os.rename(log.path("a"), tmp_path / "else")
+    os.symlink(tmp_path / "else", log.path("a"))
+    with pytest.raises(NoSpace, match="symbolic link"):
+        log.append("a", HIT, "c", NOW)
+    assert log.runs("a", NOW) == [] and (tmp_path / "else").read_bytes().count(b"\n") == 1
+
+
+def test_many_hits_come_with_one_write_and_are_not_read_again(log, bytes_read):
+    log.runs("a", NOW)
+    log.extend("a", [("c", NOW - 1), ("d", NOW), ("e", NOW)])
+    log.runs("a", NOW)
+    before = bytes_read[0]
+    log.extend("a", [("f", NOW)])
+    assert log.runs("a", NOW) == [(HIT, NOW, 3), (HIT, NOW - 1, 1)] and bytes_read[0] == before
 
 
 def test_a_disk_that_takes_half_a_line_is_told_and_the_next_hit_counts(log, monkeypatch):

@@ -50,8 +50,39 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path):
         writer.start()
     for writer in writers:
         writer.join()
-    events = [json.loads(line) for line in open(path, "rb")]
+    events = [json.loads(line) for line in open(path, "rb") if line.strip()]  # an empty one is possible, and harmless
     assert len(events) == 900 == len({event["service"] for event in events})
+
+
+def test_half_a_line_that_a_full_disk_left_does_not_swallow_the_next_event(tmp_path):
+    mine = Journal(str(tmp_path / "n.bdjournal"))
+    (tmp_path / "n.bdjournal").write_bytes(b'{"at": 1, "what": "gave", "ser')
+    mine.note("gave", "S", 2.0)
+    assert [event["at"] for event in mine.recent(10)] == [2.0]
+
+
+def test_a_short_write_is_finished(tmp_path, monkeypatch):
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:10]))
+    mine = Journal(str(tmp_path / "n.bdjournal"))
+    mine.note("gave", "S", 2.0, taker="beta")
+    assert mine.recent(10) == [{"at": 2.0, "what": "gave", "service": "S", "taker": "beta"}]
+
+
+def test_a_disk_that_takes_half_an_event_is_said(tmp_path, monkeypatch, caplog):
+    real, full = os.write, os.open("/dev/full", os.O_WRONLY)
+    halves = iter((lambda descriptor, data: real(descriptor, data[:10]), lambda _, data: real(full, data)))
+    monkeypatch.setattr(os, "write", lambda descriptor, data: next(halves)(descriptor, data))
+    Journal(str(tmp_path / "n.bdjournal")).note("gave", "S", 2.0)
+    os.close(full)
+    assert "No space left on device" in caplog.text
+
+
+def test_a_pipe_of_its_name_keeps_nobody_waiting(tmp_path, caplog):
+    os.mkfifo(tmp_path / "n.bdjournal")
+    mine = Journal(str(tmp_path / "n.bdjournal"))
+    mine.note("gave", "S", 1.0)
+    assert mine.recent(5) == [] and "not a regular file" in caplog.text
 
 
 def test_a_journal_that_cannot_be_written_costs_the_entry_only(tmp_path, caplog):

@@ -1,0 +1,227 @@
+"""How files are handled that processes share and that crashes leave behind: each way of doing it, once for all of files/.
+
+- `replace`: a file is there whole or not at all. It is written beside, synced, renamed, and the folder is synced.
+- `append`, `append_lines`: one write, so that several processes may append to one file without a lock.
+- `lock`: flock(2) with a deadline.
+- `stamp`: has this file changed? Two stamps of one path differ when it has.
+- `open_regular`, `read`: regular files alone, and no more of them than a limit: a pipe of that name would keep us waiting.
+- `shown`: a path that fits into a complaint, whatever bytes somebody named a file with.
+
+A full disk is NoSpace, a lock that is not to be had in time TooBusy. Whatever else the system refuses stays an OSError, and
+its `strerror` is fit for a complaint. What the bytes mean is the business of each file's own module.
+
+A local bdwhereis reads its config through this module: nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+
+from bdserver.core.tuples import NamedTuple
+from bdserver.errors import NoSpace, TooBusy
+
+TYPE_CHECKING = False  # as typing's, whose import would cost bdwhereis two milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+LOCK_POLL_SECONDS = 0.002
+
+
+class Stamp(NamedTuple):
+    """What of a file's status changes when the file does.
+
+    device, inode: another file was renamed into its place, be it of the same size and age, as `mv` and `cp -p` leave it.
+    size: it grew or was cut, even within one tick of the file system's clock.
+    mtime_ns: it was written in place.
+    ctime_ns: the same, with the mtime set back, as rsync, tar and `touch -r` do; nobody can set this one back. It changes with
+    owner and mode as well, after which a file may be readable that was not."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class Unfit(OSError):
+    """There is something of that name, and it is no file that we read: not a regular one, or larger than it may be."""
+
+
+# --- looking ------------------------------------------------------------------------------------------------------
+
+
+def stamp(path: str) -> Stamp | None:
+    """What tells that the file has changed; None when it is not there, or not to be seen."""
+    try:
+        return stamp_of(os.stat(path))
+    except OSError:
+        return None
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    """The stamp of a file in this state."""
+    return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def shown(path: str) -> str:
+    """The path on one line and in Unicode: bytes that are no UTF-8 and control characters come escaped."""
+    return path if path.isprintable() else "".join(map(_shown_character, path))
+
+
+def _shown_character(character: str) -> str:
+    if character.isprintable():
+        return character
+    code = ord(character)
+    # What os.listdir makes of a byte that is no UTF-8.
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else character.encode("unicode_escape").decode()
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def open_regular(path: str, flags: int = os.O_RDONLY, *, follow: bool = True, mode: int = 0o640) -> int:
+    """A descriptor of a regular file; Unfit for anything else of that name, without `follow` for a symbolic link too."""
+    flags |= os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(path, flags, mode)
+    except OSError as error:
+        if error.errno == errno.ELOOP and not follow:
+            raise Unfit(errno.ELOOP, "a symbolic link, not a regular file", path) from None
+        if error.errno == errno.ENXIO:  # a socket, or a pipe that nobody reads
+            raise Unfit(errno.ENXIO, "not a regular file", path) from None
+        raise
+    except ValueError:
+        raise Unfit(errno.EINVAL, "no file can have this name", path) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Unfit(errno.EINVAL, "not a regular file", path)
+    return descriptor
+
+
+def read(path: str, bytes_max: int, *, follow: bool = True) -> tuple[bytes, os.stat_result]:
+    """Content and status of a regular file; Unfit for one that is larger than `bytes_max`."""
+    with open(open_regular(path, follow=follow), "rb") as file:
+        status, data = os.fstat(file.fileno()), file.read(bytes_max + 1)
+    if len(data) > bytes_max:
+        raise Unfit(errno.EFBIG, f"larger than {bytes_max} bytes", path)
+    return data, status
+
+
+# --- writing ------------------------------------------------------------------------------------------------------
+
+
+def is_full(error: OSError) -> bool:
+    """Whether this means that the disk, or somebody's share of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def replace(
+    path: str,
+    chunks: Iterable[bytes],
+    *,
+    mode: int = 0o666,
+    like: os.stat_result | None = None,
+    is_synced: bool = True,
+) -> Stamp:
+    """Put a file of these bytes in the place of `path`, whole or not at all; its stamp.
+
+    `like`: it gets mode and owner of a file in this state, else `mode` as the umask leaves it. Without `is_synced`, a crash
+    of the machine may leave an empty file. What another crash leaves is named `.NAME.new.PID`: with a dot, so that web servers
+    and we ourselves pass over it, and with the process, so that two of them never write to the same one."""
+    folder, name = os.path.split(path)
+    new = os.path.join(folder, f".{name}.new.{os.getpid()}")
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(new, flags, mode if like is None else 0o600)
+        try:
+            for chunk in chunks:
+                append(descriptor, chunk)
+            if like is not None:
+                if os.geteuid() == 0:
+                    os.fchown(descriptor, like.st_uid, like.st_gid)
+                os.fchmod(descriptor, like.st_mode & 0o777)
+            if is_synced:
+                os.fsync(descriptor)
+            os.replace(new, path)
+            made = stamp_of(os.fstat(descriptor))  # behind the rename, which changes the ctime
+        finally:
+            os.close(descriptor)
+        if is_synced:
+            _sync_folder(folder or ".")
+    except BaseException as error:
+        _unlink(new)
+        if isinstance(error, OSError) and is_full(error):
+            raise NoSpace(f"{shown(path)}: {error.strerror}") from None
+        raise
+    return made
+
+
+def sweep(path: str) -> None:
+    """Remove what killed processes left of a `replace`; when nobody else is at work on this file."""
+    folder, name = os.path.split(path)
+    try:
+        names = os.listdir(folder or ".")
+    except OSError:  # no folder, no remains
+        return
+    for each in names:
+        if each.startswith(f".{name}.new."):
+            _unlink(os.path.join(folder, each))
+
+
+def append(descriptor: int, data: bytes) -> None:
+    """One write; behind all that is there, if it was opened so. A short one, on a disk that is nearly full, is finished by
+    another, which raises when there is no room for the rest."""
+    written = os.write(descriptor, data)
+    while written < len(data):
+        written += os.write(descriptor, data[written:])
+
+
+def append_lines(descriptor: int, lines: bytes) -> None:
+    """One write, as `append`. If a full disk or a crash left half a line before, ours begins on its own all the same. An
+    empty line comes of it when another process is in the middle of its write just then: readers pass over those."""
+    size = os.fstat(descriptor).st_size
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+        lines = b"\n" + lines
+    append(descriptor, lines)
+
+
+def _sync_folder(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:  # it was never made, or its disk is beyond our help: the caller gets the first error
+        pass
+
+
+# --- locking ------------------------------------------------------------------------------------------------------
+
+
+def lock(descriptor: int, seconds: float, path: str, *, is_shared: bool = False) -> None:
+    """Hold the lock of a file until it is closed or unlocked; TooBusy, with its path, when others have it for so long."""
+    import fcntl
+
+    kind, deadline = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX, time.monotonic() + seconds
+    while True:
+        try:
+            return fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise TooBusy(f"{shown(path)}: its lock was not to be had in {seconds:g} s") from None
+            time.sleep(LOCK_POLL_SECONDS)
+
+
+def unlock(descriptor: int) -> None:
+    """Let the lock go."""
+    import fcntl
+
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
