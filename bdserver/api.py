@@ -227,7 +227,7 @@ def policy_text(path: str | None) -> str | None:
         return None
     from bdserver.files import policyfile
 
-    return policyfile.read(path).text
+    return policyfile.read(path, pipes=True).text
 
 
 def _location(details: dict[str, Any]) -> Location:

@@ -34,6 +34,6 @@ def compare_command(path_a: str, path_b: str, mode: str, as_json: bool) -> int:
 
 
 def _read(path: str) -> Policy:
-    policy_in_file = policyfile.read(path).policy
+    policy_in_file = policyfile.read(path, pipes=True).policy
     assert policy_in_file is not None  # there is none without a path
     return policy_in_file

@@ -1,4 +1,7 @@
-"""A WS-Policy document in a file: the one reader of them."""
+"""A WS-Policy document in a file: the policy, the text as it travels, and the digest by which nodes name it.
+
+What is in a policy, and when two of them meet, is the business of core.policy.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,11 @@ from typing import NamedTuple
 from bdserver.core import policy
 from bdserver.core.policy import Policy
 from bdserver.errors import BadConfig
+from bdserver.files import durable, lines
 
 
 class PolicyFile(NamedTuple):
-    """What stands in it; three times None without one."""
+    """What a policy's file holds; three times None where there is no policy, which means: talk to everyone."""
 
     policy: Policy | None
     text: str | None
@@ -20,15 +24,21 @@ class PolicyFile(NamedTuple):
 NONE = PolicyFile(None, None, None)
 
 
-def read(path: str) -> PolicyFile:
-    """The document at `path`, NONE for ""; BadConfig, BadPolicy or TooLarge names file and line."""
+def read(path: str, *, pipes: bool = False) -> PolicyFile:
+    """The policy in this file, NONE for ""; BadConfig, BadPolicy or TooLarge names the file, and the line.
+
+    With `pipes`, for what a person hands to a command, `<(…)` and /dev/stdin are read too; a daemon would wait for ever."""
     if not path:
         return NONE
-    try:
-        with open(path, "rb") as file:
-            data = file.read(policy.TEXT_BYTES_MAX + 1)
-    except OSError as error:
-        raise BadConfig(f"{path}: {error.strerror}") from None
+    data = _from_anything(path) if pipes else lines.content(path)[0]
     parsed = policy.parse(data, path)
     text = policy.text_of(data)
     return PolicyFile(parsed, text, policy.digest(text))
+
+
+def _from_anything(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(policy.TEXT_BYTES_MAX + 1)
+    except OSError as error:
+        raise BadConfig(f"{durable.shown(path)}: {error.strerror}") from None

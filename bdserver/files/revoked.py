@@ -1,34 +1,38 @@
 """The list of certificates that are refused before their end: `NAME`, or `serial HEX` as `bdkeys show` prints it.
 
 One a line, `#` comments. Looked at by stat before each request, so a line added shuts its owner out at once, on
-connections that are open as well. A list that becomes unreadable or wrong is complained of, and the old one stays.
+connections that are open as well. It never fails open: without a list that can be read a node does not start, and a list
+that becomes unreadable or wrong while it runs leaves the old one in force, and a complaint until it is well again.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import re
 
 from bdserver.core.names import valid_name
 from bdserver.errors import BadConfig
+from bdserver.files import durable, lines
 
 log = logging.getLogger("bdserver.revoked")
 
-_SERIAL = re.compile(r"serial[: ]\s*([0-9a-f:]{1,60})", re.IGNORECASE)
+_SERIAL = re.compile(r"serial[: ]\s*((?:[0-9a-f]{1,40}:)*[0-9a-f]{1,40})", re.IGNORECASE)
+# RFC 5280 ends serial numbers at 20 octets, here with a colon behind each.
+SERIAL_CHARACTERS_MAX = 60
 
 
 class Revoked:
-    """The list in a file, as it is now; none without a path."""
+    """The list in a file, as it is now; none without a path. BadConfig when it can't be read to begin with.
+
+    `complaint`: why the list in force is not the one in the file, for status; "" when it is."""
 
     def __init__(self, path: str):
         self.path = path
-        self._stamp: tuple | None = None
+        self.complaint = ""
+        self._stamp: durable.Stamp | None = None
         self._names: frozenset[str] = frozenset()
         self._serials: frozenset[int] = frozenset()
-        if path:
-            self._stamp = _stamp(path)
-            self._names, self._serials = _read(path)
+        self._take()
 
     def refusal(self, name: str, serial: int) -> str | None:
         """Why this certificate is refused, or None."""
@@ -40,43 +44,48 @@ class Revoked:
     def refresh(self) -> bool:
         """Read the list anew if it changed, and could be read: then True. Before a fork, so that a child begins with the newest
         that could be read."""
-        stamp = _stamp(self.path) if self.path else None
-        if stamp == self._stamp:
+        if not self.complaint and self._stamp == self._stamp_now():
             return False
-        self._stamp = stamp
+        before = self.complaint
         try:
-            self._names, self._serials = _read(self.path)
-        except BadConfig as error:
-            log.error("the list of revoked certificates stays as it was: %s", error)
+            self.reload(self.path)
+        except BadConfig:
+            if self.complaint != before:  # said once, tried at each look: what failed may pass without a change of the file
+                log.error("%s", self.complaint)
             return False
+        if before:
+            log.info("%s is read again", self.path)
         return True
 
+    def reload(self, path: str) -> None:
+        """From now on the list at this path. BadConfig while that can't be read: the one before stays in force."""
+        self.path = path
+        try:
+            self._take()
+        except BadConfig as error:
+            self.complaint = f"the list of revoked certificates stays as it was: {error}"
+            raise
+        self.complaint = ""
 
-def _stamp(path: str) -> tuple | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    def _take(self) -> None:
+        stamp = self._stamp_now()  # before reading: what changes meanwhile is seen at the next look
+        self._names, self._serials = _read(self.path) if self.path else (frozenset(), frozenset())
+        self._stamp = stamp
+
+    def _stamp_now(self) -> durable.Stamp | None:
+        return durable.stamp(self.path) if self.path else None
 
 
 def _read(path: str) -> tuple[frozenset[str], frozenset[int]]:
     """(names, serial numbers); BadConfig names the line that is neither."""
     names, serials = set(), set()
-    try:
-        with open(path, encoding="utf-8") as file:
-            lines = file.read().splitlines()
-    except OSError as error:
-        raise BadConfig(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise BadConfig(f"{path}: not UTF-8 text") from None
-    for number, line in enumerate(lines, 1):
-        text = line.partition("#")[0].strip()
-        match = _SERIAL.fullmatch(text)
-        if match:
+    for number, entry in lines.entries(path, lines.content(path)[0]):
+        match = _SERIAL.fullmatch(entry)
+        if match and len(match[1]) <= SERIAL_CHARACTERS_MAX:
             serials.add(int(match[1].replace(":", ""), 16))
-        elif valid_name(text):
-            names.add(text)
-        elif text:
-            raise BadConfig(f"{path}:{number}: neither a name nor a serial number: {text[:60]!r}")
+        elif valid_name(entry):
+            names.add(entry)
+        else:
+            shown = entry[: lines.SHOWN_CHARACTERS_MAX]
+            raise BadConfig(f"{durable.shown(path)}:{number}: neither a name nor a serial number: {shown!r}")
     return frozenset(names), frozenset(serials)

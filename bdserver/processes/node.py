@@ -174,7 +174,7 @@ class Node:
         self.rules = self.rules._replace(black_list=BlackList(self.sources.black_list or self.settings.black_list))
 
     def _reload_revoked(self) -> None:
-        self.rules = self.rules._replace(revoked=Revoked(self.settings.revoked))
+        self.rules.revoked.reload(self.settings.revoked)
 
     def _reload_keys(self) -> None:
         fresh = keys.load(self.settings.key_dir, self.settings.username, self.settings.group)
@@ -263,6 +263,8 @@ class Node:
     def warnings(self, view: View, now: float) -> list[str]:
         """What an operator should look at, a line each; empty when all is well."""
         found = list(self.services.complaints)
+        if self.rules.revoked.complaint:
+            found.insert(0, self.rules.revoked.complaint)
         ending = self.certificate_warning(now)
         if ending:
             found.insert(0, ending)

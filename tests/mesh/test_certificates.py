@@ -84,7 +84,9 @@ def test_a_revoked_client_is_shut_out_at_once_also_where_it_is_connected(mesh, a
     with pytest.raises(Forbidden, match="revoked"), dialled(alpha, auditor) as talk:  # what can't be read changes nothing
         talk.ask(["PING"], time.monotonic() + 10)
     assert f"{path}:1: neither a name nor a serial number" in alpha.log
+    assert any("the list of revoked certificates stays as it was" in line for line in alpha.ctl("status")["warnings"])
     os.truncate(path, 0)
+    assert alpha.ctl("status")["warnings"] == []
     with dialled(alpha, auditor) as talk:
         assert talk.ask(["PING"], time.monotonic() + 10).digest
 

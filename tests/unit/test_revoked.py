@@ -1,5 +1,6 @@
 """The list of revoked certificates: what it holds, when it is read, and what becomes of it when it is wrong."""
 
+import errno
 import os
 
 import pytest
@@ -30,7 +31,9 @@ def test_without_a_list_nobody_is_refused():
     assert Revoked("").refusal("joe", 1) is None
 
 
-@pytest.mark.parametrize("line", ["a b", "serial xyz", "serial", "/etc/passwd", "-x"])
+@pytest.mark.parametrize(
+    "line", ["a b", "serial xyz", "serial", "/etc/passwd", "-x", "serial :", "serial ::", "serial 7f:", f"serial {'7' * 61}"]
+)
 def test_a_wrong_line_is_named(path, line):
     path.write_text(f"joe\n{line}\n")
     if line == "serial":  # is a name
@@ -44,7 +47,7 @@ def test_a_wrong_line_is_named(path, line):
 def test_a_list_that_cannot_be_read_is_said_at_the_start(path, content):
     if content:
         path.write_bytes(content)
-    with pytest.raises(BadConfig, match="revoked: (No such file|not UTF-8)"):
+    with pytest.raises(BadConfig, match="revoked:(1: not UTF-8| No such file)"):
         Revoked(str(path))
 
 
@@ -55,7 +58,46 @@ def test_a_change_counts_at_once_and_a_bad_one_not_at_all(path, caplog):
     assert revoked.refusal("ann", 1)
     path.write_text("joe ann\n")
     assert revoked.refusal("ann", 1) and revoked.refusal("joe", 1)
+    assert "neither a name" in revoked.complaint
     os.unlink(path)
     assert revoked.refusal("ann", 1) and caplog.text.count("stays as it was") == 2, "said once a change"
+    assert "No such file" in revoked.complaint
     path.write_text("")
+    assert revoked.refusal("ann", 1) is None and revoked.complaint == ""
+
+
+def test_a_running_node_says_a_wrong_serial_number_and_keeps_the_old_list(path, caplog):
+    path.write_text("joe\n")
+    revoked = Revoked(str(path))
+    path.write_text("serial :\n")
+    assert revoked.refusal("joe", 1) and revoked.complaint.endswith("revoked:1: neither a name nor a serial number: 'serial :'")
+
+
+def test_a_list_that_could_not_be_read_for_a_while_is_read_though_it_did_not_change(path, monkeypatch, caplog):
+    path.write_text("joe\n")
+    revoked = Revoked(str(path))
+    path.write_text("joe\nann\n")
+    real, calls = os.open, []
+
+    def no_descriptor(*arguments, **keywords):
+        calls.append(arguments)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "open", no_descriptor)
+    assert revoked.refusal("ann", 1) is None and revoked.refusal("joe", 1)
+    assert "Too many open files" in revoked.complaint and len(calls) == 2 and caplog.text.count("Too many") == 1
+    monkeypatch.setattr(os, "open", real)
+    assert not Revoked("").refresh() and revoked.refresh() and revoked.refusal("ann", 1) and revoked.complaint == ""
+    assert not revoked.refresh()
+
+
+def test_a_reload_that_fails_leaves_the_list_in_force_until_the_new_one_can_be_read(path, tmp_path):
+    path.write_text("joe\n")
+    revoked = Revoked(str(path))
+    with pytest.raises(BadConfig, match="other: No such file"):
+        revoked.reload(str(tmp_path / "other"))
+    assert revoked.refusal("joe", 1) and "other: No such file" in revoked.complaint
+    (tmp_path / "other").write_text("ann\n")
+    assert revoked.refusal("ann", 1) and revoked.refusal("joe", 1) is None and revoked.complaint == ""
+    revoked.reload("")
     assert revoked.refusal("ann", 1) is None
