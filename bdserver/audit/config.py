@@ -17,20 +17,19 @@ from bdserver.net import dialling
 DEFAULT_PATH = "/etc/bdserver/audit.conf"
 
 SETTINGS = (
-    Setting("socket", PATH_OR_NONE, "/run/bdserver/bdserver.sock", "The local node's socket; empty: use nodes.", False),
-    Setting("nodes", ADDRESSES, (), "Nodes to begin with where the socket does not answer; needs keys.", False),
-    Setting("keys", PATH_OR_NONE, "", "DIR/NAME of a client's key and certificate; empty: the local node asks for us.", False),
+    Setting("socket", PATH_OR_NONE, "/run/bdserver/bdserver.sock", "The local node's socket; empty: use nodes."),
+    Setting("nodes", ADDRESSES, (), "Nodes to begin with where the socket does not answer; needs keys."),
+    Setting("keys", PATH_OR_NONE, "", "DIR/NAME of a client's key and certificate; empty: the local node asks for us."),
     Setting(
         "crawl_seconds",
         SECONDS,
         3.0,
         "For asking all nodes; who does not answer by then, or in half of it, is shown as silent.",
-        False,
     ),
-    Setting("draw_seconds", SECONDS, 5.0, "For drawing the topology.", False),
-    Setting("whereis_policy", PATH_OR_NONE, "", "The WS-Policy of those who use whereis.cgi; empty: none.", False),
-    Setting("whereis_hosts", HOSTS, (), "Hosts outside the mesh that whereis.cgi may lead to as well.", False),
-    Setting("whereis_seconds", SECONDS, 10.0, "For a look-up by whereis.cgi, which may replicate the service.", False),
+    Setting("draw_seconds", SECONDS, 5.0, "For drawing the topology."),
+    Setting("whereis_policy", PATH_OR_NONE, "", "The WS-Policy of those who use whereis.cgi; empty: none."),
+    Setting("whereis_hosts", HOSTS, (), "Hosts outside the mesh that whereis.cgi may lead to as well."),
+    Setting("whereis_seconds", SECONDS, 10.0, "For a look-up by whereis.cgi, which may replicate the service."),
 )
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 

@@ -8,7 +8,6 @@ services' one rename.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
@@ -17,9 +16,12 @@ import struct
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from typing import Protocol
 
 from bdserver.core.names import valid_name
 from bdserver.errors import BadPackage, NoSpace, TooLarge
+from bdserver.files import durable
+from bdserver.files.services import STATIC, SUFFIX, Service
 
 BLOCK_BYTES = 512
 CHUNK_BYTES = 64 * 1024
@@ -29,18 +31,30 @@ DEPTH_MAX = 16
 PART_BYTES_MAX = 255
 # A .bdcert is a few lines; it is read whole.
 CERT_BYTES_MAX = 64 * 1024
-SUFFIX = ".bdcert"
 FILE, FOLDER = b"0", b"5"
 FILE_MODE, PROGRAM_MODE, FOLDER_MODE = 0o644, 0o755, 0o755
 
 # name, mode, uid, gid, size, mtime, checksum, kind, link, magic and version, owner, group, devices, prefix
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s16s155s12x")
 _MAGIC = b"ustar\x0000"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def pack(service, out_file, bytes_max: int | None = None, files_max: int | None = None) -> tuple[int, str]:
-    """Write the package of a services.Service; (bytes, sha256 in hex). The same service packs to the same bytes,
+class Writes(Protocol):
+    """Where a package goes to: a file, or a stream."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take all of it."""
+
+
+class Reads(Protocol):
+    """Where a package comes from: a file, or a stream."""
+
+    def read(self, count: int, /) -> bytes:
+        """Some of the next `count` bytes, none at the end."""
+
+
+def pack(service: Service, out_file: Writes, bytes_max: int | None = None, files_max: int | None = None) -> tuple[int, str]:
+    """Write the package of a service; (bytes, sha256 in hex). The same service packs to the same bytes,
     whichever holder does it. BadPackage says what in it can't be copied; TooLarge, NoSpace."""
     if service.path is None:
         raise BadPackage(f"{service.name}: registered by its url, there is nothing to copy")
@@ -50,13 +64,13 @@ def pack(service, out_file, bytes_max: int | None = None, files_max: int | None 
         _pack_cert(out, service)
         out.write(bytes(2 * BLOCK_BYTES))
     except OSError as error:
-        if error.errno in _FULL:
+        if durable.is_full(error):
             raise NoSpace(f"no space to pack {service.name}") from None
-        raise BadPackage(f"{error.filename or service.path}: {error.strerror}") from None
+        raise BadPackage(f"{durable.shown(str(error.filename or service.path))}: {error.strerror}") from None
     return out.length, out.hash.hexdigest()
 
 
-def unpack(in_file, declared_sha256: str, service: str, scratch_dir: str, bytes_max: int, files_max: int) -> str:
+def unpack(in_file: Reads, declared_sha256: str, service: str, scratch_dir: str, bytes_max: int, files_max: int) -> str:
     """Unpack to a new folder in `scratch_dir` and return its path; its owner renames or removes it.
 
     Raises BadPackage (a name, kind, digest or cut that must not be), TooLarge, NoSpace; then nothing is left."""
@@ -75,7 +89,7 @@ def unpack(in_file, declared_sha256: str, service: str, scratch_dir: str, bytes_
             raise source.bad(f"its SHA-256 is not the declared {declared_sha256[:64]!r}")
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if isinstance(error, OSError) and durable.is_full(error):
             raise NoSpace(f"{scratch_dir}: no space for {service}") from None
         raise
     return folder
@@ -107,7 +121,7 @@ def _fits(part: str) -> bool:
 class _Sink:
     """The stream, hashed as it is written, within its limits."""
 
-    def __init__(self, file, service: str, bytes_max: int | None, files_max: int | None):
+    def __init__(self, file: Writes, service: str, bytes_max: int | None, files_max: int | None):
         self._file, self._service = file, service
         self._bytes_max, self._files_left, self._files_max = bytes_max, files_max, files_max
         self.hash, self.length = hashlib.sha256(), 0
@@ -153,29 +167,30 @@ def _pack_tree(out: _Sink, name: str, path: str) -> None:
         for each in sorted(os.listdir(path)):
             _pack_tree(out, f"{name}/{each}", os.path.join(path, each))
     else:
-        raise BadPackage(f"{path}: only files and folders can be copied")
+        raise BadPackage(f"{durable.shown(path)}: only files and folders can be copied")
 
 
 def _pack_file(out: _Sink, name: str, path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
+    try:
+        descriptor = durable.open_regular(path, follow=False)
+    except durable.Unfit:  # it was a file when its folder was listed
+        raise BadPackage(f"{durable.shown(path)}: only files and folders can be copied") from None
+    with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise BadPackage(f"{path}: only files and folders can be copied")
         out.member(name, FILE, status.st_size, PROGRAM_MODE if status.st_mode & 0o111 else FILE_MODE)
         left = status.st_size
         while left > 0:
             data = file.read(min(CHUNK_BYTES, left))
             if not data:
-                raise BadPackage(f"{path}: became shorter while it was packed")
+                raise BadPackage(f"{durable.shown(path)}: became shorter while it was packed")
             out.write(data)
             left -= len(data)
     out.pad()
 
 
-def _pack_cert(out: _Sink, service) -> None:
-    """The .bdcert as it is at home; whoever unpacks it knows best what it is to them, and since when."""
-    pairs = service._replace(type="static", arrived_at=0.0).pairs()
+def _pack_cert(out: _Sink, service: Service) -> None:
+    """The .bdcert as it is at home; the node that unpacks it knows best what it is there, and since when."""
+    pairs = service._replace(type=STATIC, arrived_at=0.0).pairs()
     if any(character in key + value for key, value in pairs for character in "\r\n\0"):
         raise BadPackage(f"{service.name}: a value in its .bdcert is more than a line")
     cert = "".join(f"{key}={value}\n" for key, value in pairs).encode("utf-8", "replace")
@@ -192,17 +207,17 @@ def _pack_cert(out: _Sink, service) -> None:
 class _Source:
     """The stream, hashed as it is read, with an end."""
 
-    def __init__(self, file, service: str, bytes_max: int):
+    def __init__(self, file: Reads, service: str, bytes_max: int):
         self._file, self._service = file, service
         self._max, self.left = bytes_max, bytes_max
         self.hash = hashlib.sha256()
 
     def bad(self, reason: str) -> BadPackage:
-        """The error for it."""
+        """The error for a package that must not be installed."""
         return BadPackage(f"package of {self._service}: {reason}")
 
     def too_large(self) -> TooLarge:
-        """The error for it."""
+        """The error for a package that is over its limit."""
         return TooLarge(f"package of {self._service}: more than {self._max} bytes")
 
     def read(self, count: int) -> bytes:

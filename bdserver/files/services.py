@@ -2,6 +2,8 @@
 
 What is in the directory is live: an installation becomes visible by one rename, or not at all (the service first, its
 .bdcert last; a removal the other way round). A broken .bdcert takes out its own service and no other, and is said.
+A .bdcert is a regular file of this folder, and no complaint shows what stands in it: it goes to everybody who asks for STATUS,
+and a symbolic link would make it tell of any file that the node may read.
 Changes are made one at a time, whichever process makes them; readers wait for nobody.
 Counting hits is hitlog's business, deciding what to retire is core.weight's.
 """
@@ -10,23 +12,25 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import shutil
 import stat
 import time
-from collections import namedtuple
 from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 from bdserver.core.names import valid_name
-from bdserver.errors import BadConfig, BadPackage, BadService, CantFind, NoSpace, TooBusy
-from bdserver.files.settings import decimal, read_pairs, write_pairs
+from bdserver.errors import BadConfig, BadPackage, BadService, CantFind, NoSpace
+from bdserver.files import durable, pairs
+from bdserver.files.durable import Stamp, shown
+from bdserver.files.settings import decimal
 
 SUFFIX = ".bdcert"
 STATIC, DYNAMIC = "static", "dynamic"
 HEALTH = ("none", "tcp", "http")
-WEIGHT_MAX = 1e9
+COST_MAX = 1e9
 URL_CHARACTERS_MAX = 2000
 # More than any host serves; beyond it somebody mistook the directory, and every look at it would take seconds.
 SERVICES_MAX = 10_000
@@ -34,7 +38,7 @@ SERVICES_MAX = 10_000
 RETIRED_MAX = 100
 # Of kills in the middle of a change, remains lie in scratch. After an hour nobody is at work on them.
 REMAINS_SECONDS = 3600.0
-CHANGE_SECONDS, CHANGE_POLL_SECONDS = 5.0, 0.005
+CHANGE_SECONDS = 5.0
 # What changed less than this ago may change again within the same tick of the file system's clock.
 SETTLED_NS = 50_000_000
 # What comes, goes or is renamed changes the folder's time, and counts at once. A .bdcert that somebody edits in place does
@@ -42,24 +46,61 @@ SETTLED_NS = 50_000_000
 LOOK_SECONDS = 1.0
 
 _KEYS = ("weight", "type", "url", "health", "arrived_at")
+# What stands for the parts of a URL that are filled in later (membership.service_url).
+_FILLED_IN = {"{host}": "host", "{axis_port}": "80", "{axis_web_dir}": "dir", "{service}": "service"}
 _REMAINS = re.compile(r"\..+\.(?:new|moving)\.[0-9]+")
 # Folders of a web application (its classes and settings), which may share services_dir with services.
 CONTAINERS_OWN = frozenset(("web-inf", "meta-inf"))
 
 
-class Service(namedtuple("Service", "name type weight url health path arrived_at extra")):
-    """One service. `weight`: the cost of a hit; `path`: its file or folder, None when registered by URL; `arrived_at`:
-    epoch seconds of a replica's arrival, else 0; `extra`: the .bdcert's other (key, value) pairs, kept."""
+_T = TypeVar("_T")
 
-    __slots__ = ()
+
+class Service(NamedTuple):
+    """One service. `cost`: what a hit weighs, `weight` in the .bdcert; `path`: its file or folder, None when it is registered
+    by its URL alone; `arrived_at`: epoch seconds of a replica's arrival, else 0; `extra`: the .bdcert's other (key, value)
+    pairs, kept."""
+
+    name: str
+    type: str
+    cost: float
+    url: str
+    health: str
+    path: str | None
+    arrived_at: float
+    extra: tuple[tuple[str, str], ...]
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its file or folder lies here, so that it can be copied; else it is registered by its URL alone."""
+        return self.path is not None
 
     def pairs(self) -> list[tuple[str, str]]:
         """The .bdcert's content."""
-        pairs = [("weight", repr(float(self.weight)).removesuffix(".0")), ("type", self.type)]
-        pairs += [("url", self.url)] if self.url else []
-        pairs += [("health", self.health)] if self.health != "none" else []
-        pairs += [("arrived_at", f"{self.arrived_at:.3f}")] if self.arrived_at else []
-        return pairs + list(self.extra)
+        content = [("weight", repr(float(self.cost)).removesuffix(".0")), ("type", self.type)]
+        content += [("url", self.url)] if self.url else []
+        content += [("health", self.health)] if self.health != "none" else []
+        content += [("arrived_at", f"{self.arrived_at:.3f}")] if self.arrived_at else []
+        return content + list(self.extra)
+
+
+class _Look(NamedTuple):
+    """What changes when a .bdcert does, or the being there of its service."""
+
+    cert: Stamp | None  # None: gone while we looked
+    has_service: bool
+
+    def is_settled(self) -> bool:
+        return self.cert is not None and _is_settled(self.cert)
+
+
+class _Read(NamedTuple):
+    """What reading a .bdcert came to."""
+
+    look: _Look
+    is_settled: bool
+    service: Service | None
+    complaints: list[str]
 
 
 class Services:
@@ -70,8 +111,8 @@ class Services:
         self.complaints: list[str] = []
         self._read: dict[str, _Read] = {}
         self._all: dict[str, Service] = {}
-        self._stamps: dict[str, tuple] | None = None
-        self._folder: tuple[int, int] | None = None
+        self._looks: dict[str, _Look] | None = None  # None: look again, something may change within the same tick
+        self._folder: Stamp | None = None
         self._look_at = 0.0
 
     # -- looking
@@ -80,54 +121,53 @@ class Services:
         """name -> Service of everything that is live now. What is broken is left out, and in `complaints`."""
         now = time.monotonic()
         try:
-            status = os.stat(self.services_dir)
-            folder = status.st_ino, status.st_mtime_ns
+            folder = durable.stamp_of(os.stat(self.services_dir))
             if folder == self._folder and now < self._look_at:
                 return self._all
-            is_settled = abs(time.time_ns() - status.st_mtime_ns) > SETTLED_NS
-            stamps = _stamps(self.services_dir)
+            is_settled = _is_settled(folder)
+            looks = _looks(self.services_dir)
         except OSError as error:
-            self._folder = self._stamps = None
-            self._all, self.complaints = {}, [f"{self.services_dir}: {error.strerror}"]
+            self._folder = self._looks = None
+            self._all, self.complaints = {}, [f"{shown(self.services_dir)}: {error.strerror}"]
             return self._all
-        if stamps != self._stamps:
-            self._take(stamps)
-        self._folder, self._look_at = folder if is_settled and self._stamps else None, now + LOOK_SECONDS
+        if looks != self._looks:
+            self._take(looks)
+        self._folder, self._look_at = folder if is_settled and self._looks else None, now + LOOK_SECONDS
         return self._all
 
     def get(self, name: str) -> Service | None:
         """The service of that name, or None."""
         return self.all().get(name)
 
-    def _take(self, stamps: dict[str, tuple]) -> None:
-        names = sorted(stamps)
-        read = {name: self._read_one(name, stamps[name]) for name in names[:SERVICES_MAX]}
+    def _take(self, looks: dict[str, _Look]) -> None:
+        names = sorted(looks)
+        read = {name: self._read_one(name, looks[name]) for name in names[:SERVICES_MAX]}
         complaints = [line for name in read for line in read[name].complaints]
         if len(names) > SERVICES_MAX:
-            complaints.append(f"{self.services_dir}: of {len(names)} services only the first {SERVICES_MAX} are offered")
+            complaints.append(f"{shown(self.services_dir)}: of {len(names)} services only the first {SERVICES_MAX} are offered")
         self._read = read
         self._all = {name: each.service for name, each in read.items() if each.service is not None}
         self.complaints = complaints
-        self._stamps = stamps if all(each.is_settled for each in read.values()) else None
+        self._looks = looks if all(each.is_settled for each in read.values()) else None
 
-    def _read_one(self, name: str, stamp: tuple) -> _Read:
+    def _read_one(self, name: str, look: _Look) -> _Read:
         known = self._read.get(name)
-        if known is not None and known.stamp == stamp and known.is_settled:
+        if known is not None and known.look == look and known.is_settled:
             return known
-        is_settled = abs(time.time_ns() - stamp[1]) > SETTLED_NS
+        is_settled = look.is_settled()
         try:
-            return _Read(stamp, is_settled, read_service(self.services_dir, name), [])
+            return _Read(look, is_settled, read_service(self.services_dir, name), [])
         except (BadService, BadConfig) as error:
-            return _Read(stamp, is_settled, None, str(error).splitlines())
+            return _Read(look, is_settled, None, str(error).splitlines())
 
     # -- changing
 
-    def publish(self, source: str | None, name: str, weight: float, url: str = "", health: str = "none") -> None:
+    def publish(self, source: str | None, name: str, cost: float, url: str = "", health: str = "none") -> None:
         """Offer `source` (a file or folder, which is moved here) as a static service; None: registered by `url`.
 
         A service of that name goes to the graveyard. Where the source lies in scratch, its folder goes with it."""
         try:
-            service = Service(name, STATIC, weight, url, health, source, 0.0, _packed_extra(source))
+            service = Service(name, STATIC, cost, url, health, source, 0.0, _packed_extra(source))
             _check(service)
             with self._changing():
                 self._put(source, service)
@@ -193,25 +233,25 @@ class Services:
         """One change at a time. Its remains, if it is killed, are swept by a later one."""
         os.makedirs(self.scratch_dir, mode=0o700, exist_ok=True)
         with open(os.path.join(self.scratch_dir, ".lock"), "wb") as file:
-            _lock(file.fileno())
+            durable.lock(file.fileno(), CHANGE_SECONDS, file.name)
             self._sweep()
             try:
                 yield
             except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise NoSpace(f"{self.services_dir}: {error.strerror}") from None
+                if durable.is_full(error):
+                    raise NoSpace(f"{shown(self.services_dir)}: {error.strerror}") from None
                 raise
 
     def _put(self, source: str | None, service: Service) -> None:
         target = os.path.join(self.services_dir, service.name)
         if source is None:
-            if os.path.lexists(target):
+            if os.path.lexists(target) or os.path.isdir(target + SUFFIX):
                 self._bury(service.name)
         else:
-            if os.path.lexists(target):
+            if os.path.lexists(target) or os.path.isdir(target + SUFFIX):
                 self._bury_replaced(service.name, os.path.isfile(source) and os.path.isfile(target))
             _move(source, target)
-        write_pairs(target + SUFFIX, service.pairs())
+        pairs.write(target + SUFFIX, service.pairs())
 
     def _bury_replaced(self, name: str, is_file_by_file: bool) -> None:
         """What is about to be replaced goes to the graveyard, and is offered all the while: of a file a second link,
@@ -219,9 +259,11 @@ class Services:
         here, there = self._places(name)
         for suffix in (SUFFIX, ""):
             _remove(there + suffix)
-        if os.path.lexists(here + SUFFIX):
+        if _is_regular(here + SUFFIX):
             shutil.copy2(here + SUFFIX, there + SUFFIX)
-        if not (is_file_by_file and _is_linked(here, there)):
+        elif os.path.lexists(here + SUFFIX):  # a link or a pipe, which nobody was offered
+            _move(here + SUFFIX, there + SUFFIX)
+        if os.path.lexists(here) and not (is_file_by_file and _is_linked(here, there)):
             _move(here, there)
 
     def _bury(self, name: str) -> None:
@@ -266,28 +308,26 @@ class Services:
 
 # --- a .bdcert ----------------------------------------------------------------------------------------------------
 
-_Read = namedtuple("_Read", "stamp is_settled service complaints")
-
 
 def read_service(folder: str, name: str) -> Service:
     """The service `name` in a folder; BadService or BadConfig with FILE:LINE says what is wrong with its .bdcert."""
     cert = os.path.join(folder, name + SUFFIX)
     if not valid_name(name):
-        raise BadService(f"{cert}: {name[:60]!r} is no service's name: 1 to 100 letters, digits and ._-")
+        raise BadService(f"{shown(cert)}: this is no service's name: 1 to 100 letters, digits and ._-")
     values = _Values(cert)
-    url = values.take("url", "", str, _is_url)
+    url = values.take("url", "", str, lambda text: not text or is_url(text), URL_WORDS)
     service = Service(
         name,
-        values.take("type", STATIC, str.lower, lambda text: text in (STATIC, DYNAMIC)),
-        values.take("weight", "1", decimal, lambda number: 0 <= number <= WEIGHT_MAX),
+        values.take("type", STATIC, str.lower, (STATIC, DYNAMIC).__contains__, f"{STATIC} or {DYNAMIC}"),
+        values.take("weight", "1", decimal, lambda number: 0 <= number <= COST_MAX, f"a number from 0 to {COST_MAX:g}"),
         url,
-        values.take("health", "none", str.lower, lambda text: text in HEALTH),
+        values.take("health", "none", str.lower, HEALTH.__contains__, " or ".join(HEALTH)),
         _found(os.path.join(folder, name)),
-        values.take("arrived_at", "0", decimal, lambda number: number >= 0),
+        values.take("arrived_at", "0", decimal, lambda number: number >= 0, "a number of seconds"),
         values.extra(),
     )
     if service.path is None and not url:
-        raise BadService(f"{cert}: there is no {name} beside it, and it names no url")
+        raise BadService(f"{shown(cert)}: there is no {name} beside it, and it names no url")
     return service
 
 
@@ -297,7 +337,7 @@ def _found(path: str) -> str | None:
     except OSError:
         return None
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise BadService(f"{path}: neither a file nor a folder")
+        raise BadService(f"{shown(path)}: neither a file nor a folder")
     return path
 
 
@@ -307,20 +347,21 @@ class _Values:
     def __init__(self, cert: str):
         self._cert = cert
         self._pairs: dict[str, tuple[int, str]] = {}
-        for number, key, value in read_pairs(cert):
+        for number, key, value in pairs.read(cert, follow=False, quotes=False):
             if key in self._pairs:
-                raise BadService(f"{cert}:{number}: {key} was set in line {self._pairs[key][0]} already")
+                named = key if key in _KEYS else "a key"
+                raise BadService(f"{shown(cert)}:{number}: {named} was set in line {self._pairs[key][0]} already")
             self._pairs[key] = (number, value)
 
-    def take(self, key: str, default: str, read: Callable, is_right: Callable):
-        """The value of a key; BadService with its line."""
+    def take(self, key: str, default: str, read: Callable[[str], _T], is_right: Callable[[_T], bool], words: str) -> _T:
+        """The value of a key; BadService with its line says what it must be."""
         number, text = self._pairs.get(key, (0, default))
         try:
             value = read(text)
         except ValueError:
             value = None
         if value is None or not is_right(value):
-            raise BadService(f"{self._cert}:{number}: {key}={text[:60]!r} is not a {key}")
+            raise BadService(f"{shown(self._cert)}:{number}: {key} must be {words}")
         return value
 
     def extra(self) -> tuple[tuple[str, str], ...]:
@@ -328,8 +369,21 @@ class _Values:
         return tuple((key, value) for key, (_, value) in self._pairs.items() if key not in _KEYS)
 
 
-def _is_url(url: str) -> bool:
-    return len(url) <= URL_CHARACTERS_MAX and url.isprintable() and " " not in url
+URL_WORDS = f"a URL as http://host:port/path, without blanks, of up to {URL_CHARACTERS_MAX} characters"
+
+
+def is_url(text: str) -> bool:
+    """Whether this may be a service's URL, in which {host}, {axis_port}, {axis_web_dir} and {service} are filled in. What other
+    hosts' browsers, balancers and health checks can't take apart must not get into the mesh."""
+    if len(text) > URL_CHARACTERS_MAX or not text.isprintable() or " " in text:
+        return False
+    for name, value in _FILLED_IN.items():
+        text = text.replace(name, value)
+    try:
+        parts = urlsplit(text)
+        return bool(parts.scheme and parts.hostname and parts.port != 0)
+    except ValueError:  # a [ without its ], or a port above 65535
+        return False
 
 
 def _check(service: Service) -> None:
@@ -339,21 +393,21 @@ def _check(service: Service) -> None:
         raise BadService(f"{name[:60]!r} is no service's name: 1 to 100 letters, digits and ._-")
     if name.lower() in CONTAINERS_OWN:
         raise BadService(f"{name}: a servlet container's own folder is no service")
-    if not 0 <= service.weight <= WEIGHT_MAX:
-        raise BadService(f"{name}: a weight is 0 to {WEIGHT_MAX:g}, not {service.weight}")
+    if not 0 <= service.cost <= COST_MAX:
+        raise BadService(f"{name}: a weight is 0 to {COST_MAX:g}, not {service.cost}")
     if service.health not in HEALTH:
         raise BadService(f"{name}: health is one of {', '.join(HEALTH)}, not {service.health[:60]!r}")
-    if not _is_url(service.url):
-        raise BadService(f"{name}: its url has blanks or characters that are not printable, or is too long")
+    if service.url and not is_url(service.url):
+        raise BadService(f"{name}: its url must be {URL_WORDS}")
     if service.path is None and not service.url:
         raise BadService(f"{name}: neither a file nor a url")
     if service.path is not None and (os.path.islink(service.path) or _found(service.path) is None):
-        raise BadService(f"{service.path}: no such file or folder")
+        raise BadService(f"{shown(service.path)}: no such file or folder")
 
 
 def _packed_extra(source: str | None) -> tuple[tuple[str, str], ...]:
     """The pairs that are not ours in a .bdcert that came with the source."""
-    if source is None or not os.path.isfile(source + SUFFIX):
+    if source is None or not os.path.lexists(source + SUFFIX):
         return ()
     return _Values(source + SUFFIX).extra()
 
@@ -361,34 +415,31 @@ def _packed_extra(source: str | None) -> tuple[tuple[str, str], ...]:
 # --- files --------------------------------------------------------------------------------------------------------
 
 
-def _stamps(folder: str) -> dict[str, tuple]:
-    """name -> what changes when its .bdcert does, or its being there. The ctime: nobody can set it back."""
+def _looks(folder: str) -> dict[str, _Look]:
+    """name -> what tells that its .bdcert has changed, or that the service has come or gone."""
     certs, there = {}, set()
     with os.scandir(folder) as entries:
         for entry in entries:
             there.add(entry.name)
             if entry.name.endswith(SUFFIX) and not entry.name.startswith("."):
                 certs[entry.name.removesuffix(SUFFIX)] = entry
-    return {name: (*_stamp(entry), name in there) for name, entry in certs.items()}
+    return {name: _Look(_stamp(entry), name in there) for name, entry in certs.items()}
 
 
-def _stamp(entry: os.DirEntry) -> tuple[int, int, int]:
+def _stamp(entry: os.DirEntry[str]) -> Stamp | None:
     try:
-        status = entry.stat()
-    except OSError:  # a dead link, or gone meanwhile: reading it will say
-        return 0, 0, 0
-    return status.st_ino, status.st_ctime_ns, status.st_size
+        return durable.stamp_of(entry.stat(follow_symlinks=False))
+    except OSError:  # gone meanwhile
+        return None
 
 
-def _lock(descriptor: int) -> None:
-    deadline = time.monotonic() + CHANGE_SECONDS
-    while True:
-        try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise TooBusy("another change of the services is under way") from None
-            time.sleep(CHANGE_POLL_SECONDS)
+def _is_settled(stamp: Stamp) -> bool:
+    """Whether a change from now on would show in its ctime, which every change sets."""
+    return abs(time.time_ns() - stamp.ctime_ns) > SETTLED_NS
+
+
+def _is_regular(path: str) -> bool:
+    return os.path.isfile(path) and not os.path.islink(path)
 
 
 def _is_linked(source: str, target: str) -> bool:

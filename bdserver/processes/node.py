@@ -191,7 +191,7 @@ class Node:
     def weights(self, now: float, services: dict[str, Service] | None = None) -> dict[str, float]:
         """service -> weight, of all services here (handed in by a caller that has just looked)."""
         services = self.services.all() if services is None else services
-        return {name: weight.weight(self.hitlog.runs(name, now), each.weight, now) for name, each in services.items()}
+        return {name: weight.weight(self.hitlog.runs(name, now), each.cost, now) for name, each in services.items()}
 
     def is_overloaded(self, now: float, services: dict[str, Service] | None = None) -> bool:
         """The original's test: the sum of weights exceeds receiver_threshold."""
@@ -211,7 +211,7 @@ class Node:
             own._replace(
                 address=self.address,
                 services={
-                    name: membership.Service(each.type, each.weight, each.url, each.path is not None)
+                    name: membership.Service(each.type, each.cost, each.url, each.is_here)
                     for name, each in services.items()
                     if name not in sick
                 },

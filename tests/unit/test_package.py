@@ -259,7 +259,101 @@ def test_a_file_that_is_gone_or_shrinks_meanwhile_is_told(tmp_path, file):
         pack(file, Shrinking())
 
 
+# --- what must not be in it ---------------------------------------------------------------------------------------
+
+
+def member(name, content=b"", kind=tarfile.REGTYPE, **values):
+    """A member as a stranger may write it."""
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, len(content)
+    for key, value in values.items():
+        setattr(info, key, value)
+    return info.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % 512)
+
+
+def summed(header):
+    """A header that was changed, with its checksum put right."""
+    blank = header[:148] + b" " * 8 + header[156:512]
+    return header[:148] + b"%06o\0 " % sum(blank) + header[156:]
+
+
+CERT, END = member("Echo.bdcert", b"weight=1\n"), bytes(1024)
+GOOD = member("Echo", b"x")
+HOSTILE = {
+    "a name outside": (member("../x"), "must not be in it"),
+    "a name that is not below": (member("Other"), "must not be in it"),
+    "a .bdcert that is a folder": (member("Echo.bdcert", kind=tarfile.DIRTYPE), "must not be in it"),
+    "a name twice": (GOOD + GOOD, "is in it twice"),
+    "a file before its folder": (member("Echo/x"), "comes before its folder"),
+    "a file below a file": (GOOD + member("Echo/x"), "comes before its folder"),
+    "a folder with content": (
+        summed(member("Echo", b"x")[:156] + b"5" + member("Echo", b"x")[157:]),
+        "is a folder with content",
+    ),
+    "a link": (member("Echo", kind=tarfile.SYMTYPE, linkname="/etc/passwd"), "a member of kind b'2'"),
+    "no ustar": (summed(GOOD[:257] + b"posix\0" + GOOD[263:]), "a member that is not ustar"),
+    "a wrong checksum": (GOOD[:100] + b"0000777\0" + GOOD[108:], "a header whose checksum is wrong"),
+    "a checksum that is no number": (GOOD[:148] + b"x" * 8 + GOOD[156:], "a number that is not octal"),
+    "a size that is no number": (summed(GOOD[:124] + b"-1".ljust(12, b"\0") + GOOD[136:]), "a number that is not octal"),
+    "a name that is no text": (summed(b"Echo/\xff" + GOOD[6:]), "a name that is not UTF-8"),
+    "nothing but a .bdcert": (b"", "there is no Echo in it"),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_package_with_what_must_not_be_in_it_is_refused_and_nothing_is_left(tmp_path, what):
+    data, reason = HOSTILE[what]
+    with pytest.raises(BadPackage, match=f"^package of Echo: .*{reason}"):
+        unpacked(CERT + data + END, tmp_path / "scratch")
+    assert os.listdir(tmp_path / "scratch") == []
+
+
+def test_the_same_package_without_all_that_is_taken(tmp_path):
+    assert set(listing(unpacked(CERT + GOOD + END, tmp_path / "scratch"))) == {"Echo", "Echo.bdcert"}
+    with pytest.raises(BadPackage, match="there is no Echo.bdcert in it"):
+        unpacked(GOOD + END, tmp_path / "scratch2")
+
+
+def test_a_package_that_is_cut_anywhere_or_goes_on_behind_its_end_is_refused(tmp_path):
+    data = CERT + GOOD + END
+    for length in range(0, len(data), 100):
+        with pytest.raises(BadPackage, match="it ends in the middle"):
+            unpacked(data[:length], tmp_path / "scratch")
+    with pytest.raises(BadPackage, match="there is something behind its end"):
+        unpacked(data + b"x", tmp_path / "scratch")
+    assert os.listdir(tmp_path / "scratch") == []
+
+
+def test_sizes_are_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(TooLarge, match="more than 1048576 bytes"):
+        unpacked(CERT + summed(GOOD[:124] + b"77777777777\0" + GOOD[136:]) + END, tmp_path / "scratch")
+    with pytest.raises(TooLarge, match="its .bdcert is larger"):
+        unpacked(member("Echo.bdcert", b"#" * (CERT_BYTES_MAX + 1)) + GOOD + END, tmp_path / "scratch")
+    assert os.listdir(tmp_path / "scratch") == []
+
+
 # --- trouble ------------------------------------------------------------------------------------------------------
+
+
+def test_a_scratch_folder_that_can_not_be_made_is_told(tmp_path, file, monkeypatch):
+    monkeypatch.setattr(package.tempfile, "mkdtemp", lambda **_: os.mkdir(tmp_path / "Echo" / "x"))
+    with pytest.raises(NoSpace, match="scratch: Not a directory"):
+        unpacked(packed(file), tmp_path / "scratch")
+
+
+def test_what_becomes_a_link_after_its_folder_was_listed_is_not_packed(tmp_path, folder, monkeypatch):
+    real = os.lstat
+
+    def swapped(path):
+        status = real(path)
+        if str(path).endswith("two"):
+            os.unlink(path)
+            os.symlink("/etc/passwd", path)
+        return status
+
+    monkeypatch.setattr(os, "lstat", swapped)
+    with pytest.raises(BadPackage, match="two: only files and folders can be copied"):
+        packed(folder)
 
 
 def test_a_full_disk_is_told_by_either_side_and_nothing_is_left(tmp_path, file, monkeypatch):

@@ -36,7 +36,8 @@ def drop(folder, name, cert="weight=1\ntype=static\n", content="#!/bin/sh\n"):
     """As a person would: the service first, the .bdcert last."""
     if content is not None:
         (folder / name).write_text(content)
-    (folder / f"{name}.bdcert").write_text(cert)
+    if cert is not None:
+        (folder / f"{name}.bdcert").write_text(cert)
 
 
 def scratch(services, name, content="new", cert="weight=2\ntype=static\n"):
@@ -70,7 +71,7 @@ def test_what_is_dropped_in_is_live_at_once_and_what_is_taken_out_is_not(service
 def test_a_bdcert_that_is_edited_in_place_counts_at_once_however_fast(services, folder):
     for weight in list(range(1, 10)) * 20:
         drop(folder, "a", f"weight={weight}\n")
-        assert services.get("a").weight == weight
+        assert services.get("a").cost == weight
 
 
 def test_a_folder_is_a_service_like_a_file(services, folder):
@@ -117,18 +118,18 @@ def test_a_service_without_a_file_is_registered_by_its_url(services, folder):
 @pytest.mark.parametrize(
     ("cert", "complaint"),
     [
-        ("weight=x", "a.bdcert:1: weight='x' is not a weight"),
-        ("\nweight=-1", "a.bdcert:2: weight='-1' is not a weight"),
-        ("weight=nan", "a.bdcert:1: weight='nan' is not a weight"),
-        ("weight=1000000001", "a.bdcert:1: weight='1000000001' is not a weight"),
-        ("weight=", "a.bdcert:1: weight='' is not a weight"),
-        ("type=other", "a.bdcert:1: type='other' is not a type"),
-        ("health=icmp", "a.bdcert:1: health='icmp' is not a health"),
-        ("arrived_at=-1", "a.bdcert:1: arrived_at='-1' is not a arrived_at"),
-        ("url=http://a b/", "a.bdcert:1: url='http://a b/' is not a url"),
-        ("url=" + "x" * 2001, "a.bdcert:1: url='" + "x" * 60 + "' is not a url"),
+        ("weight=x", "a.bdcert:1: weight must be a number from 0 to 1e+09"),
+        ("\nweight=-1", "a.bdcert:2: weight must be a number from 0 to 1e+09"),
+        ("weight=nan", "a.bdcert:1: weight must be a number from 0 to 1e+09"),
+        ("weight=1000000001", "a.bdcert:1: weight must be a number from 0 to 1e+09"),
+        ("weight=", "a.bdcert:1: weight must be a number from 0 to 1e+09"),
+        ("type=other", "a.bdcert:1: type must be static or dynamic"),
+        ("health=icmp", "a.bdcert:1: health must be none or tcp or http"),
+        ("arrived_at=-1", "a.bdcert:1: arrived_at must be a number of seconds"),
+        ("url=http://a b/", f"a.bdcert:1: url must be {module.URL_WORDS}"),
         ("weight=1\nweight=2", "a.bdcert:2: weight was set in line 1 already"),
-        ("weight 1\n\0\n", "a.bdcert:1: not KEY=VALUE: 'weight 1'|a.bdcert:2: a NUL byte"),
+        ("MHcCAQEEIGtleQ==\nMHcCAQEEIGtleQ==", "a.bdcert:2: a key was set in line 1 already"),
+        ("weight 1\n\0\n", "a.bdcert:1: not KEY=VALUE|a.bdcert:2: a NUL byte"),
     ],
 )
 def test_a_broken_bdcert_is_said_with_its_line_and_takes_out_no_other(services, folder, cert, complaint):
@@ -144,7 +145,7 @@ def test_a_broken_bdcert_is_said_with_its_line_and_takes_out_no_other(services, 
 @pytest.mark.parametrize("weight", ["0", "1e9", "0.001"])
 def test_the_lightest_and_the_heaviest_service(services, folder, weight):
     drop(folder, "a", f"weight={weight}")
-    assert services.get("a").weight == float(weight)
+    assert services.get("a").cost == float(weight)
 
 
 def test_whatever_lies_in_the_directory_harms_nobody(services, folder):
@@ -167,6 +168,91 @@ def test_whatever_lies_in_the_directory_harms_nobody(services, folder):
     about = {line.removeprefix(f"{folder}/").split(":")[0].removesuffix(".bdcert") for line in services.complaints}
     assert about == {"pipe", "pipe2", "link", "loop", "folder", "binary", "bad name", "big", "gone", "dead"}
     assert all("\n" not in line for line in services.complaints)
+
+
+SECRET = (
+    "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIGtleWtleWtleWtleWtleQ==\nroot:$6$salt$hash:19000:0:99999:7:::\nweight=hunter2\n"
+)
+
+
+@pytest.mark.parametrize("kind", ["link", "link within", "text"])
+def test_no_complaint_quotes_what_stands_in_a_bdcert(services, folder, tmp_path, kind):
+    secret = tmp_path / "key" if kind == "link" else folder / "key"
+    secret.write_text(SECRET)
+    (folder / "x.bdcert").write_text(SECRET) if kind == "text" else (folder / "x.bdcert").symlink_to(secret)
+    drop(folder, "x", content="y", cert=None) if kind == "text" else (folder / "x").write_text("y")
+    assert services.all() == {} and services.complaints
+    said = "\n".join(services.complaints)
+    assert all(word not in said for word in ("BEGIN", "MHcC", "mhcc", "hunter2", "hash", "root:"))
+    assert (f"{folder}/x.bdcert: a symbolic link, not a regular file" in said) == (kind != "text")
+
+
+def test_a_bdcert_that_is_a_link_is_not_copied_to_the_graveyard(services, folder, tmp_path):
+    (tmp_path / "key").write_text(SECRET)
+    drop(folder, "a", cert=None)
+    (folder / "a.bdcert").symlink_to(tmp_path / "key")
+    services.publish(os.path.join(scratch(services, "a"), "a"), "a", 1)
+    assert (tmp_path / "graveyard" / "a.bdcert").is_symlink() and services.get("a").cost == 1
+    assert (tmp_path / "key").read_text() == SECRET
+
+
+@pytest.mark.parametrize("by", ["file", "url"])
+def test_a_folder_with_a_bdcerts_name_is_published_over(services, folder, by):
+    (folder / "a.bdcert").mkdir()
+    source = os.path.join(scratch(services, "a"), "a") if by == "file" else None
+    services.publish(source, "a", 1, "http://x/")
+    assert services.get("a").is_here == (by == "file") and services.complaints == []
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [(b"caf\xe9.bdcert", "caf\\xe9.bdcert"), (b"a\nb.bdcert", "a\\nb.bdcert"), (b"\x1b[2J.bdcert", "\\x1b[2J.bdcert")],
+)
+def test_a_file_with_any_name_is_complained_of_on_one_line_that_can_be_encoded(services, folder, name, shown):
+    with open(os.path.join(os.fsencode(folder), name), "w"):
+        pass
+    assert services.all() == {}
+    assert services.complaints == [f"{folder}/{shown}: this is no service's name: 1 to 100 letters, digits and ._-"]
+    assert services.complaints[0].encode()
+
+
+URLS_OK = [
+    *(
+        "http://h/x",
+        "https://h:65535/",
+        "http://[::1]:80/x",
+        "http://{host}:{axis_port}/{axis_web_dir}/{service}?wsdl",
+        "ftp://h/",
+    ),
+    "http://h/" + "x" * 1991,
+]
+URLS_BAD = [
+    *(
+        "http://[x/",
+        "http://h:99999/x",
+        "http://h:0/",
+        "http://h:x/",
+        "http:///x",
+        "//h/x",
+        "h/x",
+        "wiki.example.org",
+        "mailto:x",
+    ),
+    *("http://h/ x", "http://h/\x7f", "http://h/" + "x" * 1992, "http://[x]/", "http://a\u2100b/"),
+]
+
+
+@pytest.mark.parametrize("url", URLS_OK + URLS_BAD)
+def test_a_url_that_nobody_can_take_apart_is_refused_where_it_comes_in(services, folder, url):
+    drop(folder, "a", f"url={url}\n", None)
+    if url in URLS_OK:
+        assert services.get("a").url == url and not services.get("a").is_here
+        services.publish(None, "b", 1, url)
+        assert services.get("b").url == url
+    else:
+        assert services.all() == {} and services.complaints == [f"{folder}/a.bdcert:1: url must be {module.URL_WORDS}"]
+        with pytest.raises(BadService, match="its url must be a URL as http://host:port/path"):
+            services.publish(None, "b", 1, url)
 
 
 def test_a_file_that_comes_after_its_bdcert_makes_it_whole(services, folder):
@@ -218,14 +304,14 @@ def test_a_source_outside_scratch_is_moved_and_its_folder_stays(services, tmp_pa
     (tmp_path / "mine" / "a").write_text("a")
     (tmp_path / "mine" / "b").write_text("b")
     services.publish(str(tmp_path / "mine" / "a"), "a", 1.5)
-    assert services.get("a").weight == 1.5
+    assert services.get("a").cost == 1.5
     assert os.listdir(tmp_path / "mine") == ["b"]
 
 
 def test_weights_survive_a_round_trip_to_the_last_digit(services):
     for weight in (0.1 + 0.2, 1e-7, 123456789.123, 1e9, 0, 3):
         services.publish(None, "a", weight, "http://x/")
-        assert services.get("a").weight == weight
+        assert services.get("a").cost == weight
 
 
 def test_a_url_is_published_and_published_anew(services, folder):
@@ -251,13 +337,13 @@ def test_what_is_published_over_goes_to_the_graveyard_and_can_come_back(services
         os.unlink(source)
         os.mkdir(source)
     services.publish(None if new == "url" else source, "a", 3, "http://x/" if new == "url" else "")
-    assert services.get("a").weight == 3
+    assert services.get("a").cost == 3
     assert (services.get("a").path is None) == (new == "url")
     assert services.buried() == ["a"]
     services.withdraw("a")
     assert services.all() == {} and os.listdir(folder) == []
     services.restore("a")
-    assert services.get("a").weight == 3, "the graveyard keeps the last one of a name"
+    assert services.get("a").cost == 3, "the graveyard keeps the last one of a name"
     assert services.buried() == []
 
 
@@ -267,7 +353,7 @@ def test_the_replaced_one_comes_back_whole(services, folder):
     (folder / "a").unlink()
     (folder / "a.bdcert").unlink()
     services.restore("a")
-    assert services.get("a").weight == 7 and (folder / "a").read_text() == "old"
+    assert services.get("a").cost == 7 and (folder / "a").read_text() == "old"
 
 
 def test_a_file_that_is_replaced_is_offered_all_the_while(services, folder, monkeypatch):
@@ -283,7 +369,7 @@ def test_a_file_that_is_replaced_is_offered_all_the_while(services, folder, monk
 
         monkeypatch.setattr(os, name, watched)
     services.publish(os.path.join(scratch(services, "a"), "a"), "a", 3)
-    assert {each.weight for each in seen} == {7.0, 3.0}
+    assert {each.cost for each in seen} == {7.0, 3.0}
 
 
 def test_nobody_ever_sees_a_bdcert_without_its_file(services, folder):
@@ -315,8 +401,10 @@ def test_nobody_ever_sees_a_bdcert_without_its_file(services, folder):
         ((None, "a.bdcert", 1, "http://x/"), "is no service's name"),
         ((None, "a", -1, "http://x/"), "a weight is 0 to"),
         ((None, "a", float("nan"), "http://x/"), "a weight is 0 to"),
-        ((None, "a", 1, "http://x/\nweight=0"), "its url has"),
-        ((None, "a", 1, "http://x/ y"), "its url has"),
+        ((None, "a", 1, "http://x/\nweight=0"), "its url must be"),
+        ((None, "a", 1, "http://x/ y"), "its url must be"),
+        ((None, "a", 1, "http://h:99999/x"), "its url must be"),
+        ((None, "a", 1, "wiki.example.org"), "its url must be"),
         ((None, "a", 1, "http://x/", "icmp"), "health is one of none, tcp, http, not 'icmp'"),
         ((None, "a", 1), "neither a file nor a url"),
         (("/none/a", "a", 1), "no such file or folder"),
@@ -482,7 +570,7 @@ def test_at_every_instant_of_an_installation_there_is_all_or_nothing(services, f
         was_killed = count >= call
         offered = Services(services.services_dir, services.graveyard_dir, services.scratch_dir).get("a")
         if offered is not None:
-            assert (folder / "a").read_text() == "new" and offered.weight == 2
+            assert (folder / "a").read_text() == "new" and offered.cost == 2
         shutil.rmtree(path, ignore_errors=True)
         services.install(scratch(services, "a"), "a", NOW)
         assert services.get("a") is not None
@@ -533,7 +621,7 @@ def test_who_can_not_have_the_lock_in_time_is_told(services, monkeypatch):
     services.publish(None, "a", 1, "http://x/")
     with open(os.path.join(services.scratch_dir, ".lock")) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(TooBusy, match="another change"):
+        with pytest.raises(TooBusy, match=r"\.lock: its lock was not to be had in 0.05 s"):
             services.withdraw("a")
     services.withdraw("a")
 
@@ -613,6 +701,6 @@ def test_looking_costs_no_more_when_time_passes(services, folder):
     for number in range(100):
         drop(folder, f"s{number}")
     deadline = time.monotonic() + 10
-    while services._stamps is None and time.monotonic() < deadline:
+    while services._looks is None and time.monotonic() < deadline:
         services.all()
-    assert services._stamps is not None, "it never settled"
+    assert services._looks is not None, "it never settled"

@@ -1,19 +1,17 @@
 """The config: from KEY=VALUE to values and complaints, and what is made from the table."""
 
-import errno
 import os
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from bdserver.errors import BadConfig, NoSpace
-from bdserver.files import settings
+from bdserver.errors import BadConfig
+from bdserver.files import lines, pairs
 from bdserver.files.password import hash_password
-from bdserver.files.settings import BY_NAME, SETTINGS, default_path, effective, load, read_pairs, sample, write_pairs
+from bdserver.files.settings import BY_NAME, SETTINGS, AppliedBy, Settings, default_path, load, sample
 
 ROOT = Path(__file__).resolve().parents[2]
 THE_ORIGINALS = [
@@ -186,7 +184,7 @@ def test_a_config_that_is_not_there_or_is_no_file_is_one_line(tmp_path):
 
 
 def test_a_file_is_read_up_to_its_limit_and_no_further(config):
-    largest = "#" * (settings.FILE_BYTES_MAX - 10) + "\nport=9002"
+    largest = "#" * (lines.FILE_BYTES_MAX - 10) + "\nport=9002"
     assert load(config(largest)).port == 9002
     with pytest.raises(BadConfig, match="larger than"):
         load(config(largest + " "))
@@ -208,6 +206,61 @@ def test_a_reload_takes_what_may_change_and_leaves_the_rest(config):
     assert (new.port, new.var_dir) == (1, old.var_dir)
     assert (new.receiver_threshold, new.log_level) == (6.0, "debug")
     assert (new.max_dynamic, new.hints) == (5, ()), "what the new file leaves out is at its default again"
+    assert (old.receiver_threshold, old.max_dynamic) == (5.0, 1), "those in force are replaced, not changed"
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_a_setting_that_sighup_changes_has_somebody_who_applies_it(config, setting):
+    assert isinstance(setting.applied_by, AppliedBy) and setting.reloadable == (setting.applied_by != "")
+
+
+def test_settings_are_never_changed(config):
+    loaded = load(config("port=1\n"))
+    with pytest.raises(AttributeError, match="port: settings are replaced, never changed"):
+        loaded.port = 2
+    with pytest.raises(AttributeError, match="never changed"):
+        del loaded.port
+    with pytest.raises(TypeError):
+        loaded.given["port"] = 2
+    assert loaded.port == 1
+
+
+# --- names and types ----------------------------------------------------------------------------------------------
+
+_HINTS = typing.get_type_hints(Settings, localns={"Mapping": typing.Mapping, "Any": typing.Any})
+TYPES = {name: kind for name, kind in _HINTS.items() if name not in ("path", "folder", "given")}
+
+
+def test_the_class_names_the_settings_of_the_table_in_its_order():
+    assert list(TYPES) == [each.name for each in SETTINGS]
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_a_settings_value_is_of_the_type_that_the_class_says(config, setting):
+    kind = TYPES[setting.name]
+    assert type(setting.default) is (typing.get_origin(kind) or kind)
+    assert type(getattr(load(config("")), setting.name)) is type(setting.default)
+
+
+def test_a_misspelt_setting_is_an_error_here_and_in_mypy(config, tmp_path):
+    with pytest.raises(AttributeError):
+        load(config("")).max_dynamics  # noqa: B018
+    (tmp_path / "wrong.py").write_text(
+        "from bdserver.files.settings import load\nload('x').max_dynamics\nload('x').port.lower()\nload('x').port + 1\n"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--ignore-missing-imports",
+        "--cache-dir",
+        str(tmp_path / "cache"),
+        "--follow-imports=silent",
+    ]
+    done = subprocess.run([*command, str(tmp_path / "wrong.py")], capture_output=True, text=True, cwd=ROOT)
+    errors = [line.partition("wrong.py:")[2] for line in done.stdout.splitlines() if " error: " in line]
+    assert [error.split(":")[0] for error in errors] == ["2", "3"], done.stdout + done.stderr
+    assert "max_dynamics" in errors[0] and "lower" in errors[1]
 
 
 # --- made from the table ------------------------------------------------------------------------------------------
@@ -229,6 +282,11 @@ log_level=ERROR
 """
 
 
+def effective(loaded):
+    """All settings as a config."""
+    return "".join(f"{each.name}={each.kind.write(getattr(loaded, each.name))}\n" for each in SETTINGS)
+
+
 @pytest.mark.parametrize("text", ["", FULL])
 def test_the_effective_config_loads_to_the_same_values(config, text):
     first = load(config(text))
@@ -243,7 +301,7 @@ def test_the_sample_is_the_defaults_commented_out_and_in(config):
     defaults = effective(load(config("")))
     assert effective(load(config(sample()))) == defaults
     uncommented = "\n".join(line[1:] if line[:1] == "#" and line[1:2] != " " else line for line in sample().splitlines())
-    assert [key for _, key, _ in read_pairs(config(uncommented))] == [each.name for each in SETTINGS]
+    assert [key for _, key, _ in pairs.read(config(uncommented))] == [each.name for each in SETTINGS]
     assert effective(load(config(uncommented))) == defaults
 
 
@@ -266,66 +324,3 @@ def test_reading_a_config_costs_bdwhereis_no_heavy_import(config):
     )
     done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.split() == []
-
-
-# --- KEY=VALUE ----------------------------------------------------------------------------------------------------
-
-
-def test_pairs_come_with_their_lines(config):
-    assert read_pairs(config("\n# c\nA = b \n c=D=e\nurl=\n")) == [(3, "a", "b"), (4, "c", "D=e"), (5, "url", "")]
-
-
-KEYS = st.from_regex(r"[a-z][a-z0-9_.-]{0,20}", fullmatch=True)
-VALUES = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zs", "Zl", "Zp"]) | st.sampled_from(" =#"), max_size=40)
-
-
-@given(st.lists(st.tuples(KEYS, VALUES.map(str.strip)), max_size=8))
-def test_pairs_that_are_written_are_read_the_same(tmp_path_factory, pairs):
-    path = str(tmp_path_factory.getbasetemp() / "pairs")
-    write_pairs(path, pairs)
-    assert [(key, value) for _, key, value in read_pairs(path)] == pairs
-
-
-@given(st.binary(max_size=200))
-def test_any_bytes_are_pairs_or_complaints_with_their_lines(tmp_path_factory, data):
-    path = tmp_path_factory.getbasetemp() / "bytes"
-    path.write_bytes(data)
-    try:
-        pairs = read_pairs(str(path))
-    except BadConfig as error:
-        lines = str(error).split(f"{path}:")[1:]
-        assert lines and all(line.split(":")[0].isdigit() for line in lines)
-    else:
-        assert all(key and "\0" not in key + value for _, key, value in pairs)
-
-
-@pytest.mark.parametrize(
-    "pair", [("a", "b\nc=d"), ("a", "b\rc"), ("a", " b"), ("a", "b "), ("a", "\0"), ("a", "\ud800"), ("", "b"), ("#a", "b")]
-    + [("A", "b"), ("a=b", "c"), ("a\nb", "c")],
-)  # fmt: skip
-def test_a_pair_that_would_be_read_back_otherwise_is_not_written(tmp_path, pair):
-    path = tmp_path / "pairs"
-    write_pairs(str(path), [("before", "1")])
-    with pytest.raises(BadConfig, match="pairs: "):
-        write_pairs(str(path), [("x", "y"), pair])
-    assert path.read_text() == "before=1\n"
-    assert os.listdir(tmp_path) == ["pairs"]
-
-
-def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    path = tmp_path / "pairs"
-    write_pairs(str(path), [("a", "1")])
-
-    def full(descriptor):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(NoSpace, match=f"^{path}: No space left on device$"):
-        write_pairs(str(path), [("a", "2")])
-    assert path.read_text() == "a=1\n"
-    assert os.listdir(tmp_path) == ["pairs"]
-
-
-def test_another_trouble_of_the_disk_is_not_called_a_full_one(tmp_path):
-    with pytest.raises(OSError, match="No such file"):
-        write_pairs(str(tmp_path / "none" / "pairs"), [("a", "1")])

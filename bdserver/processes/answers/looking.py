@@ -92,7 +92,7 @@ def _own_status(node: Node, view: View, now: float) -> dict[str, Any]:
             name: {
                 "type": service.type,
                 "weight": round(weights.get(name, 0.0), 3),
-                "cost": service.weight,
+                "cost": service.cost,
                 "healthy": name not in unhealthy,
                 "url": membership.service_url(own, name, service.url),
             }

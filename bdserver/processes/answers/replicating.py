@@ -161,7 +161,7 @@ def answer_giveservice(session: Session, service: str) -> Package | No:
     replicas."""
     node = session.node
     mine = node.services.get(service)
-    if mine is None or mine.path is None:
+    if mine is None or not mine.is_here:
         return No()
     given = _packed(session, mine)
     node.hit(service, session.caller.host, node.clock(), "REPLICATE")
@@ -185,7 +185,7 @@ def find(session: Session, service: str, visited: list[str], steps: int) -> Foun
     node, view = session.node, session.view()
     mine = node.services.get(service)
     if mine is not None:
-        if mine.path is None:
+        if not mine.is_here:
             return Found(node.name, {"url": membership.service_url(view.own, service, mine.url)})
         given = _packed(session, mine)
         return Found(node.name, given.described, given.file)
