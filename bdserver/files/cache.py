@@ -1,31 +1,41 @@
 """The cache file: what this node knows of the mesh, shared by listener, discoverer and children.
 
-A file of lines, each one JSON object: the first is a whole view, each further one what a save changed. A reader takes
-no lock; it remembers how far it read, and takes in the whole lines that came since. A change happens under the lock, on
-what is in the file *now*, and adds a line with one write and a sync; when the changes outweigh the view, it is written
-anew: write-new, fsync, rename, fsync of the folder. Nobody holds the lock on the network. A file that can't be read is
-set aside as `.corrupt`, and said. What a record means and how records merge is core.membership's business.
+A file of lines, each one a checksum and a JSON object: the first is a whole view, each further one what a save changed. They
+are numbered by saves, so that a file which was cut, or is an older copy, is told from one that has grown. A reader takes no
+lock; it remembers how far it read, and takes in the whole lines that came since. A change happens under the lock, on what is
+in the file *now*, and adds a line with one write and a sync; when the changes outweigh the view, it is written anew. Nobody
+holds the lock on the network.
+
+What this node knew once it does not lose with the file: when the file of a running node is gone, cut, damaged or of a newer
+format, memory goes on and the file is made anew from it, by the first process that sees this and has the lock. Bad content is
+set aside as `.corrupt`, and said. A file that merely can't be read now (no descriptor left, no permission, a failing disk) is
+left as it is, and nothing is saved over it. No view is handed out that lacks this node's own record, or has an older one than
+before. What a record means and how records merge is core.membership's business.
 """
 
 from __future__ import annotations
 
 import contextlib
-import glob
+import errno
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+from zlib import crc32
 
 from filelock import FileLock, Timeout
 
 from bdserver.core import membership
 from bdserver.core.membership import View
 from bdserver.errors import BDError, NoSpace, TooBusy
+from bdserver.files import durable
+from bdserver.files.durable import Stamp
 
-# 1 was the first line alone, without its end.
-FORMAT = 2
-# A save takes milliseconds; who waits longer than this for the lock had better answer NO and be asked again.
+# 1 was the first line alone, without its end; 2 had neither checksums nor numbers. Both are read, and written anew as 3.
+FORMAT, OLD_FORMATS = 3, (1, 2)
+# A save takes milliseconds. After this long, give up: the request is answered NO, and its caller retries.
 LOCK_SECONDS = 2.0
 # 20,000 records of a kilobyte, policies, and as much again in changes: beyond it the file is not ours.
 FILE_BYTES_MAX = 128 << 20
@@ -38,16 +48,18 @@ log = logging.getLogger("bdserver.cache")
 
 
 class _Known(NamedTuple):
-    """What was read: the view, the file's stamp then, how far its whole lines went, their last bytes, the first one's length.
+    """What this process knows, and how far that is what the file says.
 
-    Never changed but replaced, so the discoverer's threads need no lock: whoever is late puts back an older one at worst,
-    and the next look goes on from there."""
+    Never changed but replaced, so the discoverer's threads need no lock: a thread that is late puts back an older one at
+    worst, and the next look goes on from there."""
 
     view: View
-    stamp: tuple[int, ...] | None = None
-    offset: int = 0
-    seen: bytes = b""
-    first_bytes: int = 0
+    stamp: Stamp | None = None  # of the file when it was looked at
+    offset: int = 0  # how far its whole lines went; 0 when the file does not say what we know, and is to be made anew
+    seen: bytes = b""  # their last bytes
+    first_bytes: int = 0  # the length of the first line
+    save: int = 0  # the number of the last line
+    is_old: bool = False  # of an older format
 
 
 class Cache:
@@ -56,24 +68,29 @@ class Cache:
     def __init__(self, path: str, me: str):
         self.path = path
         self.me = me
-        self._could_save = True
+        self._could_read = self._could_save = True
         self._known = _Known(View(me))
 
     def view(self) -> View:
         """The view of now: only what was added to the file is read."""
-        return self._now().view
+        known = self._now()
+        if self._is_lost(known):
+            with contextlib.suppress(TooBusy, NoSpace):  # whoever has the lock makes it anew; without space, the next save
+                self._make_anew()
+        return self._known.view
 
-    def _now(self) -> _Known:
-        known = self._known
-        if self._could_save:
-            stamp = self._stamp_now()
-            if stamp != known.stamp:
-                self._known = known = self._read(known) if stamp else _Known(View(self.me))
-        return known
+    def _make_anew(self) -> None:
+        with self.locked(0):
+            pass
+
+    def _is_lost(self, known: _Known) -> bool:
+        """Whether the file does not say what we know, though it could."""
+        return self.me in known.view.records and not known.offset and self._could_read and self._could_save
 
     @contextlib.contextmanager
     def locked(self, seconds: float = LOCK_SECONDS) -> Iterator[View]:
-        """A copy of the view of now, to change; saved on the way out if it was. TooBusy when the lock can't be had."""
+        """A copy of the view of now, to change; saved on the way out if it was. TooBusy when the lock is not to be had; NoSpace
+        when there can't be one, or when the file can't be read and nothing is known yet."""
         lock = FileLock(self.path + ".lock", timeout=max(seconds, 0))
         try:
             lock.acquire(poll_interval=0.005)
@@ -83,78 +100,111 @@ class Cache:
             raise NoSpace(f"{self.path}.lock: {error.strerror}") from None
         try:
             known = self._now()
+            if not self._could_read and self.me not in known.view.records:
+                raise NoSpace(f"{self.path} can't be read, and nothing is known without it")
             view = known.view.copy()
             yield view
-            if view.changes:
+            if view.changes or self._is_lost(known):
                 self._known = self._save(known, view)
         finally:
             lock.release()
 
     def sweep(self) -> None:
         """Remove what a crash left half-written; at the start, when nobody else is at work here."""
-        for path in glob.glob(glob.escape(self.path) + ".new.*"):
-            with contextlib.suppress(OSError):
-                os.unlink(path)
+        durable.sweep(self.path)
 
     # -- reading
 
-    def _stamp_now(self) -> tuple[int, ...] | None:
+    def _now(self) -> _Known:
+        """What is known now: what the file says, if it changed since."""
+        known = self._known
+        if not self._could_save:
+            return known
+        stamp = durable.stamp(self.path)
+        if stamp == known.stamp and self._could_read:
+            return known
         try:
-            return _stamp(os.stat(self.path))
-        except OSError:
-            return None
-
-    def _read(self, known: _Known) -> _Known:
-        """Take in what came since; everything, when it is another file than before."""
-        try:
-            with open(self.path, "rb", buffering=0) as file:
-                status = os.fstat(file.fileno())
-                stamp = _stamp(status)
-                if not _continues(file.fileno(), stamp, known):
-                    known = _Known(View(self.me))
-                # What comes meanwhile is for the next look; asking for more would take the memory for it first.
-                data = os.pread(file.fileno(), min(status.st_size, FILE_BYTES_MAX + 1) - known.offset, known.offset)
-            return self._taken(known, data)._replace(stamp=stamp)
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError, BDError) as error:
-            self._set_aside(error)
-        return _Known(View(self.me))
-
-    def _taken(self, known: _Known, data: bytes) -> _Known:
-        """Whole lines alone: of the last one, a save that is under way may have written half."""
-        *lines, rest = data.split(b"\n")
-        view, first_bytes = known.view, known.first_bytes
-        if known.offset:
-            view = view.copy() if lines else view
+            self._known = known = self._read(known, stamp) if stamp is not None else self._from_memory(known, None, "is gone")
+        except OSError as error:
+            if self._could_read:
+                log.error("%s can't be read (%s): it is left as it is, going on in memory", self.path, error.strerror)
+            self._could_read = False
         else:
-            first, *lines = lines or [rest]  # format 1 had no end of the line
-            view, first_bytes = decode(first, self.me), len(first) + 1
-        for line in lines:
-            apply(view, line)
-        whole = data[: len(data) - len(rest)]
-        return _Known(view, None, known.offset + len(whole), (known.seen + whole)[-SEEN_BYTES:], first_bytes)
+            if not self._could_read and known.offset:
+                log.warning("%s is read again", self.path)
+            self._could_read = True
+        return known
 
-    def _set_aside(self, error: Exception) -> None:
-        """Keep the unreadable file for whoever wants to look, and go on from hints."""
-        with contextlib.suppress(OSError):
-            os.replace(self.path, self.path + ".corrupt")
-        log.error("%s can't be read (%s): set aside as %s.corrupt, starting from hints", self.path, error, self.path)
+    def _read(self, known: _Known, stamp: Stamp) -> _Known:
+        """Take in what came since; everything, when it is another file than before. OSError when it can't be read now."""
+        try:
+            descriptor = durable.open_regular(self.path)
+        except FileNotFoundError:
+            return self._from_memory(known, None, "is gone")
+        except durable.Unfit as error:
+            return self._set_aside(known, stamp, str(error.strerror))
+        try:
+            status = os.fstat(descriptor)
+            stamp = durable.stamp_of(status)
+            before = known if _continues(descriptor, stamp, known) else _Known(View(self.me))
+            if status.st_size > FILE_BYTES_MAX:
+                return self._set_aside(known, stamp, f"larger than {FILE_BYTES_MAX} bytes")
+            # What comes meanwhile is for the next look; asking for more would take the memory for it first.
+            data = os.pread(descriptor, status.st_size - before.offset, before.offset)
+        finally:
+            os.close(descriptor)
+        try:
+            fresh = _taken(before, data)._replace(stamp=stamp)
+        except (ValueError, ArithmeticError, RecursionError, BDError) as error:
+            return self._set_aside(known, stamp, str(error))
+        if fresh.save < known.save:  # cut, a copy of before, or made anew by a process that knew less
+            known = known._replace(view=_with_newer_own(known.view, fresh.view))
+            return self._from_memory(known, stamp, "is older than what this node knows")
+        view = _with_newer_own(fresh.view, known.view)
+        if view is fresh.view:
+            return fresh
+        log.warning("%s does not say what this node last said of itself: made anew", self.path)
+        return fresh._replace(view=view, offset=0)
+
+    def _from_memory(self, known: _Known, stamp: Stamp | None, why: str) -> _Known:
+        if known.view.records:
+            log.warning("%s %s: made anew from memory", self.path, why)
+        return _Known(known.view, stamp, save=known.save)
+
+    def _set_aside(self, known: _Known, stamp: Stamp, why: str) -> _Known:
+        """Keep what can't be read for whoever wants to look, and go on from memory, or from hints."""
+        goes_on = "made anew from memory" if known.view.records else "starting from hints"
+        if durable.stamp(self.path) != stamp:  # another process has been faster: the next look sees what it did
+            return _Known(known.view, save=known.save)
+        aside = self.path + ".corrupt"
+        if os.path.isdir(aside) or os.path.isdir(self.path):  # a rename would not replace it, or not replace by it
+            aside += f".{time.time_ns()}"
+        try:
+            os.rename(self.path, aside)
+        except OSError as error:
+            log.error("%s can't be read (%s), nor set aside (%s): %s", self.path, why, error.strerror, goes_on)
+            return _Known(known.view, stamp, save=known.save)
+        log.error("%s can't be read (%s): set aside as %s, %s", self.path, why, aside, goes_on)
+        return _Known(known.view, save=known.save)
 
     # -- saving, under the lock
 
     def _save(self, known: _Known, view: View) -> _Known:
         """A full disk is said once; memory goes on being right."""
-        line = _line(changes_between(known.view, view))
-        view.changes = 0
+        changes, view.changes = changes_between(known.view, view), 0
+        if not self._could_read:
+            return known._replace(view=view)
+        line = _line(known.save + 1, changes)
+        is_short = known.offset + len(line) < 2 * known.first_bytes + CHANGES_BYTES_MIN
         try:
-            if self._could_save and known.offset and known.offset + len(line) < 2 * known.first_bytes + CHANGES_BYTES_MIN:
+            if self._could_save and known.offset and is_short and not known.is_old and os.path.exists(self.path):
                 known = self._append(known, line)
             else:
-                known = self._write_anew(view)
-        except OSError as error:
+                known = self._write_anew(view, known.save + 1)
+        except (OSError, NoSpace) as error:
             if self._could_save:
-                log.error("%s can't be saved (%s): going on in memory", self.path, error.strerror)
+                why = error.strerror if isinstance(error, OSError) else os.strerror(errno.ENOSPC)
+                log.error("%s can't be saved (%s): going on in memory", self.path, why)
             self._could_save = False
         else:
             if not self._could_save:
@@ -163,87 +213,120 @@ class Cache:
         return known._replace(view=view)
 
     def _append(self, known: _Known, line: bytes) -> _Known:
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
+        descriptor = durable.open_regular(self.path, os.O_WRONLY | os.O_APPEND)
         try:
-            os.ftruncate(descriptor, known.offset)  # half a line, if a full disk or a crash left one
+            if os.fstat(descriptor).st_size > known.offset:
+                log.warning("%s ended in half a line, as a full disk or a crash leaves it: cut off", self.path)
+                os.ftruncate(descriptor, known.offset)
             try:
-                written = os.pwrite(descriptor, line, known.offset)
-                if written != len(line):
-                    os.pwrite(descriptor, line[written:], known.offset + written)  # this raises, and says why
+                durable.append(descriptor, line)
                 os.fdatasync(descriptor)
             except OSError:
                 os.ftruncate(descriptor, known.offset)
                 raise
-            stamp = _stamp(os.fstat(descriptor))
+            stamp = durable.stamp_of(os.fstat(descriptor))
         finally:
             os.close(descriptor)
         seen = (known.seen + line)[-SEEN_BYTES:]
-        return known._replace(stamp=stamp, offset=known.offset + len(line), seen=seen)
+        return known._replace(stamp=stamp, offset=known.offset + len(line), seen=seen, save=known.save + 1)
 
-    def _write_anew(self, view: View) -> _Known:
-        new, line = f"{self.path}.new.{os.getpid()}", encode(view)
-        try:
-            with open(new, "wb") as file:
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-                status = os.fstat(file.fileno())
-                stamp = _stamp(status)
-            os.replace(new, self.path)
-            folder = os.open(os.path.dirname(self.path) or ".", os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(new)
-            raise
-        return _Known(view, stamp, len(line), line[-SEEN_BYTES:], len(line))
+    def _write_anew(self, view: View, save: int) -> _Known:
+        line = encode(view, save)
+        if len(line) > FILE_BYTES_MAX:
+            raise OSError(errno.EFBIG, f"more than {FILE_BYTES_MAX} bytes, which nobody would read")
+        stamp = durable.replace(self.path, [line])
+        return _Known(view, stamp, len(line), line[-SEEN_BYTES:], len(line), save)
 
 
-def _continues(descriptor: int, stamp: tuple[int, ...], known: _Known) -> bool:
+def _with_newer_own(view: View, other: View) -> View:
+    """The view, and of the two records of this node itself the newer one: what was said of it once never goes back."""
+    mine, others = view.records.get(view.me), other.records.get(view.me)
+    if others is None or (mine is not None and mine.version >= others.version):
+        return view
+    twin = view.copy()
+    twin.put(others)
+    twin.generation = max(view.generation, other.generation)
+    return twin
+
+
+def _continues(descriptor: int, stamp: Stamp, known: _Known) -> bool:
     """Whether this is the file that we read before, only longer."""
-    if known.stamp is None or stamp[0] != known.stamp[0] or stamp[1] < known.offset:
+    if known.stamp is None or not known.offset or stamp[:2] != known.stamp[:2] or stamp.size < known.offset:
         return False
     return os.pread(descriptor, len(known.seen), known.offset - len(known.seen)) == known.seen
 
 
-def _stamp(status: os.stat_result) -> tuple[int, ...]:
-    return status.st_ino, status.st_size, status.st_mtime_ns
+def _taken(known: _Known, data: bytes) -> _Known:
+    """What is known with these bytes behind it. Whole lines alone: of the last one, a save that is under way may have written
+    half. ValueError or BadRequest when they are none of ours."""
+    *whole, rest = data.split(b"\n")
+    view, first_bytes, save, is_old = known.view, known.first_bytes, known.save, known.is_old
+    if known.offset:
+        view = view.copy() if whole else view
+    else:
+        has_end = bool(whole)
+        first, *whole = whole or [rest]
+        view, save, is_old = decode(first, view.me)
+        if not has_end and not is_old:  # format 1 had no end of the line
+            raise ValueError("the first line is cut")
+        first_bytes = len(first) + 1
+    for line in whole:
+        content = _content(line, is_old)
+        save += 1
+        if not is_old and content.get("save") != save:
+            raise ValueError(f"save {content.get('save')!r} where {save} should be")
+        _apply(view, content)
+    data = data[: len(data) - len(rest)]
+    return _Known(view, None, known.offset + len(data), (known.seen + data)[-SEEN_BYTES:], first_bytes, save, is_old)
 
 
 # --- lines --------------------------------------------------------------------------------------------------------
 
 
-def _line(content: dict[str, Any]) -> bytes:
-    return json.dumps(content, separators=(",", ":")).encode() + b"\n"
+def _line(save: int, changes: dict[str, Any]) -> bytes:
+    text = json.dumps({"save": save, **changes}, separators=(",", ":")).encode()
+    return b"%08x %b\n" % (crc32(text), text)
 
 
-def encode(view: View) -> bytes:
+def _content(line: bytes, is_old: bool) -> dict[str, Any]:
+    """The object in a line; ValueError when it is not as it was written."""
+    text = line if is_old else line[9:]
+    if not is_old and line[:9] != b"%08x " % crc32(text):
+        raise ValueError("a line with a wrong checksum")
+    content = json.loads(text)
+    if not isinstance(content, dict):
+        raise ValueError("a line that is no object")
+    return content
+
+
+def encode(view: View, save: int = 1) -> bytes:
     """The first line: a whole view, which is what changes an empty one into it, with the format's number before it."""
-    return _line({"format": FORMAT, **changes_between(View(view.me, -1), view)})
+    return _line(save, {"format": FORMAT, **changes_between(View(view.me, -1), view)})
 
 
-def decode(data: bytes, me: str) -> View:
-    """The view in a first line; ValueError or BadRequest when it is cut, foreign or of a newer format."""
-    content = json.loads(data)
-    number = content.get("format") if isinstance(content, dict) else "unknown"
-    if number not in (1, FORMAT):
-        raise ValueError(f"format {number}, not {FORMAT}")
-    if "generation" not in content:
-        raise ValueError("a field is missing: generation")
+def decode(line: bytes, me: str) -> tuple[View, int, bool]:
+    """The view in a first line, without its end, the save's number, and whether it is of an older format; ValueError or
+    BadRequest when it is damaged, foreign or of a newer format."""
+    is_old = line.startswith(b"{")
+    content = _content(line, is_old)
+    number, save = content.get("format"), content.get("save", 0)
+    if number not in (OLD_FORMATS if is_old else (FORMAT,)):
+        raise ValueError(f"format {number!r}, not {FORMAT}"[:80])
+    if "generation" not in content or type(save) is not int:
+        raise ValueError("a field is missing or wrong: generation, save")
     view = View(me)
     _apply(view, content)
-    return view
+    return view, save, is_old
 
 
 def changes_between(old: View, new: View) -> dict[str, Any]:
-    """What makes the old view the new one; None for what is gone."""
+    """What makes the old view the new one; None stands for what is gone."""
     content: dict[str, Any] = {}
     if new.generation != old.generation:
         content["generation"] = new.generation
-    content["records"] = [membership.as_json(each) for name, each in new.records.items() if old.records.get(name) is not each]
+    changed = [each for name, each in new.records.items() if old.records.get(name) is not each]
+    changed.sort(key=lambda record: record.name != new.me)  # our own first
+    content["records"] = [membership.as_json(each) for each in changed]
     content["gone"] = [name for name in old.records if name not in new.records]
     if new.hints != old.hints:
         content["hints"] = sorted(new.hints)
@@ -254,14 +337,6 @@ def changes_between(old: View, new: View) -> dict[str, Any]:
     if new.rival != old.rival:
         content["rival"] = new.rival
     return {key: value for key, value in content.items() if value or key in ("hints", "rival", "generation")}
-
-
-def apply(view: View, line: bytes) -> None:
-    """Change the view by one further line; ValueError or BadRequest when it is none."""
-    content = json.loads(line)
-    if not isinstance(content, dict):
-        raise ValueError("a line that is no object")
-    _apply(view, content)
 
 
 def _apply(view: View, content: dict[str, Any]) -> None:
@@ -282,7 +357,7 @@ def _apply(view: View, content: dict[str, Any]) -> None:
         raise ValueError(f"a field is missing or wrong: {error}") from None
 
 
-def _merge(known: dict, said: dict, kind: type) -> None:
+def _merge(known: dict[str, Any], said: dict[str, Any], kind: type) -> None:
     for key, value in said.items():
         if value is None:
             known.pop(key, None)

@@ -1,16 +1,21 @@
 """The cache file: saved change by change, read without a lock, merged under one, and never the end of a node."""
 
+import errno
 import json
+import logging
 import multiprocessing
 import os
 import random
 import threading
 from itertools import pairwise
+from zlib import crc32
 
 import pytest
 
 from bdserver.core.membership import Record, Service, View
-from bdserver.errors import TooBusy
+from bdserver.errors import NoSpace, TooBusy
+from bdserver.files import cache as module
+from bdserver.files import durable
 from bdserver.files.cache import Cache, decode, encode
 
 NOW = 1_700_000_000.0
@@ -92,7 +97,7 @@ def test_two_saves_never_look_the_same(tmp_path):
         with cache.locked() as view:
             view.hint("10.1.0.5:1") if number % 2 else view.unhint("10.1.0.5:1")
             view.changes += 1
-        stamps.add(cache._stamp_now())
+        stamps.add(durable.stamp(cache.path))
     assert len(stamps) == 200
 
 
@@ -191,10 +196,10 @@ def test_of_a_file_cut_in_a_change_all_whole_lines_count_and_the_next_save_goes_
 
 
 def test_a_change_that_is_none_sets_the_file_aside(tmp_path, caplog):
-    cache = a_cache(tmp_path)
-    with open(cache.path, "ab") as file:
+    path = a_cache(tmp_path).path
+    with open(path, "ab") as file:
         file.write(b"\0" * 20 + b"\n")
-    assert not cache.view().records and "set aside" in caplog.text
+    assert not Cache(path, "me").view().records and "starting from hints" in caplog.text
     assert sorted(os.listdir(tmp_path)) == ["me.bdcache.corrupt", "me.bdcache.lock"]
 
 
@@ -207,8 +212,27 @@ def test_a_file_of_format_1_is_read_and_written_anew(tmp_path):
     assert cache.view().generation == 7 and cache.view().records["a"].version == (5, 2)
     with cache.locked() as view:
         view.hint("10.0.0.6:1")
-    assert json.loads(path.read_text())["format"] == 2
+    assert first_line(path)["format"] == 3
     assert Cache(str(path), "me").view().hints == {"10.0.0.5:1", "10.0.0.6:1"}
+
+
+def test_a_file_of_format_2_is_read_to_its_end_and_written_anew(tmp_path):
+    first = {"format": 2, "generation": 7, "records": [{"name": "me", "address": "10.0.0.1:1", "version": [5, 2]}], "hints": []}
+    path = tmp_path / "me.bdcache"
+    path.write_text(f'{json.dumps(first)}\n{{"hints":["10.0.0.5:1"]}}\n{{"hints":["10.0')
+    cache = Cache(str(path), "me")
+    assert cache.view().hints == {"10.0.0.5:1"} and path.read_text().startswith("{"), "reading alone changes nothing"
+    with cache.locked() as view:
+        view.hint("10.0.0.6:1")
+    assert first_line(path)["format"] == 3
+    assert Cache(str(path), "me").view().hints == {"10.0.0.5:1", "10.0.0.6:1"}
+
+
+def first_line(path):
+    """The object in the first line, its checksum checked."""
+    checksum, _, text = open(path, "rb").readline().rstrip(b"\n").partition(b" ")
+    assert int(checksum, 16) == crc32(text)
+    return json.loads(text)
 
 
 def test_a_change_costs_a_line_and_the_file_does_not_grow_for_ever(tmp_path):
@@ -290,6 +314,240 @@ def test_a_disk_that_takes_nothing_leaves_memory_right(tmp_path, monkeypatch, ca
     assert not [name for name in os.listdir(tmp_path) if ".new." in name]
 
 
-def test_the_file_is_json_with_its_format_first():
-    content = json.loads(encode(View("me")))
-    assert next(iter(content)) == "format" and content["format"] == 2
+def test_the_first_line_tells_its_format_and_our_own_record_before_the_others():
+    view = View("me")
+    for name in ("a", "me", "b"):
+        view.put(Record(name, "10.0.0.1:1", (1, 1)))
+    content = json.loads(encode(view, 7)[9:])
+    assert (content["format"], content["save"]) == (3, 7)
+    assert [each["name"] for each in content["records"]] == ["me", "a", "b"]
+
+
+# --- a checksum a line --------------------------------------------------------------------------------------------
+
+
+def a_file_of_many_lines(tmp_path):
+    cache = a_cache(tmp_path)
+    for number in range(3):
+        with cache.locked() as view:
+            view.merge(Record(f"n{number}", f"10.0.0.{number}:1", (5, number)), NOW)
+    return open(cache.path, "rb").read()
+
+
+def test_no_flip_of_a_bit_is_taken_in_without_a_word(tmp_path, caplog):
+    """The file says what it said, or less: of a last line without its end nothing counts, and the next save tells that."""
+    data = a_file_of_many_lines(tmp_path)
+    before, last = len(data.splitlines()), data.rindex(b"\n", 0, -1) + 1
+    path = tmp_path / "flipped.bdcache"
+    for at in range(len(data)):
+        for bit in (0, 3, 6):
+            flipped = bytearray(data)
+            flipped[at] ^= 1 << bit
+            path.write_bytes(flipped)
+            caplog.clear()
+            view = Cache(str(path), "me").view()
+            if at == len(data) - 1:
+                assert len(view.records) == before - 1
+                with Cache(str(path), "me").locked() as fresh:
+                    fresh.hint("10.0.7.7:1")
+                assert "ended in half a line" in caplog.text
+            else:
+                assert not view.records and "set aside" in caplog.text, (at, bit, last)
+
+
+def test_a_line_that_is_missing_doubled_or_out_of_turn_is_noticed(tmp_path, caplog):
+    lines = a_file_of_many_lines(tmp_path).splitlines(keepends=True)
+    path = tmp_path / "other.bdcache"
+    for order in ((0, 2, 3), (0, 1, 1), (0, 2, 1), (1, 2, 3), (0, 1, 2, 3, 0)):
+        path.write_bytes(b"".join(lines[each] for each in order))
+        assert not Cache(str(path), "me").view().records, order
+    assert caplog.text.count("set aside") == 5
+
+
+# --- what a running node knew it does not lose --------------------------------------------------------------------
+
+LOSSES = {
+    "removed": os.unlink,
+    "cut to nothing": lambda path: os.truncate(path, 0),
+    "cut in the first line": lambda path: os.truncate(path, 30),
+    "cut behind the first line": lambda path: os.truncate(path, open(path, "rb").read().index(b"\n") + 1),
+    "cut in a line": lambda path: os.truncate(path, os.path.getsize(path) - 5),
+    "full of NULs": lambda path: open(path, "r+b").write(b"\0" * os.path.getsize(path)),
+    "garbage": lambda path: open(path, "wb").write(b"garbage\n" * 9),
+    "garbage behind": lambda path: open(path, "ab").write(b"garbage\n"),
+    "without us": lambda path: open(path, "wb").write(encode(View("other", 1), 99)),
+    "an older copy": lambda path: os.replace(path + ".copy", path),
+    "of a newer format": lambda path: open(path, "wb").write(b"12345678 4 whatever\n"),
+    "of a newer format, checked": lambda path: open(path, "wb").write(module._line(99, {"format": 4, "generation": 1})),
+    "a folder": lambda path: (os.unlink(path), os.mkdir(path), os.mkdir(path + "/in it")),
+    "a pipe": lambda path: (os.unlink(path), os.mkfifo(path)),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_file_of_a_running_node_is_made_anew_at_once_and_one_line_says_so(tmp_path, loss, caplog):
+    cache = a_cache(tmp_path)
+    with open(cache.path + ".copy", "wb") as file:
+        file.write(open(cache.path, "rb").read())
+    for number in range(2):
+        with cache.locked() as view:
+            view.merge(Record(f"n{number}", f"10.0.0.{number}:1", (5, number)), NOW)
+            view.describe(view.own._replace(load=number + 1), NOW)
+    other = Cache(cache.path, "me")
+    before = other.view()
+    LOSSES[loss](cache.path)
+    assert other.view().own == before.own and (other.view().records == before.records) == (loss != "without us")
+    assert len(caplog.records) == 1 and "made anew" in caplog.text
+    assert Cache(cache.path, "me").view().records == other.view().records, "it is on disk again"
+    with cache.locked() as view:
+        view.hint("10.0.7.7:1")
+    assert other.view().hints == {"10.0.7.7:1"} and other.view().own == before.own
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
+
+
+def test_a_file_that_is_lost_while_it_is_locked_is_made_anew_by_that_save(tmp_path):
+    cache = a_cache(tmp_path)
+    with cache.locked() as view:
+        os.unlink(cache.path)
+        assert Cache(cache.path, "me").view().records == {}
+        assert "me" in cache.view().records, "nobody waits for the lock, and memory goes on"
+        view.hint("10.0.0.5:1")
+    assert Cache(cache.path, "me").view().own == cache.view().own and hints_of(cache.path) == {"10.0.0.5:1"}
+
+
+def test_a_file_that_another_process_has_mended_meanwhile_is_not_set_aside(tmp_path, monkeypatch):
+    cache, other = a_cache(tmp_path), Cache(str(tmp_path / "me.bdcache"), "me")
+    other.view()
+    with open(cache.path, "ab") as file:
+        file.write(b"garbage\n")
+    real = module._taken
+
+    def slowly(*arguments):
+        monkeypatch.setattr(module, "_taken", real)
+        assert cache.view().own
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "_taken", slowly)
+    with open(cache.path + ".corrupt", "w") as file:
+        file.write("older")
+    assert other.view().own == cache.view().own and open(cache.path + ".corrupt", "rb").read().endswith(b"garbage\n")
+
+
+def test_a_file_that_goes_between_two_system_calls_is_gone(tmp_path, monkeypatch, caplog):
+    cache, other = a_cache(tmp_path), Cache(str(tmp_path / "me.bdcache"), "me")
+    other.view()
+    with cache.locked() as view:
+        view.hint("10.0.0.5:1")
+    real = durable.open_regular
+
+    def gone(path, *arguments, **keywords):
+        monkeypatch.setattr(durable, "open_regular", real)
+        os.unlink(path)
+        return real(path, *arguments, **keywords)
+
+    monkeypatch.setattr(durable, "open_regular", gone)
+    assert "me" in other.view().records and "is gone: made anew" in caplog.text and os.path.exists(cache.path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[]", b'{"format":3}', b'{"format":3,"generation":1,"save":"x"}', b'{"format":3,"generation":1,"save":1,"records":[7]}'],
+)
+def test_a_line_with_a_right_checksum_and_wrong_content_is_set_aside(tmp_path, content, caplog):
+    path = tmp_path / "me.bdcache"
+    path.write_bytes(b"%08x %b\n" % (crc32(content), content))
+    assert not Cache(str(path), "me").view().records and "set aside" in caplog.text
+
+
+def test_what_a_process_that_knew_less_made_anew_costs_nothing_of_what_another_knows(tmp_path):
+    cache, stale = a_cache(tmp_path), Cache(str(tmp_path / "me.bdcache"), "me")
+    stale.view()
+    for number in range(3):
+        with cache.locked() as view:
+            view.merge(Record(f"n{number}", f"10.0.0.{number}:1", (5, number)), NOW)
+    os.unlink(cache.path)
+    with stale.locked() as view:
+        view.describe(view.own._replace(load=7), NOW)
+    assert stale.view().records.keys() == {"me"}
+    assert cache.view().own.load == 7 and cache.view().records.keys() == {"me", "n0", "n1", "n2"}
+    assert stale.view().records == cache.view().records, "and that is what the file says now"
+
+
+def test_a_second_folder_of_its_name_is_set_aside_too(tmp_path):
+    cache = a_cache(tmp_path)
+    for _ in range(2):
+        LOSSES["a folder"](cache.path)
+        assert cache.view().own and os.path.isfile(cache.path)
+    assert sum(name.startswith("me.bdcache.corrupt") for name in os.listdir(tmp_path)) == 2
+
+
+def test_what_cannot_be_set_aside_is_replaced_by_the_next_save(tmp_path, monkeypatch, caplog):
+    cache = a_cache(tmp_path)
+    with open(cache.path, "ab") as file:
+        file.write(b"garbage\n")
+
+    def refuse(*arguments):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "rename", refuse)
+    assert "me" in cache.view().records and "nor set aside" in caplog.text
+    assert Cache(cache.path, "me").view().own == cache.view().own
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.EACCES])
+def test_a_good_file_that_can_not_be_read_now_is_left_as_it_is(tmp_path, monkeypatch, number, caplog):
+    cache, other = a_cache(tmp_path), Cache(str(tmp_path / "me.bdcache"), "me")
+    other.view()
+    with cache.locked() as view:
+        view.hint("10.0.0.5:1")
+    data = open(cache.path, "rb").read()
+    real = durable.open_regular
+
+    def refuse(path, *arguments, **keywords):
+        if path == cache.path:
+            raise OSError(number, os.strerror(number))
+        return real(path, *arguments, **keywords)
+
+    monkeypatch.setattr(durable, "open_regular", refuse)
+    for _ in range(3):
+        assert "me" in other.view().records
+        with other.locked() as view:
+            view.hint("10.0.0.6:1")
+    assert other.view().hints == {"10.0.0.6:1"}, "memory goes on"
+    assert open(cache.path, "rb").read() == data and not os.path.exists(cache.path + ".corrupt")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{cache.path} can't be read ({os.strerror(number)}): it is left as it is, going on in memory"
+    ]
+    fresh = Cache(cache.path, "me")
+    assert fresh.view().records == {}
+    with pytest.raises(NoSpace, match="can't be read, and nothing is known without it"), fresh.locked():
+        pass
+    monkeypatch.undo()
+    assert other.view().hints == {"10.0.0.5:1"} and "is read again" in caplog.text
+    assert fresh.view().own == cache.view().own
+
+
+def test_a_file_beyond_its_limit_is_neither_read_nor_written(tmp_path, monkeypatch, caplog):
+    cache = a_cache(tmp_path)
+    monkeypatch.setattr(module, "FILE_BYTES_MAX", 2000)
+    monkeypatch.setattr(module, "CHANGES_BYTES_MIN", 0)
+    with cache.locked() as view:
+        view.learn_policy("ab", "x" * 2000)
+    assert "more than 2000 bytes" in caplog.text and os.path.getsize(cache.path) <= 2000
+    assert cache.view().policies and Cache(cache.path, "me").view().own == cache.view().own
+    with open(cache.path, "ab") as file:
+        file.write(b"\0" * 2000)
+    assert not Cache(cache.path, "me").view().records and "larger than 2000 bytes" in caplog.text
+
+
+def test_where_no_lock_can_be_made_that_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NoSpace, match=r"me\.bdcache\.lock: (File exists|Not a directory)"):
+        Cache(str(tmp_path / "file" / "me.bdcache"), "me").locked().__enter__()
+
+
+def test_what_a_crash_left_half_written_is_swept(tmp_path):
+    cache = a_cache(tmp_path)
+    (tmp_path / ".me.bdcache.new.123").write_text("half")
+    cache.sweep()
+    assert sorted(os.listdir(tmp_path)) == ["me.bdcache", "me.bdcache.lock"]
