@@ -3,7 +3,8 @@
 The original counts a hit when a node agrees to a call, which misses clients that keep a URL. With `access_log` set, each
 request for a service that the server logs is a hit, and agreeing is none. Read from the end on, line by line as they come;
 a rotated or truncated log is followed. Which requests are hits: those below the URL of a service here, not answered 3xx or
-4xx (they reached no service), not by BDserver's own health checks.
+4xx (they reached no service), not by BDserver's own health checks. A path counts in the normal form in which web servers
+look it up: `//x/./y/../Echo;jsessionid=1` is `/x/Echo`.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 from bdserver.errors import BadConfig
+from bdserver.files import durable
 
-# Read at once: 40,000 requests. What a look leaves is read at the next.
+# Read at once: 40,000 requests. The rest is read at the next call.
 READ_BYTES_MAX = 4 << 20
 # More than this behind, we would only count the past: go on at the end.
 BEHIND_BYTES_MAX = 64 << 20
@@ -33,6 +35,8 @@ MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec"
 log = logging.getLogger("bdserver.accesslog")
 
 _DIRECTIVE = re.compile(r"%(?:[<>!,0-9]*)(?:\{([^}]*)\})?([A-Za-z%]|\^[A-Za-z]{2})")
+# A proxy is asked for whole URLs, and any server takes them (RFC 9112, absolute-form).
+_SITE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 _TIME = re.compile(r"(\d{1,2})/([A-Z][a-z]{2})/(\d{4}):(\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)", re.ASCII)
 
 
@@ -90,7 +94,7 @@ class AccessLog:
 
     def _opened(self, whence: int) -> BinaryIO | None:
         try:
-            file = open(self.path, "rb")  # noqa: SIM115 (kept open)
+            file = open(durable.open_regular(self.path), "rb")  # noqa: SIM115 (kept open)
         except OSError as error:
             self.complaint = f"access_log={self.path}: {error.strerror}: no hit is counted"
             return None
@@ -110,8 +114,8 @@ class AccessLog:
 
 
 def service_at(services: dict[str, str], path: str) -> str | None:
-    """The service whose URL has this path, or begins it."""
-    path = urllib.parse.unquote(path.partition("?")[0])
+    """The service whose URL's path is this one, or begins it; of one at the root, the root alone counts."""
+    path = normal(path)
     while path:
         if path in services:
             return services[path]
@@ -119,7 +123,21 @@ def service_at(services: dict[str, str], path: str) -> str | None:
     return None
 
 
-def pattern(form: str) -> re.Pattern:
+def normal(target: str) -> str:
+    """The path in what a request asks for, as Apache, lighttpd and Tomcat look it up: without site, query and what a segment
+    has behind a `;`, unquoted, without empty segments and dots, and without a / at its end."""
+    path = target[match.end() :] if (match := _SITE.match(target)) else target
+    segments: list[str] = []
+    for raw in path.partition("?")[0].partition("#")[0].split("/"):
+        for segment in urllib.parse.unquote(raw.partition(";")[0]).split("/"):
+            if segment == "..":
+                del segments[-1:]
+            elif segment not in ("", "."):
+                segments.append(segment)
+    return "/" + "/".join(segments)
+
+
+def pattern(form: str) -> re.Pattern[str]:
     """What a line looks like, from Apache's LogFormat (mod_log_config) or the name of one; BadConfig when it can't serve."""
     form = NAMED_FORMATS.get(form, form)
     parts, groups, end = [], set(), 0
@@ -160,7 +178,7 @@ def _part(argument: str | None, letter: str, is_quoted: bool) -> tuple[str, str]
     return (r"(?:[^\"\\]|\\.)*", "") if is_quoted else (r"(?:\[[^\]]*\]|\S*)", "")
 
 
-def parsed(form: re.Pattern, line: str, now: float) -> Request | None:
+def parsed(form: re.Pattern[str], line: str, now: float) -> Request | None:
     """A line's request; None for a line of another form. What lies in the future is now."""
     match = form.fullmatch(line)
     if match is None:
@@ -185,10 +203,20 @@ def _instant(text: str | None) -> float | None:
         return None
     day, month, year, hour, minute, second, sign, hours, minutes = match.groups()
     offset = (int(hours) * 3600 + int(minutes) * 60) * (1 if sign == "+" else -1)
-    utc = calendar.timegm((int(year), 1 + MONTHS.split().index(month), int(day), int(hour), int(minute), int(second)))
+    try:
+        utc = calendar.timegm((int(year), 1 + MONTHS.split().index(month), int(day), int(hour), int(minute), int(second)))
+    except ValueError:  # the year 0
+        return None
     return float(utc - offset)
 
 
 def paths_of(urls: dict[str, str]) -> dict[str, str]:
-    """service -> URL becomes path -> service."""
-    return {urllib.parse.unquote(urllib.parse.urlsplit(url).path): service for service, url in urls.items()}
+    """service -> URL becomes path -> service. What is no URL has no path that anybody could ask for here."""
+    return {normal(url): service for service, url in urls.items() if _has_site(url)}
+
+
+def _has_site(url: str) -> bool:
+    try:
+        return bool(urllib.parse.urlsplit(url).netloc)
+    except ValueError:  # as http://[x/
+        return False

@@ -161,6 +161,60 @@ def test_time_zones_and_clocks():
 
 def test_a_service_is_found_below_its_urls_path():
     services = paths_of({"Primes": "http://h:80/axis/Primes?wsdl", "A b": "http://h/x/A%20b", "Root": "http://h"})
-    assert services == {"/axis/Primes": "Primes", "/x/A b": "A b", "": "Root"}
+    assert services == {"/axis/Primes": "Primes", "/x/A b": "A b", "/": "Root"}
     assert service_at(services, "/axis/Primes?wsdl") == service_at(services, "/axis/Primes/deep/er") == "Primes"
     assert service_at(services, "/x/A%20b") == "A b" and service_at(services, "/axis/") is None
+    assert service_at(services, "/") == "Root"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "//axis/Primes",
+            "/axis//Primes",
+            "/./axis/./Primes",
+            "/x/../axis/Primes",
+            "/axis/x/y/../../Primes",
+            "/../axis/Primes",
+        ),
+        *(
+            "/axis/Primes;jsessionid=7F",
+            "/axis;a=b/Primes;jsessionid=7F?wsdl",
+            "/axis/x/..;v=1/Primes",
+            "/axis/Primes/",
+            "/axis/Primes/.",
+        ),
+        *("http://web.example:8080/axis/Primes?wsdl", "HTTPS://[::1]/axis/Primes", "/%61xis/%50rimes", "/x/%2e%2e/axis/Primes"),
+    ],
+)
+def test_a_path_counts_as_web_servers_look_it_up(log, path):
+    log_path, reader = log
+    append(log_path, line(path))
+    assert [service for service, _, _ in reader.hits(SERVICES, NOW)] == ["Primes"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/axis/Primes/..", "/axis/x;/Primes", "/axis/PrimesNot;/", "http://web.example", "http://axis/Primes", "*"]
+)
+def test_a_path_that_leads_elsewhere_is_no_hit(log, path):
+    log_path, reader = log
+    append(log_path, line(path))
+    assert list(reader.hits(SERVICES, NOW)) == []
+
+
+def test_a_services_url_counts_in_its_normal_form_and_a_url_of_no_site_has_no_hits():
+    urls = {"A": "http://h//x/./A/", "B": "http://[x/", "C": "nowhere", "D": "http://h:99999/D;v=2"}
+    assert paths_of(urls) == {"/x/A": "A", "/D": "D"}
+
+
+def test_a_log_that_is_no_file_keeps_nobody_waiting(tmp_path):
+    os.mkfifo(tmp_path / "access.log")
+    reader = AccessLog(str(tmp_path / "access.log"), "common")
+    assert list(reader.hits(SERVICES, NOW)) == [] and "not a regular file" in reader.complaint
+
+
+def test_a_time_that_never_was_is_now():
+    form = pattern("%t %U")
+    for text in ("[00/Jan/0000:00:00:00 +0000]", "[21/Foo/2026:16:13:20 +0200]", f"[{'9' * 400}]"):
+        assert parsed(form, f"{text} /x", 5.0).at == 5.0
