@@ -30,7 +30,8 @@ from random import Random
 from typing import NamedTuple
 
 from bdserver.core.exchange import EVERYBODY
-from bdserver.core.membership import ALIVE, DEAD, RECORDS_MAX, SUSPECT, Record, View, standing
+from bdserver.core.membership import ALIVE, DEAD, RECORDS_MAX, SUSPECT, Record, standing
+from bdserver.core.view import View
 
 
 class Rhythm(NamedTuple):

@@ -19,9 +19,9 @@ from collections.abc import Callable
 from typing import Any
 
 from bdserver.core import membership
-from bdserver.core.membership import BUCKETS, View
 from bdserver.core.names import valid_name
 from bdserver.core.policy import digest as policy_digest
+from bdserver.core.view import BUCKETS, View
 from bdserver.errors import BadRequest
 
 # What one message carries of records; a frame takes 8 times as much, and a slow link is not blocked for seconds.

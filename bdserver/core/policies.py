@@ -7,8 +7,9 @@ its owner decides. What a policy means is core.policy's business.
 from __future__ import annotations
 
 from bdserver.core import policy
-from bdserver.core.membership import POLICIES_MAX, Record, View
+from bdserver.core.membership import POLICIES_MAX, Record
 from bdserver.core.policy import Policy
+from bdserver.core.view import View
 from bdserver.errors import BDError
 
 

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 
 from bdserver.core import messages, plan
 from bdserver.core.address import host_part
-from bdserver.core.membership import ALIVE, Record, View
+from bdserver.core.membership import ALIVE, Record
 from bdserver.core.messages import DontHave, NetFault, No, RelayedYes, Yes
+from bdserver.core.view import View
 from bdserver.core.weight import FULL_LOAD
 from bdserver.errors import BDError, Deadline, NobodyThere, PolicyMismatch, Refused
 

@@ -28,7 +28,7 @@ from zlib import crc32
 from filelock import FileLock, Timeout
 
 from bdserver.core import membership
-from bdserver.core.membership import View
+from bdserver.core.view import View
 from bdserver.errors import BDError, NoSpace, TooBusy
 from bdserver.files import durable
 from bdserver.files.durable import Stamp

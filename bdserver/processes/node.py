@@ -17,9 +17,10 @@ from typing import NamedTuple
 
 from bdserver.core import membership, nudges, weight
 from bdserver.core.address import split_address
-from bdserver.core.membership import LEFT, Record, View
+from bdserver.core.membership import LEFT, Record
 from bdserver.core.nudges import Nudge
 from bdserver.core.policies import Policies
+from bdserver.core.view import View
 from bdserver.errors import BadConfig, BDError, Forbidden, NoSpace
 from bdserver.files import policyfile
 from bdserver.files.blacklist import BlackList

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Any, BinaryIO, NamedTuple
 
-from bdserver.core.membership import View
 from bdserver.core.messages import Found, Package
+from bdserver.core.view import View
 from bdserver.errors import BadRequest, Deadline, NobodyThere, TooLarge
 from bdserver.files.services import Service
 from bdserver.net.connections import Connections

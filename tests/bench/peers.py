@@ -16,7 +16,7 @@ import subprocess
 import time
 from collections.abc import Callable
 
-from bdserver.core.membership import View
+from bdserver.core.view import View
 from bdserver.demo.hosts import Host, Mesh, free_port, until
 from bdserver.files.cache import Cache
 

@@ -5,10 +5,11 @@ import time
 from random import Random
 
 from bdserver.core import policy
-from bdserver.core.membership import Record, Service, View
+from bdserver.core.membership import Record, Service
 from bdserver.core.messages import Yes
 from bdserver.core.policies import Policies
 from bdserver.core.routing import Question, Search, ordered
+from bdserver.core.view import View
 
 NODES, POLICIES, RUNS = 1000, 20, 60
 DOCUMENT = (

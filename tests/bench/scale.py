@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable
 
 from bdserver.core import exchange, membership
-from bdserver.core.membership import Record, Service, View
+from bdserver.core.membership import Record, Service
+from bdserver.core.view import View
 from bdserver.demo.hosts import Host, Mesh, until
 from bdserver.files.cache import Cache
 from bdserver.net import dialling, keys

@@ -12,7 +12,8 @@ from random import Random
 
 from bdserver.core import exchange
 from bdserver.core.discovery import IDLE_SECONDS, REFUSED, SILENT, THERE, Ask, Discovery, Probe, Push, Rhythm, Synchronise
-from bdserver.core.membership import DEAD, LEFT, Record, View
+from bdserver.core.membership import DEAD, LEFT, Record
+from bdserver.core.view import View
 from bdserver.core.wire import encode
 
 EPOCH = 1_700_000_000.0
@@ -106,7 +107,7 @@ class Host:
 
     def statuses(self):
         """name -> status of everybody it knows."""
-        return {name: record.status for name, record in self.view.records.items()}
+        return {name: str(record.status) for name, record in self.view.records.items()}
 
 
 class Net:

@@ -13,8 +13,9 @@ from collections import deque
 from random import Random
 
 from bdserver.core import routing, weight
-from bdserver.core.membership import Record, Service, View
+from bdserver.core.membership import Record, Service
 from bdserver.core.messages import No, Yes
+from bdserver.core.view import View
 from bdserver.core.weight import FRESH, HORIZON
 
 SERVICE = "Work"

@@ -12,7 +12,8 @@ from zlib import crc32
 
 import pytest
 
-from bdserver.core.membership import Record, Service, View
+from bdserver.core.membership import Record, Service
+from bdserver.core.view import View
 from bdserver.errors import NoSpace, TooBusy
 from bdserver.files import cache as module
 from bdserver.files import durable

@@ -27,7 +27,8 @@ from bdserver.core.discovery import (
     transmissions,
 )
 from bdserver.core.exchange import EVERYBODY
-from bdserver.core.membership import DEAD, Record, View
+from bdserver.core.membership import DEAD, Record
+from bdserver.core.view import View
 
 NOW = 1_700_000_000.0
 

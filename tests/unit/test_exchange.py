@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bdserver.core import exchange
-from bdserver.core.membership import Record, Service, View
+from bdserver.core.membership import Record, Service
 from bdserver.core.policy import digest
+from bdserver.core.view import View
 from bdserver.errors import BadRequest
 
 NOW = 1_700_000_000.0

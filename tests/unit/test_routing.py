@@ -5,8 +5,9 @@ from random import Random
 import pytest
 
 from bdserver.core import messages
-from bdserver.core.membership import DEAD, LEFT, SUSPECT, Record, Service, View
+from bdserver.core.membership import DEAD, LEFT, SUSPECT, Record, Service
 from bdserver.core.routing import ORDERS, Question, Search, ordered
+from bdserver.core.view import View
 from bdserver.errors import Deadline, NobodyThere, PolicyMismatch, Refused, TooBusy
 
 NOW = 1_700_000_000.0

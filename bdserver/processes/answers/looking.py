@@ -6,8 +6,9 @@ from typing import Any
 
 from bdserver import __version__
 from bdserver.core import membership, messages, weight
-from bdserver.core.membership import Record, View
+from bdserver.core.membership import Record
 from bdserver.core.messages import NoPong, Offers, Pong, Status
+from bdserver.core.view import View
 from bdserver.errors import BDError, PolicyMismatch
 from bdserver.processes.node import Node
 from bdserver.processes.session import Session

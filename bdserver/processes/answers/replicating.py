@@ -16,10 +16,10 @@ from typing import Any
 
 from bdserver.core import membership, messages, plan, routing, weight
 from bdserver.core.address import host_part
-from bdserver.core.membership import View
 from bdserver.core.messages import DontHave, Found, NetFault, No, NotFound, NotGiven, Package, RelayedYes, Yes
 from bdserver.core.nudges import Hurry
 from bdserver.core.roles import NODE
+from bdserver.core.view import View
 from bdserver.errors import BDError, Deadline, NobodyThere
 from bdserver.files import package
 from bdserver.files.services import Service

@@ -6,9 +6,10 @@ import time
 from typing import Any
 
 from bdserver.core import membership, policy, routing
-from bdserver.core.membership import Record, View
+from bdserver.core.membership import Record
 from bdserver.core.messages import DontHave, Mismatch, No, Nobody, Place, Yes
 from bdserver.core.nudges import Hurry, Visit
+from bdserver.core.view import View
 from bdserver.files.services import Service
 from bdserver.processes.node import Node
 from bdserver.processes.session import Session

@@ -1,0 +1,143 @@
+"""All that a node knows: any order of gossip, refutation, twins, tombstones, hints, and what two views differ in."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bdserver.core import view as module
+from bdserver.core.membership import ALIVE, DEAD, LEFT, SUSPECT, Record, standing
+from bdserver.core.view import TOMBSTONE_SECONDS, View
+from tests.unit.views import NOW, a_view, records
+
+
+@given(st.lists(records(("a", "b", "c")), max_size=12), st.randoms(use_true_random=False))
+def test_any_order_of_gossip_ends_in_the_same_view(gossip, rng):
+    views = []
+    for _ in range(2):
+        view = View("me")
+        view.start(Record("me", "10.0.0.9:1", (0, 0)), NOW)
+        for record in gossip:
+            view.merge(record, NOW)
+        views.append(view)
+        gossip = [*gossip, *rng.sample(gossip, len(gossip) // 2)]
+        rng.shuffle(gossip)
+    assert views[0].records == views[1].records
+    assert views[0].digest() == views[1].digest()
+
+
+@given(st.lists(records(("a", "b", "c", "me")), max_size=12))
+def test_the_digest_kept_on_the_way_is_that_of_the_whole(gossip):
+    view = View("me")
+    view.start(Record("me", "10.0.0.9:1", (0, 0)), NOW)
+    view.buckets()
+    for record in gossip:
+        view.merge(record, NOW)
+    kept = view.buckets()
+    view._buckets = None
+    assert kept == view.buckets()
+
+
+@pytest.mark.parametrize("status", [SUSPECT, DEAD, LEFT])
+def test_a_node_that_hears_it_is_dead_lives_again(status):
+    view = a_view()
+    before = view.own.version
+    assert view.merge(view.own._replace(status=status, since=NOW), NOW)
+    assert view.own.status == ALIVE and view.own.version > before
+    claim = view.own._replace(version=(view.generation + 5, 7), status=status)
+    view.merge(claim, NOW)
+    assert view.own.version > claim.version and view.own.status == ALIVE
+    assert view.generation == view.own.version[0]
+
+
+def test_a_node_that_left_does_not_come_back_by_hearsay():
+    view = a_view()
+    view.describe(view.own._replace(status=LEFT), NOW)
+    assert not view.merge(view.own._replace(version=(view.generation, 99999), status=ALIVE), NOW)
+    assert view.own.status == LEFT
+
+
+def test_a_restart_is_a_higher_generation_even_when_the_clock_fell_back():
+    view = a_view()
+    first = view.generation
+    view.start(view.own, NOW - 1000)
+    assert view.generation == first + 1 == view.own.version[0]
+
+
+def test_a_rival_of_the_same_name_is_noted_and_outbid_but_not_all_the_time():
+    view = a_view()
+    rival = Record("me", "10.0.0.8:1", (view.generation + 1, 0))
+    assert view.merge(rival, NOW)
+    assert view.rival == ("10.0.0.8:1", NOW) and view.own.version > rival.version
+    again = rival._replace(version=(view.generation + 1, 0))
+    assert not view.merge(again, NOW + module.CONFLICT_PAUSE - 1)
+    assert view.merge(again, NOW + module.CONFLICT_PAUSE)
+
+
+def test_the_same_name_at_a_new_address_replaces_the_old():
+    view = a_view(Record("a", "10.0.0.1:1", (1, 0)))
+    view.merge(Record("a", "10.0.0.2:1", (2, 0)), NOW)
+    assert view.records["a"].address == "10.0.0.2:1"
+
+
+def test_accusers_are_counted_once_each():
+    view = a_view(Record("a", "10.0.0.1:1", (1, 0)))
+    assert view.accuse("a", NOW) and not view.accuse("a", NOW)
+    view.merge(view.records["a"]._replace(accusers=("x",)), NOW)
+    assert view.records["a"].accusers == ("me", "x")
+    view.bury("a", NOW)
+    assert view.records["a"].status == DEAD and not view.accuse("a", NOW)
+
+
+def test_tombstones_last_a_day_and_are_not_taken_when_older():
+    view = a_view(Record("a", "10.0.0.1:1", (1, 0), DEAD, NOW))
+    assert not view.expire(NOW + TOMBSTONE_SECONDS - 1) and "a" in view.records
+    assert view.expire(NOW + TOMBSTONE_SECONDS + 1) and "a" not in view.records
+    assert not view.merge(Record("a", "10.0.0.1:1", (1, 0), DEAD, NOW), NOW + TOMBSTONE_SECONDS + 1)
+
+
+def test_tombstones_are_capped_oldest_first(monkeypatch):
+    monkeypatch.setattr(module, "TOMBSTONES_MAX", 3)
+    view = a_view(*[Record(f"n{i}", f"10.0.0.{i}:1", (1, 0), DEAD, NOW + i) for i in range(5)])
+    view.expire(NOW)
+    assert sorted(view.records) == ["me", "n2", "n3", "n4"]
+
+
+def test_a_hint_lives_until_somebody_is_known_there():
+    view = a_view()
+    assert view.hint("10.0.0.1:1") and not view.hint("10.0.0.1:1")
+    view.merge(Record("a", "10.0.0.1:1", (1, 0)), NOW)
+    assert not view.hints and not view.hint("10.0.0.1:1")
+
+
+def test_describe_raises_the_version_only_for_a_difference():
+    view = a_view()
+    before = view.own.version
+    assert not view.describe(view.own, NOW)
+    assert view.describe(view.own._replace(load=3), NOW) and view.own.version == (before[0], before[1] + 1)
+
+
+def test_policies_nobody_uses_are_dropped():
+    view = a_view(Record("a", "10.0.0.1:1", (1, 0), policy="used"))
+    view.learn_policy("used", "x")
+    view.learn_policy("unused", "y")
+    view.expire(NOW)
+    assert list(view.policies) == ["used"] and view.unknown_policies() == []
+
+
+def test_newer_than_finds_exactly_the_differences():
+    rng = random.Random(7)
+    ours, theirs = a_view(), a_view(me="you")
+    for i in range(200):
+        record = Record(f"n{i}", f"10.0.{i}.1:1", (1, 0))
+        ours.merge(record._replace(version=(1, rng.randrange(3))), NOW + i)
+        theirs.merge(record._replace(version=(1, rng.randrange(3))), NOW + i)
+    news, wanted = ours.newer_than(theirs.versions(range(32)), range(32))
+    expected = {n for n, r in ours.records.items() if n not in theirs.records or standing(r) > standing(theirs.records[n])}
+    assert {record.name for record in news} == expected
+    assert set(wanted) == {
+        n for n, r in theirs.records.items() if n not in ours.records or standing(r) > standing(ours.records[n])
+    }
+    heard = [ours.heard_at[record.name] for record in news]
+    assert heard == sorted(heard)  # oldest change first
