@@ -1,36 +1,38 @@
-"""What other processes say to the discoverer through its pipe, so that it looks, probes, visits or tells at once.
+"""What other processes of a node say to its discoverer through a pipe: one line each, written and read here alone.
 
-A nudge is a value on both ends and one line on its way; a line is written in one piece or not at all. Nothing depends on
-its arrival: the discoverer finds all of it by itself, later.
+A line is written as a whole or not at all (POSIX promises that up to PIPE_BUF bytes), and it is a hint, never the news itself:
+that is in the cache. So what cannot be said in one line, and what nobody understands, is Look, which costs one look.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
-# What a pipe takes in one piece (PIPE_BUF of Linux): two processes' lines are never mixed.
+from bdserver.core.exchange import EVERYBODY
+from bdserver.core.names import valid_name
+
+# PIPE_BUF of Linux: a longer line might be mixed with another process's.
 LINE_BYTES_MAX = 4096
 
 
 class Look(NamedTuple):
-    """Something of our own, or in the view, has changed."""
+    """Look into the cache: something has changed there."""
 
 
 class Hurry(NamedTuple):
-    """Probe that node now: somebody could not reach it."""
+    """Probe this node now: somebody could not reach it."""
 
     name: str
 
 
 class Visit(NamedTuple):
-    """Synchronise with that node now: our record of it is not what it says."""
+    """Synchronise with this node now: it has what we did not expect, or lacks what we did."""
 
     name: str
 
 
 class Tell(NamedTuple):
-    """Pass these nodes' records on around the ring as far as `until`."""
+    """Pass the records of these nodes on around the ring, as far as the node `until`, or to EVERYBODY."""
 
     until: str
     names: tuple[str, ...]
@@ -40,33 +42,38 @@ Nudge = Look | Hurry | Visit | Tell
 
 
 def encode(nudge: Nudge) -> bytes:
-    """One line; that of Look() when it would be too long."""
-    match nudge:
-        case Look():
-            words = ["look"]
-        case Hurry(name):
-            words = ["hurry", name]
-        case Visit(name):
-            words = ["visit", name]
-        case Tell(until, names):
-            words = ["tell", until, *names]
-    line = " ".join(words).encode() + b"\n"
-    return line if len(line) <= LINE_BYTES_MAX else encode(Look())
+    """One line; Look's, when it would be too long, or a name in it is none."""
+    line = _words(nudge).encode(errors="replace") + b"\n"
+    return line if len(line) <= LINE_BYTES_MAX and decode(line) == [nudge] else b"look\n"
 
 
 def decode(data: bytes) -> list[Nudge]:
-    """The nudges in some lines, each once; what is none is Look()."""
-    return list(dict.fromkeys(_nudges(data.decode(errors="replace"))))
+    """The nudges in what was read from the pipe, each once, in the order in which they came first. Never raises."""
+    nudges = (_read(line) for line in data.split(b"\n") if line)
+    return list({_words(nudge): nudge for nudge in nudges}.values())
 
 
-def _nudges(text: str) -> Iterator[Nudge]:
-    for line in text.splitlines():
-        match line.split(" "):
-            case ["hurry", name]:
-                yield Hurry(name)
-            case ["visit", name]:
-                yield Visit(name)
-            case ["tell", until, *names] if names:
-                yield Tell(until, tuple(names))
-            case _:
-                yield Look()
+def _words(nudge: Nudge) -> str:
+    match nudge:
+        case Look():
+            return "look"
+        case Hurry(name):
+            return f"hurry {name}"
+        case Visit(name):
+            return f"visit {name}"
+        case Tell(until, names):
+            return " ".join(("tell", until, *names))
+        case _:
+            assert_never(nudge)
+
+
+def _read(line: bytes) -> Nudge:
+    match line.decode(errors="replace").split(" "):
+        case ["hurry", name] if valid_name(name):
+            return Hurry(name)
+        case ["visit", name] if valid_name(name):
+            return Visit(name)
+        case ["tell", until, *names] if names and all(map(valid_name, names)) and (until == EVERYBODY or valid_name(until)):
+            return Tell(until, tuple(names))
+        case _:
+            return Look()
