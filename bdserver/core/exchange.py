@@ -8,7 +8,7 @@ An exchange is an object with optional fields, the same in request and answer:
     wanted    names of which the sender lacks the newer record
     policies  {digest: text}; unknown: digests whose text the sender lacks
     known     how many of the records just received were no news (tells a gossiper when to stop)
-    until     with records: pass them on around the ring as far as this node (`discovery.arc`)
+    until     with records: pass them on around the ring as far as this node (`gossip.ring.arc`)
 The caller drives: digest -> buckets -> versions -> records. Both sides work on copies that they hold; taking over is
 `absorb`, under the cache's lock. Talking is client's and answers' business.
 """

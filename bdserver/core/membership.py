@@ -44,7 +44,7 @@ AHEAD_MAX = 86400.0  # a generation is a time of start: one from more than a day
 RECORDS_MAX = 20_000
 POLICIES_MAX = 1000
 SERVICES_MAX = 10_000
-# Lifeguard counts independent accusers up to 3 (discovery.CONFIRMATIONS); one more tells "enough".
+# Lifeguard counts independent accusers up to 3 (gossip.suspicion.CONFIRMATIONS); one more tells "enough".
 ACCUSERS_MAX = 4
 # Shared by all records that have none: it can't be changed.
 _NOTHING: Mapping[str, Any] = MappingProxyType({})

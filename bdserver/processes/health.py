@@ -1,8 +1,8 @@
 """The health of our own services: whether each answers where its URL points, as its .bdcert's `health` wants it.
 
 `tcp`: something listens there; `http`: it answers there below 500. A refused connection or a 500 takes a service out at once.
-Silence may be a busy host's, so it takes it out when it is the second in a row; the first changes nothing. What is out is
-asked on, and back with the first answer. Who tells the mesh, and when to look, is the discoverer's business.
+Silence may be a busy host's, so it takes a service out when it is the second in a row; the first changes nothing. A service
+that is out keeps being checked, and returns at its first answer. To tell the mesh, and when to look, is the business of chores.
 """
 
 from __future__ import annotations

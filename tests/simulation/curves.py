@@ -8,7 +8,7 @@ costs nothing. A lost conversation is lost whole, as if the network were gone fo
 import statistics
 import time
 
-from bdserver.core.discovery import Push
+from bdserver.core.gossip.actions import Push
 from bdserver.core.membership import ALIVE, DEAD, SUSPECT, Record, Service
 from tests.simulation.mesh import EPOCH, Net
 
@@ -30,9 +30,9 @@ def calm(count, seed, **keywords):
         host.view.records, host.view.generation = records, int(EPOCH)
         mind = host.mind
         mind._notice(host.view, net.now)
-        mind._news.clear(), mind._arcs.clear(), mind._echoed.clear()
-        mind._rounds = 1000
-        mind._round_at = net.now + net.rng.random() * mind.rhythm.round_min
+        mind.news._pieces.clear(), mind.news._arcs.clear()
+        mind.rounds._count = 1000
+        mind.rounds._round_at = net.now + net.rng.random() * mind.rounds.rhythm.round_min
     return net, hosts
 
 

@@ -11,8 +11,20 @@ import itertools
 from random import Random
 
 from bdserver.core import exchange
-from bdserver.core.discovery import IDLE_SECONDS, REFUSED, SILENT, THERE, Ask, Discovery, Probe, Push, Rhythm, Synchronise
+from bdserver.core.gossip.actions import (
+    IDLE_SECONDS,
+    Ask,
+    Probe,
+    Push,
+    Refused,
+    Silent,
+    Taken,
+    There,
+)
+from bdserver.core.gossip.discovery import Discovery
+from bdserver.core.gossip.rounds import Rhythm
 from bdserver.core.membership import DEAD, LEFT, Record
+from bdserver.core.messages import Pong
 from bdserver.core.view import View
 from bdserver.core.wire import encode
 
@@ -48,7 +60,7 @@ class Host:
         self.view.start(own._replace(policy=self.policy), self.wall())
         for hint in hints:
             self.view.hint(hint)
-        self.mind = Discovery(self.name, Rhythm(), Random(self.net.rng.random()), self.net.now, hints, self._forbids)
+        self.mind = Discovery(self.name, Rhythm(), Random(self.net.rng.random()), self.net.now, lambda: hints, self._forbids)
         self.life = object()
         self.wake()
 
@@ -95,11 +107,11 @@ class Host:
 
         self.change(do)
 
-    def done(self, life, action, outcome, **details):
+    def done(self, life, action, outcome):
         """The outcome of an action arrives."""
         if not self.is_up or life is not self.life:
             return
-        verdicts, actions = self.mind.done(action, outcome, self.view, self.net.now, **details)
+        verdicts, actions = self.mind.done(action, outcome, self.view, self.net.now)
         self.write(verdicts)
         for each in actions:
             self.net.carry_out(self, each)
@@ -175,34 +187,32 @@ class Net:
         """(outcome, callee) of trying to call somebody."""
         callee = self._by_address.get(address)
         if callee is None or (caller.name, callee.name) in self.cut or self.rng.random() < self.loss:
-            return SILENT, None
+            return Silent(), None
         if not callee.is_up:
-            return REFUSED, None
-        return THERE, callee
+            return Refused(), None
+        return There(), callee
 
     def carry_out(self, caller, action):
         """Do what the mind wants; its outcome comes later."""
         address = action.helper_address if isinstance(action, Ask) else action.address
         outcome, callee = self._reach(caller, address)
-        details = {}
         wanted = action.helper if isinstance(action, Ask) else action.name
         if callee is not None and wanted not in (None, callee.name):
-            outcome, callee = REFUSED, None
+            outcome, callee = Refused(), None
         self.messages += 1
         if self.has_transcript:
             self._note(caller, action, outcome)
-        if outcome == THERE:
-            self._connect(caller, callee, action)
         if callee is not None:
+            self._connect(caller, callee, action)
             if not self.can_talk(caller.policy, callee.policy):
-                outcome = THERE if not isinstance(action, Ask) else SILENT
+                outcome = There() if not isinstance(action, Ask) else Silent()
             else:
-                outcome, details = self._converse(caller, callee, action)
+                outcome = self._converse(caller, callee, action)
         wait, life = self.delay * (1 + self.rng.random()), caller.life
-        if outcome == SILENT:
+        if isinstance(outcome, Silent):
             wait = getattr(action, "seconds", SYNCHRONISE_SECONDS)
         for _ in range(2 if self.rng.random() < self.duplicates and isinstance(action, Push) else 1):
-            self.at(self.now + wait, lambda: caller.done(life, action, outcome, **details))
+            self.at(self.now + wait, lambda: caller.done(life, action, outcome))
 
     def _connect(self, caller, callee, action):
         """A new connection, unless one is kept since the same process of that host was spoken to."""
@@ -217,24 +227,25 @@ class Net:
             caller.kept.pop(callee.name, None)
 
     def _converse(self, caller, callee, action):
-        details = {}
         if isinstance(action, Ask):
             self._count(FRAME_BYTES, ["PROBE", action.address], ["PONG"])
-            return self._reach(callee, action.address)[0], {"is_nack": True}
+            outcome, _ = self._reach(callee, action.address)
+            return Silent(is_nack=True) if isinstance(outcome, Silent) else outcome
         if isinstance(action, Probe):
-            self._count(FRAME_BYTES, ["PING"], ["PONG", callee.view.digest()])
-            details["digest"] = callee.view.digest()
-        if isinstance(action, Push) or (isinstance(action, Probe) and action.news):
-            news = action.news
-            say = exchange.push(caller.view, list(news), getattr(action, "until", None))
-            details["known"] = self._turn(caller, callee, say).get("known", 0)
-        elif isinstance(action, Synchronise):
-            exchange.synchronise(
-                lambda: caller.view,
-                lambda theirs: self._absorbed(caller, callee, theirs),
-                lambda say: self._turn(caller, callee, say),
-            )
-        return THERE, details
+            digest = callee.view.digest()
+            self._count(FRAME_BYTES, ["PING"], ["PONG", digest])
+            if action.news:
+                self._turn(caller, callee, exchange.push(caller.view, list(action.news)))
+            return Pong(digest)
+        if isinstance(action, Push):
+            say = exchange.push(caller.view, list(action.news), action.until)
+            return Taken(self._turn(caller, callee, say).get("known", 0))
+        exchange.synchronise(
+            lambda: caller.view,
+            lambda theirs: self._absorbed(caller, callee, theirs),
+            lambda say: self._turn(caller, callee, say),
+        )
+        return There()
 
     def _turn(self, caller, callee, say):
         theirs = exchange.checked(say)
@@ -269,7 +280,8 @@ class Net:
         elif getattr(action, "news", ()):
             view = caller.view
             about = " " + ", ".join(f"{n} {view.records[n].status}" for n in action.news if n in view.records)
-        self.transcript.append(f"{self.now:7.3f}  {caller.name} -> {whom}: {words}{about}  ({outcome})")
+        came = type(outcome).__name__.lower()
+        self.transcript.append(f"{self.now:7.3f}  {caller.name} -> {whom}: {words}{about}  ({came})")
 
     # -- what must hold
 

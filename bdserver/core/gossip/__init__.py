@@ -1,0 +1,1 @@
+"""How nodes learn of each other: a mechanism a module, and `discovery`, which ties them."""

@@ -1,0 +1,185 @@
+"""Whom to probe and when, and whom to ask for help when a probe fails: SWIM's failure detector, on a ring.
+
+ - Each node watches the one that follows it in the ring: a PING a second, on a connection that is kept. When there is news,
+   or some node was found silent lately, it probes one of its fingers a second too, in shuffled turn: each node is the
+   finger of log2 N others, so none is missed for long, and a mesh at rest costs next to nothing.
+ - A node that somebody did not reach is probed at once and on a new connection, and so is a suspect: on an old one a child
+   may still answer when its listener no longer does.
+ - A probe that fails is followed by an indirect one: three others are asked to PING the node (SWIM's ping-req).
+What a doubt becomes is suspicion's business.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from enum import StrEnum
+from random import Random
+from typing import assert_never
+
+from bdserver.core.exchange import EVERYBODY
+from bdserver.core.gossip.actions import Ask, Outcome, Probe, Refused, Silent, Taken, There
+from bdserver.core.gossip.ring import arc, fingers, follower
+from bdserver.core.gossip.suspicion import Awareness, Doubt
+from bdserver.core.membership import ALIVE, Record
+from bdserver.core.messages import Pong
+from bdserver.core.view import View
+
+PROBE_SECONDS = 0.6  # for the whole of connect, handshake, PING, PONG; an idle machine takes a hundredth of it
+HELPERS = 3
+# So long after a node was found silent, suspected or dead, all look around.
+TROUBLE_SECONDS = 10.0
+
+
+class Stage(StrEnum):
+    """How far the probe of a node has come."""
+
+    DIRECT = "direct"  # our own PING is under way
+    INDIRECT = "indirect"  # ours failed: helpers PING it for us
+    ANSWERED = "answered"  # it lives
+    DOUBTED = "doubted"  # nobody reached it
+
+
+class _Life:
+    """The life of one probe; each method is an event, in the order in which they may come."""
+
+    __slots__ = ("deaf", "is_refused", "record", "stage", "waiting")
+
+    def __init__(self, record: Record) -> None:
+        self.stage, self.record = Stage.DIRECT, record
+        self.is_refused = False
+        self.waiting = 0  # helpers that are still out
+        self.deaf = 0  # helpers that did not answer us
+
+    def failed(self, record: Record, is_refused: bool, helpers: int) -> None:
+        """Our own PING failed, and so many helpers are asked. With none, nobody can tell whether the fault is ours."""
+        self.record, self.is_refused, self.waiting = record, is_refused, helpers
+        self.deaf = 0 if is_refused or helpers else 1
+        self.stage = Stage.INDIRECT if helpers else Stage.DOUBTED
+
+    def helped(self, outcome: Outcome) -> None:
+        """A helper is back."""
+        self.waiting -= 1
+        match outcome:
+            case There() | Pong() | Taken():
+                self.stage = Stage.ANSWERED
+                return
+            case Refused():
+                self.is_refused = True
+            case Silent(is_nack=is_nack):
+                self.deaf += not is_nack
+            case _:
+                assert_never(outcome)
+        if self.waiting == 0:
+            self.stage = Stage.DOUBTED
+
+
+class Watch:
+    """The watched node, the fingers in turn, those in a hurry; and all probes under way, by the name of the probed."""
+
+    def __init__(
+        self, me: str, probe_interval: float, rng: Random, clock: float, awareness: Awareness, forbids: Callable[[Record], bool]
+    ) -> None:
+        self.me, self.probe_interval, self.rng = me, probe_interval, rng
+        self.awareness, self.forbids = awareness, forbids
+        self._probe_at = clock + probe_interval * rng.random()
+        self._trouble_at = -math.inf
+        self._watched: str | None = None
+        self._turn: list[str] = []
+        self._hurry: list[str] = []
+        self._lives: dict[str, _Life] = {}
+
+    # -- what we hear
+
+    def notice(self, view: View) -> None:
+        """A new view: the one that follows us may be another now."""
+        self._watched = follower(self.me, [r.name for r in view.others() if r.status == ALIVE])
+
+    def trouble(self, clock: float) -> None:
+        """Some node was found silent, suspected or dead."""
+        self._trouble_at = clock
+
+    def hurry(self, name: str) -> None:
+        """Probe this node now: somebody could not reach it."""
+        self._hurry.append(name)
+
+    def hung_up(self, name: str) -> None:
+        """A connection that was kept has ended: its watcher looks why."""
+        if name == self._watched:
+            self.hurry(name)
+
+    # -- what to do now
+
+    def due(self, view: View, clock: float, has_news: bool) -> list[Probe]:
+        """The probes that are due; news that is to ride along is for others to add."""
+        probes = []
+        for name in (*self._hurry, *self._regular(view, clock, has_news)):
+            record = view.records.get(name)
+            if record is not None and record.is_there and name not in self._lives:
+                self._lives[name] = _Life(record)
+                stays = record.status == ALIVE and name not in self._hurry
+                seconds = PROBE_SECONDS * (1 + self.awareness.value)
+                probes.append(Probe(name, record.address, seconds, stays=stays))
+        self._hurry = []
+        return probes
+
+    def next_at(self) -> float:
+        """When a probe will be due."""
+        return -math.inf if self._hurry else self._probe_at
+
+    def _regular(self, view: View, clock: float, has_news: bool) -> list[str]:
+        if clock < self._probe_at:
+            return []
+        # Lifeguard: a node that sees probes fail all around probes less, and does not add to what is wrong.
+        self._probe_at = clock + self.probe_interval * (1 + self.awareness.value)
+        is_calm = not has_news and clock - self._trouble_at > TROUBLE_SECONDS
+        in_turn = None if is_calm else self._next_in_turn(view)
+        return [name for name in (self._watched, in_turn) if name is not None]
+
+    def _next_in_turn(self, view: View) -> str | None:
+        """Of all fingers, those that our policy forbids as well, in shuffled turn."""
+        for _ in range(2):
+            while self._turn:
+                name = self._turn.pop()
+                if name in view.records and view.records[name].is_there:
+                    return name
+            self._turn = fingers(arc(self.me, EVERYBODY, (r.name for r in view.others_there())))
+            self.rng.shuffle(self._turn)
+        return None
+
+    # -- what came of it
+
+    def answered(self, name: str) -> None:
+        """Our own PING was answered."""
+        self._lives.pop(name, None)
+
+    def failed(self, probe: Probe, is_refused: bool, view: View, clock: float) -> tuple[Doubt | None, list[Ask]]:
+        """Our own PING was not answered: a doubt when there is nobody to help, else whom to ask."""
+        life, record = self._lives.pop(probe.name, None), view.records.get(probe.name)
+        if record is None or not record.is_there or record.address != probe.address:
+            return None, []  # it is another story by now
+        self.trouble(clock)
+        helpers = [r for r in view.others_there() if r.name != probe.name and not self.forbids(r)]
+        helpers = self.rng.sample(helpers, min(HELPERS, len(helpers)))
+        life = self._lives[probe.name] = life or _Life(record)
+        life.failed(record, is_refused, len(helpers))
+        return self._end_of(probe.name), [Ask(h.name, h.address, probe.name, probe.address, probe.seconds) for h in helpers]
+
+    def helped(self, ask: Ask, outcome: Outcome) -> Doubt | None:
+        """A helper is back: a doubt when it was the last one, and nobody has reached the node."""
+        life = self._lives.get(ask.name)
+        if life is None or life.stage is not Stage.INDIRECT:  # the probe is over, and this a helper that took its time
+            return None
+        life.helped(outcome)
+        return self._end_of(ask.name)
+
+    def _end_of(self, name: str) -> Doubt | None:
+        """The doubt, if that is where a probe has ended; None also when it goes on."""
+        life = self._lives[name]
+        if life.stage is Stage.INDIRECT:
+            return None
+        del self._lives[name]
+        if life.stage is Stage.DOUBTED:
+            return Doubt(life.record, life.is_refused, life.deaf)
+        self.awareness.raised(1)  # others reach it, we did not
+        return None

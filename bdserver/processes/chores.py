@@ -1,0 +1,185 @@
+"""What the discoverer does for its own node beside gossip: it looks after the services here, and says what needs attention.
+
+It counts the hits in the web server's log, weighs the services, has their health looked at, trims hit logs, keeps our own
+record as it should be, writes down whom we have heard from, and says warnings. Each chore is behind a guard of its own: one
+that fails is said once, and the others and the loop go on. How each is done is the business of the modules in files/, and of
+health.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+from bdserver.core import membership
+from bdserver.core.address import split_address
+from bdserver.errors import BDError, NoSpace
+from bdserver.files import accesslog
+from bdserver.files.accesslog import AccessLog
+from bdserver.processes.health import Health
+from bdserver.processes.node import Node
+
+# How often we look at our own services folder, weight and complaints.
+LOOK_SECONDS = 1.0
+HEALTH_SECONDS = 5.0
+TRIM_SECONDS = 20.0
+# More states than any node has; a thing that has a new name each time must not fill our memory.
+STATES_MAX = 1000
+
+log = logging.getLogger("bdserver.discoverer")
+
+
+class States:
+    """Says the state of a thing in the log when it changes, not each time that it is seen."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, str] = {}
+
+    def say(self, what: str, state: str, level: int = logging.ERROR, error: BaseException | None = None) -> bool:
+        """The thing `what` is in this state, "" when it is well; whether that is a change. `error`: show where it arose."""
+        if self._said.get(what, "") == state:
+            return False
+        log.log(level if state else logging.INFO, "%s", state or f"{what}: well again", exc_info=error)
+        if len(self._said) >= STATES_MAX:
+            self._said.clear()
+        self._said[what] = state
+        return True
+
+
+class Chore(NamedTuple):
+    """Something to be done every so often, at this wall clock time."""
+
+    what: str
+    seconds: float
+    do: Callable[[float], None]
+
+
+class Chores:
+    """All chores, and when each is due. Only the discoverer's loop calls it; what the thread of `Health` has to say comes
+    through `call`, which has the loop do something soon."""
+
+    def __init__(self, node: Node, states: States, call: Callable[[Callable[[], None]], None]):
+        self.node, self.states, self.call = node, states, call
+        self.weight = 0.0
+        self._health = Health(lambda name, why: call(lambda: self._say_health(name, why)))
+        self._looking: threading.Thread | None = None
+        self._access_log: AccessLog | None = None
+        self._access_settings = ("", "")
+        self._is_lonely = False
+        # In this order: what was counted is weighed, and what was weighed goes into our record.
+        self._chores = (
+            Chore("the access log", LOOK_SECONDS, self._count_accesses),
+            Chore("the weight of our services", LOOK_SECONDS, self._weigh),
+            Chore("the health of our services", HEALTH_SECONDS, self._look_at_health),
+            Chore("trimming hit logs", TRIM_SECONDS, self._trim),
+            Chore("our own record", LOOK_SECONDS, self._describe),
+            Chore("whom we have heard from", LOOK_SECONDS, self._write_heard),
+            Chore("warnings", LOOK_SECONDS, self._say_warnings),
+            Chore("company", LOOK_SECONDS, self._say_if_lonely),
+        )
+        self._due_at = dict.fromkeys(self._chores, 0.0)
+
+    def due(self, clock: float, wall: float) -> None:
+        """Do those whose time has come."""
+        for chore in self._chores:
+            if clock >= self._due_at[chore]:
+                self._due_at[chore] = clock + chore.seconds
+                self._guarded(chore, wall)
+
+    def next_at(self) -> float:
+        """When the next one will be due."""
+        return min(self._due_at.values())
+
+    def look_now(self) -> None:
+        """Something has changed: those that are done every second are due."""
+        for chore in self._chores:
+            if chore.seconds == LOOK_SECONDS:
+                self._due_at[chore] = 0.0
+
+    def _guarded(self, chore: Chore, wall: float) -> None:
+        try:
+            chore.do(wall)
+        except BDError as error:  # the cache is locked too long: skip this turn (as the original did)
+            self.states.say(chore.what, f"{chore.what}: skipping a turn: {error}", logging.WARNING)
+        except Exception as error:
+            self.states.say(chore.what, f"{chore.what}: a bug: {error!r}", error=error)
+        else:
+            self.states.say(chore.what, "")
+
+    # -- the chores
+
+    def _count_accesses(self, wall: float) -> None:
+        """The web server's log, if it is to be counted, into our hit logs."""
+        settings = self.node.settings
+        if (settings.access_log, settings.access_log_format) != self._access_settings:
+            self._access_settings = settings.access_log, settings.access_log_format
+            self._access_log = AccessLog(*self._access_settings) if settings.access_log else None
+        if self._access_log is None:
+            return
+        hits = collections.defaultdict(list)
+        paths = accesslog.paths_of(self._urls())
+        for service, caller, at in self._access_log.hits(paths, wall):
+            hits[service].append((caller, at))
+        self.states.say("access_log", self._access_log.complaint)
+        for service, calls in hits.items():
+            try:
+                self.node.hitlog.extend(service, calls)
+            except NoSpace as error:
+                log.error("%d hits on %s go uncounted: %s", len(calls), service, error)
+
+    def _urls(self) -> dict[str, str]:
+        """name -> URL of every service here."""
+        own = self.node.cache.view().own
+        return {name: membership.service_url(own, name, each.url) for name, each in self.node.services.all().items()}
+
+    def _weigh(self, wall: float) -> None:
+        self.weight = sum(self.node.weights(wall).values())
+
+    def _look_at_health(self, wall: float) -> None:
+        """In a thread, and not while the last look waits for somebody who hangs."""
+        if self._looking is not None and self._looking.is_alive():
+            return
+        host, _ = split_address(self.node.cache.view().own.address)
+        urls = self._urls()
+        asked = [(each, urls[name]) for name, each in self.node.services.all().items() if each.health != "none"]
+        look = threading.Thread(target=self._health.look, args=(asked, host, self.node.settings.axis_port), daemon=True)
+        self._looking = look
+        look.start()
+
+    def _say_health(self, name: str, why: str) -> None:
+        if self.states.say(f"health of {name}", why):
+            self.look_now()
+
+    def _trim(self, wall: float) -> None:
+        for name in self.node.services.all():
+            with contextlib.suppress(OSError, BDError):  # a log that is not trimmed now is at the next turn
+                self.node.hitlog.trim(name, wall, self.node.settings.hit_log_bytes)
+
+    def _describe(self, wall: float) -> None:
+        """Our record, brought up to date only when it would differ: a quiet node writes nothing."""
+        view, sick = self.node.cache.view(), self._health.sick
+        needs_expiry = view.copy().expire(wall)
+        if not needs_expiry and not self.node.describe(view.copy(), wall, unhealthy=sick):
+            return
+        with self.node.cache.locked() as fresh:
+            self.node.describe(fresh, wall, unhealthy=sick)
+            fresh.expire(wall)
+
+    def _write_heard(self, wall: float) -> None:
+        self.node.heard.write(set(self.node.cache.view().records), wall)
+
+    def _say_warnings(self, wall: float) -> None:
+        """Each once; a certificate's end at 30, 7 and 1 days, and again after a restart."""
+        for warning in self.node.warnings(self.node.cache.view(), wall):
+            if not warning.startswith("the service "):  # its health is said with the reason where it is checked
+                self.states.say(warning, warning)
+
+    def _say_if_lonely(self, wall: float) -> None:
+        is_lonely = not self.node.cache.view().others_there()
+        if is_lonely != self._is_lonely:
+            log.info("lonely: nobody to synchronise with" if is_lonely else "no longer lonely")
+        self._is_lonely = is_lonely

@@ -1,0 +1,142 @@
+"""A node for the tests of its processes: real files in a folder, no certificates, and other nodes in memory to call."""
+
+import os
+import socket
+from random import Random
+from types import SimpleNamespace
+
+from bdserver.core import exchange
+from bdserver.core.membership import Record
+from bdserver.core.messages import Exchanged, Pong
+from bdserver.core.policies import Policies
+from bdserver.core.view import View
+from bdserver.errors import NobodyThere, Refused
+from bdserver.files import policyfile
+from bdserver.files.blacklist import BlackList
+from bdserver.files.revoked import Revoked
+from bdserver.files.settings import load
+from bdserver.processes.node import Node, Rules, open_files
+from tests.unit.views import NOW
+
+
+class Peer:
+    """Another node, in the memory of the test: what it knows, what it was asked, and what it says instead of an answer."""
+
+    def __init__(self, name, address):
+        self.name, self.address = name, address
+        self.view = View(name)
+        self.view.start(Record(name, address, (0, 0)), NOW)
+        self.asked, self.called = [], 0
+        self.instead = None  # an exception to raise, or a function of the request that may return an answer
+        self.open = []
+
+    def answer(self, request):
+        self.asked.append(request)
+        said = self.instead(request) if callable(self.instead) else None
+        if said is not None:
+            return said
+        match request:
+            case ["PING"]:
+                return Pong(self.view.digest())
+            case ["SYNCHRONIZE", theirs]:
+                added = exchange.absorb(self.view, theirs, NOW, "me") if exchange.has_news(theirs) else {}
+                return Exchanged(exchange.respond(self.view, theirs) | added)
+        raise AssertionError(request)
+
+    def words(self):
+        """The first word of each request."""
+        return [request[0] for request in self.asked]
+
+    def told(self):
+        """The names of all records that it was told."""
+        says = [request[1] for request in self.asked if request[0] == "SYNCHRONIZE"]
+        return {record["name"] for say in says for record in say.get("records", [])}
+
+
+class Talk:
+    """A conversation with a peer: no bytes, but a socket to wait on."""
+
+    def __init__(self, peer):
+        self.peer, self.where = peer, peer.address
+        self.identity = SimpleNamespace(name=peer.name, serial=1)
+        self._sock, self._other_end = socket.socketpair()
+        peer.open.append(self)
+
+    def ask(self, request, deadline):
+        return self.peer.answer(request)
+
+    def fileno(self):
+        return self._sock.fileno()
+
+    def hang_up(self):
+        """The other side ends it."""
+        self._other_end.close()
+
+    def close(self):
+        self._sock.close()
+        self._other_end.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+
+class StandIn(Node):
+    """A real Node of parts whose files lie in a folder; its `dial` reaches `peers`, by their address."""
+
+    def __init__(self, folder, **settings):
+        self.config = os.path.join(folder, "bdserverd.conf")
+        self.configure(username="me", var_dir=str(folder), services_dir=str(folder / "services"), **settings)
+        loaded = load(self.config)
+        for each in (loaded.services_dir, loaded.graveyard_dir, loaded.service_log_dir):
+            os.makedirs(each, exist_ok=True)
+        credentials = SimpleNamespace(identity=SimpleNamespace(name="me", mesh="mesh"), days_left=lambda now: 365.0)
+        rules = Rules(policyfile.read(""), Policies(None, "lax"), BlackList(""), Revoked(""))
+        files = open_files(loaded, "me")
+        super().__init__(loaded, credentials, "127.0.0.1:9001", rules, files, self._dial, rng=Random(1))
+        self.peers = {}
+        with self.cache.locked() as view:
+            view.start(self.own_record(), NOW)
+
+    def configure(self, **settings):
+        """Write the config; it counts at the next reload."""
+        self.given = {**getattr(self, "given", {}), **settings}
+        with open(self.config, "w") as file:
+            file.writelines(f"{key}={value}\n" for key, value in self.given.items())
+
+    def service(self, name, **pairs):
+        """Put a service there, registered by its URL."""
+        pairs = {"weight": 1, "type": "static", "url": f"http://127.0.0.1:1/{name}"} | pairs
+        with open(os.path.join(self.settings.services_dir, name + ".bdcert"), "w") as file:
+            file.writelines(f"{key}={value}\n" for key, value in pairs.items())
+
+    def peer(self, name, is_known=True):
+        """A node that can be called; known here, unless told."""
+        peer = Peer(name, f"{name}:9001")
+        self.peers[peer.address] = peer
+        if is_known:
+            self.learn(peer.view.own)
+        return peer
+
+    def learn(self, record):
+        with self.cache.locked() as view:
+            view.merge(record, NOW)
+
+    def _dial(self, address, credentials, deadline, name, policy_digest, policy_text, version):
+        peer = self.peers.get(address)
+        if peer is None:
+            raise NobodyThere(f"{address} does not answer")
+        peer.called += 1
+        if isinstance(peer.instead, Exception):
+            raise peer.instead
+        if name not in (None, peer.name):
+            raise Refused(f"{address} is {peer.name}")
+        return Talk(peer)
+
+    def close(self):
+        """End what is still open."""
+        for peer in self.peers.values():
+            for talk in peer.open:
+                talk.close()

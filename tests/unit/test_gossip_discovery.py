@@ -1,0 +1,41 @@
+"""The mind as a whole: what ties watch, suspicion, news and rounds."""
+
+from bdserver.core.gossip.actions import Ask, Probe, Push, Refused, Silent, Synchronise, Taken, There, is_there
+from bdserver.core.messages import Pong
+from tests.unit.minds import drained, mind_at, of_kind, well
+from tests.unit.views import a_view
+
+
+def test_alone_there_is_nothing_to_do():
+    assert drained(mind_at(), a_view(), 30) == []
+
+
+def test_the_loop_never_spins():
+    mind, view = mind_at(hints=lambda: ["hint:1"]), a_view(*[f"n{i}" for i in range(5)])
+    clock, turns = 0.0, 0
+    while clock < 60:
+        for action in mind.due(view, clock, 0.0, 100.0):
+            mind.done(action, Silent() if isinstance(action, Ask) else well(action, view), view, clock)
+        clock = max(clock, mind.next_at(view))
+        turns += 1
+    assert turns < 200
+
+
+def test_of_the_first_view_only_what_it_says_of_ourselves_is_news():
+    mind, view = mind_at(), a_view("n0", "n1", "n2")
+    told = {name for push in of_kind(mind.due(view, 0.0, 0.0, 100.0), Push) for name in push.news}
+    assert told == {"me"}
+
+
+def test_an_outcome_says_whether_the_node_lives():
+    assert [is_there(each) for each in (There(), Pong("x"), Taken(1))] == [True] * 3
+    assert [is_there(each) for each in (Refused("x"), Silent(), Silent(is_nack=True))] == [False] * 3
+
+
+def test_a_round_that_failed_is_as_good_as_a_probe_that_failed():
+    mind, view = mind_at(), a_view("n0", "n1")
+    mind.due(view, 0.0, 0.0, 100.0)
+    mind.done(Synchronise("n1", "n1:1"), Silent(), view, 0.1)
+    assert ("n1", False) in {(probe.name, probe.stays) for probe in of_kind(mind.due(view, 0.1, 0.0, 100.0), Probe)}
+    mind.done(Synchronise(None, "hint:1"), Silent(), view, 0.2)
+    assert mind.next_at(view) > 0.0, "at a hint nobody knows whom to probe"
