@@ -166,6 +166,10 @@ def test_a_node_that_says_no_to_an_exchange_lives(node):
     assert Talker(node).carry_out(Synchronise("n0", "n0:9001")) == There()
 
 
+def test_an_action_that_nobody_knows_is_a_bug_and_it_goes_on(node, caplog):
+    assert Talker(node).carry_out(("PING",)) == Silent(reason="a bug") and "met a bug" in caplog.text
+
+
 # --- the loop -----------------------------------------------------------------------------------------------------
 
 
@@ -223,6 +227,24 @@ def test_when_the_cache_is_locked_too_long_a_verdict_waits(running, caplog, monk
 def test_a_verdict_about_a_node_that_is_forgotten_meanwhile_is_none(running):
     running.discoverer._write([module.Verdict(False, "nobody"), module.Verdict(True, "nobody")])
     assert running.records.keys() == {"me"}
+
+
+def test_a_connection_that_a_thread_closes_while_the_loop_waits_on_it_is_no_matter(running, monkeypatch):
+    read, write = os.pipe()
+    os.close(write)
+    os.close(read)
+    monkeypatch.setattr(running.discoverer._talker.connections, "waiting", lambda: [read])
+    assert running.discoverer.turn()
+
+
+def test_helpers_are_asked_before_anybody_is_accused(running):
+    peer, helper = running.node.peer("n0"), running.node.peer("n1")
+    helper.instead = lambda request: Pong() if request[0] == "PROBE" else None
+    running.until(lambda: "PING" in peer.words() and "PING" in helper.words())
+    peer.instead = NobodyThere("no answer")
+    running.nudge(nudges.Hurry("n0"))
+    running.until(lambda: ["PROBE", "n0:9001"] in helper.asked)
+    assert running.records["n0"].status == "alive"
 
 
 def test_it_ends_with_its_listener(running):

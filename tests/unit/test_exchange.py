@@ -135,3 +135,22 @@ def test_a_gossiper_hears_how_much_was_known():
 def test_an_exchange_of_a_wrong_shape_is_refused(bad):
     with pytest.raises(BadRequest, match="INVALID REQUEST"):
         exchange.checked(bad)
+
+
+def test_a_conversation_that_does_not_end_by_itself_ends_all_the_same():
+    view, said = a_view("a"), []
+
+    def turn(say):
+        said.append(say)
+        return {"wanted": ["a"]}  # for ever
+
+    exchange.synchronise(lambda: view, lambda theirs: {}, turn)
+    assert len(said) == exchange.TURNS_MAX
+
+
+def test_a_node_passes_on_what_it_is_told_and_all_around_what_another_says_of_itself():
+    view = a_view("me", 3)
+    records = [{"name": "n0"}, {"name": "n1"}, {"name": "nobody"}, {"name": ["n2"]}, "n2"]
+    assert exchange.to_pass_on(view, {"records": records, "until": "n9"}, "n1") == (["n0", "n1"], "n9")
+    assert exchange.to_pass_on(view, {"records": records}, "n1") == (["n1"], exchange.EVERYBODY)
+    assert exchange.push(view, ["n0", "nobody"], "n9")["until"] == "n9" and "until" not in exchange.push(view, ["n0"])

@@ -1,5 +1,7 @@
 """The mind as a whole: what ties watch, suspicion, news and rounds."""
 
+import pytest
+
 from bdserver.core.gossip.actions import Ask, Probe, Push, Refused, Silent, Synchronise, Taken, There, is_there
 from bdserver.core.messages import Pong
 from tests.unit.minds import drained, mind_at, of_kind, well
@@ -39,3 +41,18 @@ def test_a_round_that_failed_is_as_good_as_a_probe_that_failed():
     assert ("n1", False) in {(probe.name, probe.stays) for probe in of_kind(mind.due(view, 0.1, 0.0, 100.0), Probe)}
     mind.done(Synchronise(None, "hint:1"), Silent(), view, 0.2)
     assert mind.next_at(view) > 0.0, "at a hint nobody knows whom to probe"
+
+
+def test_an_action_or_an_outcome_that_nobody_knows_is_a_bug_and_no_silence():
+    mind, view = mind_at(), a_view("n0", "n1")
+    ask = Ask("n1", "n1:1", "n0", "n0:1", 1.0)
+    for action, outcome in (
+        (("PING",), There()),
+        (Push("n0", "n0:1", ("me",), "n1"), "there"),
+        (Probe("n0", "n0:1", 1.0), "there"),
+    ):
+        with pytest.raises(AssertionError):
+            mind.done(action, outcome, view, 0.0)
+    mind.done(Probe("n0", "n0:1", 1.0), Silent(), view, 0.0)
+    with pytest.raises(AssertionError):
+        mind.done(ask, "there", view, 0.0)

@@ -71,3 +71,8 @@ def test_a_line_that_would_be_too_long_to_be_written_as_one_is_a_look():
 @pytest.mark.parametrize("nudge", [Hurry("a\nhurry b"), Visit(""), Tell(EVERYBODY, ()), Tell("a b", ("c",)), Hurry("\udc80")])
 def test_a_nudge_about_a_name_that_is_none_is_written_as_a_look(nudge):
     assert encode(nudge) == b"look\n"
+
+
+def test_what_is_no_nudge_is_a_bug_of_the_writer():
+    with pytest.raises(AssertionError):
+        encode("look")

@@ -372,3 +372,31 @@ def test_a_thousand_nodes_of_twenty_policies_cost_twenty_intersections(monkeypat
         can_talk(client, rng.choice(twenty))
     policy._meet.cache_clear()
     assert len(compared) <= 20
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-16", "utf-8", "utf-8-sig"])
+def test_a_document_travels_as_the_text_that_it_is_whatever_its_bytes(encoding):
+    assert policy.text_of(doc("<a:X/>").encode(encoding)) == doc("<a:X/>")
+
+
+def test_one_alternative_more_than_the_limit_is_too_large_also_where_they_are_listed(monkeypatch):
+    monkeypatch.setattr(policy, "ALTERNATIVES_MAX", 3)
+    listed = [f"<a:X{number}/>" for number in range(4)]
+    assert len(parse(doc(f"<wsp:ExactlyOne>{''.join(listed[:3])}</wsp:ExactlyOne>")).alternatives) == 3
+    with pytest.raises(TooLarge, match="more than 3 alternatives"):
+        parse(doc(f"<wsp:ExactlyOne>{''.join(listed)}</wsp:ExactlyOne>"))
+
+
+def test_assertions_with_other_parameters_below_them_are_other_assertions():
+    with_one, with_other = (parse(doc(f"<a:X><b:Y z='{value}'/></a:X>")) for value in (1, 2))
+    assert with_one != with_other and repr(with_one) == f"Policy({show(with_one)})"
+
+
+def test_no_policy_is_shown_as_such():
+    assert show(None) == "no policy"
+
+
+def test_an_encoding_that_nobody_knows_is_a_bad_policy_in_one_line():
+    with pytest.raises(BadPolicy) as caught:
+        parse(b"<?xml version='1.0' encoding='klingon'?>" + doc("").encode())
+    assert str(caught.value).startswith("policy:1: ") and "\n" not in str(caught.value)

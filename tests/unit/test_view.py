@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bdserver.core import view as module
-from bdserver.core.membership import ALIVE, DEAD, LEFT, SUSPECT, Record, standing
+from bdserver.core.membership import ALIVE, DEAD, LEFT, STATIC, SUSPECT, Record, Service, standing
 from bdserver.core.view import TOMBSTONE_SECONDS, View
 from tests.unit.views import NOW, a_view, records
 
@@ -141,3 +141,61 @@ def test_newer_than_finds_exactly_the_differences():
     }
     heard = [ours.heard_at[record.name] for record in news]
     assert heard == sorted(heard)  # oldest change first
+
+
+def test_a_view_takes_so_many_nodes_and_hints_and_no_more(monkeypatch):
+    monkeypatch.setattr(module, "RECORDS_MAX", 2)
+    view = a_view("a")
+    assert not view.merge(Record("b", "b:1", (1, 0)), NOW) and view.records.keys() == {"me", "a"}
+    assert view.merge(Record("a", "a:1", (1, 1)), NOW), "what is known goes on changing"
+    assert view.hint("x:1") and view.hint("y:1") and not view.hint("z:1")
+
+
+def test_an_administrator_makes_forget_a_node_or_a_hint_but_not_itself():
+    view = a_view("a")
+    view.hint("x:1")
+    assert view.forget("a") and not view.forget("a") and not view.forget("me")
+    assert view.unhint("x:1") and not view.unhint("x:1")
+    assert view.records.keys() == {"me"} and not view.hints and view.own.status == ALIVE
+
+
+def test_a_policys_text_is_learnt_once_and_there_is_a_limit(monkeypatch):
+    monkeypatch.setattr(module, "POLICIES_MAX", 1)
+    view = a_view()
+    assert view.learn_policy("a", "<Policy/>") and not view.learn_policy("a", "<Policy/>")
+    assert not view.learn_policy("b", "<Policy/>") and view.policies == {"a": "<Policy/>"}
+
+
+def test_the_living_are_found_at_an_address_before_the_dead():
+    view = a_view(Record("old", "10.0.0.1:1", (9, 0), DEAD, NOW), Record("new", "10.0.0.1:1", (1, 0)))
+    assert view.at_address("10.0.0.1:1").name == "new" and view.at_address("10.0.0.2:1") is None
+
+
+SERVICES = st.dictionaries(st.sampled_from(["Echo", "Primes", "Maps"]), st.just(Service(STATIC, 1.0, "", True)))
+STEPS = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([ALIVE, SUSPECT, DEAD, None]), SERVICES), max_size=15)
+
+
+@given(STEPS, STEPS)
+def test_the_holders_kept_on_the_way_are_those_of_a_look_at_every_record(before, after):
+    def play(view, steps):
+        for number, (name, status, services) in enumerate(steps):
+            if status is not None:
+                view.put(Record(name, f"{name}:1", (1, number), status, services=services))
+            elif name in view.records:
+                view.remove(name)
+
+    def holders(view):
+        return {each: {record.name for record in view.holders(each)} for each in ("Echo", "Primes", "Maps")}
+
+    def looked_up(view):
+        there = [record for record in view.records.values() if record.is_there]
+        return {each: {record.name for record in there if each in record.services} for each in ("Echo", "Primes", "Maps")}
+
+    view = a_view()
+    play(view, before)
+    view.prepare()
+    twin = view.copy()
+    play(twin, after)
+    assert holders(view) == looked_up(view), "copies share the index, and a change of one is none of the other"
+    assert holders(twin) == looked_up(twin)
+    assert set(twin._holders) == {each for record in twin.records.values() for each in record.services}

@@ -141,3 +141,16 @@ def test_integers_have_a_longest(digits, is_fine):
 def test_a_message_too_large_to_be_read_is_not_sent():
     with pytest.raises(TooLarge):
         encode(["x" * (wire.MESSAGE_BYTES_MAX + 1)])
+
+
+@pytest.mark.parametrize("payload", [b"null", b"[NaN]", b"[-Infinity]", b"[1e999]", b"[-1e999]"])
+def test_what_no_other_reader_would_understand_is_a_bad_frame(payload):
+    with pytest.raises(BadFrame):
+        decoded(frame(payload))
+
+
+def test_a_message_that_zlib_makes_no_smaller_than_a_frame_takes_is_not_sent(monkeypatch):
+    monkeypatch.setattr(wire, "FRAME_BYTES_MAX", 100)
+    assert decoded(encode(["x" * 96])) == ["x" * 96]
+    with pytest.raises(TooLarge, match="a frame of 101 bytes"):
+        encode(["x" * 97])
