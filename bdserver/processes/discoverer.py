@@ -221,7 +221,7 @@ class Talker:
         self.connections = Connections(node.call, node.refusal, KEPT_MAX)
 
     def carry_out(self, action: Action) -> Outcome:
-        """What came of it. Never raises. A node that refuses for policy, or for being too busy, lives."""
+        """What came of it. Never raises."""
         try:
             match action:
                 case Probe():
@@ -234,12 +234,8 @@ class Talker:
                     return self._synchronise(action)
                 case _:
                     assert_never(action)
-        except (PolicyMismatch, TooBusy):
-            return There()
-        except errors.Refused as error:
-            return Refused(str(error))
         except BDError as error:
-            return Silent(reason=str(error))
+            return _of_helper(error) if isinstance(action, Ask) else _of_node(error)
         except Exception:
             log.exception("a conversation met a bug: %s", action)
             return Silent(reason="a bug")
@@ -297,6 +293,18 @@ class Talker:
             _turn(conversation, more, deadline)
         known: int = theirs.get("known", 0)
         return known
+
+
+def _of_node(error: BDError) -> Outcome:
+    """What an error says of the node that was called."""
+    if isinstance(error, PolicyMismatch | TooBusy):
+        return There()
+    return Refused(str(error)) if isinstance(error, errors.Refused) else Silent(reason=str(error))
+
+
+def _of_helper(error: BDError) -> Outcome:
+    """What an error of a helper says of the node in doubt: nothing, whatever it says of the helper."""
+    return Silent(isinstance(error, PolicyMismatch | TooBusy), str(error))
 
 
 def _turn(conversation: Conversation, say: exchange.Exchange, deadline: float) -> exchange.Exchange:

@@ -205,9 +205,11 @@ class Net:
         if callee is not None:
             self._connect(caller, callee, action)
             if not self.can_talk(caller.policy, callee.policy):
-                outcome = There() if not isinstance(action, Ask) else Silent()
+                outcome = There() if not isinstance(action, Ask) else Silent(is_nack=True)
             else:
                 outcome = self._converse(caller, callee, action)
+        elif isinstance(action, Ask):  # that the helper is gone says nothing of the other one
+            outcome = Silent()
         wait, life = self.delay * (1 + self.rng.random()), caller.life
         if isinstance(outcome, Silent):
             wait = getattr(action, "seconds", SYNCHRONISE_SECONDS)

@@ -78,21 +78,21 @@ ACTIONS = [
 
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize(
-    ("error", "outcome"),
+    ("error", "outcome", "of_helper"),
     [
-        (PolicyMismatch("no"), There()),
-        (TooBusy("full"), There()),
-        (RefusedError("nobody listens"), Refused("nobody listens")),
-        (NobodyThere("gone"), Silent(reason="gone")),
-        (Deadline("too late"), Silent(reason="too late")),
-        (BadRequest("what?"), Silent(reason="what?")),
-        (RuntimeError("oh"), Silent(reason="a bug")),
+        (PolicyMismatch("no"), There(), Silent(True, "no")),
+        (TooBusy("full"), There(), Silent(True, "full")),
+        (RefusedError("nobody listens"), Refused("nobody listens"), Silent(False, "nobody listens")),
+        (NobodyThere("gone"), Silent(reason="gone"), Silent(reason="gone")),
+        (Deadline("too late"), Silent(reason="too late"), Silent(reason="too late")),
+        (BadRequest("what?"), Silent(reason="what?"), Silent(reason="what?")),
+        (RuntimeError("oh"), Silent(reason="a bug"), Silent(reason="a bug")),
     ],
 )
-def test_what_an_error_says_of_the_node(node, action, error, outcome, caplog):
+def test_what_an_error_says_of_the_node_and_that_one_of_a_helper_says_nothing(node, action, error, outcome, of_helper, caplog):
     node.peer("n0").instead = error
-    came = Talker(node).carry_out(action)
-    assert (type(came), came) == (type(outcome), outcome)
+    came, wanted = Talker(node).carry_out(action), of_helper if isinstance(action, Ask) else outcome
+    assert (type(came), came) == (type(wanted), wanted)
     assert ("met a bug" in caplog.text) == (came == Silent(reason="a bug"))
 
 

@@ -67,13 +67,14 @@ class Taken(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """The host answers, and no such node listens there: evidence of death. `reason` is for the log."""
+    """The host answers, and no such node listens there: evidence of death; of an Ask, the helper was told so. `reason` is for
+    the log."""
 
     reason: str = ""
 
 
 class Silent(NamedTuple):
-    """No answer in time. `is_nack`, of an Ask: the helper answered, and it is the other one whom it did not reach."""
+    """No answer in time. `is_nack`, of an Ask: the helper lives, and could not tell or did not reach the other one."""
 
     is_nack: bool = False
     reason: str = ""
