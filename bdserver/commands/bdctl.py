@@ -271,7 +271,9 @@ def _publish_file(options: Namespace, name: str, described: dict[str, Any]) -> A
     folder = tempfile.mkdtemp(prefix="bdctl-")
     try:
         with tempfile.TemporaryFile() as file:
-            service = services.Service(name, "static", options.weight, "", "none", os.path.abspath(options.file), 0.0, ())
+            service = services.Service(
+                name, services.STATIC, options.weight, "", "none", os.path.abspath(options.file), 0.0, ()
+            )
             described["bytes"], described["sha256"] = package.pack(service, file)
             file.seek(0)
             return _ask(options, ["PUBLISH", name, described], file)

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
+from bdserver.core.membership import DYNAMIC, STATIC, ServiceType
 from bdserver.core.names import valid_name
 from bdserver.errors import BadConfig, BadPackage, BadService, CantFind, NoSpace
 from bdserver.files import durable, pairs
@@ -28,7 +29,6 @@ from bdserver.files.durable import Stamp, shown
 from bdserver.files.settings import decimal
 
 SUFFIX = ".bdcert"
-STATIC, DYNAMIC = "static", "dynamic"
 HEALTH = ("none", "tcp", "http")
 COST_MAX = 1e9
 URL_CHARACTERS_MAX = 2000
@@ -62,7 +62,7 @@ class Service(NamedTuple):
     pairs, kept."""
 
     name: str
-    type: str
+    type: ServiceType
     cost: float
     url: str
     health: str
@@ -318,7 +318,7 @@ def read_service(folder: str, name: str) -> Service:
     url = values.take("url", "", str, lambda text: not text or is_url(text), URL_WORDS)
     service = Service(
         name,
-        values.take("type", STATIC, str.lower, (STATIC, DYNAMIC).__contains__, f"{STATIC} or {DYNAMIC}"),
+        values.take("type", STATIC, _service_type, lambda kind: True, f"{STATIC} or {DYNAMIC}"),
         values.take("weight", "1", decimal, lambda number: 0 <= number <= COST_MAX, f"a number from 0 to {COST_MAX:g}"),
         url,
         values.take("health", "none", str.lower, HEALTH.__contains__, " or ".join(HEALTH)),
@@ -339,6 +339,10 @@ def _found(path: str) -> str | None:
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise BadService(f"{shown(path)}: neither a file nor a folder")
     return path
+
+
+def _service_type(text: str) -> ServiceType:
+    return ServiceType(text.lower())
 
 
 class _Values:
