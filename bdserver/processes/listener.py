@@ -1,25 +1,29 @@
 """The listener: accepts, gives each connection to a child of its own, reaps, keeps the discoverer alive, leaves cleanly.
 
-A child is forked for its connection or ahead of it, and is a spare for the next one when its caller has hung up. The listener
-reads nothing that a stranger sent: black list and caps come before the fork, everything else is the child's. It has
-no threads. Signal handlers only note; the loop acts. What a child and the discoverer do is handed in as functions, so
-that this can be tested with a function that echoes.
+It reads nothing that a stranger sent, waits for no lock, and once it runs, only a signal ends it: without descriptors,
+memory or processes it closes the caller, waits a little and says so. It has no threads. Signal handlers only note; the loop
+acts. How many children there are, for whom and how long, is decided in `children`; what children and the discoverer do
+is handed in as functions, so that this can be tested with a function that echoes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import gc
 import logging
+import math
 import os
-import random
 import selectors
 import signal
 import socket
+import struct
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+from bdserver.processes.children import Caller, Child, Kind, Limits, Pool, State
 
 log = logging.getLogger("bdserver.listener")
 
@@ -29,86 +33,63 @@ RESTART_PAUSE, RESTART_PAUSE_MAX = 0.25, 30.0
 WELL_SECONDS = 60.0
 # How long SIGTERM lets running requests go on before it ends their children.
 DRAIN_SECONDS = 10.0
-# A spare child that can't be forked, or that died, is tried again after this many seconds.
-SPARE_PAUSE = 1.0
-# A fork and its copied pages are most of what a connection costs, so a child whose caller has hung up is a spare again: so many
-# at most, all but one for so many seconds, and each for so many connections, lest it grow.
-SPARES_MAX, SPARE_SECONDS, CONNECTIONS_MAX = 8, 10.0, 200
-# accept() without descriptors would spin: wait for children to end instead.
-OUT_OF_DESCRIPTORS_PAUSE = 0.1
+# Without descriptors accept() would spin: so long the callers wait in the kernel's backlog, and children may end meanwhile.
+NO_ROOM_PAUSE = 0.1
+NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.ENOSPC)
+# Whether each listening socket is still there is looked at this often: somebody may have deleted the local one's file.
+SOCKETS_SECONDS = 2.0
+# The same line is written this often at most, since a flood of connections must not be one of lines.
+SAY_SECONDS = 1.0
+# A loop that meets the same bug again and again must not take a whole core for it.
+BUG_PAUSE = 0.1
+
+Address = tuple[Any, ...]
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD)
 
 
-class Parts:
-    """What the listener runs, all functions:
-
-    serve_child(sock, address)  in a child: one connection (address None: the local socket)
-    run_discoverer(wake_descriptor, life_descriptor)  in the discoverer, until the life descriptor ends
-    refresh()                   before each fork, and in a spare child that gets a connection: read anew what changed, so
-                                that the child starts with everything
-    rehearse()                  in a spare child, before it has a connection
-    reload() -> complaints      on SIGHUP
-    has_changed() -> bool       before each connection and fork: whether no child that was forked before may get another one
-    say_goodbye()               once, when no request is running any more
-    is_refused(host) -> bool    the black list
-    on_ready()                  when the listener answers
-    on_leaving()                when it stops answering
-    pulse(children) -> seconds  from the loop, now and then: how long until it wants to be called again; None: never
-    """
-
-    def __init__(self, **functions: Callable):
-        self.serve_child: Callable = functions["serve_child"]
-        self.run_discoverer: Callable = functions["run_discoverer"]
-        self.refresh: Callable = functions["refresh"]
-        self.reload: Callable = functions["reload"]
-        self.say_goodbye: Callable = functions["say_goodbye"]
-        self.is_refused: Callable = functions["is_refused"]
-        self.on_ready: Callable = functions["on_ready"]
-        self.rehearse: Callable = functions.get("rehearse", lambda: None)
-        self.has_changed: Callable = functions.get("has_changed", lambda: False)
-        self.on_leaving: Callable = functions.get("on_leaving", lambda: None)
-        self.pulse: Callable = functions.get("pulse", lambda children: None)
+def _nothing() -> None:
+    """Stands for a function that is not handed in."""
 
 
-class _Child:
-    """A child of ours, and our end of the line on which it gets connections and says that it has served one.
+def _no_complaints() -> Iterable[str]:
+    return ()
 
-    `host`: its caller's, None while it is a spare; `generation`: how often all had been renewed when it was forked."""
 
-    __slots__ = ("free_at", "generation", "host", "line", "pid")
+class Runs(NamedTuple):
+    """The functions that the listener runs, and in which process."""
 
-    def __init__(self, pid: int, line: socket.socket, generation: int):
-        self.pid, self.line, self.generation = pid, line, generation
-        self.host: str | None = None
-        self.free_at = time.monotonic()
+    # In the listener, where nothing may wait: for a lock, for the network, for a slow parser.
+    sockets: Callable[[], Sequence[socket.socket]]  # those that listen now; asked again and again
+    close_sockets: Callable[[], None]
+    is_refused: Callable[[str], bool] = lambda host: False  # the black list
+    has_changed: Callable[[], bool] = lambda: False  # since when it was last asked: no child from before serves anybody more
+    refresh: Callable[[], None] = _nothing  # before each fork: read anew what changed; a spare that gets a connection does, too
+    reload: Callable[[], Iterable[str]] = _no_complaints  # on SIGHUP; what is wrong, a line each
+    on_ready: Callable[[], None] = _nothing  # the listener answers
+    on_leaving: Callable[[], None] = _nothing  # it does no longer; running requests end
+    pulse: Callable[[int], float | None] = lambda busy: None  # now and then; the seconds until it wants to be called again
+    say_goodbye: Callable[[], None] = _nothing  # once, when no other process is left
+    # In a forked process.
+    undo: Callable[[], None] = _nothing  # at first: let go of what is the parent's, beside what the listener knows of
+    rehearse: Callable[[], None] = _nothing  # in a child forked ahead, before it is a spare
+    serve: Callable[[socket.socket, Address | None], None] = lambda sock, address: None  # one connection; None: a local one
+    discover: Callable[[int, int], None] = lambda wake, life: None  # in the discoverer, until the life descriptor ends
 
 
 class Listener:
     """The parent of all processes of a node."""
 
-    def __init__(self, sockets: list[socket.socket], parts: Parts, children_max: int, children_per_address_max: int):
-        self.sockets, self.parts = sockets, parts
-        self.children_max, self.children_per_address_max = children_max, children_per_address_max
-        self._children: dict[int, _Child] = {}
-        self._spares: list[_Child] = []  # who became one last comes last, and is the first to get a connection
-        self._per_address: Counter[str] = Counter()
-        self._generation = 0
-        self._discoverer = 0
-        self._discoverer_born = 0.0
-        self._spare_at: float | None = None
-        self._restart_at: float | None = None
-        self._restart_pause = RESTART_PAUSE
-        self._leaving_until: float | None = None
-        self._pulse_at: float | None = None
-        self._is_over = False
-        self._busy_said_at = 0.0
-        # The discoverer's two pipes: children nudge it through the first, the second ends when this process does.
-        self._wake_read, self.wake_write = os.pipe()
-        self._life_read, self._life_write = os.pipe()
-        os.set_blocking(self.wake_write, False)
-        os.set_blocking(self._wake_read, False)
+    def __init__(self, runs: Runs, limits: Limits):
+        self._runs = runs
+        self._pool = Pool(limits)
+        self._discoverer = _Discoverer()
+        self._signals = _Signals()
         self._selector = selectors.DefaultSelector()
+        self._sockets: list[socket.socket] = []  # on which connections are accepted now
+        self._agenda: dict[Callable[[], None], float] = {}  # what is to be done, and when
+        self._ends_at = math.inf  # finite: it is leaving
+        self._said_at: dict[str, float] = {}
         self._actions: dict[int, Callable[[], None]] = {
             signal.SIGTERM: self._leave,
             signal.SIGINT: self._leave,
@@ -117,279 +98,291 @@ class Listener:
             signal.SIGCHLD: self._reap,
         }
 
+    @property
+    def wake_write(self) -> int:
+        """Where children nudge the discoverer."""
+        return self._discoverer.wake_write
+
     # -- the loop
 
     def run(self) -> None:
         """Until SIGTERM (running requests end first) or SIGQUIT (at once)."""
-        signal_read, signal_write = os.pipe()
-        os.set_blocking(signal_read, False)
-        os.set_blocking(signal_write, False)
-        signal.set_wakeup_fd(signal_write, warn_on_full_buffer=False)
-        for number in SIGNALS:
-            signal.signal(number, _note)
-        for sock in self.sockets:
-            sock.setblocking(False)
-            self._selector.register(sock, selectors.EVENT_READ, self._accept)
-        self._selector.register(signal_read, selectors.EVENT_READ, None)
-        self._signal_descriptors = (signal_read, signal_write)
+        self._signals.open()
+        self._selector.register(self._signals.read, selectors.EVENT_READ, self._act_on_signals)
+        self._look_at_sockets()
         gc.freeze()  # what is here now is never collected, so its pages stay shared with the children
         gc.enable()
         self._start_discoverer()
-        self.parts.on_ready()
-        self._pulse_at = self._spare_at = time.monotonic()
-        while not self._is_over:
-            events = self._selector.select(self._patience())
-            for key, _ in events:
-                if key.data is None:
-                    self._act_on_signals(signal_read)
-                else:
-                    key.data(key.fileobj)
-            self._on_time()
-            if not events:
-                self._fork_spare()
+        self._guarded(self._runs.on_ready)
+        self._agenda[self._pulse] = time.monotonic()
+        while not self._is_over():  # from here on we must not die: whatever fails is closed, said, and tried again
+            self._guarded(self._turn)
         self._end_everybody()
 
+    def _turn(self) -> None:
+        events = self._selector.select(self._patience())
+        for key, _ in events:
+            self._guarded(key.data, key.fileobj)
+        self._do_what_is_due()
+        if not events:  # while there is nothing else to do: the next caller shall not wait for this fork
+            self._fork_spare()
+
+    def _is_over(self) -> bool:
+        return time.monotonic() >= self._ends_at or (self._is_leaving and not self._pool.busy)
+
+    @property
+    def _is_leaving(self) -> bool:
+        return self._ends_at < math.inf
+
     def _patience(self) -> float | None:
-        instants = [at for at in (self._restart_at, self._leaving_until, self._pulse_at, self._spare_at) if at is not None]
-        instants += [self._spares[0].free_at + SPARE_SECONDS] if len(self._spares) > 1 else []
-        return max(min(instants) - time.monotonic(), 0.0) if instants else None
+        instants = [*self._agenda.values(), self._ends_at, self._pool.spare_at(), self._pool.expires_at()]
+        until = min(at for at in instants if at is not None)
+        return max(until - time.monotonic(), 0.0) if until < math.inf else None
 
-    def _on_time(self) -> None:
+    def _do_what_is_due(self) -> None:
         now = time.monotonic()
-        if self._restart_at is not None and now >= self._restart_at and self._leaving_until is None:
-            self._start_discoverer()
-        if self._pulse_at is not None and now >= self._pulse_at:
-            seconds = self.parts.pulse(self._busy())
-            self._pulse_at = None if seconds is None else now + seconds
-        if len(self._spares) > 1 and now >= self._spares[0].free_at + SPARE_SECONDS:
-            self._dismiss(self._spares.pop(0))
-        if self._leaving_until is not None and (not self._busy() or now >= self._leaving_until):
-            self._is_over = True
+        for act, at in list(self._agenda.items()):
+            if now >= at:
+                self._agenda.pop(act, None)
+                self._guarded(act)
+        for child in self._pool.expired(now):
+            self._close_line(child)
 
-    def _act_on_signals(self, descriptor: int) -> None:
-        with contextlib.suppress(BlockingIOError):
-            for number in dict.fromkeys(os.read(descriptor, 4096)):
-                action = self._actions.get(number)
-                if action is not None:
-                    action()
+    def _guarded(self, act: Callable[..., object], *arguments: object) -> None:
+        """Nothing that goes wrong within ends the loop: neither lack of room, nor a bug, be it of what was handed in."""
+        try:
+            act(*arguments)
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                self._wait_for_room(error)
+            else:
+                self._seldom(log.exception, "the listener met a bug, and goes on")
+                time.sleep(BUG_PAUSE)
+
+    def _seldom(self, say: Callable[..., None], text: str, *arguments: object) -> None:
+        """Say it, unless the same was said a moment ago."""
+        now = time.monotonic()
+        if now - self._said_at.get(text, -math.inf) >= SAY_SECONDS:
+            self._said_at[text] = now
+            say(text, *arguments)
+
+    def _pulse(self) -> None:
+        self._agenda[self._pulse] = time.monotonic() + SAY_SECONDS  # this first: also if it fails now, it is called again
+        seconds = self._runs.pulse(self._pool.busy)
+        if seconds is None:
+            del self._agenda[self._pulse]
+        else:
+            self._agenda[self._pulse] = time.monotonic() + seconds
 
     # -- connections
+
+    def _look_at_sockets(self) -> None:
+        """Accept on the sockets that are there now; one of them may have been made anew."""
+        self._agenda[self._look_at_sockets] = time.monotonic() + SOCKETS_SECONDS
+        wanted = self._runs.sockets()
+        for sock in [each for each in self._sockets if each not in wanted]:
+            self._stop_accepting(sock)
+        for sock in [each for each in wanted if each not in self._sockets]:
+            sock.setblocking(False)
+            self._selector.register(sock, selectors.EVENT_READ, self._accept)
+            self._sockets.append(sock)
+
+    def _stop_accepting(self, sock: socket.socket) -> None:
+        self._sockets.remove(sock)
+        with contextlib.suppress(KeyError, ValueError, OSError):  # it may be closed already
+            self._selector.unregister(sock)
+
+    def _wait_for_room(self, error: OSError) -> None:
+        """Leave the listening sockets alone for a moment: whoever calls now waits in the kernel."""
+        self._seldom(log.error, "no room for a connection: %s", error.strerror or error)
+        for sock in list(self._sockets):
+            self._stop_accepting(sock)
+        if not self._is_leaving:
+            self._agenda[self._look_at_sockets] = time.monotonic() + NO_ROOM_PAUSE
 
     def _accept(self, listening: socket.socket) -> None:
         try:
             sock, address = listening.accept()
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS):
-                log.error("can't accept: %s", error.strerror)
-                time.sleep(OUT_OF_DESCRIPTORS_PAUSE)
-            return
-        host = address[0].removeprefix("::ffff:") if isinstance(address, tuple) else "local"
-        if self._may_have_a_child(host):
-            self._refresh_children()
-            child = self._give_to_spare(sock) or self._fork_child(sock)
-            if child is not None:
-                child.host = host
-                self._per_address[host] += 1
-        sock.close()
+            if error.errno in NO_ROOM and not isinstance(error, BlockingIOError):
+                raise
+            return  # the caller went away, or another process was quicker
+        with sock:
+            caller = _caller_of(sock, address)
+            if self._may_come(caller):
+                self._hand_over(sock, caller)
 
-    def _busy(self) -> int:
-        """How many children have a connection."""
-        return self._per_address.total()
-
-    def _may_have_a_child(self, host: str) -> bool:
-        """Black list and caps; said once a second, since a flood of connections must not be one of lines."""
-        if host != "local" and self.parts.is_refused(host):
+    def _may_come(self, caller: Caller) -> bool:
+        """Black list and caps: before the fork, and before a byte is read."""
+        if caller.kind is Kind.TLS and self._runs.is_refused(caller.name):
             return False
-        if self._busy() < self.children_max and (host == "local" or self._per_address[host] < self.children_per_address_max):
+        if self._pool.has_room(caller):
             return True
-        if time.monotonic() - self._busy_said_at > 1.0:
-            self._busy_said_at = time.monotonic()
-            log.warning("too busy for %s: %d children, %d for it", host, self._busy(), self._per_address[host])
+        text = "too busy for %s: %d children, %d for it"
+        self._seldom(log.warning, text, caller.name, self._pool.busy, self._pool.count(caller))
         return False
 
-    # -- children: one is forked while there is nothing else to do, so that the next caller does not wait for the fork
-
-    def _fork_child(self, sock: socket.socket | None = None) -> _Child | None:
-        """A child with this connection, or a spare one; None when there is no room for a process."""
-        ours, theirs = socket.socketpair()
-        pid = self._fork()
-        if pid == 0:
-            ours.close()
-            self._become_child(lambda: self._live(theirs, sock))
-        theirs.close()
-        if pid < 0:
-            ours.close()
-            return None
-        child = self._children[pid] = _Child(pid, ours, self._generation)
-        self._selector.register(ours, selectors.EVENT_READ, lambda line: self._hear(child))
-        return child
-
-    def _fork_spare(self) -> None:
-        if self._spare_at is None or time.monotonic() < self._spare_at:
-            return
-        self._spare_at = None
-        if not self._spares:
-            child = self._fork_child()
-            if child is not None:
-                self._spares.append(child)
-            else:
-                self._spare_at = time.monotonic() + SPARE_PAUSE
-
-    def _give_to_spare(self, sock: socket.socket) -> _Child | None:
-        """The spare that has the connection now, if there was one."""
-        while self._spares:
-            child = self._spares.pop()
-            if not self._spares:
-                self._want_spare(0.0)
+    def _hand_over(self, sock: socket.socket, caller: Caller) -> None:
+        """To a spare, if there is one that lives; else to a child that is forked now."""
+        self._renew_if_changed()
+        while (child := self._pool.next_spare()) is not None:
             try:
                 socket.send_fds(child.line, [b"!"], [sock.fileno()])
-                return child
             except OSError:  # it has died
-                self._dismiss(child)
-        return None
+                self._lose(child)
+            else:
+                self._pool.give(child, caller, time.monotonic())
+                return
+        self._fork_child(sock, caller)
 
-    def _want_spare(self, pause: float) -> None:
-        if self._leaving_until is None:
-            self._spare_at = time.monotonic() + pause
+    # -- children
 
-    def _hear(self, child: _Child) -> None:
-        """It has served its caller; or it ends, and the reaping will tell."""
+    def _fork_spare(self) -> None:
+        at, now = self._pool.spare_at(), time.monotonic()
+        if at is None or now < at:
+            return
+        self._pool.postpone(now)  # this first: also if it fails, the next attempt comes later
+        self._fork_child()
+
+    def _fork_child(self, sock: socket.socket | None = None, caller: Caller | None = None) -> None:
+        """A child for this connection, or ahead of one; OSError when there is no room for it."""
+        ours, theirs = socket.socketpair()
+
+        def live() -> None:
+            ours.close()
+            self._live(theirs, sock)
+
+        with theirs:
+            try:
+                ours.setblocking(False)
+                self._selector.register(ours, selectors.EVENT_READ)  # before the fork, since it may fail
+                pid = self._fork(live)
+            except BaseException:
+                self._forget_line(ours)
+                raise
+        child = self._pool.add(pid, ours, time.monotonic(), caller)
+        self._selector.modify(ours, selectors.EVENT_READ, lambda line: self._hear(child))
+
+    def _hear(self, child: Child) -> None:
+        """It is ready for its next caller; or its line has ended."""
+        if child.state is State.DISMISSED:  # in this very turn of the loop
+            return
         try:
-            is_free = bool(child.line.recv(1))
+            said = child.line.recv(1)
+        except BlockingIOError:
+            return
         except OSError:
-            is_free = False
-        self._release(child)
-        if is_free and len(self._spares) < SPARES_MAX and child.generation == self._generation and self._leaving_until is None:
-            child.free_at = time.monotonic()
-            self._spares.append(child)
-        else:
-            self._dismiss(child)
+            said = b""
+        if not said:
+            self._lose(child)
+        elif not self._pool.ready(child, time.monotonic()):
+            self._close_line(child)
 
-    def _release(self, child: _Child) -> None:
-        if child.host is not None:
-            self._per_address[child.host] -= 1
-            if not self._per_address[child.host]:
-                del self._per_address[child.host]
-            child.host = None
+    def _lose(self, child: Child) -> None:
+        self._pool.hung_up(child, time.monotonic())
+        self._close_line(child)
 
-    def _dismiss(self, child: _Child) -> None:
-        """It ends when its line does."""
-        if child.line.fileno() >= 0:
-            self._selector.unregister(child.line)
-            child.line.close()
+    def _close_line(self, child: Child) -> None:
+        """A child ends when its line does."""
+        self._forget_line(child.line)
 
-    def _refresh_children(self) -> None:
-        """What a child was forked with may be all that it ever learns: of two lists in a row it may find but the second."""
-        if self.parts.has_changed():
+    def _forget_line(self, line: socket.socket) -> None:
+        with contextlib.suppress(KeyError, ValueError):  # closed already
+            self._selector.unregister(line)
+        line.close()
+
+    def _renew_if_changed(self) -> None:
+        """If the list of revoked certificates changes twice in a row, a child forked before may see only the second
+        version; so all children are renewed at each change."""
+        if self._runs.has_changed():
             self._renew_children()
 
     def _renew_children(self) -> None:
-        """Spares end, and whoever has a connection ends after it."""
-        self._generation += 1
-        self._dismiss_spares()
+        for child in self._pool.renew(time.monotonic()):
+            self._close_line(child)
 
-    def _dismiss_spares(self) -> None:
-        while self._spares:
-            self._dismiss(self._spares.pop())
-        self._want_spare(0.0)
+    # -- in a forked process
+
+    def _fork(self, live: Callable[[], None]) -> int:
+        """Fork a process that lives so, after all has been read anew; OSError when there is no room for one."""
+        self._guarded(self._renew_if_changed)  # this first: reading anew makes the change our own
+        self._guarded(self._runs.refresh)  # what can't be read now, the process reads when it needs it
+        # A signal that arrives in the new process before it has undone its parent would go down the parent's wake-up pipe.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _live_and_die(self._undo_parent, live)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        return pid
+
+    def _undo_parent(self) -> None:
+        """All that a forked process must not have of its parent: handlers and wake-up pipe (its signals would be taken for
+        the parent's), listening sockets (they would outlive it), the other children's lines and the discoverer's life line
+        (whose ends say that the parent is gone); and by what was handed in, locks and dice of one's own (`random` itself is
+        shaken by Python)."""
+        signal.set_wakeup_fd(-1)
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        self._signals.close()
+        self._selector.close()
+        self._runs.close_sockets()
+        for child in self._pool.children():
+            child.line.close()
+        os.close(self._discoverer.life_write)
+        self._runs.undo()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # at last: now they are ours
 
     def _live(self, line: socket.socket, sock: socket.socket | None) -> None:
         """A child's life: one connection after the other, as long as the listener wants it."""
+        self._discoverer.forget()
         if sock is None:
-            self.parts.rehearse()
-        for left in reversed(range(CONNECTIONS_MAX)):
+            self._runs.rehearse()
+        for _ in range(self._pool.limits.connections):
             if sock is None:
-                sock = _connection_from(line)
+                sock = _next_connection(line)
                 if sock is None:
                     return
-                self.parts.refresh()
+                self._refresh_for_a_caller()
             with sock:
                 self._serve(sock)
             sock = None
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            if left:  # else no word of being free again: it ends, and what is sent to it would be lost
-                try:
-                    line.sendall(b"!")
-                except OSError:  # the listener is gone
-                    return
+
+    def _refresh_for_a_caller(self) -> None:
+        try:
+            self._runs.refresh()
+        except Exception:  # what could not be read is read again when it is needed; perhaps it is not
+            log.exception("a child could not read anew what changed")
 
     def _serve(self, sock: socket.socket) -> None:
         try:
             address = sock.getpeername() if sock.family != socket.AF_UNIX else None
         except OSError:  # it went away while it waited
             return
-        self.parts.serve_child(sock, address)
-
-    def _fork(self) -> int:
-        """fork(), after all has been read anew, and with signals held back until both sides know who they are; -1 when there
-        is no room for a process."""
-        self._refresh_children()
-        self.parts.refresh()
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        try:
-            pid = os.fork()
-        except OSError as error:
-            log.error("can't fork: %s", error.strerror)
-            pid = -1
-        if pid == 0:
-            self._undo_parent()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        return pid
-
-    def _undo_parent(self) -> None:
-        """All that a child must not have of its parent: signals, wake-up pipe, listening sockets, life line, dice."""
-        signal.set_wakeup_fd(-1)
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
-        self._selector.close()
-        for sock in self.sockets:
-            sock.close()
-        for descriptor in (*self._signal_descriptors, self._life_write):
-            os.close(descriptor)
-        for child in self._children.values():
-            child.line.close()
-        random.seed()
-
-    def _become_child(self, live: Callable[[], None]) -> None:
-        os.close(self._life_read)
-        os.close(self._wake_read)
-        status = 1
-        try:
-            live()
-            status = 0
-        except BaseException:
-            log.exception("a child met a bug")
-        finally:
-            os._exit(status)
+        self._runs.serve(sock, address)
 
     # -- the discoverer
 
     def _start_discoverer(self) -> None:
-        self._restart_at = None
-        self._discoverer_born = time.monotonic()
-        pid = self._fork()
-        if pid == 0:
-            status = 1
-            try:
-                self.parts.run_discoverer(self._wake_read, self._life_read)
-                status = 0
-            except BaseException:
-                log.exception("the discoverer met a bug")
-            finally:
-                os._exit(status)
-        elif pid > 0:
-            self._discoverer = pid
-        else:
-            self._restart_later()
+        self._discoverer.born_at = time.monotonic()
+        try:
+            self._discoverer.pid = self._fork(self._discoverer.life_of(self._runs.discover))
+        except OSError as error:
+            log.error("can't fork: %s", error.strerror)
+            self._restart_discoverer()
 
-    def _restart_later(self) -> None:
-        if time.monotonic() - self._discoverer_born > WELL_SECONDS:
-            self._restart_pause = RESTART_PAUSE
-        log.error("the discoverer ended, starting it again in %.2f s", self._restart_pause)
-        self._restart_at = time.monotonic() + self._restart_pause
-        self._restart_pause = min(2 * self._restart_pause, RESTART_PAUSE_MAX)
+    def _restart_discoverer(self) -> None:
+        pause = self._discoverer.pause_after_its_end(time.monotonic())
+        log.error("the discoverer ended, starting it again in %.2f s", pause)
+        self._agenda[self._start_discoverer] = time.monotonic() + pause
 
     # -- signals
+
+    def _act_on_signals(self, descriptor: int) -> None:
+        for number in self._signals.noted():
+            if number in self._actions:
+                self._guarded(self._actions[number])
 
     def _reap(self) -> None:
         while True:
@@ -399,71 +392,152 @@ class Listener:
                 return
             if pid == 0:
                 return
-            if pid == self._discoverer:
-                self._discoverer = 0
-                if self._leaving_until is None and not self._is_over:
-                    self._restart_later()
-            child = self._children.pop(pid, None)
-            if child is not None:
-                self._bury(child)
-
-    def _bury(self, child: _Child) -> None:
-        self._release(child)
-        self._dismiss(child)
-        if child in self._spares:
-            self._spares.remove(child)
-        if not self._spares and self._spare_at is None:
-            self._want_spare(SPARE_PAUSE)
+            if pid == self._discoverer.pid:
+                self._discoverer.pid = 0
+                if not self._is_leaving:
+                    self._restart_discoverer()
+            elif (child := self._pool.ended(pid, time.monotonic())) is not None:
+                self._close_line(child)
 
     def _reload(self) -> None:
         self._renew_children()
-        for complaint in self.parts.reload():
+        self._guarded(self._read_anew)
+        if self._discoverer.pid:
+            os.kill(self._discoverer.pid, signal.SIGHUP)
+        if not self._is_leaving:
+            self._look_at_sockets()
+
+    def _read_anew(self) -> None:
+        complaints = list(self._runs.reload())
+        for complaint in complaints:
             log.error("SIGHUP: the old one stays: %s", complaint)
-        log.info("SIGHUP: config, policy, black list and certificates read anew")
-        if self._discoverer:
-            os.kill(self._discoverer, signal.SIGHUP)
+        but = f", but for {len(complaints)} that stay as they were" if complaints else ""
+        log.info("SIGHUP: config, policy, black list and certificates read anew%s", but)
 
     def _leave(self) -> None:
         """Stop accepting, let running requests end. Idle children are told to hang up."""
-        if self._leaving_until is not None:
+        if self._is_leaving:
             return
-        log.info("leaving: %d children to finish", self._busy())
-        self.parts.on_leaving()
-        self._leaving_until = time.monotonic() + DRAIN_SECONDS
-        self._dismiss_spares()
-        self._spare_at = None
-        for sock in self.sockets:
-            self._selector.unregister(sock)
-            sock.close()
-        for pid, child in self._children.items():
-            if child.host is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGTERM)
+        log.info("leaving: %d children to finish", self._pool.busy)
+        self._ends_at = time.monotonic() + DRAIN_SECONDS  # this first: whatever fails below, we leave
+        self._agenda.pop(self._start_discoverer, None)
+        self._agenda.pop(self._look_at_sockets, None)
+        self._guarded(self._runs.on_leaving)
+        for sock in list(self._sockets):
+            self._stop_accepting(sock)
+        self._runs.close_sockets()
+        for child in self._pool.close(time.monotonic()):
+            self._close_line(child)
+        for child in self._pool.children(State.SERVING):
+            _kill(child.pid, signal.SIGTERM)
 
     def _quit(self) -> None:
-        self._is_over = True
+        self._ends_at = 0.0
 
     def _end_everybody(self) -> None:
         """Women and children first: whoever is still there is ended, then the mesh hears our last word."""
         signal.set_wakeup_fd(-1)
-        for pid in [*self._children, *([self._discoverer] if self._discoverer else [])]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
-        for sock in self.sockets:
-            sock.close()
-        self.parts.say_goodbye()
+        for pid in [*(child.pid for child in self._pool.children()), self._discoverer.pid]:
+            if pid:
+                _kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
+        self._runs.close_sockets()
+        self._guarded(self._runs.say_goodbye)
 
 
-def _connection_from(line: socket.socket) -> socket.socket | None:
-    """The next connection; None at the end of the line."""
+class _Discoverer:
+    """The life of the discoverer, and the two pipes to it: children nudge it through the first, which outlives it; the
+    second ends when the listener does, whatever killed it."""
+
+    def __init__(self) -> None:
+        self.pid = 0  # 0: there is none now
+        self.born_at = 0.0
+        self._pause = RESTART_PAUSE
+        self.wake_read, self.wake_write = os.pipe()
+        self.life_read, self.life_write = os.pipe()
+        os.set_blocking(self.wake_write, False)  # whoever nudges does not wait: if the pipe is full, it is awake anyway
+        os.set_blocking(self.wake_read, False)
+
+    def life_of(self, discover: Callable[[int, int], None]) -> Callable[[], None]:
+        """The function that the discoverer's process runs."""
+        return functools.partial(discover, self.wake_read, self.life_read)
+
+    def pause_after_its_end(self, now: float) -> float:
+        """How long to wait until it is started again: twice as long each time, until one was well."""
+        if now - self.born_at > WELL_SECONDS:
+            self._pause = RESTART_PAUSE
+        pause, self._pause = self._pause, min(2 * self._pause, RESTART_PAUSE_MAX)
+        return pause
+
+    def forget(self) -> None:
+        """In another child: what is the discoverer's alone."""
+        os.close(self.wake_read)
+        os.close(self.life_read)
+
+
+class _Signals:
+    """Signals as bytes in a pipe, so that the loop wakes up for them and acts where nothing is half done."""
+
+    def __init__(self) -> None:
+        self.read = self._write = -1
+
+    def open(self) -> None:
+        """From now on they are noted."""
+        self.read, self._write = os.pipe()
+        os.set_blocking(self.read, False)
+        os.set_blocking(self._write, False)
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        for number in SIGNALS:
+            signal.signal(number, _note)
+
+    def noted(self) -> Iterable[int]:
+        """Each once, however often it came, in the order in which they came."""
+        with contextlib.suppress(BlockingIOError):
+            return dict.fromkeys(os.read(self.read, 1 << 16))
+        return ()
+
+    def close(self) -> None:
+        """In a forked process: they are the parent's."""
+        os.close(self.read)
+        os.close(self._write)
+
+
+def _note(number: int, frame: object) -> None:
+    """The wake-up descriptor has it already; the loop acts."""
+
+
+def _kill(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _caller_of(sock: socket.socket, address: Any) -> Caller:
+    """The caller on this socket, as far as the kernel knows."""
+    if sock.family != socket.AF_UNIX:
+        return Caller(Kind.TLS, address[0].removeprefix("::ffff:"))  # an IPv4 address, as a socket for both shows it
+    _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return Caller(Kind.OWN if uid in (0, os.geteuid()) else Kind.LOCAL, f"user {uid}")
+
+
+def _next_connection(line: socket.socket) -> socket.socket | None:
+    """In a child: say that it is ready, and wait for a connection; None at the end of the line."""
     try:
+        line.sendall(b"!")
         _, descriptors, _, _ = socket.recv_fds(line, 1, 1)
-    except ConnectionResetError:  # a last word of ours was never heard
+    except OSError:  # the listener is gone, or did not hear a last word of ours
         return None
     return socket.socket(fileno=descriptors[0]) if descriptors else None
 
 
-def _note(number, frame):
-    """The wake-up descriptor has it already; the loop acts."""
+def _live_and_die(*acts: Callable[[], None]) -> NoReturn:
+    """In a forked process: these, one after the other, and never back into what was the parent's loop."""
+    status = 1
+    try:
+        for act in acts:
+            act()
+        status = 0
+    except BaseException:
+        log.exception("a child met a bug")
+    finally:
+        os._exit(status)

@@ -27,8 +27,9 @@ MAY_IMPORT = {
 }
 # The Python API stands at the top, where people look for it, and is built on what the commands are.
 EXCEPT = {("api", "core"), ("api", "files"), ("api", "net")}
-# The listener knows what it runs by its types alone, so it is tested with a function that echoes.
-LONERS = {"processes/listener"}
+# The listener knows what it runs by its types alone, so it is tested with a function that echoes; and the pool of its children
+# knows nothing at all. What each of them may import of ours, all in all:
+LONERS = {"processes/listener": {"bdserver.processes.children"}, "processes/children": set()}
 # What core, which decides, never touches; random.Random is handed in, and named in annotations only.
 WORLD = {"os", "io", "pathlib", "tempfile", "shutil", "time", "random", "socket", "select", "selectors", "subprocess", "signal",
          "threading", "logging", "OpenSSL", "cryptography", "filelock", "daemon"}  # fmt: skip
@@ -66,8 +67,10 @@ def complaints(package):
                 found.append(f"{module} imports {name}: core touches nothing")
             elif name == "bdserver" or name.startswith("bdserver."):
                 target = layer_of(package, name) if name != "bdserver" else "."
-                is_own = target == layer and module not in LONERS
-                if not (is_own or target in MAY_IMPORT[layer] or (module, target) in EXCEPT):
+                if module in LONERS:
+                    if not any(name == each or name.startswith(f"{each}.") for each in LONERS[module]):
+                        found.append(f"{module} imports {name}: it stands alone")
+                elif not (target == layer or target in MAY_IMPORT[layer] or (module, target) in EXCEPT):
                     found.append(f"{module} imports {name}: {layer} may not import {target}")
         if layer == "core" and "Random()" in path.read_text():
             found.append(f"{module} makes dice of its own")
@@ -93,6 +96,10 @@ PLANTED = {
     "demo/face.py": ("from bdserver.commands import bdkeys\n", "demo may not import commands"),
     "audit/face.py": ("from bdserver.demo import hosts\n", "audit may not import demo"),
     "processes/listener.py": ("from bdserver.processes import node\n", "processes/listener imports bdserver.processes.node"),
+    "processes/children.py": (
+        "from bdserver.processes.listener import Listener\n",
+        "processes/children imports bdserver.processes.listener.Listener: it stands alone",
+    ),
     "net/relative.py": ("from . import tls\n", "write imports in full"),
 }
 

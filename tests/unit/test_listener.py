@@ -1,7 +1,10 @@
 """The listener with a function that echoes: forks, caps, reaping, signals, the discoverer's restart, leaving."""
 
 import contextlib
+import errno
+import logging
 import os
+import resource
 import signal
 import socket
 import time
@@ -10,39 +13,55 @@ import pytest
 
 from bdserver.demo.hosts import until
 from bdserver.processes import listener as module
-from bdserver.processes.listener import Listener, Parts
+from bdserver.processes.children import Limits
+from bdserver.processes.listener import Listener, Runs
 
 
 class Running:
     """A listener in a process of its own, and the log of what its functions did."""
 
-    def __init__(self, folder, children_max=10, per_address_max=10, refused=(), discover=None):
+    def __init__(self, folder, children_max=10, per_address_max=10, limits=None, begin=lambda: None, **handed_in):
         self.log = folder / "log"
         self.log.touch()
         self.changed = folder / "changed"
         self.sock = socket.create_server(("127.0.0.1", 0))
+        self.local = socket.socket(socket.AF_UNIX)
+        self.local.bind(str(folder / "socket"))
+        self.local.listen()
+        os.chmod(folder / "socket", 0o666)
         self.address = self.sock.getsockname()
         self.pid = os.fork()
         if self.pid == 0:
             status = 1
             try:
-                parts = Parts(
-                    serve_child=self.echo,
-                    run_discoverer=discover or self.discover,
-                    refresh=lambda: None,
+                logging.basicConfig(filename=folder / "said", format="%(message)s", force=True, level=logging.INFO)
+                begin()
+                runs = Runs(sockets=lambda: [self.sock, self.local], close_sockets=self.close)._replace(
+                    serve=self.echo,
+                    discover=self.discover,
                     rehearse=lambda: self.say(f"spare-{os.getpid()}"),
                     reload=lambda: self.say("reload") or ["that is bad"],
                     say_goodbye=lambda: self.say("goodbye"),
-                    is_refused=lambda host: host in refused,
                     on_ready=lambda: self.say("ready"),
                     has_changed=self.has_changed,
                 )
-                Listener([self.sock], parts, children_max, per_address_max).run()
+                limits = limits or Limits(children_max, per_address_max, spare_seconds=1.0)
+                Listener(runs._replace(**handed_in), limits).run()
                 status = 0
             finally:
                 os._exit(status)
-        self.sock.close()
+        self.close()
+        self.folder = folder
         until(lambda: "ready" in self.said(), 10, "it is ready")
+
+    def close(self):
+        self.sock.close()
+        self.local.close()
+
+    @property
+    def messages(self):
+        """What the listener's own log has."""
+        return (self.folder / "said").read_text()
 
     def say(self, word):
         with open(self.log, "a") as file:
@@ -91,6 +110,12 @@ class Running:
         sock.settimeout(10)
         return sock
 
+    def call_locally(self):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(10)
+        sock.connect(str(self.folder / "socket"))
+        return sock
+
     def is_echoing(self, sock):
         try:
             sock.sendall(b"hello")
@@ -107,8 +132,7 @@ class Running:
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "SPARE_SECONDS", 1.0)
+def run(tmp_path):
     running = []
 
     def start(**keywords):
@@ -142,9 +166,8 @@ def test_a_connection_finds_its_child_forked_already_and_another_one_takes_its_p
         until(lambda: len(node.children()) == 2, 10, "of the two that wait then, one ends")
 
 
-def test_a_child_whose_caller_has_hung_up_serves_the_next_one(run, monkeypatch):
-    monkeypatch.setattr(module, "CONNECTIONS_MAX", 3)
-    node = run()
+def test_a_child_whose_caller_has_hung_up_serves_the_next_one(run):
+    node = run(limits=Limits(10, 10, connections=3))
     served = []
     for _ in range(6):
         with node.call() as sock:
@@ -155,10 +178,17 @@ def test_a_child_whose_caller_has_hung_up_serves_the_next_one(run, monkeypatch):
     assert len(served) == 6 and max(map(served.count, served)) == 3  # and no more than it may
 
 
-def test_no_more_spares_are_kept_than_a_few(run, monkeypatch):
-    monkeypatch.setattr(module, "SPARES_MAX", 2)
-    monkeypatch.setattr(module, "SPARE_SECONDS", 60.0)
-    node = run()
+def test_with_one_connection_a_child_each_caller_has_a_process_of_its_own(run):
+    node = run(limits=Limits(10, 10, connections=1))
+    for count in range(1, 5):
+        with node.call() as sock:
+            assert node.is_echoing(sock)
+        until(lambda count=count: len(node.pids("served")) == count, 10, "it has served")
+    assert len(set(node.pids("served"))) == 4
+
+
+def test_no_more_spares_are_kept_than_a_few(run):
+    node = run(limits=Limits(10, 10, spares=2, spare_seconds=60.0))
     socks = [node.call() for _ in range(6)]
     assert all(node.is_echoing(sock) for sock in socks)
     for sock in socks:
@@ -241,13 +271,13 @@ def test_the_cap_for_an_address_is_checked_before_the_fork(run):
 
 
 def test_a_refused_address_is_closed_unread(run):
-    node = run(refused=("127.0.0.1",))
+    node = run(is_refused=lambda host: host == "127.0.0.1")
     assert not node.is_echoing(node.call())
+    assert node.is_echoing(node.call_locally())
 
 
 def test_the_discoverer_is_restarted_and_ends_with_its_listener(run):
     node = run()
-    until(lambda: "discoverer-" in node.log.read_text(), 10, "a discoverer")
     os.kill(discoverer_of(node), signal.SIGKILL)
     until(lambda: node.log.read_text().count("discoverer-") == 2, 10, "another discoverer")
     node.end(signal.SIGKILL)
@@ -255,7 +285,13 @@ def test_the_discoverer_is_restarted_and_ends_with_its_listener(run):
 
 
 def discoverer_of(node):
-    return int(next(word for word in node.said() if word.startswith("discoverer-")).partition("-")[2])
+    """The pid of the first one, once it has said so."""
+
+    def found():
+        said = (word.partition("-")[2] for word in node.said() if word.startswith("discoverer-"))
+        return next((int(pid) for pid in said if pid.isdigit()), 0)
+
+    return until(found, 10, "a discoverer")
 
 
 def test_one_that_dies_at_once_is_restarted_with_growing_pauses(run):
@@ -303,3 +339,253 @@ def test_a_thousand_connections_that_say_nothing_leave_nothing(run):
     for _ in range(1000):
         node.call().close()
     until(lambda: node.is_echoing(node.call()), 20, "it still echoes")
+
+
+# --- what is handed in --------------------------------------------------------------------------------------------
+
+
+def test_a_function_of_a_wrong_name_is_an_error_at_once():
+    with pytest.raises(TypeError, match="has_changedd"):
+        Runs(sockets=list, close_sockets=list, has_changedd=lambda: True)
+
+
+def fails(*arguments):
+    raise ValueError("a bug")
+
+
+@pytest.mark.parametrize("name", ["refresh", "pulse", "reload", "rehearse", "on_leaving", "say_goodbye"])
+def test_a_bug_in_what_is_handed_in_ends_neither_listener_nor_connections(run, name):
+    node = run(**{name: fails})
+    with node.call() as sock:
+        assert node.is_echoing(sock)
+        node.send(signal.SIGHUP)
+        with node.call_locally() as another:
+            assert node.is_echoing(another)
+        assert node.is_echoing(sock)
+    node.send(signal.SIGTERM)
+    assert os.waitstatus_to_exitcode(os.waitpid(node.pid, 0)[1]) == 0
+    assert "ValueError: a bug" in node.messages
+
+
+def test_while_nobody_knows_whether_a_child_is_out_of_date_nobody_is_served(run):
+    node = run(has_changed=fails)
+    assert not node.is_echoing(node.call())
+    until(lambda: "ValueError: a bug" in node.messages, 10, "it is said")
+    assert node.end(signal.SIGTERM) == 0
+
+
+def test_the_pulse_is_called_as_often_as_it_wishes_and_told_how_many_are_served(run, tmp_path):
+    def pulse(busy):
+        with open(tmp_path / "pulse", "a") as file:
+            file.write(f"{busy}\n")
+        return 0.02
+
+    node = run(pulse=pulse)
+    with node.call() as sock:
+        assert node.is_echoing(sock)
+        until(lambda: (tmp_path / "pulse").read_text().endswith("1\n1\n"), 10, "two with a caller")
+    until(lambda: (tmp_path / "pulse").read_text().endswith("0\n0\n"), 10, "two without")
+
+
+def test_while_the_loop_hangs_there_is_no_pulse(run, tmp_path):
+    def count():
+        return len((tmp_path / "pulse").read_text())
+
+    def pulse(busy):
+        with open(tmp_path / "pulse", "a") as file:
+            file.write(".")
+        return 0.02
+
+    def hangs():
+        while (tmp_path / "hang").exists():
+            time.sleep(0.01)
+        return False
+
+    node = run(pulse=pulse, has_changed=hangs)
+    until(lambda: count() > 2, 10, "it turns")
+    (tmp_path / "hang").touch()
+    with node.call() as sock:
+        sock.sendall(b"hello")
+        before = until(lambda: wait_quiet(count), 10, "it is quiet")
+        (tmp_path / "hang").unlink()
+        assert sock.recv(5) == b"hello"
+    until(lambda: count() > before, 10, "it turns again")
+
+
+def wait_quiet(count):
+    """The count, if it does not rise while ten pulses would have come."""
+    before, until_then = count(), time.monotonic() + 0.2
+    while time.monotonic() < until_then:
+        if count() != before:
+            return 0
+    return before
+
+
+def test_sockets_that_were_made_anew_are_accepted_on_and_the_old_ones_no_longer(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SOCKETS_SECONDS", 0.05)
+    sockets = []
+
+    def now():
+        if (tmp_path / "wanted").exists() and len(sockets) < 2:
+            sockets[0].close()
+            sockets.append(listening("again"))
+        return sockets[-1:]
+
+    def listening(name):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(str(tmp_path / name))
+        sock.listen()
+        return sock
+
+    sockets.append(listening("first"))
+    node = run(sockets=now, close_sockets=lambda: [sock.close() for sock in sockets])
+    sockets[0].close()
+    for name in ("first", "again"):
+        until(lambda name=name: (tmp_path / name).exists(), 10, f"{name} is there")
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(tmp_path / name))
+            assert node.is_echoing(sock)
+        (tmp_path / "wanted").touch()
+    assert "bug" not in node.messages
+
+
+# --- without room -------------------------------------------------------------------------------------------------
+
+
+def leave_descriptors(count):
+    """So many more than are open now."""
+    most = len(os.listdir("/proc/self/fd")) - 1 + count
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def test_without_descriptors_callers_are_closed_and_the_listener_lives(run):
+    node = run(children_max=100, per_address_max=100, begin=lambda: leave_descriptors(12))
+    echoing, socks = [], [node.call() for _ in range(30)]
+    for sock in socks:
+        sock.settimeout(1.0)
+        echoing += [sock] if node.is_echoing(sock) else []
+    assert 2 <= len(echoing) < 20
+    until(lambda: "no room for a connection: Too many open files" in node.messages, 10, "it is said")
+    for sock in socks:
+        sock.close()
+    until(lambda: node.is_echoing(node.call()), 10, "it serves again")
+    assert "bug" not in node.messages and node.messages.count("no room") < 15  # once a second, and not for each caller
+
+
+def test_without_processes_callers_are_closed_and_the_listener_lives(run, tmp_path):
+    no_more, fork = tmp_path / "no-more", os.fork
+
+    def fork_if_there_is_room():
+        if no_more.exists():
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return fork()
+
+    def begin():
+        os.fork = fork_if_there_is_room
+
+    node = run(begin=begin)
+    spare = node.spare()
+    no_more.touch()
+    with node.call() as first, node.call() as second:
+        assert node.is_echoing(first) and spare in node.pids("serving")
+        assert not node.is_echoing(second)
+        until(lambda: "no room for a connection: Resource temporarily unavailable" in node.messages, 10, "it is said")
+        os.kill(discoverer_of(node), signal.SIGKILL)
+        until(lambda: "can't fork" in node.messages, 10, "the discoverer can't be started either")
+        no_more.unlink()
+        until(lambda: node.log.read_text().count("discoverer-") == 2, 10, "then it can")
+    until(lambda: node.is_echoing(node.call()), 10, "it serves again")
+
+
+# --- local users --------------------------------------------------------------------------------------------------
+
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to be another user")
+
+
+def hold_as(uid, node, count):
+    """How many of so many local connections of a user are served, and the process that holds them all."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(read)
+            os.setuid(uid)
+            socks = [node.call_locally() for _ in range(count)]
+            os.write(write, b"%d\n" % sum(node.is_echoing(sock) for sock in socks))
+            signal.pause()
+        finally:
+            os._exit(1)
+    os.close(write)
+    with os.fdopen(read) as file:
+        return int(file.readline()), pid
+
+
+@as_root
+def test_a_local_user_has_as_many_children_as_an_address_and_root_finds_room(run, tmp_path):
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        os.chmod(folder, 0o755)
+    node = run(children_max=16, per_address_max=3)
+    held = []
+    try:
+        served, pid = hold_as(12345, node, 5)
+        held.append(pid)
+        assert served == 3
+        assert "too busy for user 12345: 3 children, 3 for it" in node.messages
+        for uid in (12346, 12347, 12348, 12349):
+            served, pid = hold_as(uid, node, 5)
+            held.append(pid)
+        assert served == 0  # 12 of 16 are with local users
+        socks = [node.call() for _ in range(3)]
+        assert all(node.is_echoing(sock) for sock in socks)  # the mesh has its share
+        assert not node.is_echoing(node.call())  # and its cap
+        mine = [node.call_locally() for _ in range(2)]
+        assert node.is_echoing(mine[0]) and not node.is_echoing(mine[1])  # 16 of 16
+    finally:
+        for pid in held:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    until(lambda: node.is_echoing(node.call_locally()), 10, "there is room again")
+
+
+# --- what a forked process has of its parent ----------------------------------------------------------------------
+
+
+def sockets_of(pid):
+    found = set()
+    for each in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the one that listed them
+            found.add(os.readlink(f"/proc/{pid}/fd/{each}"))
+    return {link for link in found if link.startswith("socket:")}
+
+
+def test_a_child_keeps_nothing_of_its_parents_and_its_siblings(run):
+    not_ours = sockets_of(os.getpid())
+    node = run()
+    with node.call() as held:
+        assert node.is_echoing(held)
+        [busy] = node.pids("serving")
+        spare = node.spare(but=busy)
+        of_parent, of_spare, of_busy = (sockets_of(pid) - not_ours for pid in (node.pid, spare, busy))
+        assert len(of_spare) == 1 and len(of_busy) == 2  # its line, and its caller
+        assert not of_spare & of_parent and not of_busy & of_parent and not of_spare & of_busy
+
+
+def test_what_is_handed_in_to_undo_is_undone_in_each_process(run, tmp_path):
+    def undo():
+        (tmp_path / f"undone-{os.getpid()}").touch()
+
+    node = run(undo=undo)
+    spare = node.spare()
+    for pid in (spare, discoverer_of(node)):
+        assert (tmp_path / f"undone-{pid}").exists()
+
+
+def test_a_signal_for_a_child_is_not_taken_for_the_parents(run):
+    node = run()
+    with node.call() as sock:
+        assert node.is_echoing(sock)
+        [child] = node.pids("serving")
+        os.kill(child, signal.SIGTERM)
+        until(lambda: "child-told" in node.said(), 10, "the child has it")
+        assert node.is_echoing(node.call())
+    assert "leaving" not in node.messages
