@@ -97,6 +97,12 @@ class BadConfig(BDError):
     code, exit = "bad-config", 2
 
 
+class NotYet(BadConfig):
+    """An obstacle that may pass by itself: a port that is taken, a key that is not there yet, a clock that is behind."""
+
+    code = "not-yet"
+
+
 class BadPolicy(BDError):
     """A document that is not the WS-Policy it should be: `FILE:LINE: …`."""
 

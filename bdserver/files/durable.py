@@ -3,7 +3,7 @@
 - `replace`: a file is there whole or not at all. It is written beside, synced, renamed, and the folder is synced.
 - `append`, `append_lines`: one write, so that several processes may append to one file without a lock.
 - `lock`: flock(2) with a deadline.
-- `stamp`: has this file changed? Two stamps of one path differ when it has.
+- `stamp`: has this file changed? Two stamps of one path differ when it has. `has_name`: is it still the file of this name?
 - `open_regular`, `read`: regular files alone, and no more of them than a limit: a pipe of that name would keep us waiting.
 - `shown`: a path that fits into a complaint, whatever bytes somebody named a file with.
 
@@ -64,6 +64,12 @@ def stamp(path: str) -> Stamp | None:
 def stamp_of(status: os.stat_result) -> Stamp:
     """The stamp of a file in this state."""
     return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def has_name(descriptor: int, path: str) -> bool:
+    """Whether the open file is the one of this name: not removed, and no other put in its place."""
+    named, ours = stamp(path), stamp_of(os.fstat(descriptor))
+    return named is not None and (named.device, named.inode) == (ours.device, ours.inode)
 
 
 def shown(path: str) -> str:

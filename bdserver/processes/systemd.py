@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import time
+from typing import TextIO
 
 
 def notify(**fields: object) -> None:
@@ -25,7 +26,7 @@ def notify(**fields: object) -> None:
 
 
 def reloading() -> None:
-    """What goes before a reload; READY=1 ends it."""
+    """Begin a reload; READY=1 ends it."""
     notify(RELOADING=1, MONOTONIC_USEC=time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
 
 
@@ -37,7 +38,7 @@ def watchdog_seconds() -> float | None:
     return int(microseconds) / 1e6 if microseconds.isdigit() and int(microseconds) > 0 else None
 
 
-def is_journal(stream) -> bool:
+def is_journal(stream: TextIO) -> bool:
     """Whether the stream leads to the journal (systemd.exec(5), $JOURNAL_STREAM): then lines begin with a priority."""
     try:
         status = os.fstat(stream.fileno())

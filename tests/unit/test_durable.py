@@ -247,3 +247,14 @@ def test_a_lock_is_had_by_one_shared_by_many_and_waited_for_so_long(log):
         durable.lock(descriptor, 0, "p")
         with pytest.raises(TooBusy):
             durable.lock(one.fileno(), 0, "p", is_shared=True)
+
+
+def test_an_open_file_has_its_name_until_it_is_removed_or_another_takes_its_place(tmp_path):
+    path = tmp_path / "file"
+    with open(path, "w") as file:
+        assert durable.has_name(file.fileno(), str(path))
+        path.rename(tmp_path / "elsewhere")
+        assert not durable.has_name(file.fileno(), str(path))
+        path.touch()
+        assert not durable.has_name(file.fileno(), str(path))
+        assert durable.has_name(file.fileno(), str(tmp_path / "elsewhere"))

@@ -1,0 +1,206 @@
+"""The daemon's log: to stderr, to a file, or to syslog. It neither ends nor delays the process that has something to say.
+
+A line that can't be written at once is lost and counted: nobody reads the pipe or /dev/log, the file's folder is gone, the
+disk is full. When lines can be written again, the first one says how many were lost. Whether something is worth a line, and how
+loud, is everybody else's business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import select
+import socket
+import stat
+import sys
+from typing import Protocol
+
+from bdserver.files import durable
+from bdserver.processes.systemd import JournalFormatter, is_journal
+
+# One write to a pipe carries so much whole, or not at all.
+ATOMIC_BYTES = select.PIPE_BUF
+# A datagram larger than this may not go in at all; a traceback is some kilobytes.
+DATAGRAM_BYTES_MAX = 32 << 10
+DAEMON_FACILITY = 3 << 3
+# When it is not this, syslog takes datagrams at the old port.
+DEV_LOG = "/dev/log"
+SYSLOG_PORT = 514
+# Of these libraries, only warnings are for an operator.
+NOISY = ("filelock", "asyncio")
+
+
+class Sink(Protocol):
+    """Where lines go."""
+
+    def write(self, text: str, level: int) -> None:
+        """All of it at once, without waiting; else OSError."""
+
+
+class Handler(logging.Handler):
+    """Lines into a sink; what does not go in is counted."""
+
+    def __init__(self, sink: Sink, formatter: logging.Formatter):
+        super().__init__()
+        self.sink = sink
+        self.setFormatter(formatter)
+        self._lost, self._why = 0, ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Never raises."""
+        try:
+            text = self.format(record)
+            if self._lost:
+                self.sink.write(self.format(self._confession()), logging.WARNING)
+                self._lost = 0
+            self.sink.write(text, record.levelno)
+        except OSError as error:
+            self._lose(error.strerror or str(error))
+        except Exception as error:  # a line whose values do not fit its text: a bug, but not of the one who logs
+            self._lose(f"{record.name}: {error}")
+
+    def _lose(self, why: str) -> None:
+        self._lost += 1
+        self._why = why
+
+    def _confession(self) -> logging.LogRecord:
+        lines = "1 line of this log was lost" if self._lost == 1 else f"{self._lost} lines of this log were lost"
+        values = {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING", "msg": f"{lines}: {self._why}"}
+        return logging.makeLogRecord(values)
+
+
+# --- where lines go -----------------------------------------------------------------------------------------------
+
+
+class Stream:
+    """A descriptor that somebody else opened: a terminal, a pipe, a file, the journal's socket."""
+
+    def __init__(self, descriptor: int):
+        is_socket = stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+        self._sock = socket.socket(fileno=os.dup(descriptor)) if is_socket else None
+        self._descriptor = descriptor if is_socket else _not_waiting(descriptor)
+
+    def files(self) -> list[int]:
+        """The descriptors that it needs."""
+        return [self._sock.fileno() if self._sock is not None else self._descriptor]
+
+    def write(self, text: str, level: int) -> None:
+        """In pieces that go in whole or not at all: a line is never half there."""
+        data = _encoded(text)
+        pieces = [data] if len(data) <= ATOMIC_BYTES else [line[: ATOMIC_BYTES - 1] + b"\n" for line in data.splitlines()]
+        for piece in pieces:
+            if self._sock is not None:
+                self._sock.send(piece, socket.MSG_DONTWAIT)
+            else:
+                _write_whole(self._descriptor, piece)
+
+
+class File:
+    """`log_file`: opened anew whenever its name means another file, or none (logrotate)."""
+
+    def __init__(self, path: str):
+        self.path = path
+        self._descriptor = _opened(path)
+
+    def write(self, text: str, level: int) -> None:
+        """One write."""
+        if not durable.has_name(self._descriptor, self.path):
+            descriptor = _opened(self.path)
+            os.close(self._descriptor)
+            self._descriptor = descriptor
+        _write_whole(self._descriptor, _encoded(text))
+
+
+class Syslog:
+    """Datagrams to the host's syslog, which may be started anew at any time."""
+
+    def __init__(self, path: str = DEV_LOG):
+        self.path = path
+        self._sock: socket.socket | None = None
+
+    def write(self, text: str, level: int) -> None:
+        """One datagram; the connection is made anew if there was another syslog when it was made."""
+        priority = DAEMON_FACILITY | JournalFormatter.PRIORITIES.get(level, 6)
+        data = f"<{priority}>{text}".encode(errors="backslashreplace")[:DATAGRAM_BYTES_MAX]
+        is_new = self._sock is None
+        self._sock = sock = self._sock or self._connected()
+        try:
+            sock.send(data)
+        except BlockingIOError:  # nobody reads: another connection would not help
+            raise
+        except OSError:
+            self._sock = None
+            sock.close()
+            if is_new:
+                raise
+            self.write(text, level)
+
+    def _connected(self) -> socket.socket:
+        is_local = os.path.exists(self.path)
+        sock = socket.socket(socket.AF_UNIX if is_local else socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            sock.setblocking(False)
+            sock.connect(self.path if is_local else ("127.0.0.1", SYSLOG_PORT))
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+
+def _not_waiting(descriptor: int) -> int:
+    """A descriptor of our own for a pipe or a terminal, since whether one waits belongs to the open file, which others
+    share: a shell whose terminal does not wait would read nothing. Other files never wait for long."""
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISFIFO(mode) or os.isatty(descriptor):
+        how = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        with contextlib.suppress(OSError):  # without /proc, or opened by another user: then it waits, as it always did
+            return os.open(f"/proc/self/fd/{descriptor}", how)
+    return descriptor
+
+
+def _opened(path: str) -> int:
+    """For appending; a pipe of that name that nobody reads is an error, instead of a wait."""
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, 0o644)
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode(errors="backslashreplace") + b"\n"
+
+
+def _write_whole(descriptor: int, data: bytes) -> None:
+    if os.write(descriptor, data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+# --- which one ----------------------------------------------------------------------------------------------------
+
+
+def to_stderr() -> tuple[Handler, list[int]]:
+    """In the foreground; and the descriptors that it needs. The journal knows time, process and priority of a line; the
+    reader of a terminal wants to see what it is."""
+    sink = Stream(sys.stderr.fileno())
+    formatter = JournalFormatter("%(message)s") if is_journal(sys.stderr) else None
+    return Handler(sink, formatter or logging.Formatter("bdserverd: %(levelname)s: %(message)s")), sink.files()
+
+
+def to_background(log_file: str) -> Handler:
+    """To `log_file`; without one to syslog, which adds the time itself. OSError when the file can't be opened."""
+    if log_file:
+        formatter = logging.Formatter("%(asctime)s bdserverd[%(process)d] %(levelname)s: %(message)s")
+        return Handler(File(log_file), formatter)
+    return Handler(Syslog(), logging.Formatter("bdserverd[%(process)d]: %(message)s"))
+
+
+def install(handler: logging.Handler, level: str) -> None:
+    """From now on, all of this process's log goes there; a forked process inherits it."""
+    logging.getLogger().handlers[:] = [handler]
+    set_level(level)
+    for name in NOISY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def set_level(level: str) -> None:
+    """`log_level`, at the start and whenever it changes: in each process that lives on."""
+    logging.getLogger().setLevel(level.upper())

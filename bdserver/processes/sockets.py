@@ -1,0 +1,138 @@
+"""The sockets on which a node is called: one for each address of `bind`, and the local one.
+
+The local socket is a file, which somebody may delete while the node runs: then it is made again. Accepting on them is the
+listener's business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import socket
+from collections.abc import Sequence
+
+from bdserver.errors import BadConfig, NotYet
+from bdserver.files.settings import Settings
+
+log = logging.getLogger("bdserver.sockets")
+
+# Errors that pass by themselves at boot, and where to look if they do not.
+PASSING = {
+    errno.EADDRINUSE: "ss -ltnp tells by whom",
+    errno.EADDRNOTAVAIL: "no interface of this host has that address: ip addr shows those it has",
+}
+# Errors that do not, and what to do about them.
+LASTING = {
+    errno.EACCES: "a port below 1024 is root's: start as root with user= set, or grant CAP_NET_BIND_SERVICE",
+}
+
+
+class Sockets:
+    """All of them, once they are open; `owner` (uid, gid) is given the local one's file, when we are root."""
+
+    def __init__(self, settings: Settings, owner: tuple[int, int]):
+        self._settings, self._owner = settings, owner
+        self._tcp: list[socket.socket] = []
+        self._local: socket.socket | None = None
+        self._file: tuple[int, int] | None = None  # device and inode of the local one's file
+        self._complaint = ""
+
+    def open(self) -> None:
+        """Listen on all; NotYet when an address may still become free, BadConfig when a person must do something."""
+        try:
+            self.open_tcp()
+            self._open_local()
+        except BaseException:
+            self.close()
+            raise
+
+    def open_tcp(self, is_check: bool = False) -> None:
+        """One for each address of `bind`; for all addresses, one that takes IPv4 too. A check does not listen."""
+        for family, host in _addresses(self._settings):
+            self._tcp.append(_tcp_socket(self._settings, family, host, is_check))
+
+    def now(self) -> Sequence[socket.socket]:
+        """Those that listen now. If the local one's file is gone, it is made again; if that fails, it is said once."""
+        if self._local is not None and not os.path.lexists(self._settings.socket):
+            try:
+                self._open_local()
+            except BadConfig as error:
+                if str(error) != self._complaint:
+                    log.error("the local socket is gone, and can't be made again: %s", error)
+                self._complaint = str(error)
+            else:
+                log.warning("socket=%s was deleted: made again", self._settings.socket)
+                self._complaint = ""
+        return [*self._tcp, *([self._local] if self._local is not None else [])]
+
+    def files(self) -> list[int]:
+        """Their descriptors."""
+        return [sock.fileno() for sock in (*self._tcp, *([self._local] if self._local is not None else []))]
+
+    def close(self) -> None:
+        """Stop listening."""
+        for sock in self._tcp:
+            sock.close()
+        self._tcp.clear()
+        if self._local is not None:
+            self._local.close()
+            self._local = None
+
+    def remove(self) -> None:
+        """The local one's file, if it still is ours."""
+        with contextlib.suppress(OSError):
+            if self._file == _identity(self._settings.socket):
+                os.unlink(self._settings.socket)
+
+    def _open_local(self) -> None:
+        """One that a crash left behind is replaced: the pid file's lock says that nobody else is here."""
+        path = self._settings.socket
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            sock.bind(path)
+            os.chmod(path, self._settings.socket_mode)
+            if os.geteuid() == 0:
+                os.chown(path, *self._owner)
+            sock.listen(self._settings.backlog)
+            self._file = _identity(path)
+        except OSError as error:
+            sock.close()
+            raise BadConfig(f"{self._settings.path}: socket={path}: {error.strerror or error}") from None
+        if self._local is not None:
+            self._local.close()
+        self._local = sock
+
+
+def _addresses(settings: Settings) -> list[tuple[int, str]]:
+    if not settings.bind and socket.has_dualstack_ipv6():
+        return [(socket.AF_INET6, "::")]
+    return [(socket.AF_INET6 if ":" in host else socket.AF_INET, host) for host in settings.bind or ["0.0.0.0"]]
+
+
+def _tcp_socket(settings: Settings, family: int, host: str, is_check: bool) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if host == "::" and not settings.bind else 1)
+        sock.bind((host, settings.port))
+        if not is_check:
+            sock.listen(settings.backlog)
+    except OSError as error:
+        sock.close()
+        number = error.errno or 0
+        kind = NotYet if number in PASSING else BadConfig
+        hint = PASSING.get(number) or LASTING.get(number)
+        where = host if settings.bind else "any address"
+        said = f"{settings.path}: port={settings.port} can't be had on {where}: {error.strerror or error}"
+        raise kind(f"{said} ({hint})" if hint else said) from None
+    return sock
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = os.lstat(path)
+    return status.st_dev, status.st_ino

@@ -1,0 +1,300 @@
+"""The log: nothing that is wrong with it ends or delays what is logged, and lines that were lost are counted."""
+
+import fcntl
+import logging
+import os
+import re
+import select
+import socket
+import sys
+import time
+
+import pytest
+
+from bdserver.processes import logs
+
+PLAIN = logging.Formatter("%(message)s")
+
+
+@pytest.fixture
+def logger():
+    """A logger of its own, for one handler."""
+    log = logging.Logger("test")
+    yield log
+    log.handlers.clear()
+
+
+def into(logger, sink):
+    logger.addHandler(logs.Handler(sink, PLAIN))
+    return logger
+
+
+# --- a file -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def file(tmp_path):
+    folder = tmp_path / "log"
+    folder.mkdir()
+    return folder / "node.log"
+
+
+def test_a_file_that_was_moved_away_is_opened_anew(logger, file):
+    into(logger, logs.File(str(file)))
+    logger.info("one")
+    file.rename(f"{file}.1")
+    logger.info("two")
+    assert file.read_text() == "two\n" and (file.parent / "node.log.1").read_text() == "one\n"
+
+
+def test_a_folder_that_is_removed_costs_lines_and_they_are_counted(logger, file):
+    into(logger, logs.File(str(file)))
+    logger.info("one")
+    file.unlink()
+    file.parent.rmdir()
+    for _ in range(3):
+        logger.info("lost")
+    file.parent.mkdir()
+    logger.info("two")
+    logger.info("three")
+    assert file.read_text() == "3 lines of this log were lost: No such file or directory\ntwo\nthree\n"
+
+
+def test_a_rotation_that_leaves_what_cannot_be_written_costs_lines(logger, file):
+    into(logger, logs.File(str(file)))
+    file.unlink()
+    file.mkdir()
+    logger.info("lost")
+    file.rmdir()
+    logger.info("two")
+    assert file.read_text() == "1 line of this log was lost: Is a directory\ntwo\n"
+
+
+def test_a_pipe_that_nobody_reads_in_the_files_place_delays_nothing(logger, file):
+    into(logger, logs.File(str(file)))
+    file.unlink()
+    os.mkfifo(file)
+    started = time.monotonic()
+    logger.info("lost")
+    assert time.monotonic() - started < 1
+    file.unlink()
+    logger.info("two")
+    assert file.read_text().endswith("two\n")
+
+
+def test_a_full_disk_costs_lines(logger):
+    sink = logs.File("/dev/full")
+    into(logger, sink)
+    logger.info("lost")  # and does not raise
+    assert logger.handlers[0]._lost == 1
+
+
+def test_a_file_that_can_never_be_opened_is_said_at_the_start(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        logs.to_background(str(tmp_path / "nowhere" / "log"))
+
+
+def test_a_line_whose_values_do_not_fit_is_lost_and_told_of(logger, file):
+    into(logger, logs.File(str(file)))
+    logger.info("%d", "three")
+    logger.info("two")
+    assert re.fullmatch(r"1 line of this log was lost: test: %d format.*\ntwo\n", file.read_text())
+
+
+# --- a stream -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["pipe", "socket"])
+def stream(request):
+    """(the end that is read, a sink at the other one, its descriptor)"""
+    if request.param == "pipe":
+        read, write = os.pipe()
+        yield read, logs.Stream(write), write
+        os.close(read)
+        os.close(write)
+    else:
+        ours, theirs = socket.socketpair()
+        yield ours.fileno(), logs.Stream(theirs.fileno()), theirs.fileno()
+        ours.close()
+        theirs.close()
+
+
+def drained(descriptor):
+    data = b""
+    while select.select([descriptor], [], [], 0.2)[0]:
+        data += os.read(descriptor, 1 << 16)
+    return data.decode()
+
+
+def test_what_nobody_reads_costs_lines_and_delays_nothing(logger, stream):
+    read, sink, _ = stream
+    into(logger, sink)
+    started = time.monotonic()
+    for number in range(20000):
+        logger.info("line %05d of many, and then some more words", number)
+    assert time.monotonic() - started < 10
+    before = drained(read).splitlines()
+    logger.info("the last")
+    lost, last = drained(read).splitlines()
+    assert last == "the last"
+    assert lost == f"{20000 - len(before)} lines of this log were lost: Resource temporarily unavailable"
+    assert all(re.fullmatch(r"line \d{5} of many, and then some more words", line) for line in before)  # each of them whole
+
+
+def test_whoever_shares_the_stream_waits_as_before(stream):
+    _, _, write = stream
+    assert os.get_blocking(write)
+
+
+def test_a_reader_that_is_gone_ends_nobody(logger):
+    read, write = os.pipe()
+    into(logger, logs.Stream(write))
+    os.close(read)
+    logger.info("lost")
+    os.close(write)
+
+
+def test_a_text_that_is_longer_than_a_pipe_takes_at_once_goes_in_by_lines(logger, stream):
+    read, sink, _ = stream
+    into(logger, sink)
+    lines = [f"{number:03} " + "x" * 90 for number in range(100)] + ["y" * 10000]
+    logger.info("\n".join(lines))
+    *whole, cut = drained(read).splitlines()
+    assert whole == lines[:-1] and cut == "y" * (logs.ATOMIC_BYTES - 1)
+
+
+def test_a_file_as_stderr_is_written_in_order_with_others(logger, tmp_path):
+    with open(tmp_path / "out", "ab") as file:
+        into(logger, logs.Stream(file.fileno()))
+        logger.info("one")
+        os.write(file.fileno(), b"two\n")
+        logger.info("three\udcff")
+    assert (tmp_path / "out").read_text() == "one\ntwo\nthree\\udcff\n"
+
+
+def test_stderr_says_whose_line_it_is_and_how_bad(tmp_path, monkeypatch):
+    with open(tmp_path / "out", "w") as file:
+        monkeypatch.setattr(sys, "stderr", file)
+        handler, needed = logs.to_stderr()
+        handler.handle(logging.LogRecord("x", logging.ERROR, "", 0, "text", None, None))
+        assert needed == [file.fileno()]
+        status = os.fstat(file.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        logs.to_stderr()[0].handle(logging.LogRecord("x", logging.ERROR, "", 0, "text", None, None))
+    assert (tmp_path / "out").read_text() == "bdserverd: ERROR: text\n<3>text\n"
+
+
+def test_the_own_way_to_a_pipe_is_named_so_that_a_daemon_keeps_it():
+    read, write = os.pipe()
+    [needed] = logs.Stream(write).files()
+    assert needed != write and fcntl.fcntl(needed, fcntl.F_GETFL) & os.O_NONBLOCK
+    for descriptor in (read, write, needed):
+        os.close(descriptor)
+
+
+# --- syslog -------------------------------------------------------------------------------------------------------
+
+
+class Daemon:
+    """A syslog daemon that reads when it is asked to."""
+
+    def __init__(self, path):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.sock.bind(path)
+        self.sock.setblocking(False)
+
+    def read(self):
+        found = []
+        try:
+            while True:
+                found.append(self.sock.recv(1 << 16).decode())
+        except BlockingIOError:
+            return found
+
+
+@pytest.fixture
+def dev_log(tmp_path):
+    return str(tmp_path / "dev-log")
+
+
+def test_a_line_has_its_priority(logger, dev_log):
+    syslog = Daemon(dev_log)
+    into(logger, logs.Syslog(dev_log))
+    logger.error("bad")
+    logger.info("well")
+    assert syslog.read() == ["<27>bad", "<30>well"]
+
+
+def test_a_syslog_that_reads_nothing_costs_lines_and_delays_nothing(logger, dev_log):
+    syslog = Daemon(dev_log)
+    into(logger, logs.Syslog(dev_log))
+    started = time.monotonic()
+    for _ in range(900):
+        logger.info("line")
+    assert time.monotonic() - started < 5
+    taken = syslog.read()
+    assert set(taken) == {"<30>line"} and len(taken) < 900
+    logger.info("the last")
+    assert syslog.read() == [
+        f"<28>{900 - len(taken)} lines of this log were lost: Resource temporarily unavailable",
+        "<30>the last",
+    ]
+
+
+def test_a_syslog_that_was_started_anew_gets_the_next_line(logger, dev_log):
+    into(logger, logs.Syslog(dev_log))
+    for number in range(2):
+        syslog = Daemon(dev_log)
+        logger.info("line %d", number)
+        assert syslog.read() == [f"<30>line {number}"]
+        syslog.sock.close()
+        os.unlink(dev_log)
+
+
+def test_without_a_syslog_nothing_happens_until_there_is_one(logger, dev_log):
+    stale = Daemon(dev_log)
+    stale.sock.close()  # the file stays, and nobody is behind it
+    into(logger, logs.Syslog(dev_log))
+    logger.info("lost")
+    os.unlink(dev_log)
+    syslog = Daemon(dev_log)
+    logger.info("line")
+    assert syslog.read() == ["<28>1 line of this log was lost: Connection refused", "<30>line"]
+
+
+def test_a_host_without_dev_log_has_its_syslog_at_the_old_port(logger, dev_log, monkeypatch):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as syslog:
+        syslog.bind(("127.0.0.1", 0))
+        syslog.settimeout(5)
+        monkeypatch.setattr(logs, "SYSLOG_PORT", syslog.getsockname()[1])
+        into(logger, logs.Syslog(dev_log))
+        logger.info("line")
+        assert syslog.recv(100) == b"<30>line"
+
+
+# --- all of it ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def root():
+    """The root logger, put back afterwards."""
+    log = logging.getLogger()
+    before = log.handlers[:], log.level
+    yield log
+    log.handlers[:], level = before
+    log.setLevel(level)
+
+
+def test_what_is_worth_a_line_is_a_setting_and_can_be_changed(root, file):
+    logs.install(logs.to_background(str(file)), "warning")
+    logging.getLogger("bdserver.x").info("no")
+    logs.set_level("debug")
+    logging.getLogger("bdserver.x").debug("yes")
+    logging.getLogger("filelock").debug("never")
+    assert re.fullmatch(r"20\d\d-\S+ \S+ bdserverd\[\d+\] DEBUG: yes\n", file.read_text())
+
+
+def test_without_a_file_the_background_logs_to_syslog():
+    handler = logs.to_background("")
+    assert isinstance(handler.sink, logs.Syslog)
+    assert handler.format(logging.LogRecord("x", 20, "", 0, "text", None, None)) == f"bdserverd[{os.getpid()}]: text"

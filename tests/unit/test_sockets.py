@@ -1,0 +1,131 @@
+"""The sockets of a node: opened, told apart when they can't be, the local one made again."""
+
+import logging
+import os
+import socket
+import stat
+
+import pytest
+
+from bdserver.demo.hosts import free_port
+from bdserver.errors import BadConfig, NotYet
+from bdserver.files.settings import load
+from bdserver.processes.sockets import Sockets
+
+ME = (os.getuid(), os.getgid())
+
+
+@pytest.fixture
+def sockets(tmp_path):
+    """Made of settings; closed afterwards."""
+    made = []
+
+    def make(**config):
+        path = tmp_path / "config"
+        values = {"port": free_port(), "bind": "127.0.0.1", "socket": tmp_path / "local"} | config
+        path.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
+        made.append(Sockets(load(str(path)), ME))
+        return made[-1], values["port"]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def test_all_of_them_listen(sockets, tmp_path):
+    ours, port = sockets(bind="127.0.0.1 127.0.0.2", socket_mode="0600")
+    ours.open()
+    assert len(ours.now()) == len(ours.files()) == 3
+    for host in ("127.0.0.1", "127.0.0.2"):
+        socket.create_connection((host, port)).close()
+    assert stat.S_IMODE(os.stat(tmp_path / "local").st_mode) == 0o600
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(tmp_path / "local"))
+
+
+def test_without_bind_ipv4_is_heard_on_the_socket_for_ipv6(sockets):
+    ours, port = sockets(bind="")
+    ours.open()
+    assert len(ours.now()) == 2
+    socket.create_connection(("127.0.0.1", port)).close()
+
+
+def test_a_port_that_is_taken_may_become_free(sockets):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        ours, port = sockets(port=other.getsockname()[1])
+        with pytest.raises(NotYet, match=f"port={port} can't be had on 127.0.0.1: Address already in use .ss -ltnp tells by"):
+            ours.open()
+    ours.open()
+    assert len(ours.now()) == 2
+
+
+def test_an_address_that_is_not_there_may_come(sockets):
+    ours, _ = sockets(bind="192.0.2.1")
+    with pytest.raises(NotYet, match="on 192.0.2.1: Cannot assign requested address .no interface of this host has that"):
+        ours.open()
+
+
+def test_of_two_addresses_none_is_kept_if_one_is_not_there(sockets):
+    ours, port = sockets(bind="127.0.0.1 192.0.2.1")
+    with pytest.raises(NotYet):
+        ours.open()
+    assert list(ours.now()) == []
+    socket.create_server(("127.0.0.1", port)).close()
+
+
+def test_a_socket_that_cannot_be_made_is_for_a_person(sockets, tmp_path):
+    ours, _ = sockets(socket=tmp_path / "nowhere" / "local")
+    with pytest.raises(BadConfig, match="nowhere/local: No such file or directory") as caught:
+        ours.open()
+    assert not isinstance(caught.value, NotYet)
+
+
+def test_a_check_takes_the_port_and_does_not_listen(sockets):
+    ours, port = sockets()
+    ours.open_tcp(is_check=True)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+
+
+def test_a_local_socket_whose_file_is_deleted_is_made_again_and_said_once(sockets, tmp_path, caplog):
+    ours, _ = sockets()
+    ours.open()
+    before = ours.now()
+    assert ours.now() == before
+    os.unlink(tmp_path / "local")
+    with caplog.at_level(logging.INFO):
+        after = ours.now()
+        assert ours.now() == after
+    assert before[0] is after[0] and before[1] is not after[1] and before[1].fileno() == -1
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(tmp_path / "local"))
+    assert [record.getMessage() for record in caplog.records] == [f"socket={tmp_path}/local was deleted: made again"]
+
+
+def test_while_it_cannot_be_made_again_the_others_listen_and_it_is_said_once(sockets, tmp_path, caplog):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    ours, port = sockets(socket=folder / "local")
+    ours.open()
+    os.unlink(folder / "local")
+    folder.rmdir()
+    for _ in range(3):
+        assert len(ours.now()) == 2
+    socket.create_connection(("127.0.0.1", port)).close()
+    assert len(caplog.records) == 1 and "No such file or directory" in caplog.text
+    folder.mkdir()
+    ours.now()
+    assert len(caplog.records) == 2 and os.path.exists(folder / "local")
+
+
+def test_the_file_is_removed_if_it_is_ours(sockets, tmp_path):
+    ours, _ = sockets()
+    ours.open()
+    ours.close()
+    ours.remove()
+    assert not os.path.exists(tmp_path / "local")
+    ours.open()
+    os.unlink(tmp_path / "local")
+    (tmp_path / "local").write_text("another's")
+    ours.remove()
+    assert os.path.exists(tmp_path / "local")
