@@ -263,6 +263,7 @@ SETTINGS = (
     Setting("access_log_format", LOG_FORMAT, "combined", "Its format: common, combined, or Apache's LogFormat.", DISCOVERER),
     Setting("max_children", _whole(1, 100000), 512, "Connections served at once."),
     Setting("max_children_per_address", _whole(1, 100000), 64, "The same, from one address."),
+    Setting("connections_per_child", _whole(1, 10**6), 200, "Callers of one process, in turn; 1: each has its own."),
     Setting("idle_timeout", SECONDS, 60.0, "How long a connection may be idle.", NODE),
     Setting("request_timeout", SECONDS, 5.0, "How long a request may take whose caller gives no deadline.", NODE),
     Setting("probe_interval", SECONDS, 1.0, "Another node is probed this often."),
@@ -320,6 +321,7 @@ class Settings:
     access_log_format: str
     max_children: int
     max_children_per_address: int
+    connections_per_child: int
     idle_timeout: float
     request_timeout: float
     probe_interval: float

@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from bdserver.errors import BadConfig
+from bdserver.errors import BadConfig, NotYet
 from bdserver.net import openssl
 from bdserver.net.handshake import make_context
 from bdserver.net.identity import expired, identity_of, is_authority, too_early
@@ -210,7 +210,7 @@ def _refuse_missing(paths: list[str], remedy: str) -> None:
     request_path = key_path.removesuffix(".key") + ".csr"
     if missing == [certificate_path] and os.path.exists(request_path):
         remedy = f"bdkeys sign DIR {os.path.basename(request_path)}"
-    raise BadConfig(f"{', '.join(missing)}: missing (make with `{remedy}`)")
+    raise NotYet(f"{', '.join(missing)}: missing (make with `{remedy}`)")  # or their disk is not mounted yet
 
 
 def _is_missing(path: str) -> bool:
@@ -227,4 +227,4 @@ def _refuse_outdated(path: str, whose: str, certificate: x509.Certificate, now: 
     if now > openssl.ends(certificate):
         raise BadConfig(f"{path}: {whose}{expired(certificate)}")
     if now < openssl.begins(certificate):
-        raise BadConfig(f"{path}: {whose}{too_early(certificate)}")
+        raise NotYet(f"{path}: {whose}{too_early(certificate)}")

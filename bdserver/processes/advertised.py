@@ -8,7 +8,7 @@ import contextlib
 import socket
 
 from bdserver.core.address import join_address, split_address
-from bdserver.errors import BadConfig
+from bdserver.errors import BadConfig, NotYet
 from bdserver.files.settings import Settings
 
 # An address that a route to anywhere would start from; nothing is sent to it (RFC 5737, RFC 3849: documentation).
@@ -16,7 +16,7 @@ FAR_AWAY = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 
 
 def advertised(settings: Settings, certified: tuple[str, ...]) -> str:
-    """HOST:PORT, one of the hosts that the certificate is for; else BadConfig lists the candidates."""
+    """HOST:PORT, one of the hosts that the certificate is for; else BadConfig (or NotYet) lists the candidates."""
     if settings.advertise:
         host, port = split_address(settings.advertise, settings.port)
         if host not in certified:
@@ -26,11 +26,12 @@ def advertised(settings: Settings, certified: tuple[str, ...]) -> str:
             )
         return join_address(host, port)
     bound = [host for host in settings.bind if host in certified]
-    local = [host for host in _local_addresses() if host in certified]
+    here = _local_addresses()
+    local = [host for host in here if host in certified]
     for candidates in (list(certified), bound, local):
         if len(candidates) == 1:
             return join_address(candidates[0], settings.port)
-    raise BadConfig(
+    raise (BadConfig if here else NotYet)(  # at boot, the route by which it is found may come late
         f"{settings.path}: set advertise= to the address by which the others reach this node: "
         f"{', '.join(certified) or 'the certificate names none'}"
     )

@@ -47,6 +47,7 @@ from bdserver.core.view import View
 from bdserver.errors import BDError, PolicyMismatch, TooBusy
 from bdserver.net.connections import Connections
 from bdserver.net.conversation import Conversation
+from bdserver.processes import reload
 from bdserver.processes.chores import Chores, States
 from bdserver.processes.node import Node
 from bdserver.processes.wakeup import Wakeup
@@ -97,7 +98,6 @@ class Discoverer:
 
     def run(self) -> None:
         """Turn until the listener is gone."""
-        self.node.rng.seed()  # this process drew the same numbers as its parent until here
         self._wakeup.catch_signals()
         signal.signal(signal.SIGHUP, self._note_reload)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a group's SIGTERM is the listener's business
@@ -169,9 +169,8 @@ class Discoverer:
         """What the node reads anew takes effect here too: hints at the next turn, the access log at the next look."""
         self._is_reload_due = False
         self._talker.connections.close()  # they were opened with the old keys
-        for complaint in self.node.reload():
+        for complaint in reload.read_anew(self.node):
             log.debug("reload: %s", complaint)  # the listener has said it
-        logging.getLogger().setLevel(self.node.settings.log_level.upper())
         self._chores.look_now()
 
     # -- actions, and what came of them

@@ -13,15 +13,16 @@ import pytest
 
 from bdserver.demo.hosts import RUN, Mesh, free_port, until
 from bdserver.net import authority
+from bdserver.processes import advertised
 
 OPERATIONS = (pathlib.Path(__file__).parents[2] / "docs" / "OPERATIONS.md").read_text()
 
 
-def refused(host, *words):
-    """bdserverd ends with 2 and one line that holds these words; the line."""
-    line = [sys.executable, "-c", RUN, "bdserverd", "--foreground", host.config_path]
+def refused(host, *words, status=2, how="--foreground"):
+    """bdserverd ends with this status (2: only an editor mends it; 1: it may pass) and one line that holds these words; the line."""
+    line = [sys.executable, "-c", RUN, "bdserverd", how, host.config_path]
     done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 2 and done.stdout == "", done
+    assert done.returncode == status and done.stdout == "", done
     [line] = done.stderr.splitlines()
     assert line.startswith("bdserverd: ") and all(word in line for word in words), line
     return line
@@ -36,7 +37,7 @@ def in_table(words):
 def test_no_key(mesh):
     host = mesh.host("alpha")
     os.unlink(os.path.join(host.folder, "alpha.key"))
-    refused(host, "alpha.key: missing", "bdkeys issue DIR alpha --host HOST")
+    refused(host, "alpha.key: missing", "bdkeys issue DIR alpha --host HOST", status=1)  # its disk may not be mounted yet
     in_table("missing")
 
 
@@ -72,7 +73,9 @@ def test_advertise_is_not_clear(mesh):
             os.unlink(os.path.join(host.folder, name))
     mesh.issue("alpha", "10.1.1.1", "10.1.1.2", folder=host.folder)
     host.write_config(bind="")
-    refused(host, "set advertise= to the address by which the others reach this node: 10.1.1.1, 10.1.1.2")
+    has_a_route = bool(advertised._local_addresses())  # without one, it may come late at boot
+    words = "set advertise= to the address by which the others reach this node: 10.1.1.1, 10.1.1.2"
+    refused(host, words, status=2 if has_a_route else 1)
     in_table("set advertise= to the address")
 
 
@@ -81,12 +84,39 @@ def test_the_port_is_taken(mesh):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         host = mesh.host("alpha", port=taken.getsockname()[1])
-        refused(host, f"port={host.port} can't be had on 127.0.0.1: Address already in use", "ss -ltnp")
+        words = f"port={host.port} can't be had on 127.0.0.1: Address already in use"
+        refused(host, words, "ss -ltnp", status=1, how="--check")
     in_table("can't be had on")
 
 
-@pytest.mark.parametrize(("days", "words"), [(3, "is not valid before"), (-500, "expired on")])
-def test_the_clock_is_off_or_the_certificate_is_old(mesh, monkeypatch, days, words):
+def test_the_address_is_not_there(mesh):
+    host = mesh.host("alpha", bind="192.0.2.1 127.0.0.1", advertise="127.0.0.1")
+    words = f"port={host.port} can't be had on 192.0.2.1: Cannot assign requested address"
+    refused(host, words, "ip addr shows those it has", status=1, how="--check")
+    in_table("Cannot assign requested address")
+
+
+@pytest.mark.parametrize("how", ["--foreground", None])
+def test_a_port_that_is_taken_at_boot_is_waited_for(mesh, how):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        host = mesh.host("alpha", port=taken.getsockname()[1], log_file="daemon.log")
+        line = [sys.executable, "-c", RUN, "bdserverd", *filter(None, [how]), host.config_path]
+        with open(host.log_path, "wb") as log:
+            host.process = subprocess.Popen(line, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        until(lambda: "Address already in use (ss -ltnp tells by whom): waiting for it" in host.log, 20, "the one line")
+    if how is None:
+        assert host.process.wait(30) == 0
+        assert host.ask(["LEAVE"]) == ["OK"]
+        until(lambda: not os.path.exists(host.socket.replace(".sock", ".pid")), 20, "it has ended")
+    else:
+        host.wait_ready()
+    assert host.log.count("waiting") == 1
+
+
+@pytest.mark.parametrize(("days", "words", "status"), [(3, "is not valid before", 1), (-500, "expired on", 2)])
+def test_the_clock_is_off_or_the_certificate_is_old(mesh, monkeypatch, days, words, status):
     class Elsewhen(datetime.datetime):
         @classmethod
         def now(cls, tz=None):
@@ -95,7 +125,7 @@ def test_the_clock_is_off_or_the_certificate_is_old(mesh, monkeypatch, days, wor
     with monkeypatch.context() as patched:
         patched.setattr(authority, "datetime", Elsewhen)
         host = mesh.host("alpha")
-    refused(host, "alpha.crt", words)
+    refused(host, "alpha.crt", words, status=status)
     in_table(words)
 
 

@@ -2,6 +2,8 @@
 
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 
@@ -34,6 +36,46 @@ def test_a_log_file_that_is_moved_away_is_opened_anew(mesh, tmp_path):
     finally:
         host.run("bdctl", "leave")
         until(lambda: not os.path.exists(host.socket.replace(".sock", ".pid")), 20, "it has ended")
+
+
+def test_a_log_whose_folder_is_removed_ends_nobody_and_goes_on_when_it_is_back(mesh, tmp_path):
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    host = mesh.host("alpha", log_file=folder / "log")
+    background(host)
+    try:
+        shutil.rmtree(folder)
+        for _ in range(3):
+            assert host.run("bdctl", "drain").returncode == 0  # each a line
+        folder.mkdir()
+        with open(host.socket.replace(".sock", ".pid")) as file:
+            os.kill(int(file.read()), signal.SIGHUP)
+        until(lambda: (folder / "log").exists() and "read anew" in (folder / "log").read_text(), 20, "it goes on")
+        assert host.ask(["PING"])[0] == "PONG"
+        host.run("bdctl", "drain")
+        until(lambda: "draining begun" in (folder / "log").read_text(), 20, "a child's line too")
+    finally:
+        host.run("bdctl", "leave")
+        until(lambda: not os.path.exists(host.socket.replace(".sock", ".pid")), 20, "it has ended")
+
+
+def test_a_stderr_that_nobody_reads_delays_nobody(mesh):
+    host = mesh.host("alpha", log_level="debug")
+    line = [sys.executable, "-c", RUN, "bdserverd", "--foreground", host.config_path]
+    open(host.log_path, "w").close()
+    with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL) as process:
+        host.process = process
+        host.wait_ready()
+        for _ in range(1500):  # a line each, of some 60 bytes: more than a pipe holds
+            assert host.ask(["PING"])[0] == "PONG"
+        said = os.read(process.stderr.fileno(), 1 << 20)
+        assert len(said) > 30000
+        until(
+            lambda: host.ask(["PING"]) and b"lines of this log were lost" in os.read(process.stderr.fileno(), 1 << 20),
+            20,
+            "lost",
+        )
+        host.end()
 
 
 def test_a_quiet_node_at_info_says_nothing_and_no_line_has_a_secret(mesh):

@@ -1,0 +1,141 @@
+"""Where a node is put together, and its life: the first record, the listener's loop, the pulse, reload, the last word.
+
+The parts know each other by what is handed in here alone. Before it, `startup` has tried what may fail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+
+import setproctitle
+
+from bdserver.core import exchange
+from bdserver.errors import BDError
+from bdserver.processes import child, discoverer, reload, systemd
+from bdserver.processes.children import Limits
+from bdserver.processes.listener import Listener, Runs
+from bdserver.processes.node import Life, Node
+from bdserver.processes.pidfile import PidFile
+from bdserver.processes.sockets import Sockets
+
+log = logging.getLogger("bdserver.run")
+
+# How often the status line of systemd is brought up to date.
+STATUS_SECONDS = 10.0
+GOODBYE_SECONDS, GOODBYE_NODES = 1.0, 3
+
+
+def run(node: Node, sockets: Sockets, claims: Sequence[PidFile], on_ready: Callable[[], None]) -> None:
+    """Until the end of the node."""
+    node.life = Life(os.getpid(), time.time())
+    setproctitle.setproctitle(f"bdserverd: listener of {node.name} at {node.address}")
+    try:
+        begin(node)
+        limits = Limits(node.settings.max_children, node.settings.max_children_per_address, node.settings.connections_per_child)
+        listener = Listener(_parts(node, sockets, claims, on_ready), limits)
+        node.life = node.life._replace(wake_descriptor=listener.wake_write)
+        listener.run()
+    finally:
+        sockets.remove()
+
+
+def _parts(node: Node, sockets: Sockets, claims: Sequence[PidFile], on_ready: Callable[[], None]) -> Runs:
+    return Runs(
+        sockets=sockets.now,
+        close_sockets=sockets.close,
+        is_refused=node.is_black_listed,
+        has_changed=lambda: node.rules.revoked.refresh(),  # not bound: SIGHUP may make other rules
+        refresh=node.refresh,
+        reload=functools.partial(_reload, node),
+        on_ready=functools.partial(_ready, node, on_ready),
+        on_leaving=lambda: systemd.notify(STOPPING=1, STATUS="leaving: running requests end"),
+        pulse=functools.partial(pulse, node),
+        say_goodbye=functools.partial(say_goodbye, node, sockets),
+        undo=functools.partial(_undo, node, claims),
+        rehearse=functools.partial(child.rehearse, node),
+        serve=functools.partial(child.serve_connection, node),
+        discover=functools.partial(discoverer.run, node),
+    )
+
+
+def begin(node: Node) -> None:
+    """This node's record with a new generation, on disk before anybody hears of it."""
+    with node.cache.locked() as view:
+        previous = view.records.get(node.name)
+        view.start((previous or node.own_record())._replace(address=node.address, draining=False), time.time())
+        node.describe(view, time.time(), unhealthy=[])
+        for hint in node.settings.hints:
+            if hint != node.address:
+                view.hint(hint)
+
+
+def _ready(node: Node, on_ready: Callable[[], None]) -> None:
+    log.info("%s of %s answers at %s", node.name, node.mesh, node.address)
+    systemd.notify(READY=1, STATUS="ready")
+    on_ready()
+
+
+def _undo(node: Node, claims: Sequence[PidFile]) -> None:
+    """In each forked process: it must not keep the listener's locks, and every one inherits the same dice."""
+    for claim in claims:
+        claim.release()
+    node.rng.seed()
+
+
+def pulse(node: Node, connections: int) -> float | None:
+    """Tell systemd that the loop turns, and in figures how we are; None when nobody wants to know."""
+    if "NOTIFY_SOCKET" not in os.environ:
+        return None
+    watchdog = systemd.watchdog_seconds()
+    if watchdog is not None:
+        systemd.notify(WATCHDOG=1)  # this first: the loop turns, even if the figures below can't be had
+    systemd.notify(STATUS=figures(node, connections, time.time()))
+    return min(STATUS_SECONDS, watchdog / 3) if watchdog is not None else STATUS_SECONDS
+
+
+def figures(node: Node, connections: int, now: float) -> str:
+    """The status line."""
+    view = node.cache.view()
+    weights = node.weights(now)
+    warnings = node.warnings(view, now)
+    return (
+        f"{1 + len(view.others_there())} nodes, {len(weights)} services here, weight {sum(weights.values()):.1f} of "
+        f"{node.settings.receiver_threshold:g}{', draining' * view.own.draining}, {connections} connections"
+        + (f"; {len(warnings)} warnings: bdctl status" if warnings else "")
+    )
+
+
+def _reload(node: Node) -> list[str]:
+    systemd.reloading()
+    try:
+        return reload.read_anew(node)
+    finally:
+        systemd.notify(READY=1)
+
+
+def say_goodbye(node: Node, sockets: Sockets) -> None:
+    """The last word, to a few who pass it on; then nothing of us is left but the cache."""
+    sockets.remove()
+    try:
+        node.mark_left()
+    except BDError as error:
+        log.error("leaving without a word: %s", error)
+        return
+    view = node.cache.view()
+    others = [record for record in view.others_there() if node.policies.talkable(view, record)]
+    node.rng.shuffle(others)
+    told = 0
+    for record in others:
+        if told == GOODBYE_NODES:
+            break
+        with contextlib.suppress(BDError):  # it is told by another one
+            deadline = time.monotonic() + GOODBYE_SECONDS
+            with node.call(record.address, deadline, record.name) as conversation:
+                conversation.ask(["SYNCHRONIZE", exchange.push(view, [node.name])], deadline)
+            told += 1
+    log.info("%s left, %d nodes were told", node.name, told)

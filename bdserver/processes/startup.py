@@ -1,0 +1,230 @@
+"""Everything that may fail is tried before the start: limits, ids, keys, folders, addresses, locks.
+
+So a wrong start is one line on stderr and an exit status, and what runs afterwards has all that it needs. An obstacle that
+passes by itself at boot (a port that another program is about to leave, an address that is not there yet) is waited
+for. Nothing runs here: `run` does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import pwd
+import resource
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from bdserver.errors import BadConfig, NotYet
+from bdserver.files.settings import Settings, load
+from bdserver.processes.children import SPARES_MAX
+from bdserver.processes.node import Node, Sources, open_node
+from bdserver.processes.pidfile import PidFile
+from bdserver.processes.sockets import Sockets
+
+# Every 2 s, as in 2006; longer than any interface takes to come up, and shorter than systemd waits for a start (90 s).
+RETRY_SECONDS, WAIT_SECONDS = 2.0, 60.0
+# The listener's descriptors beside one line to each child: sockets, pipes, locks, logs, and what a connection needs while it
+# is handed over.
+DESCRIPTORS_BESIDE = 64
+
+
+class Start(NamedTuple):
+    """All that a start has in hand: nothing is missing any more."""
+
+    node: Node
+    sockets: Sockets
+    claims: tuple[PidFile, ...]
+    owner: tuple[int, int]  # uid and gid of the daemon
+
+
+def check(config: str, ws_policy: str = "", black_list: str = "") -> Node:
+    """Try everything up to the port, and let go of it again. A node that runs has its port already: it is asked about its
+    files, as before a SIGHUP."""
+    node, owner = _read(config, ws_policy, black_list, has_log_file=True)
+    pid_file, cache_lock = _claims(node.settings)
+    if pid_file.is_held():
+        return node
+    if cache_lock.is_held():
+        cache_lock.claim()  # which says by whom
+    sockets = Sockets(node.settings, owner)
+    try:
+        sockets.open_tcp(is_check=True)
+    finally:
+        sockets.close()
+    return node
+
+
+def prepare(config: str, ws_policy: str, black_list: str, say: Callable[[str], None], is_background: bool = False) -> Start:
+    """All that a start needs (`log_file` in the background alone); `say` is told once if something must be waited for."""
+    node, owner = _read(config, ws_policy, black_list, has_log_file=is_background)
+    claims = _claims(node.settings)
+    sockets = Sockets(node.settings, owner)
+    with contextlib.ExitStack() as undone:
+        for claim in claims:
+            claim.claim()
+            undone.callback(claim.remove)
+        node.cache.sweep()
+        _patiently(sockets.open, say)
+        undone.pop_all()
+    return Start(node, sockets, claims, owner)
+
+
+def _read(config: str, ws_policy: str, black_list: str, has_log_file: bool) -> tuple[Node, tuple[int, int]]:
+    settings = load(config)
+    owner = user_ids(settings)
+    allow_descriptors(settings)
+    node = open_node(settings, Sources(_absolute(ws_policy), _absolute(black_list)))  # absolute: a daemon's own folder is /
+    for folder in _folders(settings):
+        _make_folder(folder, settings, owner)
+    files = [path for path in (_absolute(ws_policy), _absolute(black_list)) if path]
+    log_file = settings.log_file if has_log_file else ""
+    complaints = asked_as(owner, lambda: not_allowed(settings, files, log_file))
+    if complaints:
+        raise BadConfig("\n".join(complaints))
+    return node, owner
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(path) if path else path
+
+
+def _claims(settings: Settings) -> tuple[PidFile, PidFile]:
+    """The pid file for people; and one beside the cache, lest a second daemon with another pid file writes into it."""
+    lock = os.path.join(settings.var_dir, f"{settings.username}.lock")
+    return PidFile(settings.pid_file), PidFile(lock, "this cache is used already by a bdserverd with another pid_file")
+
+
+def _patiently(attempt: Callable[[], None], say: Callable[[str], None]) -> None:
+    """Wait for an obstacle that passes by itself, and say so once."""
+    until, has_said = time.monotonic() + WAIT_SECONDS, False
+    while True:
+        try:
+            return attempt()
+        except NotYet as error:
+            if time.monotonic() + RETRY_SECONDS > until:
+                raise
+            if not has_said:
+                say(f"{error}: waiting for it, {WAIT_SECONDS:g} s at most")
+            has_said = True
+        time.sleep(RETRY_SECONDS)
+
+
+# --- limits and ids -----------------------------------------------------------------------------------------------
+
+
+def allow_descriptors(settings: Settings) -> None:
+    """A line to each child is a descriptor of the listener's: raise the soft limit, or say that it is too low."""
+    needed = settings.max_children + SPARES_MAX + DESCRIPTORS_BESIDE
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard if hard == resource.RLIM_INFINITY else max(hard, needed)))
+    except (OSError, ValueError):
+        raise BadConfig(
+            f"{settings.path}: max_children={settings.max_children} takes {needed} open files, and {min(soft, hard)} are "
+            "allowed: raise the limit (ulimit -n, systemd's LimitNOFILE), or lower max_children"
+        ) from None
+
+
+def user_ids(settings: Settings) -> tuple[int, int]:
+    """The uid and gid to become, of `user` and `group`; a process that is not root stays what it is."""
+    try:
+        account = pwd.getpwnam(settings.user) if settings.user else None
+    except KeyError:
+        raise BadConfig(f"{settings.path}: user={settings.user}: there is no such user on this host") from None
+    try:
+        group = grp.getgrnam(settings.group) if settings.group else None
+    except KeyError:
+        raise BadConfig(f"{settings.path}: group={settings.group}: there is no such group on this host") from None
+    uid, gid = os.geteuid(), os.getegid()
+    if uid != 0:
+        return uid, gid
+    if account is not None:
+        uid, gid = account.pw_uid, account.pw_gid
+    return uid, group.gr_gid if group is not None else gid
+
+
+# --- files and folders --------------------------------------------------------------------------------------------
+
+
+def _folders(settings: Settings) -> list[str]:
+    """The folders that the daemon writes into; each once."""
+    kept = [settings.var_dir, settings.services_dir, settings.graveyard_dir, settings.service_log_dir]
+    return list(dict.fromkeys([*kept, os.path.dirname(settings.socket), os.path.dirname(settings.pid_file)]))
+
+
+def _make_folder(folder: str, settings: Settings, owner: tuple[int, int]) -> None:
+    """There, and the daemon's if it is new."""
+    try:
+        if not os.path.isdir(folder):
+            os.makedirs(folder, mode=0o755)
+            if os.geteuid() == 0:
+                os.chown(folder, *owner)
+    except OSError as error:
+        raise BadConfig(f"{settings.path}: can't make the folder {folder}: {error.strerror}") from None
+
+
+def not_allowed(settings: Settings, files: list[str], log_file: str) -> list[str]:
+    """The things that this process may not do, and the daemon must, a line each: at the start, or at the next SIGHUP."""
+    who, found = _name_of(os.geteuid()), []
+    keys = [os.path.join(settings.key_dir, name) for name in (f"{settings.username}.key", f"{settings.username}.crt", "ca.crt")]
+    named = [settings.ws_policy, settings.black_list, settings.revoked]
+    for path in dict.fromkeys([settings.path, *keys, *filter(None, named), *files]):
+        try:
+            open(path, "rb").close()
+        except OSError as error:
+            found.append(f"{path}: {who} must be able to read it: {error.strerror}")
+    for folder in _folders(settings):
+        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+            found.append(f"{settings.path}: the folder {folder} is not writable for {who}")
+    if log_file and not _may_log(log_file):
+        found.append(f"{settings.path}: log_file={log_file} is not writable for {who}")
+    return found
+
+
+def _may_log(path: str) -> bool:
+    """Without making it."""
+    if os.path.lexists(path):
+        return os.access(path, os.W_OK, effective_ids=True)
+    return os.access(os.path.dirname(path), os.W_OK | os.X_OK, effective_ids=True)
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return f"user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"user {uid}"
+
+
+def asked_as(owner: tuple[int, int], question: Callable[[], list[str]]) -> list[str]:
+    """The answer of a process that has become this user: root may read everything, and so can't tell."""
+    if owner == (os.geteuid(), os.getegid()):
+        return question()
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            become(owner)
+            with os.fdopen(write, "w", errors="surrogateescape") as file:
+                file.write("\n".join(question()))
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(write)
+    with os.fdopen(read, errors="surrogateescape") as file:
+        said = file.read()
+    _, status = os.waitpid(pid, 0)
+    return said.splitlines() if status == 0 else [f"can't become user {owner[0]} and group {owner[1]}"]
+
+
+def become(owner: tuple[int, int]) -> None:
+    """For good: groups first, since who is no longer root may not change them."""
+    uid, gid = owner
+    with contextlib.suppress(KeyError):  # a uid without a name is in no other groups
+        os.initgroups(pwd.getpwuid(uid).pw_name, gid)
+    os.setgid(gid)
+    os.setuid(uid)
