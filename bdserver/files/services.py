@@ -132,7 +132,7 @@ class Services:
             return self._all
         if looks != self._looks:
             self._take(looks)
-        self._folder, self._look_at = folder if is_settled and self._looks else None, now + LOOK_SECONDS
+        self._folder, self._look_at = folder if is_settled and self._looks is not None else None, now + LOOK_SECONDS
         return self._all
 
     def get(self, name: str) -> Service | None:

@@ -146,6 +146,8 @@ class Chores:
         host, _ = split_address(self.node.cache.view().own.address)
         urls = self._urls()
         asked = [(each, urls[name]) for name, each in self.node.services.all().items() if each.health != "none"]
+        if not asked and not self._health.sick:
+            return
         look = threading.Thread(target=self._health.look, args=(asked, host, self.node.settings.axis_port), daemon=True)
         self._looking = look
         look.start()
