@@ -13,12 +13,10 @@ import itertools
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 from xml.parsers import expat
 
 from bdserver.errors import BadPolicy, TooLarge
-
-MODES = ("lax", "strict")
 
 # A policy is read before any request is: 64 KiB hold 400 assertions, and nobody has been seen with more than 20.
 TEXT_BYTES_MAX = 64 * 1024
@@ -28,8 +26,11 @@ DEPTH_MAX = 32
 ALTERNATIVES_MAX = 64
 # In one alternative.
 ASSERTIONS_MAX = 32
-# Comparisons of two assertions in one intersection: 64 x 64 alternatives of a few assertions each.
+# Comparisons of two assertions in one intersection, 64 x 64 alternatives of a few assertions each; and the assertions that are
+# handled while a document becomes its normal form: a tenth of a second.
 STEPS_MAX = 200_000
+# Of an assertion with all that is nested in it: what is referred to counts each time.
+SIZE_MAX = 10_000
 REMEMBERED_PAIRS_MAX = 8192
 
 NAMESPACES = ("http://schemas.xmlsoap.org/ws/2004/09/policy", "http://www.w3.org/ns/ws-policy")
@@ -38,14 +39,35 @@ _IDS = (f"{_UTILITY} Id", "http://www.w3.org/XML/1998/namespace id")
 _OPERATORS = ("Policy", "All", "ExactlyOne")
 
 
-class Assertion(NamedTuple):
+class Assertion:
     """One requirement. `name`: "{namespace}local"; `nested`: None, or the one alternative of its nested policy;
-    `content`: its attributes and parameters, of which intersection takes no notice."""
+    `content`: its attributes and parameters, of which intersection takes no notice.
 
-    name: str
-    nested: Alternative | None
-    ignorable: bool
-    content: str
+    Equal when they say the same. That is told by `key`, a digest: a nested policy that is referred to a thousand times would
+    be compared a thousand times, and each level a thousand times more. `size` counts it and all that is nested in it."""
+
+    __slots__ = ("content", "ignorable", "key", "name", "nested", "size")
+
+    def __init__(self, name: str, nested: Alternative | None, ignorable: bool, content: str) -> None:
+        self.name, self.nested, self.ignorable, self.content = name, nested, ignorable, content
+        below = None if nested is None else [each.key for each in nested]
+        text = repr((name, below, ignorable, content)).encode("utf-8", "surrogatepass")
+        self.key: tuple[str, str] = name, sha256(text).hexdigest()
+        self.size: int = 1 + sum(each.size for each in nested or ())
+        if self.size > SIZE_MAX:
+            raise TooLarge(f"a policy in which an assertion holds more than {SIZE_MAX} others")
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Assertion) and self.key == other.key)
+
+    def __lt__(self, other: Assertion) -> bool:
+        return self.key < other.key
+
+    def __repr__(self) -> str:
+        return _show_assertion(self)
 
 
 Alternative = tuple[Assertion, ...]
@@ -57,7 +79,7 @@ class Policy:
     __slots__ = ("_hash", "alternatives")
 
     def __init__(self, alternatives: Iterable[Alternative]) -> None:
-        self.alternatives: tuple[Alternative, ...] = tuple(sorted(set(alternatives), key=repr))
+        self.alternatives: tuple[Alternative, ...] = tuple(sorted(set(alternatives)))
         self._hash = hash(self.alternatives)
 
     def __hash__(self) -> int:
@@ -86,11 +108,6 @@ def can_talk(a: Policy | None, b: Policy | None, mode: str = "lax") -> bool:
 @lru_cache(REMEMBERED_PAIRS_MAX)
 def _meet(a: Policy, b: Policy, mode: str) -> bool:
     return any(True for _ in _compatible_pairs(a, b, mode))
-
-
-def merge(a: Policy, b: Policy) -> Policy:
-    """The policy that asks for both (section 4.4): every alternative of one with every one of the other."""
-    return Policy(_product([list(a.alternatives), list(b.alternatives)]))
 
 
 def _compatible_pairs(a: Policy, b: Policy, mode: str) -> Iterator[tuple[Alternative, Alternative]]:
@@ -134,15 +151,35 @@ def alone(a: Policy, b: Policy, mode: str = "lax") -> list[str]:
 
 
 def _alternative(assertions: Iterable[Assertion]) -> Alternative:
-    return tuple(sorted(set(assertions), key=repr))
+    return tuple(sorted(set(assertions)))
 
 
-def _product(choices: list[list[Alternative]]) -> list[Alternative]:
+class _Budget:
+    """Counts the work of one document."""
+
+    def __init__(self) -> None:
+        self._left = STEPS_MAX
+
+    def spend(self, steps: int) -> None:
+        """TooLarge when it is too much."""
+        self._left -= steps
+        if self._left < 0:
+            raise TooLarge(f"a policy whose normal form takes more than {STEPS_MAX} steps")
+
+
+# Asks for nothing: to combine it with others changes nothing, and costs nothing.
+_NOTHING: list[Alternative] = [()]
+
+
+def _product(choices: Iterable[list[Alternative]], budget: _Budget) -> list[Alternative]:
     """All: one alternative of each child, in every combination; limits are looked at before each multiplication."""
     found: dict[Alternative, None] = {(): None}
     for alternatives in choices:
+        if alternatives == _NOTHING:
+            continue
         combined: dict[Alternative, None] = {}
         for x, y in itertools.product(found, alternatives):
+            budget.spend(1 + len(x) + len(y))
             both = _alternative([*x, *y])
             if len(both) > ASSERTIONS_MAX:
                 raise TooLarge(f"a policy with more than {ASSERTIONS_MAX} assertions in one alternative")
@@ -153,10 +190,11 @@ def _product(choices: list[list[Alternative]]) -> list[Alternative]:
     return list(found)
 
 
-def _sum(choices: Iterable[list[Alternative]]) -> list[Alternative]:
+def _sum(choices: Iterable[list[Alternative]], budget: _Budget) -> list[Alternative]:
     """ExactlyOne: the alternatives of all children."""
     found: dict[Alternative, None] = {}
     for alternatives in choices:
+        budget.spend(1 + len(alternatives))
         found.update(dict.fromkeys(alternatives))
         if len(found) > ALTERNATIVES_MAX:
             raise TooLarge(f"a policy with more than {ALTERNATIVES_MAX} alternatives")
@@ -170,6 +208,7 @@ class _Normaliser:
         self._source, self._by_id = source, by_id
         self._done: dict[int, list[Alternative]] = {}
         self._open: set[int] = set()
+        self._budget = _Budget()
 
     def alternatives(self, element: _Element, depth: int = 0) -> list[Alternative]:
         """The normal form of an operator, a reference or an assertion."""
@@ -191,8 +230,11 @@ class _Normaliser:
         if element.operator is None:
             return self._of_assertion(element, depth)
         children = [self.alternatives(child, depth + 1) for child in element.children]
-        found = _sum(children) if element.operator == "ExactlyOne" else _product(children)
-        return _sum([found, [()]]) if element.is_optional else found
+        found = (_sum if element.operator == "ExactlyOne" else _product)(children, self._budget)
+        return self._or_nothing(found) if element.is_optional else found
+
+    def _or_nothing(self, found: list[Alternative]) -> list[Alternative]:
+        return _sum([found, _NOTHING], self._budget)
 
     def _of_assertion(self, element: _Element, depth: int) -> list[Alternative]:
         nested: list[Alternative | None] = [None]
@@ -201,7 +243,7 @@ class _Normaliser:
                 nested = [*self.alternatives(child, depth + 1)]
         content = element.content()
         found: list[Alternative] = [(Assertion(element.name, each, element.is_ignorable, content),) for each in nested]
-        return _sum([found, [()]] if element.is_optional else [found])
+        return self._or_nothing(found) if element.is_optional else _sum([found], self._budget)
 
     def _referred(self, element: _Element) -> _Element:
         uri = element.attributes.get("URI", "")
