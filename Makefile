@@ -1,10 +1,9 @@
 # What one does with a checkout. Each target makes the virtual environment that it needs: .venv, from .ci/requirements*.txt.
 
 BIN := .venv/bin
-PYTEST := $(BIN)/python -m pytest -c .ci/pytest.ini --rootdir .
+PYTEST := $(BIN)/python -m pytest
 # Options for pytest in `check` and `test`, as in: make check TESTS="-k merge"
 TESTS :=
-PYTHON_FILES := setup.py .ci bdserver tests
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check style bench generate deb
@@ -23,9 +22,9 @@ check: .venv/for-tests style ## format, style, types, unit tests and simulation:
 	@$(PYTEST) $(TESTS) tests/unit tests/simulation
 
 style: .venv/for-tests
-	@$(BIN)/ruff format --quiet --check --config .ci/ruff.toml $(PYTHON_FILES)
-	@$(BIN)/ruff check --quiet --config .ci/ruff.toml $(PYTHON_FILES)
-	@$(BIN)/mypy --no-error-summary --config-file .ci/mypy.ini bdserver
+	@$(BIN)/ruff format --quiet --check
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/mypy --no-error-summary
 
 # Parts for `bench`, as in: make bench PARTS="lookups soak", or PARTS=--all
 PARTS :=

@@ -7,8 +7,12 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
+from hypothesis.configuration import set_hypothesis_home_dir
+
+set_hypothesis_home_dir(Path(__file__).parents[1] / ".cache" / "hypothesis")  # beside the other tools' caches
 
 # Setup, call and teardown of a test each. The slowest (a mesh of 20 daemons on two busy cores) takes a fifth of it.
 PHASE_SECONDS_MAX = 180.0

@@ -32,7 +32,7 @@ def _run(*command, **keywords):
 def sdist(tmp_path_factory):
     """The sdist, unpacked: made in a copy, so that the checkout stays as it is."""
     folder = tmp_path_factory.mktemp("checkout") / "bdserver"
-    unwanted = shutil.ignore_patterns(".git", ".venv", ".cache", ".hypothesis", "__pycache__", "var", "build", "*.egg-info")
+    unwanted = shutil.ignore_patterns(".git", ".venv", ".cache", "__pycache__", "var", "build", "*.egg-info")
     shutil.copytree(ROOT, folder, ignore=unwanted)
     name = _run(sys.executable, "-c", BUILD.format("sdist"), cwd=folder).split()[-1]
     with tarfile.open(folder / name) as archive:
