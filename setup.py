@@ -37,7 +37,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["bdserver", "bdserver.*"]),
     include_package_data=False,
-    package_data={"": ["templates/*", "services/*"]},
+    package_data={"": ["templates/*", "services/*"], "bdserver": ["py.typed"]},
     data_files=[*manual(), samples("etc"), samples("cgi-bin")],
     entry_points={
         "console_scripts": [
@@ -61,10 +61,13 @@ setup(
     classifiers=[
         "Environment :: No Input/Output (Daemon)",
         "Intended Audience :: System Administrators",
-        "License :: OSI Approved :: MIT License",
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: System :: Clustering",
         "Topic :: System :: Networking",
+        "Typing :: Typed",
     ],
 )

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import tomllib
 from email import message_from_string
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -19,7 +20,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ("bdserverd", "bdwhereis", "bdctl", "bdkeys", "bddemo")
-BUILD = "from setuptools import build_meta; print(build_meta.build_{}('.'))"
+BUILD_SDIST = "from setuptools import build_meta; print(build_meta.build_sdist('.'))"
+# What an environment of its own is lent: the packages of this one.
+BORROWED = {**os.environ, "PYTHONPATH": sysconfig.get_paths()["purelib"], "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def _run(*command, **keywords):
@@ -34,21 +37,30 @@ def sdist(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkout") / "bdserver"
     unwanted = shutil.ignore_patterns(".git", ".venv", ".cache", "__pycache__", "var", "build", "*.egg-info")
     shutil.copytree(ROOT, folder, ignore=unwanted)
-    name = _run(sys.executable, "-c", BUILD.format("sdist"), cwd=folder).split()[-1]
+    name = _run(sys.executable, "-c", BUILD_SDIST, cwd=folder).split()[-1]
     with tarfile.open(folder / name) as archive:
         archive.extractall(folder.parent / "sdist", filter="data")
     return folder.parent / "sdist" / name.removesuffix(".tar.gz")
 
 
 @pytest.fixture(scope="module")
-def installed(sdist, tmp_path_factory):
-    """The prefix of an environment that has nothing but BDserver."""
+def installation(sdist, tmp_path_factory):
+    """The prefix of an environment that has nothing but BDserver, and what pip said when it made it."""
     prefix = tmp_path_factory.mktemp("installed")
-    wheel = _run(sys.executable, "-c", BUILD.format("wheel"), cwd=sdist).split()[-1]
     _run(sys.executable, "-m", "venv", "--without-pip", str(prefix))
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(prefix / "bin" / "python")]
-    _run(*pip, "install", "--quiet", "--no-deps", "--no-index", "--no-compile", str(sdist / wheel))
-    return prefix
+    options = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--no-compile"]
+    done = subprocess.run(
+        [*pip, "install", *options, str(sdist)], capture_output=True, text=True, check=False, timeout=120, env=BORROWED
+    )
+    assert done.returncode == 0, done.stderr
+    return prefix, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def installed(installation):
+    """The prefix alone."""
+    return installation[0]
 
 
 def _package(prefix):
@@ -57,6 +69,20 @@ def _package(prefix):
 
 def _files(folder):
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+
+
+def test_pip_installs_it_without_a_word(installation):
+    assert installation[1] == ""
+
+
+def test_the_sdist_says_who_builds_it(sdist):
+    # Without this, pip falls back on "legacy setup.py install" where the package wheel is missing, and warns.
+    build = tomllib.loads((sdist / "pyproject.toml").read_text())["build-system"]
+    assert build["build-backend"] == "setuptools.build_meta"
+
+
+def test_callers_are_told_that_there_are_types(installed):
+    assert (_package(installed) / "py.typed").exists()
 
 
 def test_every_file_of_the_package_is_installed(installed):
@@ -71,8 +97,7 @@ def test_executables_among_them_stay_executable(installed):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_installed_and_starts(installed, command, tmp_path):
-    borrowed = {**os.environ, "PYTHONPATH": sysconfig.get_paths()["purelib"], "PYTHONDONTWRITEBYTECODE": "1"}
-    said = _run(str(installed / "bin" / command), "--help", cwd=tmp_path, env=borrowed)
+    said = _run(str(installed / "bin" / command), "--help", cwd=tmp_path, env=BORROWED)
     assert said.startswith(f"usage: {command}")
 
 
