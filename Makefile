@@ -1,4 +1,5 @@
-# What one does with a checkout. Each target makes the virtual environment that it needs: .venv, from .ci/requirements*.txt.
+# What one does with a checkout. Each target makes the virtual environment that it needs: .venv, from .ci/requirements.txt for what
+# runs, tests/requirements*.txt for what tests, checks and draws.
 
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
@@ -34,9 +35,9 @@ bench: .venv/for-tests ## measure, each figure beside its floor or a peer in the
 	@$(BIN)/python tests/bench $(PARTS)
 
 generate: .venv/for-pictures ## write what is made: samples, protocol tables, man pages, pictures of a real mesh, curves of large ones
-	@$(BIN)/python .ci/generate.py
-	@$(BIN)/python .ci/pictures.py
-	@$(BIN)/python .ci/curves.py
+	@$(BIN)/python -m docs.made.generate
+	@$(BIN)/python -m docs.made.pictures
+	@$(BIN)/python -m docs.made.curves
 
 deb: ## a Debian package in dist/, of Debian 12's own Python packages
 	@.ci/deb
@@ -45,10 +46,10 @@ deb: ## a Debian package in dist/, of Debian 12's own Python packages
 	@.ci/venv .ci/requirements.txt
 	@touch $@
 
-.venv/for-pictures: .venv/for-tests .ci/requirements-pictures.txt
-	@.ci/venv .ci/requirements-pictures.txt
+.venv/for-pictures: .venv/for-tests tests/requirements-pictures.txt
+	@.ci/venv tests/requirements-pictures.txt
 	@touch $@
 
-.venv/for-tests: .ci/requirements.txt .ci/requirements-test.txt
-	@.ci/venv .ci/requirements-test.txt
+.venv/for-tests: .ci/requirements.txt tests/requirements.txt
+	@.ci/venv tests/requirements.txt
 	@touch $@

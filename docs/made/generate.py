@@ -1,8 +1,7 @@
-#!/usr/bin/env python3
 """Writes what is made from the program's own tables, so that it cannot differ from them.
 
-    .ci/generate.py           write
-    .ci/generate.py --check   write nothing; exit 1 and name the files that would change
+    python -m docs.made.generate           write
+    python -m docs.made.generate --check   write nothing; exit 1 and name the files that would change
 
 The samples in etc/ are made whole. In docs/*.md and docs/man/* the made parts stand between two comments,
 `made by make generate: PART` and `end`; the rest of those files is written by hand.
@@ -16,18 +15,14 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path[:0] = [ROOT, os.path.join(ROOT, ".ci")]
-os.environ.pop("BDSERVER_CONFIG", None)  # the commands' help names the default path
+from bdserver import __version__, errors
+from bdserver.audit import config as audit_config
+from bdserver.commands import bdctl, bddemo, bdkeys, bdserverd, bdwhereis
+from bdserver.core import exchange, membership, messages, wire
+from bdserver.files import settings
+from docs.made import completion
 
-import completion  # noqa: E402
-
-from bdserver import __version__, errors  # noqa: E402
-from bdserver.audit import config as audit_config  # noqa: E402
-from bdserver.commands import bdctl, bddemo, bdkeys, bdserverd, bdwhereis  # noqa: E402
-from bdserver.core import exchange, membership, messages, wire  # noqa: E402
-from bdserver.files import settings  # noqa: E402
-
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 COMMANDS = {"bdserverd": bdserverd, "bdwhereis": bdwhereis, "bdctl": bdctl, "bdkeys": bdkeys, "bddemo": bddemo}
 # When the man pages were last read through as a whole; not that of a build, which must not change them.
 MANUAL_DATE = "2026-11-24"
@@ -184,13 +179,6 @@ def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
     return (action for action in parser._actions if not isinstance(action, argparse._HelpAction))
 
 
-def _subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            return dict(action.choices)
-    return {}
-
-
 def _described(parser: argparse.ArgumentParser) -> Iterator[str]:
     """A .TP for each option and each argument that has a help text."""
     formatter = parser._get_formatter()
@@ -217,7 +205,7 @@ def commands_of(module) -> Callable[[], str]:
 
     def made() -> str:
         blocks = []
-        for name, parser in _subparsers(module._parser()).items():
+        for name, parser in completion.subparsers(module._parser()).items():
             blocks.append(
                 f".SS {_quoted(f'{name} {_synopsis(parser)}'.strip())}\n{_roff(_sentence(parser.description or ''))}\n"
             )
@@ -275,6 +263,7 @@ PARTS: dict[str, Callable[[], str]] = {
 
 def main(arguments: list[str]) -> int:
     """Write, or with --check say what would be written."""
+    os.environ.pop("BDSERVER_CONFIG", None)  # the commands' help names the default path
     changes = outdated()
     for path, text in changes.items():
         if arguments != ["--check"]:

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Draws the pictures in docs/pictures from a real mesh of real daemons: the audit page (by headless Chromium, if it is
 installed), the topology and the weights. Part of `make generate`."""
 
@@ -8,18 +7,15 @@ import contextlib
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)
+from bdserver.audit import bars, page, topology
+from bdserver.audit.crawl import crawl_from
+from bdserver.audit.snapshot import Snapshot
+from bdserver.demo.hosts import Mesh, until
+from bdserver.net import dialling
 
-from bdserver.audit import bars, page, topology  # noqa: E402
-from bdserver.audit.crawl import crawl_from  # noqa: E402
-from bdserver.audit.snapshot import Snapshot  # noqa: E402
-from bdserver.demo.hosts import Mesh, until  # noqa: E402
-from bdserver.net import dialling  # noqa: E402
-
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 POLICY = """<wsp:Policy xmlns:wsp="http://schemas.xmlsoap.org/ws/2004/09/policy" xmlns:p="urn:example">
 <wsp:ExactlyOne>{}</wsp:ExactlyOne></wsp:Policy>"""
 POLICIES = {"office": ("office",), "both": ("office", "datacentre"), "datacentre": ("datacentre",)}

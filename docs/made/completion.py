@@ -52,7 +52,7 @@ KNOWN = {"SERVICE": "services services", "ADDR": "address", "NAME|ADDR": "name"}
 def text(modules: dict[str, ModuleType]) -> str:
     """The whole file; `modules`: program -> its command's module."""
     parsers = {program: module._parser() for program, module in modules.items()}
-    subs = {program: _subparsers(parser) for program, parser in parsers.items()}
+    subs = {program: subparsers(parser) for program, parser in parsers.items()}
     everything = [*parsers.values(), *(sub for each in subs.values() for sub in each.values())]
     parts = {
         "subcommands": " | ".join(f'"{program} {sub}"' for program, each in subs.items() for sub in each),
@@ -67,7 +67,8 @@ def text(modules: dict[str, ModuleType]) -> str:
     return HEAD % parts + "".join(cases) + TAIL % parts
 
 
-def _subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+def subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """name -> parser of each subcommand."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             return dict(action.choices)

@@ -1,7 +1,8 @@
-#!/usr/bin/env python3
 """Draws the curves of docs/SCALE.md into docs/pictures, and writes their figures beside them (curves.json).
 
-.ci/curves.py [--quick] [--draw]     --quick: small meshes, to see that it runs; --draw: anew from curves.json, nothing is run
+python -m docs.made.curves             run, and draw
+python -m docs.made.curves --quick     small meshes, to see that it runs
+python -m docs.made.curves --draw      anew from curves.json, nothing is run
 """
 
 from __future__ import annotations
@@ -16,12 +17,9 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)
+from tests.simulation import curves
 
-from tests.simulation import curves  # noqa: E402
-
-PICTURES = os.path.join(ROOT, "docs", "pictures")
+PICTURES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "pictures")
 FIGURES = os.path.join(PICTURES, "curves.json")
 BLUE, ORANGE, GREY, GREEN = "#1f5fa8", "#c05a00", "#777777", "#2a7a3b"
 STYLE = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#dddddd",
