@@ -2,12 +2,16 @@
 # runs, tests/requirements*.txt for what tests, checks and draws.
 
 BIN := .venv/bin
-PYTEST := $(BIN)/python -m pytest
-# Options for pytest in `check` and `test`, as in: make check TESTS="-k merge"
+PYTEST := $(BIN)/python -m pytest $(REPORT)
+# Which tests, in words of pytest's; what they cover is not judged then: make check TESTS="-k merge"
 TESTS :=
+# How they are reported: make test REPORT="--brief --no-skips"
+REPORT :=
+# What of the tests runs in a minute, on two processors, a file at a time.
+QUICK := -n 2 --dist loadfile -m "not long" tests/unit tests/simulation tests/fuzz
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check style bench generate deb
+.PHONY: help demo test check long packages style bench generate deb
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,12 +19,28 @@ help: ## list these targets
 demo: .venv/for-running ## a mesh of three nodes on this machine that tells its story; Ctrl-C ends it
 	@$(BIN)/python bin/bddemo
 
-test: .venv/for-tests style ## everything that can be tested here (as root: installs the Debian packages it needs)
-	@.ci/debian
+ifeq ($(TESTS),)
+test: packages check long ## everything that can be tested here (as root: installs the Debian packages it needs)
+
+check: .venv/for-tests style ## format, style, types, quick tests and what of the code they cover: to run before each commit
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest $(REPORT) $(QUICK)
+	@$(BIN)/python -W ignore -m coverage combine --quiet # what a killed child had begun to write is passed over
+	@$(BIN)/coverage json --quiet
+	@$(BIN)/python -m tests.coverage_floor
+else
+test: packages style
 	@$(PYTEST) $(TESTS) tests
 
-check: .venv/for-tests style ## format, style, types, unit tests and simulation: what to run before each commit
-	@$(PYTEST) $(TESTS) tests/unit tests/simulation
+check: style
+	@$(PYTEST) $(TESTS) $(QUICK)
+endif
+
+long: .venv/for-tests
+	@$(PYTEST) -m long tests
+
+packages:
+	@.ci/debian
 
 style: .venv/for-tests
 	@$(BIN)/ruff format --quiet --check

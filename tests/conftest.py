@@ -2,20 +2,29 @@
 
 --brief      one line a test file, with its counts and seconds; failures are told in full at the end, as always
 --no-skips   a skipped test fails the run: on a machine that has everything, it would be a hole that nobody sees
+
+Both work in one process and in several (-n 2 --dist loadfile). The marker `long` is for what `make check` leaves to
+`make test`; whatever is not in one of CHECKED bears it by itself.
 """
 
 import os
 import signal
-import time
 from pathlib import Path
 
+import hypothesis
 import pytest
 from hypothesis.configuration import set_hypothesis_home_dir
 
-set_hypothesis_home_dir(Path(__file__).parents[1] / ".cache" / "hypothesis")  # beside the other tools' caches
-
+TESTS = Path(__file__).parent
+# The folders of `make check`. In the others real daemons, web servers and machines take their time.
+CHECKED = ("unit", "simulation", "fuzz")
 # Setup, call and teardown of a test each. The slowest (a mesh of 20 daemons on two busy cores) takes a fifth of it.
 PHASE_SECONDS_MAX = 180.0
+
+set_hypothesis_home_dir(TESTS.parent / ".cache" / "hypothesis")  # beside the other tools' caches
+# No deadline: on a busy machine, and measured, it would tell of the machine. What fails says how to see it fail again.
+hypothesis.settings.register_profile("bdserver", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("bdserver")
 
 
 def pytest_addoption(parser):
@@ -25,11 +34,20 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    if hasattr(config, "workerinput"):  # of xdist: it has nothing to report on, its controller has
+        return
     if config.option.brief:
         os.environ.pop("CI", None)  # with it, pytest tells a difference of two long lists in as many lines
-        config.pluginmanager.register(Brief())
+        config.pluginmanager.register(Brief(config))
     if config.option.no_skips:
         config.pluginmanager.register(NoSkips())
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if not any(TESTS / folder in item.path.parents for folder in CHECKED):
+            item.add_marker("long")
 
 
 # --- giving up ----------------------------------------------------------------------------------------------------
@@ -73,45 +91,63 @@ class _time_limit:
 # --- reporting ----------------------------------------------------------------------------------------------------
 
 
-def _stats(config):
-    """category -> reports so far; "" is the setups and teardowns that went well."""
-    return config.pluginmanager.getplugin("terminalreporter").stats
+class File:
+    """What has come of one test file so far."""
+
+    def __init__(self, name):
+        self.name = name
+        self.counts = {}
+        self.started, self.stopped = float("inf"), 0.0
+
+    def add(self, category, report):
+        """One more report; "" is the category of a setup or teardown that went well."""
+        if category:
+            self.counts[category] = self.counts.get(category, 0) + 1
+        self.started, self.stopped = min(self.started, report.start), max(self.stopped, report.stop)
+
+    def __str__(self):
+        counts = ", ".join(f"{count} {category}" for category, count in self.counts.items())
+        return f"{self.name} {counts} in {self.stopped - self.started:.1f} s"
 
 
 class Brief:
-    """`tests/unit/test_wire.py 42 passed in 1.3 s`, and a letter for each test that did not pass."""
+    """`tests/unit/test_wire.py 42 passed in 1.3 s`, as soon as that process is at its next file."""
 
-    def __init__(self):
-        self.counted = {}
-        self.started = 0.0
+    def __init__(self, config):
+        self.config = config
+        self.running = {}  # process (None: the only one) -> the File that it is at
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_report_teststatus(self, report):
-        if report.passed and not hasattr(report, "wasxfail"):
-            return ("passed" if report.when == "call" else ""), "", ""
-        return None
+    @property
+    def reporter(self):
+        return self.config.pluginmanager.getplugin("terminalreporter")
 
-    def pytest_runtest_logstart(self):
-        self.started = self.started or time.monotonic()
+    def pytest_sessionstart(self):
+        self.reporter.showfspath = False
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item, nextitem):
-        result = yield
-        if nextitem is None or nextitem.path != item.path:
-            counts = {category: len(reports) for category, reports in _stats(item.config).items() if category}
-            new = {category: count - self.counted.get(category, 0) for category, count in counts.items()}
-            text = ", ".join(f"{count} {category}" for category, count in new.items() if count)
-            reporter = item.config.pluginmanager.getplugin("terminalreporter")
-            reporter.write(f" {text} in {time.monotonic() - self.started:.1f} s")
-            self.counted, self.started = counts, 0.0
-        return result
+    def pytest_report_teststatus(self):
+        category, _, _ = yield
+        return category, "", ""
+
+    def pytest_runtest_logreport(self, report):
+        process, name = getattr(report, "node", None), report.nodeid.partition("::")[0]
+        if process in self.running and self.running[process].name != name:
+            self.reporter.write_line(str(self.running.pop(process)))
+        category = self.config.hook.pytest_report_teststatus(report=report, config=self.config)[0]
+        self.running.setdefault(process, File(name)).add(category, report)
+
+    def pytest_sessionfinish(self):
+        for file in self.running.values():
+            self.reporter.write_line(str(file))
 
 
 class NoSkips:
     """Exit status 1 when something was skipped, and a line for each that says what and why."""
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session, exitstatus):
-        if _stats(session.config).get("skipped") and exitstatus == pytest.ExitCode.OK:
+        skipped = session.config.pluginmanager.getplugin("terminalreporter").stats.get("skipped")
+        if skipped and exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter):

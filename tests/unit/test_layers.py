@@ -9,6 +9,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
@@ -35,14 +36,17 @@ WORLD = {"os", "io", "pathlib", "tempfile", "shutil", "time", "random", "socket"
          "threading", "logging", "OpenSSL", "cryptography", "filelock", "daemon"}  # fmt: skip
 
 
-def imports(path):
-    """The names that a module imports, at its top or in a function, whole."""
-    for statement in ast.walk(ast.parse(path.read_text())):
+@cache  # each plant is a copy of the whole package: what did not change is read once
+def imports(text):
+    """The names that a module of this text imports, at its top or in a function, whole."""
+    found = []
+    for statement in ast.walk(ast.parse(text)):
         if isinstance(statement, ast.Import):
-            yield from (alias.name for alias in statement.names)
+            found += [alias.name for alias in statement.names]
         elif isinstance(statement, ast.ImportFrom):
             dots = "." * statement.level
-            yield from (f"{dots}{statement.module or ''}.{alias.name}" for alias in statement.names)
+            found += [f"{dots}{statement.module or ''}.{alias.name}" for alias in statement.names]
+    return found
 
 
 def layer_of(package, name):
@@ -60,7 +64,7 @@ def complaints(package):
         if layer not in MAY_IMPORT:
             found.append(f"{module} is in no layer")
             continue
-        for name in imports(path):
+        for name in imports(path.read_text()):
             if name.startswith("."):
                 found.append(f"{module} imports {name}: write imports in full, or this test is blind")
             elif layer == "core" and name.split(".")[0] in WORLD and name != "random.Random":
@@ -117,6 +121,7 @@ def test_a_module_that_breaks_a_rule_is_found(tmp_path, name):
 
 def test_a_local_bdwhereis_imports_nothing_heavy():
     program = "import sys, bdserver.commands.bdwhereis; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=PACKAGE.parent, check=True)
+    # -S: no package of others, and nothing that a .pth file of theirs imports
+    done = subprocess.run([sys.executable, "-S", "-c", program], capture_output=True, text=True, cwd=PACKAGE.parent, check=True)
     heavy = {"OpenSSL", "ssl", "cryptography", "filelock", "daemon", "dataclasses", "logging", "asyncio", "typing", "ipaddress"}
     assert not heavy & set(done.stdout.split())

@@ -334,6 +334,7 @@ def test_sigquit_ends_at_once(run):
     assert "goodbye" in node.said() and not node.is_echoing(sock)
 
 
+@pytest.mark.long
 def test_a_thousand_connections_that_say_nothing_leave_nothing(run):
     node = run(children_max=50, per_address_max=50)
     for _ in range(1000):
