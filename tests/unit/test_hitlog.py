@@ -346,7 +346,7 @@ def test_no_hit_is_lost_while_four_processes_append_and_one_trims(log):
                 cut += log.trim("a", now, 0) > 0
             assert log.runs("a", now) == [(HIT, now, hits * writers)]
             barrier.wait(60)
-    assert cut > rounds // 2, "the trims did not fall among the hits, so this showed nothing"
+    assert cut, "no trim fell among the hits, so this showed nothing"
 
 
 def test_hits_of_many_processes_never_mix(log):
