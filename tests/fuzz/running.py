@@ -37,7 +37,8 @@ def mutated(data: bytes, tokens: Sequence[bytes], rng: Random) -> bytes:
 
 
 def fuzz(one: Callable[[bytes], bool], seeds: Sequence[bytes]) -> int:
-    """Run a target by atheris until it finds something, or as libFuzzer's options (-max_total_time=60) say."""
+    """Run a target by atheris until it finds something, or as libFuzzer's options (-max_total_time=60) say. A find is kept in
+    .cache/fuzz-crash-…; given as an argument, it is tried alone."""
     try:
         import atheris
     except ImportError:
@@ -48,6 +49,9 @@ def fuzz(one: Callable[[bytes], bool], seeds: Sequence[bytes]) -> int:
             with open(os.path.join(corpus, str(number)), "wb") as file:
                 file.write(seed)
         atheris.instrument_all()
-        atheris.Setup([*sys.argv, corpus], lambda data: one(data) and None)
+        os.makedirs(".cache", exist_ok=True)
+        inputs = [each for each in sys.argv[1:] if not each.startswith("-")] or [corpus]
+        options = [each for each in sys.argv[1:] if each.startswith("-")]
+        atheris.Setup([sys.argv[0], "-artifact_prefix=.cache/fuzz-", *options, *inputs], lambda data: one(data) and None)
         atheris.Fuzz()
     return 0
