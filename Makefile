@@ -26,7 +26,7 @@ check: .venv/for-tests style ## format, style, types, quick tests and what of th
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest $(REPORT) $(QUICK)
 	@$(BIN)/python -W ignore -m coverage combine --quiet # what a killed child had begun to write is passed over
-	@$(BIN)/coverage json --quiet
+	@$(BIN)/python -W ignore -m coverage json --quiet
 	@$(BIN)/python -m tests.coverage_floor
 else
 test: packages style

@@ -1,6 +1,6 @@
 """What part of each folder of bdserver the tests of `make check` run, and the floor below which it must not fall.
 
-`make check` measures and writes .cache/coverage/report.json; this prints a line a folder from it, and exits with 1 if a
+`make check` measures (simulations do not count) and writes .cache/coverage/report.json; this prints a line a folder from it, and exits with 1 if a
 folder is below its floor or has none. A floor is a promise that only grows: who adds tests raises it.
 """
 
@@ -27,10 +27,10 @@ FLOORS = {
     ".": Share(55, 20),
     "audit": Share(78, 73),
     "commands": Share(52, 32),
-    "core": Share(96, 92),
-    "demo": Share(52, 39),
-    "files": Share(96, 94),
-    "net": Share(84, 77),
+    "core": Share(95, 90),
+    "demo": Share(50, 37),
+    "files": Share(99, 98),
+    "net": Share(85, 78),
     "processes": Share(47, 28),
 }
 
