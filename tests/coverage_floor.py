@@ -1,7 +1,7 @@
 """What part of each folder of bdserver the tests of `make check` run, and the floor below which it must not fall.
 
-`make check` measures (simulations do not count) and writes .cache/coverage/report.json; this prints a line a folder from it, and exits with 1 if a
-folder is below its floor or has none. A floor is a promise that only grows: who adds tests raises it.
+`make check` measures (simulations do not count) and writes .cache/coverage/report.json; this prints a line a folder from it,
+and exits with 1 if a folder is below its floor or has none. A floor is a promise that only grows: who adds tests raises it.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ FLOORS = {
     ".": Share(55, 20),
     "audit": Share(78, 73),
     "commands": Share(52, 32),
-    "core": Share(95, 90),
+    "core": Share(98, 97),
     "demo": Share(50, 37),
     "files": Share(99, 98),
     "net": Share(85, 78),
-    "processes": Share(47, 28),
+    "processes": Share(65, 51),
 }
 
 

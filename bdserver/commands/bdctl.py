@@ -266,14 +266,13 @@ def publish(options: Namespace) -> None:
 
 
 def _publish_file(options: Namespace, name: str, described: dict[str, Any]) -> Any:
+    from bdserver.core.membership import STATIC
     from bdserver.files import package, services
 
     folder = tempfile.mkdtemp(prefix="bdctl-")
     try:
         with tempfile.TemporaryFile() as file:
-            service = services.Service(
-                name, services.STATIC, options.weight, "", "none", os.path.abspath(options.file), 0.0, ()
-            )
+            service = services.Service(name, STATIC, options.weight, "", "none", os.path.abspath(options.file), 0.0, ())
             described["bytes"], described["sha256"] = package.pack(service, file)
             file.seek(0)
             return _ask(options, ["PUBLISH", name, described], file)

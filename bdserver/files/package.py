@@ -18,10 +18,11 @@ import tempfile
 from collections.abc import Iterator
 from typing import Protocol
 
+from bdserver.core.membership import STATIC
 from bdserver.core.names import valid_name
 from bdserver.errors import BadPackage, NoSpace, TooLarge
 from bdserver.files import durable
-from bdserver.files.services import STATIC, SUFFIX, Service
+from bdserver.files.services import SUFFIX, Service
 
 BLOCK_BYTES = 512
 CHUNK_BYTES = 64 * 1024

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from urllib.parse import quote, urlsplit
 
-from bdserver.files.services import DYNAMIC, Service
+from bdserver.core.membership import DYNAMIC
+from bdserver.files.services import Service
 
 # For the whole of an answer. A service that is a script takes a second to start where many others do.
 PATIENCE = 5.0
