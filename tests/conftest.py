@@ -1,4 +1,4 @@
-"""How a test run reports, and when it gives a test up. Fixtures live beside the tests that use them.
+"""How a test run reports, and when it gives a test up. Fixtures live beside the tests that use them, but one of all folders.
 
 --brief      one line a test file, with its counts and seconds; failures are told in full at the end, as always
 --no-skips   a skipped test fails the run: on a machine that has everything, it would be a hole that nobody sees
@@ -48,6 +48,16 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if not any(TESTS / folder in item.path.parents for folder in CHECKED):
             item.add_marker("long")
+
+
+@pytest.fixture
+def shared_path(tmp_path):
+    """tmp_path, where other users of this machine can come too: pytest makes it, and its own folders above it, for us alone."""
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder != tmp_path and not folder.name.startswith(("pytest-", "popen-")):
+            break
+        folder.chmod(0o755)
+    return tmp_path
 
 
 # --- giving up ----------------------------------------------------------------------------------------------------

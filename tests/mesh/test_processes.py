@@ -239,9 +239,7 @@ def test_with_one_connection_a_child_each_caller_has_a_process_of_its_own(mesh):
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become another user")
 @pytest.mark.parametrize("how", ["--foreground", None])
-def test_the_daemon_becomes_its_user_and_is_in_that_users_groups(mesh, tmp_path, how):
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        os.chmod(folder, 0o755)
+def test_the_daemon_becomes_its_user_and_is_in_that_users_groups(mesh, shared_path, how):
     host = mesh.host("n1", user="www-data", log_file="daemon.log")
     for folder, _, names in os.walk(host.folder):
         for path in (folder, *(os.path.join(folder, name) for name in names)):

@@ -1,5 +1,6 @@
 """What `--brief` and `--no-skips` say, in one process and in two, and what `make check` leaves out."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -30,7 +31,9 @@ def run(request, tmp_path):
         shutil.copy(CONFTEST, tmp_path / "tests")
         (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = long\n")
         line = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *PROCESSES[request.param], *options, "tests"]
-        done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        # Temporary folders of its own: beside ours it would close those that a test has just opened to other users.
+        environment = {**os.environ, "PYTEST_DEBUG_TEMPROOT": str(tmp_path)}
+        done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False, env=environment)
         lines = re.findall(r"^(tests/\S+ .*) in \d+\.\d s$", done.stdout, re.MULTILINE)
         return done.returncode, sorted(lines), done.stdout
 

@@ -528,9 +528,7 @@ def hold_as(uid, node, count):
 
 
 @as_root
-def test_a_local_user_has_as_many_children_as_an_address_and_root_finds_room(run, tmp_path):
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        os.chmod(folder, 0o755)
+def test_a_local_user_has_as_many_children_as_an_address_and_root_finds_room(run, shared_path):
     node = run(children_max=16, per_address_max=3)
     held = []
     try:

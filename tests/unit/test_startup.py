@@ -196,10 +196,8 @@ def test_who_is_not_root_stays_what_it_is(host):
 
 
 @pytest.fixture
-def shared(host, tmp_path):
+def shared(host, shared_path):
     """The host, all of its files www-data's."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        os.chmod(folder, 0o755)
     host.write_config(user="www-data", revoked="revoked")
     with open(os.path.join(host.folder, "revoked"), "w"):
         pass
