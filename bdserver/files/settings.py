@@ -358,6 +358,13 @@ class Settings:
         return Settings(self.path, {**kept, **taken})
 
 
+def in_words(settings: Settings) -> dict[str, str]:
+    """The settings in force, as a config has them; of a password only whether there is one."""
+    words = {each.name: each.kind.write(getattr(settings, each.name)) for each in SETTINGS}
+    secret = {each.name: "(set)" for each in SETTINGS if each.kind is PASSWORD and words[each.name]}
+    return {**words, **secret}
+
+
 def load(path: str) -> Settings:
     """Read a config; BadConfig has one `FILE:LINE: …` line for each thing that is wrong."""
     values, at, complaints, mode = read_values(path, BY_NAME)

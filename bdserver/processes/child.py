@@ -41,6 +41,7 @@ from bdserver.errors import (
 )
 from bdserver.net import tls
 from bdserver.net.conversation import CHUNK_BYTES, LocalStream, next_message, receive
+from bdserver.processes import reload
 from bdserver.processes.answers import answer, ask_ourselves
 from bdserver.processes.node import Node
 from bdserver.processes.session import Caller, Session
@@ -59,25 +60,34 @@ TITLE_CHARACTERS_MAX = 20
 log = logging.getLogger("bdserver.child")
 
 
-class Leaving:
-    """Whether SIGTERM has come. The handler notes it, in a pipe too, on which the loop waits beside its caller."""
+class Signals:
+    """What a child is told while it has a caller: SIGTERM, to leave; SIGHUP, that the settings have changed. The handlers note
+    it, SIGTERM in a pipe too, on which the loop waits beside its caller.
+
+    Before and after, SIGHUP waits: the listener blocks it around the fork, so that none is lost, and none ends a child."""
 
     def __init__(self) -> None:
-        self.is_told = False
+        self.is_leaving = self.is_stale = False
         self.descriptor, self._write = os.pipe()
         os.set_blocking(self._write, False)
 
     def listen(self) -> None:
         """From now on, in this process."""
-        signal.signal(signal.SIGTERM, self._note)
+        signal.signal(signal.SIGTERM, self._note_leaving)
+        signal.signal(signal.SIGHUP, self._note_stale)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
 
-    def _note(self, number: int, frame: object) -> None:
-        self.is_told = True
+    def _note_leaving(self, number: int, frame: object) -> None:
+        self.is_leaving = True
         with contextlib.suppress(BlockingIOError):
             os.write(self._write, b"!")
 
+    def _note_stale(self, number: int, frame: object) -> None:
+        self.is_stale = True
+
     def close(self) -> None:
-        """Listen no longer: SIGTERM ends the process."""
+        """Listen no longer: SIGTERM ends the process, SIGHUP waits for the next caller."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.close(self.descriptor)
         os.close(self._write)
@@ -90,7 +100,7 @@ def serve_connection(node: Node, sock: socket.socket, address: tuple[Any, ...] |
     """One connection from the listener, whose peer is at this address; None: the local socket."""
     sock.setblocking(True)
     if address is None:
-        serve(node, LocalStream(sock), local_caller(sock), node.settings.idle_timeout)
+        serve(node, LocalStream(sock), local_caller(sock))
     else:
         _serve_over_tls(node, sock, split_address(address[0], 1)[0])
     be_spare(node)
@@ -105,7 +115,7 @@ def _serve_over_tls(node: Node, sock: socket.socket, host: str) -> None:
         return
     identity = stream.identity
     try:
-        serve(node, stream, Caller(identity.role, identity.name, host, identity.serial), node.settings.idle_timeout)
+        serve(node, stream, Caller(identity.role, identity.name, host, identity.serial))
     finally:
         stream.close()
 
@@ -133,14 +143,14 @@ def be_spare(node: Node) -> None:
 # --- a conversation -----------------------------------------------------------------------------------------------
 
 
-def serve(node: Node, stream: Stream, caller: Caller, idle_seconds: float) -> None:
+def serve(node: Node, stream: Stream, caller: Caller) -> None:
     """Answer one request after the other until the caller hangs up, is idle for too long, or talks nonsense."""
-    leaving = Leaving()
-    leaving.listen()
+    signals = Signals()
+    signals.listen()
     try:
-        _Conversation(node, stream, caller, leaving).run(idle_seconds)
+        _Conversation(node, stream, caller, signals).run()
     finally:
-        leaving.close()
+        signals.close()
 
 
 class _Rehearsal:
@@ -174,25 +184,25 @@ def rehearse(node: Node) -> None:
     """A handshake with ourselves and a look-up that finds nothing (a warm-up): half of what a first request costs is memory
     that is copied when a forked process first writes to it."""
     tls.rehearse(node.credentials)
-    serve(node, _Rehearsal(["WHEREIS", "nobody", None]), Caller(CLIENT, "nobody", "-"), 1.0)
+    serve(node, _Rehearsal(["WHEREIS", "nobody", None]), Caller(CLIENT, "nobody", "-"))
     be_spare(node)
 
 
 class _Conversation:
     """The callee's end: what the caller's opening said, and its requests one by one."""
 
-    def __init__(self, node: Node, stream: Stream, caller: Caller, leaving: Leaving) -> None:
-        self._node, self._stream, self._caller, self._leaving = node, stream, caller, leaving
+    def __init__(self, node: Node, stream: Stream, caller: Caller, signals: Signals) -> None:
+        self._node, self._stream, self._caller, self._signals = node, stream, caller, signals
         self._decoder = Decoder()
         self._session = Session(node, caller, self._receive, ask_ourselves)
         self._terms = Terms(node)
         self._title = ""
         self._readable: select.poll | None = None
 
-    def run(self, idle_seconds: float) -> None:
+    def run(self) -> None:
         """Until it is over, for whatever reason."""
         try:
-            while (message := self._next_message(idle_seconds)) is not None:
+            while (message := self._next_message()) is not None:
                 if messages.is_opening(message):
                     self._terms.take(message)
                 elif not self._answered(message):
@@ -206,21 +216,26 @@ class _Conversation:
         finally:
             self._session.close()
 
-    def _next_message(self, idle_seconds: float) -> Any:
-        return next_message(self._stream, self._decoder, time.monotonic() + idle_seconds, self._has_word)
+    def _next_message(self) -> Any:
+        deadline = time.monotonic() + self._node.settings.idle_timeout
+        message = next_message(self._stream, self._decoder, deadline, self._has_word)
+        if self._signals.is_stale:  # what has changed counts for this request already
+            self._signals.is_stale = False
+            reload.read_anew(self._node)  # the listener says what is wrong with it
+        return message
 
     def _has_word(self, deadline: float) -> bool:
         """Wait for the caller; False when we are told to leave before it says more. What a deadline means, `recv` says."""
-        if self._leaving.is_told:
+        if self._signals.is_leaving:
             return False
         if self._stream.pending():
             return True
         if self._readable is None:
             self._readable = select.poll()
             self._readable.register(self._stream.fileno(), select.POLLIN)
-            self._readable.register(self._leaving.descriptor, select.POLLIN)
+            self._readable.register(self._signals.descriptor, select.POLLIN)
         self._readable.poll(max(deadline - time.monotonic(), 0.0) * 1000)
-        return not self._leaving.is_told
+        return not self._signals.is_leaving
 
     def _receive(self, length: int, file: BinaryIO, deadline: float) -> None:
         receive(self._stream, self._decoder, length, file, deadline)
@@ -243,7 +258,7 @@ class _Conversation:
         # After a refusal of a request that a stream of unknown length follows, nobody knows where the next one begins.
         row = messages.REQUESTS.get(command)
         has_stream = row is not None and row.stream
-        return not (isinstance(said, messages.Error) and (has_stream or self._revoked())) and not self._leaving.is_told
+        return not (isinstance(said, messages.Error) and (has_stream or self._revoked())) and not self._signals.is_leaving
 
     def _show(self, command: str) -> None:
         """To be seen in `ps`; set when it changes, since that is a tenth of a WHEREIS on an open connection."""
@@ -297,10 +312,15 @@ class Terms:
     """What the caller's last opening said: its policy, and how many seconds it gives each request."""
 
     def __init__(self, node: Node) -> None:
-        self.seconds = node.settings.request_timeout
         self._node = node
+        self._seconds: float | None = None
         self._policy: Policy | None = None
         self._error: BDError | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long a request may take: as the opening says, else as the settings do."""
+        return self._node.settings.request_timeout if self._seconds is None else self._seconds
 
     def take(self, message: list[Any]) -> None:
         """An opening is never answered; what is wrong with it is the answer to each request behind it."""
@@ -308,7 +328,7 @@ class Terms:
         try:
             opening = messages.opening_of(message)
             if opening.deadline is not None:
-                self.seconds = float(opening.deadline)
+                self._seconds = float(opening.deadline)
             ours = self._node.settings.protocol
             if opening.oldest > ours:
                 raise BadRequest(f"INVALID REQUEST: this node speaks versions {OLDEST} to {ours} of the protocol")

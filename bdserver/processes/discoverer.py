@@ -100,6 +100,7 @@ class Discoverer:
         """Turn until the listener is gone."""
         self._wakeup.catch_signals()
         signal.signal(signal.SIGHUP, self._note_reload)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])  # one that came since the fork comes now
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a group's SIGTERM is the listener's business
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         while self.turn():

@@ -332,7 +332,8 @@ class Listener:
             child.line.close()
         os.close(self._discoverer.life_write)
         self._runs.undo()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # at last: now they are ours
+        # At last: now they are ours. SIGHUP waits until the process listens for it, which it must not miss, nor die of.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [number for number in SIGNALS if number != signal.SIGHUP])
 
     def _live(self, line: socket.socket, sock: socket.socket | None) -> None:
         """A child's life: one connection after the other, as long as the listener wants it."""
@@ -402,8 +403,9 @@ class Listener:
     def _reload(self) -> None:
         self._renew_children()
         self._guarded(self._read_anew)
-        if self._discoverer.pid:
-            os.kill(self._discoverer.pid, signal.SIGHUP)
+        for pid in [self._discoverer.pid, *(child.pid for child in self._pool.children(State.SERVING))]:
+            if pid:
+                _kill(pid, signal.SIGHUP)
         if not self._is_leaving:
             self._look_at_sockets()
 

@@ -1,6 +1,7 @@
-"""SIGHUP, in each process that lives on: the listener, and the discoverer, to which the listener passes it on.
+"""SIGHUP, in each process that lives on: the listener, which passes it on to the discoverer and to the children that have a
+caller.
 
-Both do the same, here. Children that wait are forked anew, and those with a caller serve it as they began. Nothing is
+All do the same, here; a child does before its next request. Children that wait for a caller are forked anew. Nothing is
 written: that this node now says something else of itself is the discoverer's to find, which looks at once.
 """
 

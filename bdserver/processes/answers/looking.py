@@ -8,8 +8,10 @@ from bdserver import __version__
 from bdserver.core import membership, messages, weight
 from bdserver.core.membership import Record
 from bdserver.core.messages import NoPong, Offers, Pong, Status
+from bdserver.core.roles import ADMIN
 from bdserver.core.view import View
 from bdserver.errors import BDError, PolicyMismatch
+from bdserver.files.settings import in_words
 from bdserver.processes.node import Node
 from bdserver.processes.session import Session
 
@@ -54,6 +56,8 @@ def answer_status(session: Session, wish: dict[str, Any] | None = None) -> Statu
         return _status_of_another(session, of, is_brief)
     node, view = session.node, session.view()
     own = _own_status(node, view, node.clock())
+    if session.caller.role == ADMIN:
+        own["settings"] = in_words(node.settings)
     if is_brief:
         return Status(own, [_brief(node, view, record) for record in view.records.values()])
     if "brief" in wish:
