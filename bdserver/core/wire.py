@@ -7,6 +7,7 @@ raised; any other exception is a bug. A declared length allocates nothing. What 
 
 from __future__ import annotations
 
+import codecs
 import json
 import struct
 import zlib
@@ -34,9 +35,20 @@ COMPRESS_ABOVE_BYTES = 1024
 _write = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
 
 
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    """Python holds a byte of a file's name that is no UTF-8 as half of a surrogate pair: it is shown as \\xe9, or \\ud800."""
+    assert isinstance(error, UnicodeEncodeError)
+    codes = map(ord, error.object[error.start : error.end])
+    shown = (f"x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"u{code:04x}" for code in codes)
+    return "".join("\\\\" + each for each in shown), error.end  # two, since we are inside of a string of JSON
+
+
+codecs.register_error("bdserver.escaped", _escaped)
+
+
 def encode(message: object) -> bytes:
     """The frame of a message; TooLarge when the other side would have to refuse it."""
-    payload = _write(message).encode()
+    payload = _write(message).encode(errors="bdserver.escaped")
     flags = 0
     if len(payload) > COMPRESS_ABOVE_BYTES:
         if len(payload) > MESSAGE_BYTES_MAX:

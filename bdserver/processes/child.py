@@ -51,11 +51,9 @@ if TYPE_CHECKING:
 
 # A caller has this long for TCP and TLS before it has said anything.
 HANDSHAKE_SECONDS = 5.0
-# For the answer to a request whose own time is over, and for the word that ends a conversation.
+# For the answer to a request whose own time is over, for the word that ends a conversation, and for the next bytes of what was
+# refused.
 LAST_WORD_SECONDS = 1.0
-# Of a command that a stranger made up, the title in `ps` and the log show this much.
-COMMAND_CHARACTERS_MAX = 40
-TITLE_CHARACTERS_MAX = 20
 
 log = logging.getLogger("bdserver.child")
 
@@ -245,53 +243,69 @@ class _Conversation:
         if os.getppid() != self._node.life.listener_pid:
             log.info("%s: no answer, since the listener is gone", self._caller)
             return False
-        command = str(message[0]) if isinstance(message, list) and message else "?"
+        command = _command(message)
         self._show(command)
         self._session.begin(self._terms.seconds)
         started = time.monotonic()
-        said = self._answer(message, command[:COMMAND_CHARACTERS_MAX])
-        self._send(said)
+        said, frame = self._answer(message, command)
+        self._send(said, frame)
         if log.isEnabledFor(logging.DEBUG):
             word, ms = messages.word_of(said), 1000 * (time.monotonic() - started)
             log.debug("%s: %s -> %s in %.1f ms", self._caller, command, word, ms)
         self._session.end()
-        # After a refusal of a request that a stream of unknown length follows, nobody knows where the next one begins.
-        row = messages.REQUESTS.get(command)
-        has_stream = row is not None and row.stream
-        return not (isinstance(said, messages.Error) and (has_stream or self._revoked())) and not self._signals.is_leaving
+        if isinstance(said, messages.Error):
+            row = messages.REQUESTS.get(command)
+            if row is not None and row.stream:  # nobody knows any more where the next request begins
+                self._outlast()
+                return False
+            if self._revoked():
+                return False
+        return not self._signals.is_leaving
+
+    def _outlast(self) -> None:
+        """Take what still comes of a package that was refused (a lingering close): hanging up on it would reset the connection,
+        and the caller might never see why."""
+        with contextlib.suppress(BDError):
+            while not self._signals.is_leaving:
+                until = min(self._session.deadline, time.monotonic() + LAST_WORD_SECONDS)
+                if not self._stream.recv(CHUNK_BYTES, until):
+                    return
 
     def _show(self, command: str) -> None:
         """To be seen in `ps`; set when it changes, since that is a tenth of a WHEREIS on an open connection."""
         if command != self._title:
             self._title = command
             name = self._node.name
-            setproctitle.setproctitle(f"bdserverd: child of {name}: {command[:TITLE_CHARACTERS_MAX]} for {self._caller}")
+            setproctitle.setproctitle(f"bdserverd: child of {name}: {command} for {self._caller}")
 
-    def _answer(self, message: Any, command: str) -> Any:
+    def _answer(self, message: Any, command: str) -> tuple[Any, bytes]:
+        """The answer and its frame; an error, where there is none, or it is too large to travel."""
         caller = self._caller
         try:
             if refusal := self._revoked():
                 raise Forbidden(refusal)
             self._terms.check()
-            return answer(self._session, message)
+            said = answer(self._session, message)
+            return said, encode(messages.encoded(said))
         except BDError as error:
             level = logging.WARNING if isinstance(error, Forbidden | BadRequest) else logging.INFO
             log.log(level, "%s: %s: %s", caller, command, error)
-            return _said(error)
+            failure = _said(error)
         except OSError as error:  # a full disk, no more descriptors: the host's trouble, and the caller should know
             log.error("%s: %s: %s", caller, command, error)
             code = NoSpace.code if error.errno in (errno.ENOSPC, errno.EDQUOT) else BDError.code
-            return messages.Error(code, error.strerror or str(error))
+            failure = messages.Error(code, error.strerror or str(error))
         except Exception:
             log.exception("%s: %s", caller, command)
-            return messages.Error(BDError.code, f"{command} met a bug of {self._node.name}: see its log")
+            failure = messages.Error(BDError.code, f"{command} met a bug of {self._node.name}: see its log")
+        return failure, encode(messages.encoded(failure))
 
-    def _send(self, said: Any) -> None:
+    def _send(self, said: Any, frame: bytes) -> None:
         """The answer, and the package that follows it."""
         deadline = max(self._session.deadline, time.monotonic() + LAST_WORD_SECONDS)
         file = said.file if isinstance(said, Package | Found) else None
         try:
-            self._stream.send(encode(messages.encoded(said)), deadline)
+            self._stream.send(frame, deadline)
             while file is not None and (chunk := file.read(CHUNK_BYTES)):
                 self._stream.send(chunk, deadline)
         finally:
@@ -302,6 +316,12 @@ class _Conversation:
         """Before each request: a certificate may have been revoked since the last one."""
         caller = self._caller
         return self._node.refusal(caller.name, caller.serial) if caller.serial is not None else None
+
+
+def _command(message: Any) -> str:
+    """The command, for the log and the title in `ps`; "?" for what a stranger made up, which may be any text, NUL and all."""
+    command = message[0] if isinstance(message, list) and message else None
+    return command if isinstance(command, str) and command in messages.REQUESTS else "?"
 
 
 def _said(error: BDError) -> messages.Error:

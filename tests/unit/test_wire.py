@@ -76,6 +76,25 @@ def test_raw_bytes_behind_a_message_are_taken_apart_from_it():
     assert decoder.next_message() == ["PONG"]
 
 
+@given(st.recursive(SCALARS | st.text(), lambda below: st.lists(below) | st.dictionaries(st.text(), below), max_leaves=10))
+def test_whatever_text_we_send_can_be_read(value):
+    assert len(decoded(encode([value]))) == 1
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [
+        ("caf\udce9", "caf\\xe9"),
+        ("\udc80\udcff!", "\\x80\\xff!"),
+        ("\ud800", "\\ud800"),
+        ("\udc7f", "\\udc7f"),
+        ("\\xe9 é 𝕏", "\\xe9 é 𝕏"),
+    ],
+)
+def test_a_name_of_a_file_that_is_no_text_is_shown_escaped(sent, shown):
+    assert decoded(encode([sent, {sent: 1}])) == [shown, {shown: 1}]
+
+
 def test_a_declared_length_is_refused_before_a_byte_of_it_came():
     decoder = Decoder()
     decoder.feed(struct.pack("!IB", wire.FRAME_BYTES_MAX, 0))
