@@ -16,7 +16,7 @@ from bdserver.errors import BadFrame, BadRequest, Forbidden, NoSuchCommand
 
 TYPE_CHECKING = False  # as typing's, whose import would cost bdwhereis two milliseconds
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, BinaryIO
 
 # A policy document is at most this long; the policy module refuses longer ones with its own words.
@@ -117,7 +117,9 @@ def _is_texts(value: object) -> bool:
 
 
 def _is_plan(value: object) -> bool:
-    return isinstance(value, dict) and len(value) <= LIST_MAX and all(map(_is_texts, value.values()))
+    from bdserver.core import plan  # a relay needs it, bdwhereis does not
+
+    return plan.is_tree(value, LIST_MAX)
 
 
 def _is_message(value: object) -> bool:
@@ -463,7 +465,7 @@ _ROWS = (
         "MASSMESSAGE",
         (NODE,),
         (
-            Field("plan", _is_plan, '{"self": children, NAME: children}'),
+            Field("plan", _is_plan, '{"self": children, NAME: children}, a tree'),
             Field("recipients", _is_texts, "names of nodes"),
             Field("message", _is_message, "one of " + ", ".join(RELAYED)),
         ),
@@ -540,15 +542,20 @@ def word_of(answer: Any) -> str:
     return ANSWER_ROWS[type(answer)].word or type(answer).__name__.upper()
 
 
-def decode(command: str, said: object) -> Any:
+def decode(command: str, said: object, arguments: Sequence[Any] = ()) -> Any:
     """The typed answer to `command` that came as `said`; BadFrame when it is none of those in its row.
 
-    What a newer node adds behind the fields that are known here is passed over."""
+    What a newer node adds behind the fields that are known here is passed over. `arguments`: what was asked with, where that
+    decides the form of the answer: STATUS tells of nodes in the brief form only to a caller that wished so."""
     if isinstance(said, list) and said:
         for row in _POSSIBLE[command]:
-            if (fields := _fitting(row, said)) is not None:
+            if (fields := _fitting(row, said)) is not None and (row.type is not Status or _is_wished(fields[1], arguments)):
                 return row.type(*fields)
     raise BadFrame(f"{str(said)[:SHOWN_CHARACTERS_MAX]!r} is no answer to {command}")
+
+
+def _is_wished(nodes: list[Any], arguments: Sequence[Any]) -> bool:
+    return bool(arguments and arguments[0].get("brief") is True) or all(isinstance(each, dict) for each in nodes)
 
 
 def _fitting(row: Answer, said: list[Any]) -> list[Any] | None:

@@ -12,6 +12,8 @@ from random import Random
 
 Plan = dict[str, list[str]]
 SELF = "self"
+# Policies that keep nodes apart make paths of two or three steps. Each step costs its relay a child that waits.
+DEPTH_MAX = 16
 
 
 def tree(me: str, nodes: Iterable[str], recipients: Iterable[str], can_talk: Callable[[str, str], bool], rng: Random) -> Plan:
@@ -60,17 +62,19 @@ def _path(node: str, parents: dict[str, str | None]) -> list[tuple[str, str]]:
 
 
 def _rooted(me: str, edges: list[tuple[str, str]]) -> Plan:
-    """The edges as a tree from `me`; what hangs on nobody that `me` reaches is left out."""
+    """The edges as a tree from `me`; what hangs on nobody that `me` reaches in DEPTH_MAX steps is left out."""
     plan: Plan = {SELF: []}
+    depths = {SELF: 0}
     waiting = list(dict.fromkeys(edges))
     while True:
         used = False
         for a, b in list(waiting):
             for parent, child in ((a, b), (b, a)):
                 key = SELF if parent == me else parent
-                if key in plan and child not in plan and child != me:
+                if depths.get(key, DEPTH_MAX) < DEPTH_MAX and child not in plan and child != me:
                     plan[key].append(child)
                     plan[child] = []
+                    depths[child] = depths[key] + 1
                     waiting.remove((a, b))
                     used = True
                     break
@@ -88,3 +92,23 @@ def branch(plan: Plan, child: str) -> Plan:
             part[node] = list(plan[node])
             below += plan[node]
     return part
+
+
+def is_tree(value: object, names_max: int) -> bool:
+    """Whether this, which somebody sent, is a plan: each name stands in it once, so no message comes anywhere twice, and all
+    hang on the callee, at most DEPTH_MAX steps away. One pass, however hostile."""
+    if not isinstance(value, dict) or not all(map(_is_names, value.values())):
+        return False
+    children = [child for each in value.values() for child in each]
+    distinct = {SELF, *children}
+    if len(children) > names_max or len(distinct) <= len(children) or not value.keys() <= distinct:
+        return False
+    reached, level = 0, value.get(SELF, [])
+    for _ in range(DEPTH_MAX):
+        reached += len(level)
+        level = [child for parent in level for child in value.get(parent, ())]
+    return reached == len(children)
+
+
+def _is_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)

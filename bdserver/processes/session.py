@@ -48,7 +48,7 @@ class Session:
 
     def __init__(self, node: Node, caller: Caller, receive: Receive, dispatch: Callable[[Session, list[Any]], Any]) -> None:
         self.node, self.caller = node, caller
-        self.deadline = time.monotonic() + node.settings.request_timeout
+        self.deadline: float = time.monotonic() + node.settings.request_timeout
         self.later: list[Callable[[], None]] = []
         self._receive, self._dispatch = receive, dispatch
         self._services: dict[str, Service] | None = None

@@ -129,10 +129,10 @@ def test_every_type_of_answer_has_an_example_and_answers_some_request():
 
 @pytest.mark.parametrize(("command", "answer"), EXAMPLES, ids=[f"{c}-{type(a).__name__}" for c, a in EXAMPLES])
 def test_an_answer_is_the_same_at_the_other_end_and_what_a_newer_node_adds_is_passed_over(command, answer):
-    said = messages.encoded(answer)
-    assert messages.decode(command, said) == answer
+    said, wish = messages.encoded(answer), [{"brief": True}] if command == "STATUS" else []
+    assert messages.decode(command, said, wish) == answer
     if messages.ANSWER_ROWS[type(answer)].fields and len(said) > 1:
-        assert messages.decode(command, [*said, "new"]) in (answer, answer._replace(**{answer._fields[-1]: "new"}))
+        assert messages.decode(command, [*said, "new"], wish) in (answer, answer._replace(**{answer._fields[-1]: "new"}))
 
 
 @pytest.mark.parametrize(("command", "answer"), EXAMPLES, ids=[f"{c}-{type(a).__name__}" for c, a in EXAMPLES])
@@ -181,6 +181,16 @@ def test_whatever_comes_is_an_answer_of_the_row_or_a_bad_frame(command, said):
 def test_a_stream_is_a_column_of_requests_and_of_answers():
     assert [row.name for row in REQUESTS.values() if row.stream] == ["PUBLISH"]
     assert {row.type for row in messages.ANSWER_ROWS.values() if row.stream} == {messages.Package, messages.Found}
+
+
+def test_nodes_in_brief_are_an_answer_to_a_caller_that_wished_so_and_the_long_form_to_all():
+    brief, full = ([row for row in EXAMPLES if isinstance(row[1], messages.Status)][n][1] for n in (1, 0))
+    for wish in ((), [{}], [{"brief": False}], [{"of": "a"}]):
+        assert messages.decode("STATUS", messages.encoded(full), wish) == full
+        with pytest.raises(BadFrame, match="is no answer to STATUS"):
+            messages.decode("STATUS", messages.encoded(brief), wish)
+    for each in (brief, full):
+        assert messages.decode("STATUS", messages.encoded(each), [{"brief": True}]) == each
 
 
 # --- the opening --------------------------------------------------------------------------------------------------

@@ -1,11 +1,13 @@
 """The multicast tree, against a slow obvious search of the same graph."""
 
+import itertools
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bdserver.core.plan import SELF, branch, tree
+from bdserver.core.plan import DEPTH_MAX, SELF, branch, is_tree, tree
 
 GRAPHS = st.integers(2, 9).flatmap(
     lambda count: st.tuples(
@@ -92,3 +94,58 @@ def test_a_complete_graph_of_a_thousand_costs_few_questions():
 
 def test_a_hostile_plan_with_a_loop_ends():
     assert branch({SELF: ["a"], "a": ["b"], "b": ["a", "b"]}, "a") == {SELF: ["b"], "b": ["a", "b"], "a": ["b"]}
+
+
+# --- what is a plan -----------------------------------------------------------------------------------------------
+
+
+@given(GRAPHS)
+def test_what_we_plan_is_a_tree_and_so_is_each_branch_of_it(graph):
+    nodes, pairs, wanted, seed = graph
+
+    def can_talk(a, b):
+        return (int(a[1]), int(b[1])) in pairs or (int(b[1]), int(a[1])) in pairs
+
+    plan = tree("n0", nodes, [nodes[i] for i in wanted], can_talk, Random(seed))
+    assert is_tree(plan, len(nodes)) and all(is_tree(branch(plan, child), len(nodes)) for child in plan[SELF])
+
+
+NAMES = st.sampled_from(["self", "a", "b", "c", "d", "e"])
+
+
+def is_tree_slowly(plan, names_max):
+    """By following each path from the callee."""
+    met, paths = [], [[child] for child in plan.get(SELF, [])]
+    while paths:
+        path = paths.pop()
+        if len(path) > DEPTH_MAX or path[-1] in (SELF, *met):
+            return False
+        met.append(path[-1])
+        paths += [[*path, child] for child in plan.get(path[-1], [])]
+    return len(met) <= names_max and set(plan) <= {SELF, *met}
+
+
+@given(st.dictionaries(NAMES, st.lists(NAMES, max_size=4), max_size=6), st.integers(0, 5))
+def test_a_plan_is_a_tree_as_a_slow_walk_says(plan, names_max):
+    assert is_tree(plan, names_max) == is_tree_slowly(plan, names_max)
+
+
+@pytest.mark.parametrize("value", [None, [], "x", {"self": "ab"}, {"self": [1]}, {"self": None}, {"self": {"a": 1}}])
+def test_what_has_another_shape_is_no_plan(value):
+    assert not is_tree(value, 10)
+
+
+def a_line(length):
+    return {"self": ["n0"]} | {f"n{number}": [f"n{number + 1}"] for number in range(length - 1)}
+
+
+def test_a_plan_stands_at_its_limits():
+    assert is_tree(a_line(DEPTH_MAX), 100) and not is_tree(a_line(DEPTH_MAX + 1), 100)
+    assert is_tree({"self": ["a", "b"]}, 2) and not is_tree({"self": ["a", "b"]}, 1) and is_tree({}, 0)
+
+
+def test_what_lies_too_far_away_is_left_out_of_our_plans():
+    nodes = [f"n{number}" for number in range(DEPTH_MAX + 4)]
+    neighbours = {frozenset(pair) for pair in itertools.pairwise(nodes)}
+    plan = tree("n0", nodes, nodes[1:], lambda a, b: frozenset((a, b)) in neighbours, Random(1))
+    assert is_tree(plan, 100) and len(plan) == DEPTH_MAX + 1

@@ -10,7 +10,7 @@ from bdserver.core.membership import Record
 from bdserver.core.messages import NoPong, Offers, Pong, Status
 from bdserver.core.roles import ADMIN
 from bdserver.core.view import View
-from bdserver.errors import BDError, PolicyMismatch
+from bdserver.errors import BDError, NobodyThere, PolicyMismatch, Refused
 from bdserver.files.settings import in_words
 from bdserver.processes.node import Node
 from bdserver.processes.session import Session
@@ -27,15 +27,24 @@ def answer_ping(session: Session) -> Pong:
 
 
 def answer_probe(session: Session, address: str) -> Pong | NoPong:
-    """PING a node in place of a caller that could not reach it (SWIM's ping-req). A policy mismatch shows that it lives."""
+    """PING a node in place of a caller that could not reach it (SWIM's ping-req). A policy mismatch shows that it lives.
+
+    Only where a node is known to live, and with one answer for every kind of silence: else any caller would have a scanner of
+    ports in us. That a node's own host refuses, which is evidence of its death, is told apart."""
+    record = session.view().at_address(address)
+    silence = NoPong(NobodyThere.code, f"{address}: no answer")
+    if record is None:
+        return silence
     deadline = session.deadline - ANSWER_SECONDS
     try:
-        with session.node.call(address, deadline) as conversation:
+        with session.node.call(address, deadline, record.name) as conversation:
             conversation.ask(["PING"], deadline)
     except PolicyMismatch:
         pass
-    except BDError as error:
-        return NoPong(error.code, str(error))
+    except Refused:
+        return NoPong(Refused.code, f"{address}: connection refused")
+    except BDError:
+        return silence
     return Pong()
 
 

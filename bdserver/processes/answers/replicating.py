@@ -12,15 +12,16 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 from bdserver.core import membership, messages, plan, routing, weight
 from bdserver.core.address import host_part
+from bdserver.core.membership import Record
 from bdserver.core.messages import DontHave, Found, NetFault, No, NotFound, NotGiven, Package, RelayedYes, Yes
 from bdserver.core.nudges import Hurry
 from bdserver.core.roles import NODE
 from bdserver.core.view import View
-from bdserver.errors import BDError, Deadline, NobodyThere
+from bdserver.errors import BadRequest, BDError, Deadline, NobodyThere
 from bdserver.files import package
 from bdserver.files.services import Service
 from bdserver.processes.answers.routing import offer
@@ -43,8 +44,7 @@ def answer_willyoureplicate(session: Session, service: str) -> Yes | No | NotGiv
     """YES when we have it (now); NO without room; NotGiven when no holder gives it."""
     node = session.node
     if node.services.get(service) is None:
-        with _one_at_a_time(session, service):
-            refusal = _replicate(session, service) if node.services.get(service) is None else None
+        refusal = _replicate(session, service)
         if refusal is not None:
             return refusal
     mine = node.services.get(service)
@@ -60,29 +60,56 @@ def _one_at_a_time(session: Session, service: str) -> Iterator[None]:
     """Two callers that want the same replica at once get one copy: the second waits for the first."""
     folder = session.node.services.scratch_dir
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    with open(os.path.join(folder, f"{service}.lock"), "w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if session.left() <= COPY_MARGIN_SECONDS:
-                    raise Deadline(f"another copy of {service} is still on its way") from None
-                time.sleep(COPY_POLL_SECONDS)
-        yield
+    path = os.path.join(folder, f"{service}.lock")
+    while (file := _locked(path)) is None:
+        if session.left() <= COPY_MARGIN_SECONDS:
+            raise Deadline(f"another copy of {service} is still on its way")
+        time.sleep(COPY_POLL_SECONDS)
+    with file:
+        try:
+            yield
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+def _locked(path: str) -> TextIO | None:
+    """The lock file, locked; None while somebody else has it, or has just removed what we opened."""
+    file = open(path, "w")  # noqa: SIM115 (it is open as long as the lock is wanted)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+            return file
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    file.close()
+    return None
 
 
 def _replicate(session: Session, service: str) -> No | NotGiven | None:
     """Install a copy; None when it is there, else the refusal."""
-    node, now = session.node, session.node.clock()
-    if node.settings.max_dynamic == 0 or session.view().own.draining or node.is_overloaded(now):
+    node = session.node
+    if node.settings.max_dynamic == 0 or session.view().own.draining or node.is_overloaded(node.clock()):
         return No()
+    with contextlib.ExitStack() as held:
+        found = None
+        if not _holders(session.view(), service):  # perhaps nobody ever heard of it: the search comes before a lock of its name
+            found = _searched(session, service)
+            if found is None or found.file is None:
+                return NotGiven()
+            held.enter_context(found.file)
+        held.enter_context(_one_at_a_time(session, service))
+        return _copied(session, service, found) if node.services.get(service) is None else None
+
+
+def _copied(session: Session, service: str, found: Found | None) -> No | NotGiven | None:
+    node, now = session.node, session.node.clock()
     to_retire = None
     if node.dynamic_count() >= node.settings.max_dynamic:
         to_retire = _lightest(node, now)
         if to_retire is None:
             return No()
-    found = _fetch(session, service)
+    found = found or _fetched(session, service)
     if found is None or found.file is None:
         return NotGiven()
     started = time.monotonic()
@@ -114,29 +141,37 @@ def _unpacked(node: Node, file: Any, described: dict[str, Any], service: str) ->
 
 def _why_replicate(view: View, service: str) -> str:
     """A copy is asked for when a holder said NO; which holders there are, as far as this node knows."""
-    holders = sorted(each.name for each in view.others_there() if service in each.services)
+    holders = sorted(each.name for each in _holders(view, service))
     return "overloaded or draining: " + (", ".join(holders[:HOLDERS_TOLD]) or "holders that are not known here")
 
 
-def _fetch(session: Session, service: str) -> Found | None:
+def _holders(view: View, service: str) -> list[Record]:
+    return [record for record in view.others_there() if service in record.services]
+
+
+def _searched(session: Session, service: str) -> Found | None:
+    """The package of somebody whom no cache here mentions."""
+    with contextlib.suppress(BDError):
+        said = find(session, service, [], FIND_STEPS)
+        if isinstance(said, Found) and said.file is not None:
+            return said
+    return None
+
+
+def _fetched(session: Session, service: str) -> Found | None:
     """The package and its giver: a holder that we may call, else one behind others, else whom a search finds."""
     view, policies = session.view(), session.node.policies
-    holders = [r for r in view.others_there() if service in r.services and r.services[service].replicable]
+    holders = [record for record in _holders(view, service) if record.services[service].replicable]
     near = [record for record in holders if policies.talkable(view, record)]
     for record in routing.ORDERS[session.node.settings.routing](near, session.node.rng):
         with contextlib.suppress(BDError):
             said = session.ask(record.name, ["GIVESERVICE", service], session.left() * routing.SHARE)
             if isinstance(said, Package):
                 return Found(record.name, said.described, said.file)
-    found = _fetch_through_others(session, service, [record.name for record in holders])
-    if found is None:
-        with contextlib.suppress(BDError):
-            said = find(session, service, [], FIND_STEPS)
-            found = said if isinstance(said, Found) and said.file is not None else None
-    return found
+    return _fetched_through_others(session, service, [record.name for record in holders]) or _searched(session, service)
 
 
-def _fetch_through_others(session: Session, service: str, far: list[str]) -> Found | None:
+def _fetched_through_others(session: Session, service: str, far: list[str]) -> Found | None:
     if not far:
         return None
     view, policies, node = session.view(), session.node.policies, session.node
@@ -189,8 +224,9 @@ def find(session: Session, service: str, visited: list[str], steps: int) -> Foun
             return Found(node.name, {"url": membership.service_url(view.own, service, mine.url)})
         given = _packed(session, mine)
         return Found(node.name, given.described, given.file)
-    visited = list(dict.fromkeys([*visited, node.name]))
-    next_ones = [r.name for r in view.others_there() if r.name not in visited and node.policies.talkable(view, r)]
+    met = dict.fromkeys([*visited, node.name])
+    visited = list(met)
+    next_ones = [r.name for r in view.others_there() if r.name not in met and node.policies.talkable(view, r)]
     if steps == 0 or not next_ones:
         return NotFound(visited)
     visited += next_ones
@@ -209,20 +245,24 @@ def answer_massmessage(
     session: Session, tree: plan.Plan, recipients: list[str], message: list[Any]
 ) -> RelayedYes | Found | No | DontHave | NetFault:
     """Ask the recipients among our children, then forward the rest of the plan down each branch; the first YES ends it."""
-    messages.check(message, NODE)
-    children = list(dict.fromkeys(tree.get(plan.SELF, [])))
-    session.node.rng.shuffle(children)
-    steps = [(child, message) for child in children if child in recipients]
+    node = session.node
+    messages.check(message, NODE, node.settings.protocol)
+    children, asked = list(tree.get(plan.SELF, [])), frozenset(recipients)
+    if any(node.name in each for each in tree.values()):
+        raise BadRequest(f"INVALID REQUEST: MASSMESSAGE's plan leads back to {node.name}")
+    faults: dict[str, None] = dict.fromkeys(child for child in children if child not in session.view().records)
+    node.rng.shuffle(children)
+    steps = [(child, message) for child in children if child in asked]
     steps += [(c, ["MASSMESSAGE", plan.branch(tree, c), recipients, message]) for c in children if tree.get(c)]
-    has_no, faults = False, []
+    has_no = False
     for child, request in steps:
         if child in faults:
             continue
         try:
             said = session.ask(child, request, session.left() * routing.SHARE)
         except (NobodyThere, Deadline):
-            faults.append(child)
-            session.node.nudge(Hurry(child))
+            faults[child] = None
+            node.nudge(Hurry(child))
             continue
         except BDError as error:
             log.info("%s for %s: %s", request[0], session.caller, error)
@@ -235,10 +275,10 @@ def answer_massmessage(
             case No():
                 has_no = True
             case NetFault(names, others):
-                faults += names
+                faults |= dict.fromkeys(names)
                 has_no = has_no or others == "NO"
     if faults:
-        return NetFault(faults, "NO" if has_no else "DONTHAVE")
+        return NetFault(list(faults), "NO" if has_no else "DONTHAVE")
     return No() if has_no else DontHave()
 
 
