@@ -16,7 +16,7 @@ import time
 from functools import partial
 
 from bdserver.core.tuples import NamedTuple
-from bdserver.errors import BadConfig, NobodyThere
+from bdserver.errors import BadConfig, BadFrame, NobodyThere
 from bdserver.files.settings import default_path, load
 from bdserver.net import dialling
 from bdserver.net.entrances import PASSED_OVER, enter, located
@@ -233,7 +233,10 @@ def policy_text(path: str | None) -> str | None:
 def _location(details: dict[str, Any]) -> Location:
     import urllib.parse
 
-    url = urllib.parse.urlsplit(details["url"])
+    try:
+        url = urllib.parse.urlsplit(details["url"])
+        port = url.port or {"https": 443}.get(url.scheme, 80)
+    except ValueError as error:
+        raise BadFrame(f"{details['node']} serves {details['service']} at no URL: {error}") from None
     asked = tuple(Asked(each["node"], each["answer"], each["ms"] / 1000) for each in details["asked"])
-    port = url.port or {"https": 443}.get(url.scheme, 80)
     return Location(details["url"], url.hostname or "", port, details["node"], details["phase"], asked)

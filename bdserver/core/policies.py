@@ -10,7 +10,7 @@ from bdserver.core import policy
 from bdserver.core.membership import POLICIES_MAX, Record
 from bdserver.core.policy import Policy
 from bdserver.core.view import View
-from bdserver.errors import BDError
+from bdserver.errors import BDError, TooLarge
 
 
 class Unknown:
@@ -57,11 +57,14 @@ class Policies:
     def talkable(self, view: View, record: Record) -> bool:
         """Whether our own policy lets us call that node; one whose policy is not known yet is tried."""
         theirs = self.of(view, record)
-        return isinstance(theirs, Unknown) or policy.can_talk(self.own, theirs, self.mode)
+        return isinstance(theirs, Unknown) or self._meet(self.own, theirs)
 
     def suits(self, view: View, client: Policy | None, record: Record) -> bool:
         """Whether a client with this policy may be named that node."""
         return self._meet(client, self.of(view, record))
 
     def _meet(self, a: Known, b: Known) -> bool:
-        return not isinstance(a, Unknown) and not isinstance(b, Unknown) and policy.can_talk(a, b, self.mode)
+        try:
+            return not isinstance(a, Unknown) and not isinstance(b, Unknown) and policy.can_talk(a, b, self.mode)
+        except TooLarge:  # too much work to find out: one such policy must not cost the answer about all other nodes
+            return False

@@ -13,7 +13,7 @@ import time
 
 from bdserver.core import messages
 from bdserver.core.wire import OLDEST, VERSION, Decoder, encode
-from bdserver.errors import BadFrame, Deadline, NobodyThere, PolicyUnknown, from_wire
+from bdserver.errors import BadFrame, BDError, Deadline, NobodyThere, PolicyUnknown, TooLarge, from_wire
 
 TYPE_CHECKING = False  # as typing's, whose import would cost bdwhereis two milliseconds
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Conversation:
     def ask(self, request: list[Any], deadline: float, package: BinaryIO | None = None) -> Any:
         """Send a request (and the bytes of `package`, an open file, behind it); the answer, of one of the types in its row."""
         try:
-            answer = messages.decode(request[0], self._ask(request, deadline, package))
+            answer = messages.decode(request[0], self._ask(request, deadline, package), request[1:])
         except BadFrame as error:
             raise BadFrame(f"{self.where}: {error}") from None
         if not isinstance(answer, messages.Error):
@@ -122,14 +122,33 @@ class Conversation:
         raise refusal
 
     def _ask(self, request: list[Any], deadline: float, package: BinaryIO | None) -> Any:
+        try:
+            self._send(request, deadline, package)
+        except NobodyThere:
+            # A node that refuses a package hangs up while it still comes: why, it has said before.
+            answer = self._last_word(deadline)
+            if answer is None:
+                raise
+            return answer
+        try:
+            answer = next_message(self._stream, self._decoder, deadline)
+        except TooLarge as error:
+            raise BadFrame(str(error)) from None
+        if answer is None:
+            raise NobodyThere(f"{self.where} hung up without an answer")
+        return answer
+
+    def _send(self, request: list[Any], deadline: float, package: BinaryIO | None) -> None:
         self._stream.send(self._opening_bytes(deadline) + encode(request), deadline)
         if package is not None:
             while chunk := package.read(CHUNK_BYTES):
                 self._stream.send(chunk, deadline)
-        answer = next_message(self._stream, self._decoder, deadline)
-        if answer is None:
-            raise NobodyThere(f"{self.where} hung up without an answer")
-        return answer
+
+    def _last_word(self, deadline: float) -> Any:
+        try:
+            return next_message(self._stream, self._decoder, deadline)
+        except BDError:
+            return None
 
     def _opening_bytes(self, deadline: float) -> bytes:
         """Said first, and again when the time that is left has changed by a tenth."""

@@ -88,13 +88,17 @@ def connect(address: str, deadline: float) -> socket.socket:
     for left, (family, where) in zip(range(len(found), 0, -1), found, strict=True):
         now = time.monotonic()
         seconds = (deadline - now) / left
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock = None
         try:
+            sock = socket.socket(
+                family, socket.SOCK_STREAM
+            )  # no descriptor left, or a host without IPv6: as if nobody were there
             sock.settimeout(max(seconds, 0.001))
             sock.connect(where)
             return sock
         except OSError as error:
-            sock.close()
+            if sock is not None:
+                sock.close()
             reason = _unreached(address, error, seconds)
     raise reason
 
@@ -114,7 +118,7 @@ def resolve(host: str, port: int, deadline: float) -> list[tuple[int, Any]]:
     when its time is over."""
     try:
         return _found(host, port, socket.AI_NUMERICHOST)
-    except OSError:
+    except (OSError, UnicodeError):
         pass
     import queue
     import threading
