@@ -1,0 +1,62 @@
+"""The address by which others know a node: as told, or the obvious one, and always one that its certificate is for."""
+
+import pytest
+
+from bdserver.errors import BadConfig, NotYet
+from bdserver.files.settings import Settings
+from bdserver.processes import advertised as module
+from bdserver.processes.advertised import advertised
+
+
+def settings(**given):
+    return Settings("/etc/bd/conf", given)
+
+
+@pytest.mark.parametrize(
+    ("given", "certified", "address"),
+    [
+        ({"advertise": "a.example"}, ("a.example", "b.example"), "a.example:9001"),
+        ({"advertise": "a.example:9"}, ("a.example",), "a.example:9"),
+        ({"advertise": "[2001:db8::7]:9"}, ("2001:db8::7",), "[2001:db8::7]:9"),
+        ({"port": 7}, ("a.example",), "a.example:7"),
+        ({}, ("2001:db8::7",), "[2001:db8::7]:9001"),
+        ({"bind": ("192.0.2.1", "127.0.0.1")}, ("192.0.2.1", "a.example"), "192.0.2.1:9001"),
+        ({"bind": ("192.0.2.9",)}, ("192.0.2.1", "10.0.0.5"), "10.0.0.5:9001"),
+        ({}, ("192.0.2.1", "10.0.0.5"), "10.0.0.5:9001"),
+    ],
+)
+def test_the_obvious_address_is_taken(monkeypatch, given, certified, address):
+    monkeypatch.setattr(module, "_local_addresses", lambda: ["10.0.0.5"])
+    assert advertised(settings(**given), certified) == address
+
+
+@pytest.mark.parametrize(
+    ("given", "certified", "words"),
+    [
+        (
+            {"advertise": "c.example"},
+            ("a.example", "b.example"),
+            "the certificate is for a.example, b.example: issue one with --host c.example",
+        ),
+        ({}, ("a.example", "b.example"), "set advertise= .*: a.example, b.example"),
+        ({"bind": ("192.0.2.1", "192.0.2.2")}, ("192.0.2.1", "192.0.2.2"), "set advertise="),
+        ({}, (), "the certificate names none"),
+    ],
+)
+def test_where_none_is_obvious_the_candidates_are_listed(monkeypatch, given, certified, words):
+    monkeypatch.setattr(module, "_local_addresses", lambda: ["10.0.0.5"])
+    with pytest.raises(Exception, match=rf"^/etc/bd/conf: .*{words}") as caught:
+        advertised(settings(**given), certified)
+    assert isinstance(caught.value, BadConfig)
+
+
+def test_while_this_host_has_no_address_yet_there_may_be_one_soon(monkeypatch):
+    monkeypatch.setattr(module, "_local_addresses", list)
+    with pytest.raises(NotYet, match="set advertise="):
+        advertised(settings(), ("192.0.2.1", "10.0.0.5"))
+
+
+def test_the_addresses_of_this_host_are_those_it_would_speak_from(monkeypatch):
+    assert all(isinstance(each, str) and each for each in module._local_addresses())
+    monkeypatch.setattr(module, "FAR_AWAY", ((module.socket.AF_INET, "127.0.0.1"), (module.socket.AF_INET, "256.0.0.1")))
+    assert module._local_addresses() == ["127.0.0.1"]  # and what has no route has none

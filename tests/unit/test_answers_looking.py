@@ -1,0 +1,148 @@
+"""PING, PROBE, GIVEYOURSERVICES, STATUS, of nodes in memory."""
+
+import os
+
+import pytest
+
+from bdserver import errors
+from bdserver.core.messages import NoPong, Offers, Pong
+from bdserver.core.roles import ADMIN, CLIENT
+from tests.unit.nodes import COSTLY, NOW, a_mesh, a_node, acquaint, document
+
+
+def test_a_pong_has_the_digest_of_the_view(tmp_path):
+    node = a_node(tmp_path)
+    assert node.ask("PING", role=CLIENT) == Pong(node.cache.view().digest())
+
+
+def test_what_is_offered_is_told_with_the_clock_and_the_free_slots(tmp_path):
+    node = a_node(tmp_path, max_dynamic=3).offer("b").offer("a")
+    assert node.ask("GIVEYOURSERVICES", role=CLIENT) == Offers(NOW, ["a", "b"], 3)
+
+
+# --- PROBE --------------------------------------------------------------------------------------------------------
+
+
+def test_a_node_is_pinged_for_a_caller_that_cannot_reach_it(tmp_path):
+    node, other = a_mesh(tmp_path, "me", "other")
+    assert node.ask("PROBE", other.address) == Pong() and node.network.called == [other.address]
+
+
+def test_a_node_whose_policy_does_not_meet_ours_lives(tmp_path):
+    node, other = a_node(tmp_path, policy=document("A")), a_node(tmp_path, "other", policy=document("B"))
+    acquaint(node, other)
+    assert node.ask("PROBE", other.address) == Pong()
+
+
+def test_of_an_address_where_no_node_is_known_nothing_is_told_and_nobody_is_dialled(tmp_path):
+    node, other = a_node(tmp_path), a_node(tmp_path, "other")
+    node.network.trouble["192.0.2.1:22"] = errors.Refused("connection refused")
+    for address in (other.address, "192.0.2.1:22", "192.0.2.1:23", "nonsense"):
+        assert node.ask("PROBE", address) == NoPong("nobody-there", f"{address}: no answer")
+    assert node.network.called == []
+
+
+@pytest.mark.parametrize(
+    ("trouble", "code"),
+    [
+        (errors.Refused("connection refused, 12 ms"), "refused"),
+        (errors.NobodyThere("the connection broke: reset"), "nobody-there"),
+        (errors.Deadline("late"), "nobody-there"),
+        (errors.BadFrame("HTTP/1.0 400"), "nobody-there"),
+        (errors.Forbidden("its certificate"), "nobody-there"),
+        (errors.TooBusy("busy"), "nobody-there"),
+    ],
+)
+def test_every_silence_of_a_known_node_is_told_in_the_same_words_and_a_refusal_apart(tmp_path, trouble, code):
+    node, other = a_mesh(tmp_path, "me", "other")
+    node.network.trouble[other.address] = trouble
+    said = node.ask("PROBE", other.address)
+    assert said.code == code
+    assert said.reason == f"{other.address}: " + ("connection refused" if code == "refused" else "no answer")
+
+
+def test_a_node_of_another_name_at_the_address_is_a_refusal(tmp_path):
+    node, other, third = a_mesh(tmp_path, "me", "other", "third")
+    node.network.nodes[other.address] = third
+    assert node.ask("PROBE", other.address).code == "refused"
+
+
+# --- STATUS -------------------------------------------------------------------------------------------------------
+
+
+def test_a_node_tells_how_it_is(tmp_path):
+    node = a_node(tmp_path, receiver_threshold=2.0, days=3.0).offer("Echo", weight=1.5, url="http://{host}/e")
+    node.clock.now += 7
+    node.overload("Echo")
+    own = node.ask("STATUS", role=CLIENT).own
+    assert (own["name"], own["address"], own["mesh"]) == ("me", node.address, "mesh")
+    assert (own["nodes"], own["weight"], own["receiver_threshold"], own["overloaded"]) == (1, 3.0, 2.0, True)
+    assert (own["uptime"], own["draining"], own["free_dynamic"], own["rival"]) == (7.0, False, 5, None)
+    assert own["certificate_days_left"] == 3.0 and "the certificate of me ends in less than 7 days" in own["warnings"][0]
+    assert own["policy"] is None and own["policy_mode"] == "lax" and "policies" not in own
+    assert own["services"] == {
+        "Echo": {"type": "static", "weight": 3.0, "cost": 1.5, "healthy": True, "url": "http://10.0.0.1/e"}
+    }
+
+
+def test_what_is_wrong_is_told(tmp_path):
+    node = a_node(tmp_path).offer("Broken", weight="heavy").offer("Sick")
+    node.update_own(unhealthy=["Sick"])
+    own = node.ask("STATUS").own
+    assert not own["services"]["Sick"]["healthy"] and "Broken" not in own["services"]
+    assert any("Broken.bdcert:1: " in line and "heavy" not in line for line in own["complaints"]) and set(
+        own["complaints"]
+    ) < set(own["warnings"])
+
+
+def test_a_file_whose_name_is_no_text_is_shown_escaped(tmp_path):
+    node = a_node(tmp_path)
+    with open(os.path.join(os.fsencode(node.settings.services_dir), b"caf\xe9.bdcert"), "wb"):
+        pass
+    assert any("caf\\xe9" in line for line in node.ask("STATUS").own["complaints"])
+
+
+def test_a_node_tells_whom_it_knows_and_what_is_only_hinted(tmp_path):
+    node, other = a_node(tmp_path, policy=document("A")), a_node(tmp_path, "other", policy=document("B"))
+    other.offer("Echo")
+    acquaint(node, other)
+    node.ask("HINT", "10.9.9.9:1", role=ADMIN)
+    seen = {each["name"]: each for each in node.ask("STATUS").nodes}
+    assert seen["me"]["talkable"] and not seen["other"]["talkable"]
+    assert seen["other"]["services"] == ["Echo"] and seen["other"]["types"] == {"Echo": "static"}
+    assert seen["other"]["urls"] == {"Echo": "http://10.0.0.2:8080/axis/Echo?wsdl"}
+    assert seen["other"]["heard_at"] == NOW and seen["other"]["policy"] == other.rules.document.digest
+    assert seen[None]["address"] == "10.9.9.9:1" and seen[None]["status"] == "unvisited"
+
+
+def test_a_crawl_gets_others_in_brief_and_the_policies_when_it_wishes_them(tmp_path):
+    node, other = a_node(tmp_path), a_node(tmp_path, "other", policy=document("B"))
+    acquaint(node, other)
+    brief = node.ask("STATUS", {"brief": True})
+    assert sorted(row[0] for row in brief.nodes) == ["me", "other"] and "policies" not in brief.own
+    assert [row[1:3] for row in brief.nodes if row[0] == "other"] == [[other.address, "alive"]]
+    full = node.ask("STATUS", {"brief": False})
+    assert full.own["policies"] == {other.rules.document.digest: document("B")}
+
+
+def test_the_status_of_another_node_comes_through_this_one(tmp_path):
+    node, _other = a_mesh(tmp_path, "me", "other")
+    assert node.ask("STATUS", {"of": "other"}).own["name"] == "other"
+    assert node.ask("STATUS", {"of": "me"}).own["name"] == "me"
+    assert node.ask("STATUS", {"of": "other", "brief": True}).nodes[0][0] in ("me", "other")
+    with pytest.raises(errors.NobodyThere, match="nobody of that name"):
+        node.ask("STATUS", {"of": "stranger"})
+
+
+def test_an_older_node_is_asked_without_a_wish(tmp_path):
+    node, other = a_node(tmp_path), a_node(tmp_path, "other", protocol=1)
+    acquaint(node, other)
+    assert node.ask("STATUS", {"of": "other", "brief": True}).own["name"] == "other"
+
+
+def test_a_policy_that_takes_too_long_to_compare_costs_no_answer_about_others(tmp_path):
+    node, other = a_node(tmp_path, policy=COSTLY[0]), a_node(tmp_path, "other", policy=COSTLY[1])
+    acquaint(node, other)
+    with node.call_me(policy_text=COSTLY[0]) as talk:
+        seen = {each["name"]: each["talkable"] for each in talk.ask(["STATUS"]).nodes}
+    assert seen == {"me": True, "other": False}

@@ -1,0 +1,273 @@
+"""Reaching a node: over sockets that are there, refuse, or are silent, and with name servers that do or do not answer."""
+
+import socket
+import threading
+import time
+
+import pytest
+
+from bdserver import errors
+from bdserver.net import dialling, keys, tls
+from bdserver.net.authority import Authority
+from bdserver.net.dialling import connect, dial, dial_local, entrance, resolve
+from tests.unit.certificates import make_keys
+
+
+def soon(seconds=10.0):
+    return time.monotonic() + seconds
+
+
+def address_of(sock):
+    return "{}:{}".format(*sock.getsockname()[:2])
+
+
+@pytest.fixture
+def listening():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        yield sock
+
+
+@pytest.fixture
+def closed():
+    """An address where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return address_of(sock)
+
+
+@pytest.fixture
+def silent():
+    """An address that neither takes a connection nor refuses it: its backlog is full."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen(0)
+        callers = [socket.socket() for _ in range(3)]
+        for each in callers:
+            each.setblocking(False)
+            each.connect_ex(sock.getsockname())
+        yield address_of(sock)
+        for each in callers:
+            each.close()
+
+
+# --- the local socket ---------------------------------------------------------------------------------------------
+
+
+def test_the_local_socket_is_reached(tmp_path):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "s"))
+        sock.listen()
+        with dial_local(str(tmp_path / "s"), soon()) as conversation:
+            assert conversation.where == str(tmp_path / "s") and conversation.identity is None
+
+
+@pytest.mark.parametrize(("name", "words"), [("none", "No such file"), ("file", "Connection refused"), ("x" * 200, "too long")])
+def test_without_a_node_behind_the_local_socket_that_is_said(tmp_path, name, words):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(errors.NobodyThere, match=f"{words}.*is bdserverd running"):
+        dial_local(str(tmp_path / name), soon())
+
+
+def test_a_local_socket_whose_backlog_is_full_is_tried_until_there_is_room(tmp_path):
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(path)
+        sock.listen(0)
+        waiting = dial_local(path, soon())
+        started = time.monotonic()
+        with pytest.raises(errors.NobodyThere, match="too busy to answer"):
+            dial_local(path, soon(0.1))
+        assert 0.05 < time.monotonic() - started < 5
+        accepting = threading.Timer(0.05, sock.accept)
+        accepting.start()
+        dial_local(path, soon()).close()
+        accepting.join()
+        waiting.close()
+
+
+# --- TCP ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_listening_address_is_reached(listening):
+    with connect(address_of(listening), soon()) as sock:
+        assert sock.getpeername() == listening.getsockname()
+
+
+def test_nobody_listening_is_a_refusal(closed):
+    with pytest.raises(errors.Refused, match=f"{closed}: connection refused"):
+        connect(closed, soon())
+
+
+def test_silence_costs_the_deadline_and_is_no_refusal(silent):
+    started = time.monotonic()
+    with pytest.raises(errors.NobodyThere, match=r"no answer in 0\.2 s") as caught:
+        connect(silent, soon(0.2))
+    assert time.monotonic() - started < 5 and type(caught.value) is errors.NobodyThere
+
+
+def test_without_time_nobody_is_called(listening):
+    with pytest.raises(errors.Deadline, match="no time left to call"):
+        connect(address_of(listening), soon(0))
+
+
+def test_no_address_is_a_bad_request():
+    with pytest.raises(errors.BadRequest):
+        connect("nonsense", soon())
+
+
+def test_what_the_host_lacks_is_nobody(listening, monkeypatch):
+    """A socket that can't even be made: no descriptor left, or no IPv6 in the kernel."""
+    monkeypatch.setattr(socket, "socket", lambda *_: (_ for _ in ()).throw(OSError(24, "Too many open files")))
+    with pytest.raises(errors.NobodyThere, match="Too many open files"):
+        connect(address_of(listening), soon())
+
+
+# --- names --------------------------------------------------------------------------------------------------------
+
+
+def a_name_of(monkeypatch, *addresses):
+    """The name `many` stands for these addresses; every other is as it was."""
+    real = socket.getaddrinfo
+
+    def found(host, port, type=0, flags=0):
+        if host != "many":
+            return real(host, port, type=type, flags=flags)
+        if flags & socket.AI_NUMERICHOST:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET, type, 6, "", (*each.split(":")[:1], int(each.split(":")[1]))) for each in addresses]
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+
+
+def test_of_several_addresses_the_first_that_takes_the_call_is_it(monkeypatch, listening, closed):
+    a_name_of(monkeypatch, closed, address_of(listening), closed)
+    with connect("many:1", soon()) as sock:
+        assert sock.getpeername() == listening.getsockname()
+
+
+def test_a_silent_address_leaves_time_for_those_behind_it(monkeypatch, listening, silent):
+    a_name_of(monkeypatch, silent, address_of(listening))
+    with connect("many:1", soon(1.0)) as sock:
+        assert sock.getpeername() == listening.getsockname()
+
+
+def test_when_none_takes_it_the_last_is_told(monkeypatch, silent, closed):
+    a_name_of(monkeypatch, silent, closed)
+    with pytest.raises(errors.Refused, match="many:1: connection refused"):
+        connect("many:1", soon(0.4))
+
+
+def test_so_many_addresses_are_tried_and_no_more(monkeypatch, listening, closed):
+    a_name_of(monkeypatch, *[closed] * dialling.ADDRESSES_MAX, address_of(listening))
+    with pytest.raises(errors.Refused):
+        connect("many:1", soon())
+
+
+def test_a_name_that_is_not_known_is_nobody(monkeypatch):
+    def unknown(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(errors.NobodyThere, match="unknown.example: Name or service not known"):
+        connect("unknown.example:1", soon())
+
+
+def test_a_name_that_is_none_is_nobody():
+    with pytest.raises(errors.NobodyThere, match="label"):
+        resolve("a" * 64 + ".example", 1, soon())
+
+
+def test_a_name_server_that_does_not_answer_costs_the_deadline_and_no_more(monkeypatch):
+    answers = threading.Event()
+
+    def slow(host, port, type=0, flags=0):
+        if flags & socket.AI_NUMERICHOST:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        answers.wait(30)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    started = time.monotonic()
+    try:
+        with pytest.raises(errors.NobodyThere, match="no name server said in time"):
+            connect("slow.example:1", soon(0.2))
+        assert time.monotonic() - started < 5
+    finally:
+        answers.set()
+
+
+def test_an_address_is_taken_as_it_is(monkeypatch):
+    monkeypatch.setattr(threading, "Thread", None)  # none is needed
+    assert resolve("127.0.0.1", 9, soon()) == [(socket.AF_INET, ("127.0.0.1", 9))]
+    assert resolve("::1", 9, soon())[0][0] == socket.AF_INET6
+
+
+# --- TLS ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def credentials(tmp_path_factory):
+    """(a node's, a client's)."""
+    folder = str(tmp_path_factory.mktemp("keys"))
+    Authority.make(f"{folder}/ca", "mesh")
+    make_keys(folder, f"{folder}/ca", "web1")
+    make_keys(folder, f"{folder}/ca", "joe", role="client")
+    return keys.load(f"{folder}/web1", "web1"), keys.load(f"{folder}/joe", "joe")
+
+
+@pytest.fixture
+def web1(credentials, listening):
+    """The address of the node web1, which takes one connection, and says nothing."""
+    ended = []
+
+    def serve():
+        sock, _ = listening.accept()
+        with sock:
+            try:
+                stream = tls.accept(sock, credentials[0], soon())
+                while stream.recv(1000, soon()):
+                    pass
+            except errors.BDError as error:
+                ended.append(error)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield address_of(listening)
+    thread.join(10)
+
+
+def test_a_node_is_reached_under_its_name_or_any(credentials, web1):
+    with dial(web1, credentials[1], soon(), "web1") as conversation:
+        assert conversation.identity.name == "web1" and conversation.where == web1
+
+
+def test_an_entrance_takes_any_name(credentials, web1):
+    with entrance(web1, credentials[1], "<P/>")(soon()) as conversation:
+        assert conversation.identity.name == "web1"
+
+
+def test_another_node_at_the_address_is_evidence_that_ours_is_gone(credentials, web1):
+    with pytest.raises(errors.Refused, match=f"{web1}: web1 is there, not web2"):
+        dial(web1, credentials[1], soon(), "web2")
+
+
+def test_a_stranger_at_the_address_is_hung_up_on(credentials, listening):
+    ends = []
+
+    def serve():
+        sock, _ = listening.accept()
+        with sock:
+            sock.recv(1000)
+            sock.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+            try:
+                while sock.recv(1000):
+                    pass
+            except ConnectionResetError:
+                pass
+            ends.append("hung up")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with pytest.raises(errors.BDError, match=address_of(listening)):
+        dial(address_of(listening), credentials[1], soon())
+    thread.join(10)
+    assert ends == ["hung up"]
