@@ -24,14 +24,14 @@ class Share(NamedTuple):
 
 # What holds today, rounded down. Where they are to come: core all lines; processes, net, files and commands 90 and 80.
 FLOORS = {
-    ".": Share(55, 20),
+    ".": Share(99, 94),
     "audit": Share(79, 73),
     "commands": Share(68, 46),
     "core": Share(98, 97),
     "demo": Share(55, 37),
     "files": Share(99, 98),
-    "net": Share(91, 85),
-    "processes": Share(82, 68),
+    "net": Share(98, 97),
+    "processes": Share(97, 94),
 }
 
 
