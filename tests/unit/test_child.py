@@ -22,6 +22,7 @@ from bdserver.core.policy import digest
 from bdserver.core.roles import ADMIN, CLIENT, NODE
 from bdserver.core.wire import FRAME_BYTES_MAX, HEADER, OLDEST, VERSION, Decoder, encode
 from bdserver.files import package
+from bdserver.files.settings import Settings
 from bdserver.net import keys
 from bdserver.net.authority import Authority
 from bdserver.net.conversation import Conversation, LocalStream
@@ -54,13 +55,13 @@ def be_its_listener(node, pid=None):
     node.life = node.life._replace(listener_pid=pid or os.getppid())
 
 
-def served(node, data, role=CLIENT, serial=None, idle_seconds=SECONDS):
+def served(node, data, role=CLIENT, serial=None):
     """(messages, raw bytes behind the last) that the child says to a caller who wrote all this, and hung up."""
     here, there = socket.socketpair()
     with here, there:
         there.sendall(data)
         there.shutdown(socket.SHUT_WR)
-        child.serve(node, LocalStream(here), Caller(role, "joe", "192.0.2.7", serial), idle_seconds)
+        child.serve(node, LocalStream(here), Caller(role, "joe", "192.0.2.7", serial))
         here.close()
         received = b""
         with contextlib.suppress(ConnectionResetError):
@@ -100,7 +101,7 @@ def served_to(node, talk, role=NODE, serial=None):
     thread = threading.Thread(target=call)
     thread.start()
     with here:
-        child.serve(node, LocalStream(here), Caller(role, "joe", "192.0.2.7", serial), SECONDS)
+        child.serve(node, LocalStream(here), Caller(role, "joe", "192.0.2.7", serial))
     thread.join(SECONDS)
     return results[0]
 
@@ -140,7 +141,7 @@ def test_byte_by_byte_is_as_good_as_at_once(node):
     thread = threading.Thread(target=call)
     thread.start()
     with here:
-        child.serve(node, LocalStream(here), Caller(CLIENT, "joe", "h"), SECONDS)
+        child.serve(node, LocalStream(here), Caller(CLIENT, "joe", "h"))
     thread.join(SECONDS)
     with there:
         assert there.recv(1000).endswith(encode(["PONG", node.cache.view().digest()]))
@@ -243,10 +244,11 @@ def test_nonsense_is_told_once_and_ends_it(node, caplog, data, code):
 
 
 def test_a_caller_that_says_nothing_is_hung_up_on(node):
+    node.settings = Settings(node.settings.path, {**node.settings.given, "idle_timeout": 0.1})
     here, there = socket.socketpair()
     with here, there:
         started = time.monotonic()
-        child.serve(node, LocalStream(here), Caller(CLIENT, "joe", "h"), 0.1)
+        child.serve(node, LocalStream(here), Caller(CLIENT, "joe", "h"))
         assert 0.05 < time.monotonic() - started < 5
         here.close()
         assert there.recv(100) == b""
@@ -257,7 +259,7 @@ def test_a_caller_that_went_away_costs_no_line(node, caplog):
     with here:
         there.sendall(PING * 3)
         there.close()
-        child.serve(node, LocalStream(here), Caller(CLIENT, "joe", "h"), SECONDS)
+        child.serve(node, LocalStream(here), Caller(CLIENT, "joe", "h"))
     assert lines(caplog) == []
 
 
@@ -266,7 +268,7 @@ def test_nonsense_from_a_caller_that_went_away_is_told_to_nobody(node):
     with here:
         there.sendall(b"GET / HTTP/1.1\r\n\r\n")
         there.close()
-        child.serve(node, LocalStream(here), Caller(CLIENT, "joe", "h"), SECONDS)
+        child.serve(node, LocalStream(here), Caller(CLIENT, "joe", "h"))
 
 
 @pytest.mark.parametrize("line", ["joe", "serial 2a"])
@@ -381,7 +383,7 @@ def test_a_caller_of_a_refused_package_that_falls_silent_is_hung_up_on(node, mon
     here, there = socket.socketpair()
     with here, there:
         there.sendall(encode(["PUBLISH", "Echo", {"bytes": 9, "sha256": ""}]) + b"123")
-        child.serve(node, LocalStream(here), Caller(ADMIN, "joe", "h"), SECONDS)
+        child.serve(node, LocalStream(here), Caller(ADMIN, "joe", "h"))
         here.close()
         assert b"ERROR" in there.recv(1000)
 
@@ -405,7 +407,7 @@ def test_a_caller_that_does_not_read_its_package_costs_its_deadline_and_no_file(
     here, there = socket.socketpair()
     with here, there:
         there.sendall(opening(deadline=0.2) + encode(["GIVESERVICE", "Echo"]))
-        child.serve(node, LocalStream(here), Caller(NODE, "joe", "h"), SECONDS)
+        child.serve(node, LocalStream(here), Caller(NODE, "joe", "h"))
         open_files = [os.readlink(f"/proc/self/fd/{each.name}") for each in os.scandir("/proc/self/fd") if each.is_symlink()]
     assert not any(each.startswith(node.services.scratch_dir) for each in open_files)
 
@@ -431,14 +433,14 @@ def test_told_to_leave_while_a_request_runs_a_child_answers_it_and_no_other(node
 
 
 def test_told_a_hundred_thousand_times_it_is_told_once(node):
-    leaving = child.Leaving()
-    leaving.listen()
+    signals = child.Signals()
+    signals.listen()
     try:
         for _ in range(100_000):
-            leaving._note(signal.SIGTERM, None)
-        assert leaving.is_told and len(os.read(leaving.descriptor, 1 << 20)) <= 1 << 16
+            signals._note_leaving(signal.SIGTERM, None)
+        assert signals.is_leaving and len(os.read(signals.descriptor, 1 << 20)) <= 1 << 16
     finally:
-        leaving.close()
+        signals.close()
 
 
 @pytest.mark.parametrize("is_busy", [False, True])
@@ -459,7 +461,7 @@ def test_a_forked_child_ends_in_order(node, monkeypatch, is_busy):
         try:
             there.close()
             be_its_listener(node)
-            child.serve(node, LocalStream(here), Caller(CLIENT, "joe", "h"), SECONDS)
+            child.serve(node, LocalStream(here), Caller(CLIENT, "joe", "h"))
             status = 0
         finally:
             os._exit(status)
