@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import urllib.parse
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from bdserver.audit import page, topology
 from bdserver.audit.colours import THEMES, Theme
@@ -22,17 +24,25 @@ REFRESH_MIN, REFRESH_MAX = 1, 3600
 QUERY_CHARACTERS_MAX = 200
 
 
-def application(take: Callable[[], Crawl], draw_seconds: float = DRAW_SECONDS):
+class Wish(NamedTuple):
+    """What the query asks for; `refresh` is 0 or a number of seconds."""
+
+    format: str
+    theme: Theme
+    refresh: int
+
+
+def application(take: Callable[[], Crawl], draw_seconds: float = DRAW_SECONDS) -> WSGIApplication:
     """A WSGI application; `take` crawls the mesh anew for each request."""
 
-    def app(environ: dict, start_response: Callable) -> Iterable[bytes]:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         again: list[tuple[str, str]] = []
         try:
             wish = wish_of(environ)
-            if wish["refresh"]:
-                again = [("Refresh", str(wish["refresh"]))]
+            if wish.refresh:
+                again = [("Refresh", str(wish.refresh))]
             snapshot = Snapshot(take())
-            kind, body = FORMS[wish["format"]](snapshot, wish, draw_seconds)
+            kind, body = FORMS[wish.format](snapshot, wish, draw_seconds)
         except BDError as error:
             return refuse(start_response, error, again)
         headers = [
@@ -44,7 +54,7 @@ def application(take: Callable[[], Crawl], draw_seconds: float = DRAW_SECONDS):
             ("X-Content-Type-Options", "nosniff"),
             ("Referrer-Policy", "no-referrer"),
         ]
-        if wish["format"] == "html":
+        if wish.format == "html":
             headers += [("Content-Security-Policy", page.content_security_policy()), ("X-Frame-Options", "DENY")]
         start_response("200 OK", headers)
         return [] if environ.get("REQUEST_METHOD") == "HEAD" else [body]
@@ -52,8 +62,8 @@ def application(take: Callable[[], Crawl], draw_seconds: float = DRAW_SECONDS):
     return app
 
 
-def wish_of(environ: dict) -> dict:
-    """{"format", "theme", "refresh"} of the query; BadRequest names what is wrong."""
+def wish_of(environ: WSGIEnvironment) -> Wish:
+    """What the query asks for; BadRequest names what is wrong."""
     if environ.get("REQUEST_METHOD", "GET") not in ("GET", "HEAD"):
         raise BadRequest("only GET and HEAD are answered here")
     if environ.get("PATH_INFO", "") not in ("", "/"):
@@ -66,7 +76,7 @@ def wish_of(environ: dict) -> dict:
         raise BadRequest("theme must be one of " + ", ".join(THEMES))
     if refresh != "0" and not (refresh.isascii() and refresh.isdigit() and REFRESH_MIN <= int(refresh) <= REFRESH_MAX):
         raise BadRequest(f"refresh must be a number of seconds from {REFRESH_MIN} to {REFRESH_MAX}, or 0")
-    return {"format": form, "theme": theme, "refresh": int(refresh)}
+    return Wish(form, THEMES[theme], int(refresh))
 
 
 # --- the forms ----------------------------------------------------------------------------------------------------
@@ -74,41 +84,36 @@ def wish_of(environ: dict) -> dict:
 Form = tuple[str, bytes]
 
 
-def _html(snapshot: Snapshot, wish: dict, draw_seconds: float) -> Form:
-    return "text/html; charset=utf-8", page.render(snapshot, wish["refresh"], draw_seconds).encode()
+def _html(snapshot: Snapshot, wish: Wish, draw_seconds: float) -> Form:
+    return "text/html; charset=utf-8", page.render(snapshot, wish.refresh, draw_seconds).encode()
 
 
-def _json(snapshot: Snapshot, wish: dict, draw_seconds: float) -> Form:
+def _json(snapshot: Snapshot, wish: Wish, draw_seconds: float) -> Form:
     return "application/json", json.dumps(snapshot.as_json(), indent=1).encode() + b"\n"
 
 
-def _dot(snapshot: Snapshot, wish: dict, draw_seconds: float) -> Form:
-    return "text/vnd.graphviz; charset=utf-8", topology.dot(snapshot, _theme(wish)).encode()
+def _dot(snapshot: Snapshot, wish: Wish, draw_seconds: float) -> Form:
+    return "text/vnd.graphviz; charset=utf-8", topology.dot(snapshot, wish.theme).encode()
 
 
-def _picture(snapshot: Snapshot, wish: dict, draw_seconds: float) -> Form:
-    form = wish["format"]
-    kind = {"png": "image/png", "svg": "image/svg+xml"}[form]
-    return kind, topology.render(topology.dot(snapshot, _theme(wish)), form, draw_seconds)
+def _picture(snapshot: Snapshot, wish: Wish, draw_seconds: float) -> Form:
+    kind = {"png": "image/png", "svg": "image/svg+xml"}[wish.format]
+    return kind, topology.render(topology.dot(snapshot, wish.theme), wish.format, draw_seconds)
 
 
-def _weight(snapshot: Snapshot, wish: dict, draw_seconds: float) -> Form:
+def _weight(snapshot: Snapshot, wish: Wish, draw_seconds: float) -> Form:
     from bdserver.audit import bars
 
-    return "image/png", bars.draw(snapshot, _theme(wish))
+    return "image/png", bars.draw(snapshot, wish.theme)
 
 
-def _prometheus(snapshot: Snapshot, wish: dict, draw_seconds: float) -> Form:
+def _prometheus(snapshot: Snapshot, wish: Wish, draw_seconds: float) -> Form:
     from bdserver.audit import metrics
 
     return "text/plain; version=0.0.4; charset=utf-8", metrics.text(snapshot)
 
 
-def _theme(wish: dict) -> Theme:
-    return THEMES[wish["theme"]]
-
-
-FORMS: dict[str, Callable[[Snapshot, dict, float], Form]] = {
+FORMS: dict[str, Callable[[Snapshot, Wish, float], Form]] = {
     "html": _html,
     "json": _json,
     "dot": _dot,

@@ -10,7 +10,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
+from typing import NamedTuple
 from wsgiref.handlers import CGIHandler
+from wsgiref.types import WSGIApplication
 
 from bdserver.audit import config
 from bdserver.errors import BDError
@@ -21,13 +24,10 @@ MARGIN_SECONDS = 2.0
 
 def main(arguments: list[str] | None = None) -> int:
     """Answer the one request that the environment describes."""
-    program = (sys.argv[1:] if arguments is None else arguments)[:1]
-    if program == ["audit"]:
-        make, seconds_of = _audit, lambda settings: settings.crawl_seconds + settings.draw_seconds
-    elif program == ["whereis"]:
-        make, seconds_of = _whereis, lambda settings: settings.whereis_seconds
-    else:
-        print("usage: python3 -m bdserver.audit.cgi audit|whereis", file=sys.stderr)
+    names = (sys.argv[1:] if arguments is None else arguments)[:1]
+    program = PROGRAMS.get(names[0]) if names else None
+    if program is None:
+        print("usage: python3 -m bdserver.audit.cgi " + "|".join(PROGRAMS), file=sys.stderr)
         return 2
     try:
         settings = config.load()
@@ -35,25 +35,25 @@ def main(arguments: list[str] | None = None) -> int:
         CGIHandler().run(_refusing(error))
         return 0
     handler = CGIHandler()
-    _limit(handler, seconds_of(settings) + MARGIN_SECONDS)
-    handler.run(make(settings))
+    _limit(handler, program.seconds(settings) + MARGIN_SECONDS)
+    handler.run(program.make(settings))
     return 0
 
 
-def _audit(settings: config.AuditConfig) -> Callable:
+def _audit(settings: config.AuditConfig) -> WSGIApplication:
     from bdserver.audit.app import application
     from bdserver.audit.crawl import crawl
 
     return application(lambda: crawl(settings), settings.draw_seconds)
 
 
-def _whereis(settings: config.AuditConfig) -> Callable:
+def _whereis(settings: config.AuditConfig) -> WSGIApplication:
     from bdserver.audit.whereis import application
 
     return application(settings)
 
 
-def _refusing(error: BDError) -> Callable:
+def _refusing(error: BDError) -> WSGIApplication:
     """What is wrong with the config is for the server's error log; a visitor learns that there is something."""
     from bdserver.audit.refusals import refuse
     from bdserver.errors import BadConfig
@@ -64,7 +64,7 @@ def _refusing(error: BDError) -> Callable:
 
 
 def _limit(handler: CGIHandler, seconds: float) -> None:
-    def give_up(number, frame) -> None:
+    def give_up(number: int, frame: FrameType | None) -> None:
         if not handler.headers_sent:  # type: ignore[attr-defined]
             words = f"no answer in {seconds:g} s\n"
             head = "Status: 504 Gateway Timeout\r\nContent-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n\r\n"
@@ -73,6 +73,19 @@ def _limit(handler: CGIHandler, seconds: float) -> None:
 
     signal.signal(signal.SIGALRM, give_up)
     signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+class Program(NamedTuple):
+    """The application that answers, and how many seconds the config gives it."""
+
+    make: Callable[[config.AuditConfig], WSGIApplication]
+    seconds: Callable[[config.AuditConfig], float]
+
+
+PROGRAMS = {
+    "audit": Program(_audit, lambda settings: settings.crawl_seconds + settings.draw_seconds),
+    "whereis": Program(_whereis, lambda settings: settings.whereis_seconds),
+}
 
 
 if __name__ == "__main__":

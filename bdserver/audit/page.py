@@ -12,6 +12,7 @@ import os
 import time
 import urllib.parse
 from functools import cache
+from typing import Any
 
 import jinja2
 
@@ -107,7 +108,7 @@ def _grouped(warnings: list[tuple[str, str]]) -> dict[str, str]:
     return {said: few(names, 12) for said, names in groups.items()}
 
 
-def _topology(snapshot: Snapshot, seconds: float) -> dict:
+def _topology(snapshot: Snapshot, seconds: float) -> dict[str, str]:
     """{"light", "dark", "description"}, pictures as data: URLs; {"reason", "description"} when there is none."""
     described = topology.description(snapshot)
     try:
@@ -120,7 +121,7 @@ def _topology(snapshot: Snapshot, seconds: float) -> dict:
     return {**pictures, "description": described, "reason": ""}
 
 
-def _bars(snapshot: Snapshot) -> dict:
+def _bars(snapshot: Snapshot) -> dict[str, str]:
     from bdserver.audit import bars
 
     pictures = {name: _data("image/png", bars.draw(snapshot, theme)) for name, theme in (("light", LIGHT), ("dark", DARK))}
@@ -131,7 +132,7 @@ def _data(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _heard(snapshot: Snapshot, name: str) -> dict:
+def _heard(snapshot: Snapshot, name: str) -> dict[str, Any]:
     """Of one node: who heard of it last, who has not for longest, who never."""
     times = {other: snapshot.heard_at(other, name) for other in snapshot.observers if other != name}
     heard = sorted((at, other) for other, at in times.items() if at is not None)

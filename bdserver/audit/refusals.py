@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from wsgiref.types import StartResponse
 
 from bdserver.errors import (
     BadConfig,
@@ -30,7 +31,7 @@ STATUS_OF: list[tuple[type[BDError], str]] = [
 ]
 
 
-def refuse(start_response: Callable, error: BDError, more: Iterable[tuple[str, str]] = ()) -> Iterable[bytes]:
+def refuse(start_response: StartResponse, error: BDError, more: Iterable[tuple[str, str]] = ()) -> Iterable[bytes]:
     """An error as plain text; `more` headers: a page that refreshes itself is to come back by itself."""
     status = next((status for kind, status in STATUS_OF if isinstance(error, kind)), "502 Bad Gateway")
     body = f"{error}\n".encode(errors="replace")

@@ -19,10 +19,9 @@ from collections.abc import Iterable
 import pydot
 
 from bdserver.audit.colours import LIGHT, Theme
-from bdserver.audit.refusals import NotDrawn
 from bdserver.audit.snapshot import EDGES, GREEN, ORANGE, RED, YELLOW, Node, Snapshot
 from bdserver.core.membership import ALIVE
-from bdserver.errors import Deadline
+from bdserver.errors import Deadline, NotDrawn
 
 NODES_MAX = 40
 # Of a node's services, and of a zone's nodes that need attention, this many are drawn.
@@ -168,7 +167,9 @@ def _node(identity: str, node: Node, theme: Theme, x: float, y: float) -> pydot.
     )
 
 
-def _draw_services(graph, holder: str, node: Node, theme: Theme, angle: float, radius: float, is_dense: bool) -> None:
+def _draw_services(
+    graph: pydot.Dot, holder: str, node: Node, theme: Theme, angle: float, radius: float, is_dense: bool
+) -> None:
     """The services of a node, outward of it: a plain edge to a static one, a blue dashed one to a replica."""
     names = sorted(node.services)
     shown = names[: SERVICES_MAX - 1] if len(names) > SERVICES_MAX else names
@@ -261,7 +262,16 @@ def _counts(between: dict[str, int], theme: Theme) -> str:
     return f'<<TABLE BORDER="0" CELLSPACING="0" CELLPADDING="0" BGCOLOR="{theme.paper}">{cells}</TABLE>>'
 
 
-def _draw_zone(graph, snapshot: Snapshot, theme: Theme, number: int, identity: str, x: float, y: float, inside) -> None:
+def _draw_zone(
+    graph: pydot.Dot,
+    snapshot: Snapshot,
+    theme: Theme,
+    number: int,
+    identity: str,
+    x: float,
+    y: float,
+    inside: dict[str, int],
+) -> None:
     zone = snapshot.zones[number]
     states = Counter(snapshot.by_name[name].state for name in zone.names)
     shown = zone.shown if len(zone.shown) <= 40 else zone.shown[:39] + "…"
@@ -285,7 +295,17 @@ def _draw_zone(graph, snapshot: Snapshot, theme: Theme, number: int, identity: s
     )
 
 
-def _draw_apart(graph, snapshot, theme, number, identity, x, y, angle, zones: int) -> None:
+def _draw_apart(
+    graph: pydot.Dot,
+    snapshot: Snapshot,
+    theme: Theme,
+    number: int,
+    identity: str,
+    x: float,
+    y: float,
+    angle: float,
+    zones: int,
+) -> None:
     """The nodes of a zone that need attention, around it; the rest of them as a count."""
     members = [snapshot.by_name[name] for name in snapshot.zones[number].names]
     apart = [node for node in members if node.state != ALIVE or not node.has_answered or node.is_overloaded]

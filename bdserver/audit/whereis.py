@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 import urllib.parse
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from bdserver.audit.config import AuditConfig, entrances_of
 from bdserver.audit.refusals import refuse
@@ -23,10 +24,10 @@ from bdserver.net.conversation import Conversation
 from bdserver.net.entrances import in_turn, located
 
 
-def application(config: AuditConfig):
+def application(config: AuditConfig) -> WSGIApplication:
     """A WSGI application."""
 
-    def app(environ: dict, start_response: Callable) -> Iterable[bytes]:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
             url = locate(config, service_of(environ))
         except BDError as error:
@@ -46,9 +47,9 @@ def application(config: AuditConfig):
     return app
 
 
-def service_of(environ: dict) -> str:
+def service_of(environ: WSGIEnvironment) -> str:
     """The service in the path; BadRequest when there is none, or more."""
-    name = environ.get("PATH_INFO", "").strip("/")
+    name = str(environ.get("PATH_INFO", "")).strip("/")
     if not valid_name(name):
         raise BadRequest("put the service's name behind this address, as in whereis.cgi/Primes")
     return name

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from types import FrameType
 
 from bdserver.demo.story import PORT, Story
 
@@ -35,5 +36,5 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _interrupt(number, frame) -> None:
+def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt

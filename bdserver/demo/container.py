@@ -18,7 +18,8 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote, urlsplit
+from typing import IO, Any
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from bdserver.core.names import valid_name
 
@@ -92,7 +93,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.slots.release()
         return None
 
-    def _environment(self, url, body: bytes) -> dict[str, str]:
+    def _environment(self, url: SplitResult, body: bytes) -> dict[str, str]:
         """CGI/1.1 (RFC 3875). No header becomes HTTP_PROXY, which programs would take for a setting (httpoxy)."""
         host, port = self.server.server_address[:2]
         headers = {
@@ -126,7 +127,7 @@ class Handler(BaseHTTPRequestHandler):
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it no longer wants to know
                 self.wfile.write(body)
 
-    def log_message(self, format, *arguments) -> None:
+    def log_message(self, format: str, *arguments: Any) -> None:
         """Quiet: the demo tells its own story."""
 
 
@@ -157,7 +158,7 @@ def _run(script: str, environment: dict[str, str], body: bytes) -> tuple[int, li
     return _parsed(output)
 
 
-def _talk(process: subprocess.Popen, body: bytes) -> bytes:
+def _talk(process: subprocess.Popen[bytes], body: bytes) -> bytes:
     assert process.stdin and process.stdout
     feeder = threading.Thread(target=_feed, args=[process.stdin, body])
     feeder.start()
@@ -169,7 +170,7 @@ def _talk(process: subprocess.Popen, body: bytes) -> bytes:
     return output if len(output) <= OUTPUT_BYTES_MAX else b""
 
 
-def _feed(pipe, body: bytes) -> None:
+def _feed(pipe: IO[bytes], body: bytes) -> None:
     with contextlib.suppress(OSError), pipe:
         pipe.write(body)
 

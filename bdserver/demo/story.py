@@ -18,6 +18,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from functools import partial
+from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from bdserver.audit.app import application
@@ -43,7 +44,7 @@ CALL = (
 
 
 class _Quiet(WSGIRequestHandler):
-    def log_message(self, format, *arguments) -> None:
+    def log_message(self, format: str, *arguments: Any) -> None:
         """The story is told on the terminal, not the page's visitors."""
 
 
@@ -56,13 +57,13 @@ class Story:
         self._port = port
         self.folder = tempfile.mkdtemp(prefix="bddemo-")
         self.mesh = Mesh(self.folder)
-        self._containers: list[subprocess.Popen] = []
+        self._containers: list[subprocess.Popen[str]] = []
         self._page: WSGIServer | None = None
 
     def __enter__(self) -> Story:
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.say("Ending all processes …")
         if self._page is not None:
             self._page.shutdown()
@@ -133,7 +134,7 @@ class Story:
         started = time.monotonic()
         wanted = {"Primes", "TimeOfDay", "Temperature"}
 
-        def all_know():
+        def all_know() -> bool:
             return all(wanted <= {s for node in host.nodes() for s in node["services"]} for host in self.mesh.hosts)
 
         until(all_know, 20, "all nodes know the services")
@@ -217,7 +218,8 @@ def _call(url: str) -> str:
     headers = {"Content-Type": "text/xml; charset=utf-8", "SOAPAction": '"urn:bdserver:demo:Primes#Factors"'}
     request = urllib.request.Request(url.removesuffix("?wsdl"), CALL.format(NUMBER).encode(), headers)
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20) as answer:
-        return answer.read().decode()
+        said: bytes = answer.read()
+    return said.decode()
 
 
 def _bar(weight: float) -> str:
