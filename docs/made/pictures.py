@@ -12,8 +12,8 @@ import tempfile
 from bdserver.audit import bars, page, topology
 from bdserver.audit.crawl import crawl_from
 from bdserver.audit.snapshot import Snapshot
-from bdserver.demo.hosts import Mesh, until
 from bdserver.net import dialling
+from tests.hosts import Mesh, until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 POLICY = """<wsp:Policy xmlns:wsp="http://schemas.xmlsoap.org/ws/2004/09/policy" xmlns:p="urn:example">

@@ -8,9 +8,9 @@ import time
 from functools import partial
 
 from bdserver.audit.crawl import crawl_from
-from bdserver.demo.hosts import Mesh
 from bdserver.net import dialling, keys
 from tests.bench.pairs import Row, measure, milliseconds
+from tests.hosts import Mesh
 
 NODES = 30
 SECONDS = 10.0

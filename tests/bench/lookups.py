@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable
 
 from bdserver.core.wire import encode
-from bdserver.demo.hosts import Host, Mesh
 from bdserver.net import dialling
 from bdserver.net.conversation import Conversation
 from bdserver.net.keys import load
 from tests.bench.echo_client import FRAME_HEADER_BYTES, BareCaller, tls_context
 from tests.bench.floor import HERE, EchoServer
 from tests.bench.pairs import Row, measure, milliseconds
+from tests.hosts import Host, Mesh
 
 SERVICE = "Echo"
 BDWHEREIS = os.path.join(os.path.dirname(os.path.dirname(HERE)), "bin", "bdwhereis")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from bdserver.demo.hosts import Host, until
 from tests.bench.pairs import Row, measure
+from tests.hosts import Host, until
 
 BARE = "import sys; from OpenSSL import SSL; print('ready', flush=True); sys.stdin.read()"
 

@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable
 
 from bdserver.core.view import View
-from bdserver.demo.hosts import Host, Mesh, free_port, until
 from bdserver.files.cache import Cache
+from tests.hosts import Host, Mesh, free_port, until
 
 # How often it is looked what each node knows: a hundredth of what is to be measured.
 LOOK_SECONDS = 0.002

@@ -12,7 +12,7 @@ import ssl
 import struct
 import subprocess
 
-from bdserver.demo.hosts import free_port, until
+from tests.hosts import free_port, until
 
 KEY, VALUE = "bench", "http://127.0.0.1/services/bench?wsdl"
 # Kinds of HTTP/2 frames, and their flags.

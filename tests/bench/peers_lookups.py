@@ -18,7 +18,6 @@ from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
 
 from bdserver.core.messages import Place
-from bdserver.demo.hosts import Host, Mesh, until
 from bdserver.net import dialling
 from bdserver.net.conversation import Conversation
 from bdserver.net.keys import load
@@ -26,6 +25,7 @@ from tests.bench.lookups import BDWHEREIS
 from tests.bench.pairs import Row, measure, milliseconds
 from tests.bench.peers import Agent, missing
 from tests.bench.peers_etcd import KEY, Etcd, EtcdClient
+from tests.hosts import Host, Mesh, until
 
 HERE, THERE = "Here", "There"
 SECONDS = 10.0

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 
 from bdserver.core.wire import Decoder, encode
-from bdserver.demo.hosts import Host
 from bdserver.net import dialling
 from tests.bench.floor import EchoServer
 from tests.bench.lookups import SERVICE
 from tests.bench.pairs import Row, measure
+from tests.hosts import Host
 
 REQUESTS = 200
 # Connections that are open at once: enough to keep the listener forking, below what a node takes by default.

@@ -9,8 +9,8 @@ import time
 from collections import Counter
 from random import Random
 
-from bdserver.demo.hosts import Host, Mesh, until
 from bdserver.net import dialling
+from tests.hosts import Host, Mesh, until
 
 SERVICE = "Work"
 # receiver_thresholds; a call a second weighs 28 in the long run, so they take 1, 2 and 8 calls a second.

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import bdserver
-from bdserver.demo.hosts import Host, Mesh
 from tests.bench import audit, loaded, lookups, memory, peers_lookups, peers_telling, policies, rates, routing, scale, soak
 from tests.bench.pairs import Row, table
+from tests.hosts import Host, Mesh
 
 # Over this every holder would be overloaded by the measurement itself.
 NEVER_OVERLOADED = 1e11

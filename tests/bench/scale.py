@@ -14,13 +14,13 @@ from collections.abc import Callable
 from bdserver.core import exchange, membership
 from bdserver.core.membership import Record, Service
 from bdserver.core.view import View
-from bdserver.demo.hosts import Host, Mesh, until
 from bdserver.files.cache import Cache
 from bdserver.net import dialling, keys
 from bdserver.net.conversation import Conversation
 from tests.bench.memory import pss_mib
 from tests.bench.pairs import Row, measure, milliseconds
 from tests.bench.peers import cpu_seconds
+from tests.hosts import Host, Mesh, until
 
 NODES, SERVICES = 1000, 10
 SMALL_NODES, SMALL_SERVICES = 3, 3

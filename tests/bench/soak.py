@@ -18,9 +18,9 @@ from collections import defaultdict
 from random import Random
 
 from bdserver.core.messages import Place
-from bdserver.demo.hosts import Host, Mesh
 from bdserver.errors import BDError
 from bdserver.net import dialling, keys
+from tests.hosts import Host, Mesh
 
 NODES, LASTING = 6, 2
 SERVICE = "Soaked"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bdserver.demo.hosts import Mesh
+from tests.hosts import Mesh
 
 
 @pytest.fixture(scope="session")

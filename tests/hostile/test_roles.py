@@ -64,7 +64,7 @@ def test_the_refusal_names_the_role_needed_and_the_role_held(target):
 
 
 def test_a_certificate_of_another_mesh_is_refused(target, tmp_path):
-    from bdserver.demo.hosts import Mesh
+    from tests.hosts import Mesh
 
     stranger = Mesh(str(tmp_path), "strangers")
     credentials = keys.load(stranger.issue("a-node", folder=str(tmp_path / "keys")), "a-node")

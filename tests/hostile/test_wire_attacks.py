@@ -9,7 +9,7 @@ import zlib
 import pytest
 
 from bdserver.core.wire import DEPTH_MAX, FRAME_BYTES_MAX, HEADER, Decoder, encode
-from bdserver.demo.hosts import until
+from tests.hosts import until
 
 
 def exchanged(target, data, half_close=True):

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 
-from bdserver.demo.hosts import until
+from tests.hosts import until
 
 # A runlevel, without which invoke-rc.d does nothing. Process 1 ignores SIGCHLD, so that whoever is orphaned is reaped; it ends with our end of the pipe. Services may start
 # in the copy, even where the machine's own policy-rc.d says no. Of a node that this machine has itself the copy knows nothing.

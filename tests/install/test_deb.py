@@ -12,7 +12,7 @@ import tarfile
 import pytest
 
 from bdserver import __version__
-from bdserver.demo.hosts import until
+from tests.hosts import until
 
 from . import machine as machines
 

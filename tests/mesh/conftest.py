@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from bdserver.demo.hosts import Mesh
+from tests.hosts import Mesh
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 import bdserver
 from bdserver import errors
-from bdserver.demo.hosts import until
+from tests.hosts import until
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import time
 import pytest
 
 from bdserver.commands import bdkeys
-from bdserver.demo.hosts import until
 from bdserver.errors import BDError, Forbidden
 from bdserver.net import dialling, keys
+from tests.hosts import until
 
 
 def dialled(host, credentials):

@@ -12,7 +12,7 @@ import pytest
 import zeep
 
 from bdserver.demo.container import Container
-from bdserver.demo.hosts import until
+from tests.hosts import until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SAMPLES = os.path.join(ROOT, "bdserver", "demo", "services")

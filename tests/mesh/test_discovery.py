@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 
-from bdserver.demo.hosts import until
+from tests.hosts import until
 
 
 def test_nodes_started_in_any_order_along_a_chain_of_hints_know_each_other(mesh):
@@ -84,7 +84,7 @@ def test_a_node_that_takes_no_new_connection_is_dead_though_old_ones_are_answere
 
 
 def test_a_node_that_comes_back_at_another_address_replaces_its_old_self(mesh):
-    from bdserver.demo.hosts import free_port
+    from tests.hosts import free_port
 
     one, two = mesh.start(2)
     mesh.wait_known()

@@ -11,9 +11,9 @@ import threading
 
 import pytest
 
-from bdserver.demo.hosts import RUN, Mesh, free_port, until
 from bdserver.net import authority
 from bdserver.processes import advertised
+from tests.hosts import RUN, Mesh, free_port, until
 
 OPERATIONS = (pathlib.Path(__file__).parents[2] / "docs" / "OPERATIONS.md").read_text()
 

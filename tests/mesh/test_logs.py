@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 
-from bdserver.demo.hosts import RUN, until
+from tests.hosts import RUN, until
 
 
 def background(host):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from bdserver.demo.hosts import until
+from tests.hosts import until
 
 HEAD = '<wsp:Policy xmlns:wsp="http://www.w3.org/ns/ws-policy" xmlns:z="urn:zones"><wsp:ExactlyOne>'
 OLD_HEAD = '<wsp:Policy xmlns:wsp="http://schemas.xmlsoap.org/ws/2004/09/policy" xmlns:z="urn:zones"><wsp:ExactlyOne>'

@@ -14,9 +14,9 @@ import time
 
 import pytest
 
-from bdserver.demo.hosts import RUN, free_port, until
 from bdserver.errors import BDError
 from bdserver.files.cache import LOCK_SECONDS, Cache
+from tests.hosts import RUN, free_port, until
 
 
 def is_gone(pid):

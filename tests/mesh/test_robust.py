@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from bdserver.demo.hosts import Mesh, until
+from tests.hosts import Mesh, until
 
 
 def cache_of(host):

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from bdserver.demo.hosts import until
 from bdserver.files.settings import SETTINGS, AppliedBy
 from bdserver.net import dialling, keys
+from tests.hosts import until
 
 POLICY = '<wsp:Policy xmlns:wsp="http://www.w3.org/ns/ws-policy" xmlns:z="urn:z"><z:blue/></wsp:Policy>'
 

@@ -6,7 +6,7 @@ import sys
 import threading
 
 from bdserver.core.wire import OLDEST, VERSION
-from bdserver.demo.hosts import RUN, until
+from tests.hosts import RUN, until
 
 CLIENTS = 2
 

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 
-from bdserver.demo.hosts import until
+from tests.hosts import until
 
 
 def knows(host, service, *holders):

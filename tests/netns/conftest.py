@@ -4,7 +4,7 @@ import ipaddress
 
 import pytest
 
-from bdserver.demo.hosts import Host, Mesh, until
+from tests.hosts import Host, Mesh, until
 from tests.netns.network import Network, why_not
 
 PORT = 9001

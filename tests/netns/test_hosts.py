@@ -4,7 +4,7 @@ import ipaddress
 import os
 import re
 
-from bdserver.demo.hosts import until
+from tests.hosts import until
 
 
 def wait_status(hosts, name, status, seconds=20.0):

@@ -8,10 +8,10 @@ import pytest
 from OpenSSL import SSL
 
 from bdserver.core.wire import encode
-from bdserver.demo.hosts import Mesh
 from bdserver.errors import Forbidden
 from bdserver.net import keys
 from bdserver.net.handshake import Judge
+from tests.hosts import Mesh
 from tests.simulation import curves
 from tests.simulation.mesh import CONNECTION_BYTES, FRAME_BYTES
 

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 
-from bdserver.demo.hosts import until
+from tests.hosts import until
 from tests.web.servers import ROOT, install
 
 TARGETS = ("sysinit", "basic", "shutdown", "network-online", "multi-user", "local-fs", "umount", "system-slice")

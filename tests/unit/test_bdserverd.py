@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from bdserver.commands.bdserverd import main
-from bdserver.demo.hosts import Mesh, until
+from tests.hosts import Mesh, until
 
 
 @pytest.fixture

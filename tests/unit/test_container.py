@@ -11,7 +11,7 @@ import pytest
 import zeep
 
 from bdserver.demo import container
-from bdserver.demo.hosts import free_port
+from tests.hosts import free_port
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SAMPLES = os.path.join(os.path.dirname(container.__file__), "services")

@@ -11,10 +11,10 @@ import time
 
 import pytest
 
-from bdserver.demo.hosts import until
 from bdserver.processes import listener as module
 from bdserver.processes.children import Limits
 from bdserver.processes.listener import Listener, Runs
+from tests.hosts import until
 
 
 class Running:

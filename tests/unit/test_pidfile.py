@@ -5,9 +5,9 @@ import signal
 
 import pytest
 
-from bdserver.demo.hosts import until
 from bdserver.errors import BadConfig
 from bdserver.processes.pidfile import PidFile
+from tests.hosts import until
 
 
 @pytest.fixture

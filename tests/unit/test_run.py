@@ -9,10 +9,10 @@ import time
 import pytest
 
 from bdserver.core.membership import LEFT
-from bdserver.demo.hosts import Mesh, until
 from bdserver.files.settings import load
 from bdserver.processes import reload, run, startup
 from bdserver.processes.node import open_node
+from tests.hosts import Mesh, until
 
 
 @pytest.fixture

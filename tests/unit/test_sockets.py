@@ -7,10 +7,10 @@ import stat
 
 import pytest
 
-from bdserver.demo.hosts import free_port
 from bdserver.errors import BadConfig, NotYet
 from bdserver.files.settings import load
 from bdserver.processes.sockets import Sockets
+from tests.hosts import free_port
 
 ME = (os.getuid(), os.getgid())
 

@@ -9,10 +9,10 @@ import threading
 
 import pytest
 
-from bdserver.demo.hosts import Mesh
 from bdserver.errors import BadConfig, NotYet
 from bdserver.files.settings import load
 from bdserver.processes import startup
+from tests.hosts import Mesh
 
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become another user")
 

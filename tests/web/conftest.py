@@ -10,7 +10,7 @@ import tempfile
 import pytest
 from selenium import webdriver
 
-from bdserver.demo.hosts import Mesh, free_port, until
+from tests.hosts import Mesh, free_port, until
 
 from . import servers
 

@@ -14,7 +14,7 @@ import sysconfig
 import urllib.error
 import urllib.request
 
-from bdserver.demo.hosts import free_port, until
+from tests.hosts import free_port, until
 
 ROOT = pathlib.Path(__file__).parents[2]
 APACHE_MODULES = ("mpm_event", "authz_core", "authz_host", "alias", "env", "cgid", "headers", "remoteip")

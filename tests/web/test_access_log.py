@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from bdserver.demo.hosts import Mesh, until
+from tests.hosts import Mesh, until
 
 from . import containers
 

@@ -5,7 +5,7 @@ import os
 import pytest
 import zeep
 
-from bdserver.demo.hosts import until
+from tests.hosts import until
 
 from . import containers
 from .test_containers import folder, mesh, overload, whereis  # noqa: F401 (fixtures)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import zeep
 
-from bdserver.demo.hosts import Mesh, until
+from tests.hosts import Mesh, until
 
 from . import containers
 from .containers import Apache, Lighttpd

@@ -12,7 +12,7 @@ import pytest
 import zeep
 from PIL import Image
 
-from bdserver.demo.hosts import until
+from tests.hosts import until
 
 from .servers import PRETENDED
 

@@ -1,0 +1,136 @@
+"""Meshes of real daemons for tests and benchmarks: the demo's, and what only a test does to a host.
+
+A test imports these alone, and never the demo's own: certificates of any role, several hosts at once, hosts within network
+namespaces, services dropped into a folder, processes that are stopped in the middle, `bdctl` parsed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+from bdserver.core.roles import NODE, Role
+from bdserver.demo import hosts
+from bdserver.demo.hosts import LOOPBACK, RUN, free_port, until
+from bdserver.net.authority import Authority, general_names
+
+__all__ = ["RUN", "Host", "Mesh", "free_port", "until"]
+
+
+class Mesh(hosts.Mesh):
+    """As the demo's, of hosts as below."""
+
+    hosts: list[Host]
+
+    def issue(self, name: str, *hosts: str, role: str = NODE, folder: str | None = None) -> str:
+        """A key and certificate; the folder that holds them and ca.crt."""
+        folder = folder or os.path.join(self.folder, "keys", name)
+        Authority.load(self.authority).issue(folder, name, Role(role), general_names(hosts or (LOOPBACK,)))
+        return folder
+
+    def host(self, name: str, **config) -> Host:
+        """A new host, not yet started; `config` are settings of its own.
+
+        Besides: `ip`, `port`, and `within`, the words before each of its commands (as `ip netns exec NAME`)."""
+        host = Host(self, name, config)
+        self.hosts.append(host)
+        return host
+
+    def start(self, count: int, **config) -> list[Host]:
+        """`count` hosts, all hinted at the first, started side by side and ready."""
+        first = self.hosts[0].address if self.hosts else ""
+        hosts = []
+        for _ in range(count):
+            host = self.host(f"n{len(self.hosts) + 1}", **({"hints": first} if first else {}) | config)
+            first = first or host.address
+            hosts.append(host)
+        for host in hosts:
+            host.launch()
+        for host in hosts:
+            host.wait_ready()
+        return hosts
+
+    def stop(self) -> None:
+        """End everything, also what a test has stopped in the middle."""
+        for host in self.hosts:
+            if host.is_running:
+                host.process.send_signal(signal.SIGCONT)
+        super().stop()
+
+    def __enter__(self) -> Mesh:
+        return self
+
+
+class Host(hosts.Host):
+    """As the demo's, and a test may change, stop and look into it."""
+
+    def __init__(self, mesh: Mesh, name: str, config: dict[str, Any]):
+        self.within = list(config.pop("within", ()))
+        super().__init__(mesh, name, config, config.pop("ip", LOOPBACK), config.pop("port", 0))
+
+    def command_line(self, command: str, *arguments: str) -> list[str]:
+        """The words that run one of our commands on this host."""
+        return [*self.within, *super().command_line(command, *arguments)]
+
+    def start(self, *arguments: str) -> Host:
+        """Launch the daemon, wait until it answers; itself."""
+        super().start(*arguments)
+        return self
+
+    def write_config(self, **changes) -> None:
+        """Write the config anew, with these changes."""
+        self.config |= changes
+        super().write_config()
+
+    def add_service(self, name: str, text: str = "#!/bin/sh\necho\n", **bdcert) -> None:
+        """Drop a service into the services folder, as a person would."""
+        path = os.path.join(self.services, name)
+        with open(path, "w") as file:
+            file.write(text)
+        os.chmod(path, 0o755)
+        with open(path + ".bdcert", "w") as file:
+            file.writelines(f"{key}={value}\n" for key, value in ({"weight": 1, "type": "static"} | bdcert).items())
+
+    def children(self) -> dict[int, str]:
+        """pid -> title of the listener's children, as `ps` shows them."""
+        assert self.process is not None
+        found = {}
+        with contextlib.suppress(OSError), open(f"/proc/{self.process.pid}/task/{self.process.pid}/children") as file:
+            for pid in file.read().split():
+                with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as title:
+                    found[int(pid)] = title.read().replace(b"\0", b" ").decode(errors="replace").strip()
+        return found
+
+    def discoverer_pid(self) -> int:
+        """The discoverer's pid, 0 while there is none."""
+        return next((pid for pid, title in self.children().items() if "discoverer" in title), 0)
+
+    @contextlib.contextmanager
+    def frozen(self, *pids: int) -> Iterator[None]:
+        """The host hangs meanwhile: its listener is stopped, and of the listener's children these, or all."""
+        assert self.process is not None
+        stopped = [self.process.pid]
+        try:
+            _signal(self.process.pid, signal.SIGSTOP)  # it forks no more
+            for pid in pids or self.children():
+                _signal(pid, signal.SIGSTOP)
+                stopped.append(pid)
+            yield
+        finally:
+            for pid in stopped:
+                _signal(pid, signal.SIGCONT)
+
+    def ctl(self, *arguments: str) -> Any:
+        """`bdctl --json …`, parsed; AssertionError with its complaint if it fails."""
+        done = self.run("bdctl", "--json", *arguments)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout) if done.stdout else None
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # a child may end by itself at any time
+        os.kill(pid, number)
