@@ -54,12 +54,13 @@ def _whereis(settings: config.AuditConfig) -> WSGIApplication:
 
 
 def _refusing(error: BDError) -> WSGIApplication:
-    """What is wrong with the config is for the server's error log; a visitor learns that there is something."""
+    """What is wrong with the config is for the server's error log; a visitor learns of what kind it is."""
     from bdserver.audit.refusals import refuse
     from bdserver.errors import BadConfig
 
     print(f"bdserver: {error}", file=sys.stderr, flush=True)
-    said = BadConfig("audit.conf is wrong: see the web server's error log")
+    kind = "may not read audit.conf" if isinstance(error.__cause__, PermissionError) else "audit.conf is wrong"
+    said = BadConfig(f"{kind}: the web server's error log says what to do")
     return lambda environ, start_response: refuse(start_response, said)
 
 

@@ -6,11 +6,12 @@ A file of its own: the web server's user must read it, and must not read bdserve
 from __future__ import annotations
 
 import os
+import pwd
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bdserver.errors import BadConfig
-from bdserver.files import settings
+from bdserver.files import durable, settings
 from bdserver.files.settings import ADDRESSES, HOSTS, PATH_OR_NONE, SECONDS, Setting
 from bdserver.net import dialling
 
@@ -68,12 +69,22 @@ class AuditConfig:
 def load(path: str | None = None) -> AuditConfig:
     """The config at `path`, else at $BDSERVER_AUDIT_CONFIG, else of the default place, where it may be missing.
 
-    BadConfig has one `FILE:LINE: …` line for each thing that is wrong."""
-    path = path or os.environ.get("BDSERVER_AUDIT_CONFIG")
-    if not path and not os.path.exists(DEFAULT_PATH):
-        return AuditConfig(DEFAULT_PATH, {})
-    values, _, complaints, _ = settings.read_values(path or DEFAULT_PATH, BY_NAME)
-    config = AuditConfig(path or DEFAULT_PATH, values)
+    BadConfig has one `FILE:LINE: …` line for each thing that is wrong; its cause is a PermissionError where the file may not be
+    read."""
+    path = path or os.environ.get("BDSERVER_AUDIT_CONFIG") or DEFAULT_PATH
+    try:
+        os.close(durable.open_regular(path))
+    except PermissionError as error:
+        defaults = AuditConfig(path, {})
+        is_hidden = path == DEFAULT_PATH and not os.access(os.path.dirname(path), os.X_OK)
+        if is_hidden and os.path.exists(defaults.socket):  # there may be no such file, and all that it could say is right
+            return defaults
+        raise BadConfig(_not_readable(path)) from error
+    except OSError:
+        if path == DEFAULT_PATH and not os.path.lexists(path):
+            return AuditConfig(path, {})
+    values, _, complaints, _ = settings.read_values(path, BY_NAME)
+    config = AuditConfig(path, values)
     if not config.socket and not (config.nodes and config.keys):
         complaints.append(f"{config.path}: set socket, or nodes and keys: there is nobody to ask")
     elif config.nodes and not config.keys:
@@ -81,6 +92,22 @@ def load(path: str | None = None) -> AuditConfig:
     if complaints:
         raise BadConfig("\n".join(complaints))
     return config
+
+
+def _not_readable(path: str) -> str:
+    """Permissions are what a new installation stumbles over: the folder is where bdkeys puts keys, closed to others."""
+    folder = os.path.dirname(os.path.abspath(path))
+    return (
+        f"may not read {path} as {_account()}: open the folder (chmod 755 {folder}; keys and bdserverd.conf in it stay 0600) "
+        f"and the file (chmod 644 {path})"
+    )
+
+
+def _account() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"uid {os.geteuid()}"
 
 
 def entrances_of(config: AuditConfig, policy_text: str | None = None) -> tuple[list[Entrance], Credentials | None]:

@@ -44,13 +44,15 @@ class Sight(NamedTuple):
 
 
 class Offer(NamedTuple):
-    """A service on a node. `weight` is None when the node itself was not asked."""
+    """A service on a node. `weight` is None when the node itself was not asked; `is_checked`: somebody looks if it is well, and
+    else it is taken for well."""
 
     type: str
     weight: float | None
     cost: float | None
     is_healthy: bool
     url: str
+    is_checked: bool = True
 
 
 class Status(NamedTuple):
@@ -269,7 +271,8 @@ def _event(said: dict[str, Any]) -> dict[str, Any]:
 
 
 def _offer(said: dict[str, Any]) -> Offer:
-    return Offer(_kind(said["type"]), said["weight"], said["cost"], said["healthy"], _text(said["url"]))
+    is_checked = said.get("checked", True)  # an older node does not tell
+    return Offer(_kind(said["type"]), said["weight"], said["cost"], said["healthy"], _text(said["url"]), is_checked)
 
 
 def _kind(said: str) -> str:

@@ -57,7 +57,8 @@ def text(snapshot: Snapshot) -> bytes:
             certificate.labels(node.name).set(node.days_left * 86400)
 
     service_weight = gauge("service_weight", "A service's weight on a node.", "service", "node", "type")
-    healthy = gauge("service_healthy", "1 when a service on a node is well.", "service", "node")
+    healthy = gauge("service_healthy", "1 when a service on a node is well, or is not checked.", "service", "node")
+    checked = gauge("service_checked", "1 when somebody looks whether a service on a node is well.", "service", "node")
     replicas = gauge("service_replicas", "How many nodes hold a service.", "service", "type")
     for service in snapshot.services:
         replicas.labels(service.name, "static").set(service.static)
@@ -65,6 +66,7 @@ def text(snapshot: Snapshot) -> bytes:
         for holder in service.holders:
             offer = snapshot.by_name[holder].services[service.name]
             healthy.labels(service.name, holder).set(offer.is_healthy)
+            checked.labels(service.name, holder).set(offer.is_checked)
             if offer.weight is not None:
                 service_weight.labels(service.name, holder, offer.type).set(offer.weight)
     return generate_latest(registry)

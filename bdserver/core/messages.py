@@ -165,6 +165,7 @@ _OFFER = (
     Field("cost", _is_number, "of one hit"),
     Field("healthy", _is_flag, "true or false"),
     Field("url", _is_text, "where it is served"),
+    Field("checked", _is_flag, "whether anybody looks if it is well", True),
 )
 # STATUS tells more than this; what is here is what our own commands rely on.
 OWN_STATUS = (
@@ -202,6 +203,7 @@ NODE_SEEN = (
     Field("talkable", _is_flag, "true or false"),
     Field("draining", _is_flag, "true or false"),
     Field("heard_at", _is_number, "epoch seconds"),
+    Field("costs", _named(_is_number), "name: cost of a hit", True),
     Field("load", _is_whole, "tenths of its threshold", True),
     Field("receiver_threshold", _is_number, "RT", True),
     Field("policy", _is_text_or_none, "digest", True),

@@ -1,11 +1,16 @@
 """Crawls made up for tests of the audit: a mesh of any size in which some nodes are dead, silent, overloaded, apart."""
 
+import shutil
 import time
+
+import pytest
 
 from bdserver.audit.crawl import Crawl, Hearsay, Offer, Sight, Status
 from bdserver.core import policy
 
 DOCUMENT = '<Policy xmlns="http://schemas.xmlsoap.org/ws/2004/09/policy" xmlns:t="urn:t"><All>{}</All></Policy>'
+HOSTILE = ['"];evil[label="', "<b>&amp;</b>", "back\\", "line\nfeed", "\x00\x1b[31m", "💥" * 400]
+needs_graphviz = pytest.mark.skipif(shutil.which("neato") is None, reason="needs Debian's graphviz")
 SERVICES = ("Primes", "TimeOfDay", "Temperature", "Orders", "Stock", "Users", "Mail", "Search", "Billing", "Maps")
 
 
@@ -91,3 +96,21 @@ def mesh(count, dead=(), suspect=(), left=(), silent=(), overloaded=(), unknown=
     failures = {names[number]: ("deadline", "the time is over") for number in silent}
     entry = next(iter(statuses))
     return Crawl(time.time(), 0.123, entry, statuses, sights, hearsay, failures, [], digests)
+
+
+def troubled():
+    """Eight nodes: one dead, one suspect, one silent, one overloaded, one left, one that another does not know."""
+    return mesh(8, dead=[3], suspect=[4], left=[7], silent=[6], overloaded=[2], unknown=[(0, 5)])
+
+
+# --- pictures -----------------------------------------------------------------------------------------------------
+
+
+def rgb(colour):
+    """(red, green, blue) of #rrggbb."""
+    return tuple(int(colour[k : k + 2], 16) for k in (1, 3, 5))
+
+
+def has_colour(image, colour):
+    """Whether any pixel has it."""
+    return any(pixel == rgb(colour) for _, pixel in image.getcolors(1 << 24))

@@ -108,6 +108,7 @@ def _own_status(node: Node, view: View, now: float) -> dict[str, Any]:
                 "weight": round(weights.get(name, 0.0), 3),
                 "cost": service.cost,
                 "healthy": name not in unhealthy,
+                "checked": service.health != "none",
                 "url": membership.service_url(own, name, service.url),
             }
             for name, service in sorted(services.items())
@@ -133,6 +134,7 @@ def _node_seen(node: Node, view: View, record: Record) -> dict[str, Any]:
         "services": sorted(record.services),
         "types": {name: service.type for name, service in record.services.items()},
         "urls": {n: membership.service_url(record, n, each.url) for n, each in record.services.items()},
+        "costs": {name: service.cost for name, service in record.services.items()},
         "free_dynamic": record.free_dynamic,
         "load": record.load,
         "receiver_threshold": record.receiver_threshold,

@@ -1,0 +1,64 @@
+"""The audit as an application: forms, wrong queries, and errors as plain text."""
+
+import pytest
+
+from bdserver.audit import app
+from bdserver.errors import BadFrame, BadRequest, Deadline, Forbidden, NobodyThere
+
+from . import crawls
+from .crawls import needs_graphviz
+from .wsgi import answer
+
+
+@pytest.mark.parametrize(
+    ("form", "kind", "start"),
+    [
+        ("html", "text/html; charset=utf-8", b"<!DOCTYPE html>"),
+        ("json", "application/json", b"{"),
+        ("dot", "text/vnd.graphviz; charset=utf-8", b"digraph"),
+        pytest.param("png", "image/png", b"\x89PNG", marks=needs_graphviz),
+        pytest.param("svg", "image/svg+xml", b"<?xml", marks=needs_graphviz),
+        ("weight.png", "image/png", b"\x89PNG"),
+        ("prometheus", "text/plain; version=0.0.4; charset=utf-8", b"# HELP"),
+    ],
+)
+def test_each_form_has_its_type_and_says_when_it_was_taken(form, kind, start):
+    said = answer(app.application(lambda: crawls.mesh(3)), f"format={form}&theme=dark&refresh=5")
+    assert said["status"] == "200 OK" and said["headers"]["Content-Type"] == kind
+    assert said["body"].lstrip().startswith(start) and int(said["headers"]["Content-Length"]) == len(said["body"])
+    assert said["headers"]["Cache-Control"] == "no-store" and said["headers"]["X-Taken-At"].startswith("20")
+    assert answer(app.application(lambda: crawls.mesh(3)), f"format={form}", method="HEAD")["body"] == b""
+
+
+@pytest.mark.parametrize(
+    ("query", "word"),
+    [
+        ("format=exe", "format"),
+        ("theme=pink", "theme"),
+        ("refresh=0.1", "refresh"),
+        ("refresh=-1", "refresh"),
+        ("refresh=²", "refresh"),
+        ("refresh=99999", "refresh"),
+    ],
+)
+def test_a_wrong_query_is_one_clear_line(query, word):
+    said = answer(app.application(lambda: pytest.fail("nothing is asked for a bad query")), query)
+    assert said["status"].startswith("400") and said["body"].startswith(word.encode()) and said["body"].count(b"\n") == 1
+
+
+def test_only_reading_and_only_this_page():
+    taking = app.application(lambda: crawls.mesh(1))
+    assert answer(taking, method="POST")["status"].startswith("400")
+    assert answer(taking, path="/etc/passwd")["status"].startswith("400")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(NobodyThere, "503"), (Deadline, "504"), (Forbidden, "403"), (BadFrame, "502"), (BadRequest, "400")]
+)
+def test_why_there_is_no_page_is_plain_text(error, status):
+    def take():
+        raise error("because\N{BELL}")
+
+    said = answer(app.application(take), "refresh=5")
+    assert said["status"].startswith(status) and b"because" in said["body"]
+    assert said["headers"]["Content-Type"].startswith("text/plain") and said["headers"]["Refresh"] == "5"

@@ -1,0 +1,160 @@
+"""What a crawl asks, and what it makes of answers."""
+
+import time
+
+import pytest
+
+from bdserver.audit import crawl
+from bdserver.audit.config import AuditConfig
+from bdserver.core import messages
+from bdserver.core.messages import Status
+from bdserver.errors import BadFrame, BadRequest, NobodyThere
+from bdserver.net import dialling
+
+from .stand_in import OFFER, Node, own, seen, unvisited
+
+STATUS = {
+    "name": "n1", "address": "10.0.0.1:1", "mesh": "m", "version": [1, 1], "software": "1", "nodes": 1, "weight": 1.5,
+    "receiver_threshold": 10, "overloaded": False, "draining": False, "free_dynamic": 1, "uptime": 1.0,
+    "certificate_days_left": 1.0, "policy": None, "rival": None, "complaints": [], "warnings": [], "events": [], "services": {},
+}  # fmt: skip
+
+
+def heard(own, *rows):
+    """What the crawl makes of an answer to STATUS, as it comes from the network."""
+    said = messages.decode("STATUS", ["STATUS", own, list(rows)])
+    return crawl._status(said.own), [crawl._sight(row) for row in said.nodes]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "a/b"}, {"name": None}, {"weight": "1"}, {"weight": True}, {"uptime": None}, {"services": {"..": {}}},
+        {"services": {"S": []}}, {"services": {"S": {"weight": None, "cost": 1}}}, {"services": None}, {"services": []},
+        {"free_dynamic": [], "x": 1}, {"events": "no"}, {"complaints": {"a": 1}}, {"policy": 7}, {"rival": 7},
+    ],
+)  # fmt: skip
+def test_a_status_that_makes_no_sense_is_refused(change):
+    with pytest.raises(BadFrame):
+        heard(STATUS | change)
+
+
+@pytest.mark.parametrize("missing", ["events", "rival", "policies", "policy_mode"])
+def test_a_status_that_lacks_what_came_later_is_read_without_it(missing):
+    assert heard({key: value for key, value in STATUS.items() if key != missing})[0].name == "n1"
+
+
+def test_an_event_without_a_time_is_as_old_as_can_be():
+    assert heard(STATUS | {"events": [{"at": "now", "what": "gave"}]})[0].events[0]["at"] == 0.0
+
+
+@pytest.mark.parametrize(
+    "row",
+    [[], ["n1"], ["a b", "x", "alive", [1, 1], True, 0], ["n1", "x", "great", [1, 1], True, 0], ["n1", "x", "alive", [1], True, 0],
+     ["n1", "x", "alive", ["1", 1], True, 0], {"name": "n1"}, None],
+)  # fmt: skip
+def test_a_sight_that_makes_no_sense_is_refused(row):
+    with pytest.raises(BadFrame):
+        heard(STATUS, row)
+
+
+def test_texts_from_the_mesh_are_printable_and_short():
+    status = crawl._status(STATUS | {"address": "a\x1b[31m\n" + "x" * 10000})
+    assert status.address.isprintable() and len(status.address) == crawl.TEXT_CHARACTERS_MAX
+
+
+def test_whether_a_service_is_checked_is_told_and_of_older_nodes_not_doubted():
+    services = {"New": OFFER | {"checked": False}, "Old": OFFER, "Sick": OFFER | {"checked": True, "healthy": False}}
+    status, _ = heard(STATUS | {"services": services})
+    assert {name: (offer.is_checked, offer.is_healthy) for name, offer in status.services.items()} == {
+        "New": (False, True),
+        "Old": (True, True),
+        "Sick": (True, False),
+    }
+
+
+# --- asking -------------------------------------------------------------------------------------------------------
+
+
+def brief(name, number, status="alive"):
+    """As STATUS tells of a node to a crawl."""
+    return [name, f"10.0.0.{number}:9001", status, [1, 1], True, 5.0]
+
+
+@pytest.fixture
+def mesh(monkeypatch):
+    """The local node alpha, which answers for beta and gamma too; only beta knows gamma."""
+    told = {
+        "alpha": Status(own(policies={"d": "<x/>"}), [seen("alpha"), seen("beta", 2), seen("dead", 9, status="dead"), unvisited("10.0.0.7:9001")]),
+        "beta": Status(own("beta"), [brief("beta", 2), brief("gamma", 3)]),
+        "gamma": Status(own("gamma"), [brief("gamma", 3)]),
+    }  # fmt: skip
+    node = Node(STATUS=lambda wish=None: told[(wish or {}).get("of", "alpha")])
+    node.told = told
+    monkeypatch.setattr(dialling, "dial_local", lambda path, deadline: node.dial())
+    return node
+
+
+def crawled(seconds=20.0):
+    return crawl.crawl(AuditConfig("/x/audit.conf", {"crawl_seconds": seconds}))
+
+
+def test_all_that_can_be_found_are_asked_through_the_node_of_this_host(mesh):
+    found = crawled()
+    assert found.entry == "alpha" and sorted(found.statuses) == ["alpha", "beta", "gamma"] and found.failures == {}
+    assert found.sights["beta"]["gamma"].address == "10.0.0.3:9001" and found.sights["alpha"]["dead"].status == "dead"
+    assert found.hints == ["10.0.0.7:9001"] and found.policies == {"d": "<x/>"}
+    assert found.hearsay["beta"].services["Echo"].url == "http://10.0.0.2:8080/axis/Echo?wsdl"
+    wishes = [request[1] for request in mesh.asked]
+    assert wishes == [{"brief": False}, {"of": "beta", "brief": True}, {"of": "gamma", "brief": True}]
+    assert time.time() - 60 < found.taken_at <= time.time() and found.seconds < 20
+
+
+def test_who_can_not_be_asked_is_told_with_the_reason(mesh):
+    mesh.told["beta"] = NobodyThere("10.0.0.2:9001: nobody\nthere")
+    found = crawled()
+    assert found.failures == {"beta": ("nobody-there", "10.0.0.2:9001: nobody\ufffdthere")} and "beta" not in found.statuses
+
+
+def test_an_answer_in_anothers_name_counts_for_nobody(mesh):
+    mesh.told["beta"] = mesh.told["gamma"]
+    assert crawled().failures["beta"] == ("bad-frame", "beta says that it is gamma")
+
+
+def test_an_entry_that_speaks_briefly_unasked_is_no_entry(mesh):
+    mesh.told["alpha"] = Status(own(), [brief("beta", 2)])
+    with pytest.raises(BadFrame, match="unasked"):
+        crawled()
+
+
+def test_a_state_that_nobody_knows_is_nonsense(mesh):
+    mesh.told["beta"] = Status(own("beta"), [brief("gamma", 3, "tired")])
+    assert crawled().failures["beta"] == ("bad-frame", "'tired' is no state of a node")
+
+
+def test_a_node_of_the_version_before_knows_no_wishes(monkeypatch):
+    def status(wish=None):
+        if wish is not None:
+            raise BadRequest("INVALID REQUEST: STATUS takes 0 arguments, not 1")
+        return Status(own(), [seen("alpha")])
+
+    monkeypatch.setattr(dialling, "dial_local", lambda path, deadline: Node(STATUS=status).dial())
+    assert crawled().entry == "alpha"
+
+
+def test_with_keys_of_its_own_it_calls_each_node_itself(mesh, monkeypatch):
+    called = []
+
+    def dial(address, credentials, deadline, name):
+        called.append((address, credentials, name))
+        return Node(STATUS=mesh.told[name]).dial()
+
+    monkeypatch.setattr(dialling, "dial", dial)
+    found = crawl.crawl_from([mesh.dial], 20.0, "keys")
+    assert called == [("10.0.0.2:9001", "keys", "beta"), ("10.0.0.3:9001", "keys", "gamma")]
+    assert sorted(found.statuses) == ["alpha", "beta", "gamma"]
+
+
+def test_without_an_entrance_there_is_no_crawl():
+    with pytest.raises(NobodyThere, match="no entrance"):
+        crawl.crawl_from([], 1.0)

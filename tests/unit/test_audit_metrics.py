@@ -1,0 +1,40 @@
+"""The metrics, read by Prometheus' own parser."""
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from bdserver.audit import metrics
+from bdserver.audit.crawl import Offer
+from bdserver.audit.snapshot import Snapshot
+
+from . import crawls
+
+
+@pytest.fixture
+def troubled():
+    return Snapshot(crawls.troubled())
+
+
+def test_metrics_are_what_prometheus_reads(troubled):
+    families = {family.name: family for family in text_string_to_metric_families(metrics.text(troubled).decode())}
+    states = {sample.labels["state"]: sample.value for sample in families["bdserver_nodes"].samples}
+    assert states == {"alive": 5, "suspect": 1, "dead": 1, "left": 1}
+    weights = {sample.labels["node"]: sample.value for sample in families["bdserver_node_weight"].samples}
+    assert weights == {"n000": 0, "n001": 37, "n002": 130, "n005": 5}
+    [info] = families["bdserver_mesh_info"].samples
+    assert info.labels == {"mesh": "demo", "entry": "n000"} and all(family.documentation for family in families.values())
+    edges = {sample.labels["colour"]: sample.value for sample in families["bdserver_edges"].samples}
+    assert edges == troubled.edge_counts()
+
+
+def test_a_service_is_healthy_checked_both_or_neither():
+    made = crawls.mesh(1)
+    offers = {"Wiki": Offer("static", 1.0, 1.0, True, "", is_checked=False), "Sick": Offer("static", 1.0, 1.0, False, "")}
+    made.statuses["n000"] = crawls.status("n000", 0, offers, 5.0)
+    families = {family.name: family for family in text_string_to_metric_families(metrics.text(Snapshot(made)).decode())}
+
+    def by_service(name):
+        return {sample.labels["service"]: sample.value for sample in families[name].samples}
+
+    assert by_service("bdserver_service_healthy") == {"Wiki": 1, "Sick": 0}
+    assert by_service("bdserver_service_checked") == {"Wiki": 0, "Sick": 1}

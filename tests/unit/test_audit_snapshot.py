@@ -1,0 +1,102 @@
+"""What a crawl means: states, edges, zones of policy, totals, and what needs attention, on meshes made up for it."""
+
+import json
+
+import pytest
+
+from bdserver.audit.snapshot import Snapshot
+
+from . import crawls
+
+AB, BC = crawls.document("a", "b"), crawls.document("b", "c")
+
+
+@pytest.fixture
+def troubled():
+    return Snapshot(crawls.troubled())
+
+
+def test_states_and_totals(troubled):
+    totals = troubled.totals()
+    assert (totals["nodes"], totals["answered"]) == (7, 4)
+    assert (totals["alive"], totals["suspect"], totals["dead"], totals["left"], totals["overloaded"]) == (5, 1, 1, 1, 1)
+    assert totals["weight"] == 0 + 37 + 130 + 185 % 90
+    assert totals["average_weight"] == totals["weight"] / 4
+    assert (
+        totals["static"] + totals["dynamic"]
+        == totals["replicas"]
+        == sum(len(node.services) for node in troubled.nodes if node.state in ("alive", "suspect"))
+    )
+
+
+def test_edges_have_the_originals_colours(troubled):
+    edges = {(a, b): colour for a, b, colour in troubled.edges()}
+    assert edges["n000", "n001"] == "green"
+    assert edges["n000", "n003"] == edges["n001", "n004"] == "orange"
+    assert edges["n000", "n005"] == "red" and edges["n001", "n005"] == "green"
+    assert not any("n007" in pair for pair in edges), "who has left has no edges"
+    assert not any(a in ("n003", "n004", "n006") for a, _ in edges), "who did not answer has none of its own"
+
+
+def test_policies_that_do_not_meet_are_yellow_and_null():
+    snapshot = Snapshot(crawls.mesh(4, policies=[AB, BC, None]))
+    edges = {(a, b): colour for a, b, colour in snapshot.edges()}
+    assert edges["n000", "n001"] == "yellow" and edges["n000", "n002"] == edges["n000", "n003"] == "green"
+    by_name = {name: number for number, zone in enumerate(snapshot.zones) for name in zone.names}
+    assert snapshot.zones[by_name["n000"]].names == ["n000", "n003"]
+    assert snapshot.pair(by_name["n000"], by_name["n001"]) == "NULL"
+    assert snapshot.pair(by_name["n000"], by_name["n002"]) == "(a /\\ b)"
+    assert snapshot.zones[by_name["n002"]].shown == "no policy"
+
+
+def test_a_policy_that_nobody_told_or_that_is_broken_is_not_guessed():
+    made = crawls.mesh(3, silent=[1], policies=[AB])
+    made.hearsay["n001"] = made.hearsay["n001"]._replace(policy="unheard of")
+    made.statuses["n002"] = made.statuses["n002"]._replace(policy="<no policy")
+    snapshot = Snapshot(made)
+    shown = {name: zone for zone in snapshot.zones for name in zone.names}
+    assert shown["n001"].shown == "not known here" and shown["n002"].shown.startswith("not to be read")
+    numbers = {zone.shown: number for number, zone in enumerate(snapshot.zones)}
+    assert snapshot.pair(numbers["(a /\\ b)"], numbers["not known here"]) is None
+
+
+def test_who_disagrees_is_named():
+    made = crawls.mesh(4)
+    made.sights["n003"]["n001"] = crawls.sight("n001", 1, "dead")
+    [(name, says)] = Snapshot(made).disagreements()
+    assert name == "n001" and says == {"alive": ["n000", "n001", "n002"], "dead": ["n003"]}
+    assert Snapshot(crawls.mesh(4)).disagreements() == []
+
+
+def test_of_two_words_on_a_silent_node_the_newer_counts():
+    made = crawls.mesh(3, silent=[1])
+    made.sights["n000"]["n001"] = crawls.sight("n001", 1, "dead")
+    assert Snapshot(made).by_name["n001"].state == "dead", "of the same age: the graver"
+    made.sights["n002"]["n001"] = crawls.sight("n001", 1)._replace(version=(1, 9))
+    assert Snapshot(made).by_name["n001"].state == "alive"
+
+
+def test_what_needs_attention(troubled):
+    said = dict(troubled.warnings())
+    assert said["n003"] == "dead" and said["n004"].startswith("suspected") and "time is over" in said["n006"]
+    assert "130 %" in said["n002"]
+    made = crawls.mesh(2)
+    made.statuses["n000"] = made.statuses["n000"]._replace(days_left=6.0, rival="10.9.9.9:1", complaints=["x.bdcert:1: bad"])
+    warnings = [text for _, text in Snapshot(made).warnings()]
+    assert warnings == ["another live node has this name, at 10.9.9.9:1", "certificate ends in 6 days", "x.bdcert:1: bad"]
+    assert Snapshot(crawls.mesh(3)).warnings() == []
+
+
+def test_events_of_all_nodes_newest_first():
+    made = crawls.mesh(2)
+    for name, at in (("n000", 5.0), ("n001", 9.0)):
+        made.statuses[name] = made.statuses[name]._replace(events=[{"at": at, "what": "replicated", "service": "S"}])
+    assert [(event["node"], event["at"]) for event in Snapshot(made).events()] == [("n001", 9.0), ("n000", 5.0)]
+
+
+def test_the_json_form_is_json_and_whole(troubled):
+    said = json.loads(json.dumps(troubled.as_json()))
+    assert said["format"] == 1 and [node["name"] for node in said["nodes"]] == [f"n00{k}" for k in range(8)]
+    assert said["nodes"][3]["state"] == "dead" and said["nodes"][6]["weight"] is None
+    assert said["views"]["n000"]["n003"]["edge"] == "orange" and said["edges"]["red"] == 1
+    assert sum(said["edges"].values()) == len(list(troubled.edges()))
