@@ -16,10 +16,10 @@ import time
 from functools import partial
 
 from bdserver.core.tuples import NamedTuple
-from bdserver.errors import BadConfig, BadFrame, NobodyThere
-from bdserver.files.settings import default_path, load
+from bdserver.errors import BadConfig, BadFrame, Forbidden, NobodyThere
+from bdserver.files.settings import BY_NAME, default_path, load
 from bdserver.net import dialling
-from bdserver.net.entrances import PASSED_OVER, enter, located
+from bdserver.net.entrances import enter, located
 
 TYPE_CHECKING = False  # as typing's, whose import would cost bdwhereis two milliseconds
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 # A look-up that replicates takes seconds; this is for all nodes together.
 TIMEOUT_SECONDS = 10.0
-# Of kill_all, for each node.
-KILL_SECONDS = 3.0
+# Of a node that is given without one.
+PORT: int = BY_NAME["port"].default
 
 
 class Asked(NamedTuple):
@@ -71,7 +71,7 @@ def whereis(
 ) -> Location:
     """A host that serves the service's next call.
 
-    `policy`: path of the client's WS-Policy. `node`: HOST:PORT of one node or several to ask over TLS, in turn; without, the
+    `policy`: path of the client's WS-Policy. `node`: HOST[:PORT] of one node or several to ask over TLS, in turn; without, the
     node of this host is asked by its `socket`, or that of its `config`. `keys`: DIR/NAME of the certificate shown to nodes
     (default $BDSERVER_KEYS, else the local node's). `timeout`: seconds for all of it.
     Raises CantFind, PolicyMismatch, NobodyThere, Deadline, Forbidden, BadConfig, as bdserver.errors has them."""
@@ -100,33 +100,16 @@ def kill_all(
     """End every node that can be found from the one at `addr` (None: the local one), as the original's: (addresses of those
     that ended, addresses of those that were not there or did not answer). For an admin, or with the admin_password.
 
-    `on_silence(reason)` hears of each that was passed over."""
+    `on_silence(reason)` hears of each that was passed over. Forbidden, when all is done, if some node wants other keys."""
+    from bdserver.net.killing import kill_outward, kill_request
+
+    request = kill_request(password)
     with Mesh(node=addr or (), keys=keys) as mesh:
-        return kill_crawl(mesh.status(), credentials_of(keys), password, on_silence)
-
-
-def kill_crawl(
-    first: Status, credentials: Credentials, password: str | None, on_silence: Callable[[str], None]
-) -> tuple[list[str], list[str]]:
-    """As kill_all, outward from what one node has told: each node is ended once its own list of nodes is known."""
-    request = ["KILL", *([password] if password else [])]
-    to_get = [node["address"] for node in first.nodes]
-    killed: list[str] = []
-    silent: list[str] = []
-    while to_get:
-        address = to_get.pop()
-        if address in killed or address in silent:
-            continue
-        deadline = time.monotonic() + KILL_SECONDS
-        try:
-            with dialling.dial(address, credentials, deadline) as talk:
-                to_get += [node["address"] for node in talk.ask(["STATUS"], deadline).nodes]
-                talk.ask(request, deadline)
-            killed.append(address)
-        except PASSED_OVER as error:
-            silent.append(address)
-            on_silence(str(error))
-    return killed, silent
+        kill_local = None if addr else lambda: mesh.ask(lambda talk, deadline: talk.ask(request, deadline))
+        ended = kill_outward(mesh.status(), lambda: credentials_of(keys), password, on_silence, kill_local)
+    if ended.refused:
+        raise Forbidden(ended.refusal())
+    return ended.killed, ended.silent
 
 
 class Mesh:
@@ -202,8 +185,11 @@ def entrances(
     """The ways into the mesh: each of `nodes` over TLS; without any, the local socket."""
     if not nodes:
         return [partial(dialling.dial_local, socket or load(config or default_path()).socket)]
+    from bdserver.core.address import join_address, split_address
+
+    addresses = [join_address(*split_address(node, PORT)) for node in nodes]
     credentials = credentials_of(keys, config)
-    return [dialling.entrance(address, credentials, policy_text) for address in nodes]
+    return [dialling.entrance(address, credentials, policy_text) for address in addresses]
 
 
 def credentials_of(keys: str | None, config: str | None = None) -> Credentials:
@@ -217,7 +203,9 @@ def credentials_of(keys: str | None, config: str | None = None) -> Credentials:
     try:
         settings = load(config or default_path())
     except BadConfig as error:
-        raise BadConfig(f"--node needs a certificate: give --keys DIR/NAME, or $BDSERVER_KEYS ({error})") from None
+        raise BadConfig(
+            f"TLS needs a certificate (bdkeys issue CA NAME --role client): give --keys DIR/NAME, or $BDSERVER_KEYS ({error})"
+        ) from None
     return load_keys(settings.key_dir, settings.username, settings.group)
 
 

@@ -1,6 +1,6 @@
 """bdctl: look at a node and its mesh, and administer it.
 
-bdctl [--config CONFIG | --node HOST:PORT] [--json] COMMAND …    (bdctl --help lists the commands)
+bdctl [--config CONFIG | --node HOST[:PORT]] [--json] COMMAND …    (bdctl --help lists the commands)
 
 Each command is one function here, mostly one request; the table COMMANDS is the parser, the help and the dispatch.
 Exit codes are bdwhereis'. With --json stdout carries the documented shapes.
@@ -11,23 +11,25 @@ from __future__ import annotations
 import argparse
 import getpass
 import json
-import os
-import shutil
 import sys
-import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Callable
 from typing import Any, BinaryIO, NamedTuple
 
-from bdserver import __version__, api
+from bdserver import api
 from bdserver.commands import calling
 from bdserver.core import messages
-from bdserver.core.messages import NoPong, NotFound
-from bdserver.errors import BadConfig, BDError, CantFind, NobodyThere
+from bdserver.core.address import join_address, split_address
+from bdserver.core.messages import NoPong, NotFound, Status
+from bdserver.errors import BadConfig, CantFind, Forbidden, NobodyThere
+from bdserver.net.conversation import Conversation
 
 FIND_STEPS = 8
 DRAIN_POLL_SECONDS = 1.0
+# A node that is there is visited within a round trip of its hint; after so long the person is told how it stands.
+HINT_SECONDS = 3.0
+HINT_POLL_SECONDS = 0.1
 
 
 class Option(NamedTuple):
@@ -52,22 +54,14 @@ def _option(*flags: str, **keywords: Any) -> Option:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command."""
     options = _parser().parse_args(arguments)
-    try:
-        return COMMANDS[options.command].run(options) or 0
-    except BDError as error:
-        return calling.complain("bdctl", error)
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # as in `bdctl watch | head -1`; what is still unwritten goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    return calling.outcome("bdctl", lambda: COMMANDS[options.command].run(options))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="bdctl", description="Look at a BDserver node and its mesh, and administer it.")
+def _parser() -> calling.Parser:
+    description = "Look at a BDserver node and its mesh, and administer it."
+    parser = calling.Parser(prog="bdctl", description=description, commands=COMMANDS)
     calling.add_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--version", action="version", version=f"bdctl {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
         sub = commands.add_parser(name, help=command.help, description=command.help)
@@ -81,10 +75,15 @@ def _ask(options: Namespace, request: list[Any], package: BinaryIO | None = None
     return calling.conversation(options, lambda talk, deadline: talk.ask(request, deadline, package))
 
 
-def _known(options: Namespace) -> list[dict[str, Any]]:
-    """All nodes that the node knows, itself too."""
-    nodes: list[dict[str, Any]] = _ask(options, ["STATUS"]).nodes
-    return nodes
+def _status(options: Namespace) -> Status:
+    """How the node is, and all nodes that it knows, itself too."""
+    said: Status = _ask(options, ["STATUS"])
+    return said
+
+
+def _address(text: str) -> str:
+    """HOST:PORT of what a person wrote, who may leave the usual port out."""
+    return join_address(*split_address(text, api.PORT))
 
 
 def _print_json(value: Any) -> None:
@@ -104,21 +103,29 @@ def _table(rows: list[list[Any]], heads: list[str]) -> None:
 
 def ping(options: Namespace) -> int:
     """PONG of the node, or of others as it sees them; exit 4 if one is silent."""
-    addresses = options.addresses
-    if options.all:
-        addresses = [node["address"] for node in _known(options) if node["status"] != "left"]
-    if not addresses:
+    if options.nodes or options.all:
+        results = [_ping_one(options, address) for address in _pinged(options)]
+    else:
         started = time.monotonic()
         _ask(options, ["PING"])
         results = [("this node", "PONG", time.monotonic() - started)]
-    else:
-        results = [_ping_one(options, address) for address in addresses]
     if options.json:
         _print_json([{"address": a, "answer": word, "ms": round(1000 * s, 1)} for a, word, s in results])
     else:
         for address, word, seconds in results:
             print(f"{address}: {word} in {1000 * seconds:.1f} ms")
     return 0 if all(word == "PONG" for _, word, _ in results) else NobodyThere.exit
+
+
+def _pinged(options: Namespace) -> list[str]:
+    """The addresses of the nodes that are named, by name or address; with --all of all that are known."""
+    if not options.all and all(":" in each for each in options.nodes):
+        return [_address(each) for each in options.nodes]
+    known = _status(options).nodes
+    if options.all:
+        return [node["address"] for node in known if node["status"] != "left"]
+    by_name = {node["name"]: node["address"] for node in known if node["name"]}
+    return [by_name.get(each) or _address(each) for each in options.nodes]
 
 
 def _ping_one(options: Namespace, address: str) -> tuple[str, str, float]:
@@ -129,7 +136,7 @@ def _ping_one(options: Namespace, address: str) -> tuple[str, str, float]:
 
 def status(options: Namespace) -> None:
     """How the node is, at a glance."""
-    state = _ask(options, ["STATUS"]).own
+    state = _status(options).own
     if options.json:
         return _print_json(state)
     load = "overloaded" if state["overloaded"] else "has room"
@@ -148,7 +155,7 @@ def status(options: Namespace) -> None:
             each["type"],
             f"{each['weight']:g}",
             f"{each['cost']:g}",
-            "yes" if each["healthy"] else "NO",
+            _health(each),
             each["url"],
         ]
         for name, each in state["services"].items()
@@ -156,6 +163,13 @@ def status(options: Namespace) -> None:
     if rows:
         _table(rows, ["service", "type", "weight", "cost", "healthy", "url"])
     return None
+
+
+def _health(offer: dict[str, Any]) -> str:
+    """A service that nobody checks is said to be so: its web server may be gone. Older nodes do not tell."""
+    if not offer["healthy"]:
+        return "NO"
+    return "yes" if offer.get("checked", True) else "not checked"
 
 
 def _duration(seconds: float) -> str:
@@ -169,8 +183,9 @@ NODE_SHAPE = ["address", "name", "status", "version", "services", "free_dynamic"
 
 
 def nodes(options: Namespace) -> None:
-    """Whom the node knows."""
-    known = sorted(_known(options), key=lambda node: (node["name"] or "", node["address"]))
+    """All nodes that the node knows."""
+    said = _status(options)
+    known = sorted(said.nodes, key=lambda node: (node["name"] or "", node["address"]))
     if options.json:
         return _print_json([{key: node[key] for key in NODE_SHAPE} | node for node in known])
     rows = [
@@ -179,7 +194,7 @@ def nodes(options: Namespace) -> None:
             node["address"],
             node["status"] + ", draining" * node["draining"] + ", not talkable" * (not node["talkable"]),
             node["free_dynamic"],
-            _heard(node["heard_at"]),
+            "itself" if node["name"] == said.own["name"] else _heard(node["heard_at"]),
             " ".join(node["services"]) or "-",
         ]
         for node in known
@@ -193,9 +208,9 @@ def _heard(at: float) -> str:
 
 
 def services(options: Namespace) -> None:
-    """Who has which service, as the node knows it."""
+    """Which node has which service, as the node knows it."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for node in _known(options):
+    for node in _status(options).nodes:
         if node["status"] in ("alive", "suspect"):
             for name in node["services"]:
                 holder = {"node": node["name"], "type": node["types"][name], "url": node["urls"][name]}
@@ -225,14 +240,17 @@ def watch(options: Namespace) -> None:
     """Tell of each change in the mesh, as the node sees it, until interrupted."""
     from bdserver.commands import watching
 
-    watching.watch(lambda: _known(options), options.json)
+    watching.watch(lambda: _status(options).nodes, options.json)
 
 
 def export(options: Namespace) -> None:
     """What the mesh offers now, for another program."""
-    from bdserver.commands import watching
+    from bdserver.commands import exporting
 
-    print(watching.exported(options.form, _known(options)), end="")
+    found = exporting.offered(_status(options), options.keep)
+    for line in found.left_out:
+        calling.warn("bdctl", line)
+    print(exporting.FORMS[options.form](found), end="")
 
 
 # --- changing -----------------------------------------------------------------------------------------------------
@@ -249,35 +267,46 @@ def _plain(*words: str) -> Callable[[Namespace], None]:
     return run
 
 
-def publish(options: Namespace) -> None:
-    """Offer a file or folder, or a URL, as a service."""
-    name = options.name or os.path.basename(os.path.abspath(options.file))
-    described = {"bytes": 0, "sha256": "", "weight": options.weight, "url": options.url or "", "health": options.health}
-    if os.path.exists(options.file):
-        said = _publish_file(options, name, described)
-    elif options.url:
-        said = _ask(options, ["PUBLISH", name, described])
-    else:
-        raise BadConfig(f"{options.file}: no such file (a service elsewhere is published with --url)")
+def hint(options: Namespace) -> None:
+    """Tell the node of another one, and what came of its first visit there."""
+    address = _address(options.address)
+    name, reason = calling.conversation(options, lambda talk, deadline: _first_visit(talk, address, deadline))
     if options.json:
-        return _print_json({"service": name, "url": said.url})
-    print(said.url)
+        return _print_json({"address": address, "node": name, "reason": reason})
+    print(f"{address}: known as {name}" if name else f"{address}: not yet reached, and visited again and again: {reason}")
     return None
 
 
-def _publish_file(options: Namespace, name: str, described: dict[str, Any]) -> Any:
-    from bdserver.core.membership import STATIC
-    from bdserver.files import package, services
+def _first_visit(talk: Conversation, address: str, deadline: float) -> tuple[str | None, str]:
+    """(the name of the node there, ""), or (None, why it was not reached yet)."""
+    before = {node["name"] for node in talk.ask(["STATUS"], deadline).nodes}
+    talk.ask(["HINT", address], deadline)
+    until = min(time.monotonic() + HINT_SECONDS, deadline)
+    while True:
+        known = talk.ask(["STATUS"], deadline).nodes
+        there = next((node for node in known if node["address"] == address), None)
+        if there is None:  # it told another address for itself
+            there = next((node for node in known if node["name"] not in before), None)
+        if there is not None and there["name"] and there["status"] == "alive":
+            return there["name"], ""
+        if time.monotonic() + HINT_POLL_SECONDS >= until:
+            break
+        time.sleep(HINT_POLL_SECONDS)
+    said = talk.ask(["PROBE", address], deadline)
+    return None, said.reason if isinstance(said, NoPong) else "it answers, and its record has not come yet"
 
-    folder = tempfile.mkdtemp(prefix="bdctl-")
-    try:
-        with tempfile.TemporaryFile() as file:
-            service = services.Service(name, STATIC, options.weight, "", "none", os.path.abspath(options.file), 0.0, ())
-            described["bytes"], described["sha256"] = package.pack(service, file)
-            file.seek(0)
-            return _ask(options, ["PUBLISH", name, described], file)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+
+def publish(options: Namespace) -> None:
+    """Offer a file or folder, or a URL, as a service; on stderr, why clients may not be able to call it yet."""
+    from bdserver.commands import publishing
+
+    name, url = publishing.publish(options, lambda request, package: _ask(options, request, package))
+    for line in publishing.doubts(options.file, url):
+        calling.warn("bdctl", line)
+    if options.json:
+        return _print_json({"service": name, "url": url})
+    print(url)
+    return None
 
 
 def graveyard(options: Namespace) -> None:
@@ -297,46 +326,57 @@ def graveyard(options: Namespace) -> None:
 
 def drain(options: Namespace) -> None:
     """Take no new calls; with --wait until the calls of the last minute have faded; --off: take calls again."""
+    if options.wait and options.off:
+        raise BadConfig("drain: --wait is for the beginning of a drain, and --off ends one: give one of the two")
     _ask(options, ["DRAIN", not options.off])
-    while options.wait and not options.off:
-        if _ask(options, ["STATUS"]).own["weight"] == 0:
+    while options.wait:
+        if _status(options).own["weight"] == 0:
             return
         time.sleep(DRAIN_POLL_SECONDS)
 
 
 def kill(options: Namespace) -> int:
     """End the node at once; with --all every node that can be found from it."""
-    password = _password(options) if options.password else None
+    from bdserver.net.killing import kill_request
+
+    password = _password() if options.password else None
     if options.all:
         return _kill_all(options, password)
-    _ask(options, ["KILL", *([password] if password else [])])
+    _ask(options, kill_request(password))
     return 0
 
 
-def _password(options: Namespace) -> str:
+def _password() -> str:
     """From the terminal, or the first line of standard input."""
     return getpass.getpass("admin_password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
 
 
 def _kill_all(options: Namespace, password: str | None) -> int:
-    credentials = api.credentials_of(options.keys, options.config)
+    """The node of this host is ended over its socket, as `kill` alone does it; the others want keys."""
+    from bdserver.net.killing import kill_outward, kill_request
 
-    def complain(reason: str) -> None:
-        print(f"bdctl: {reason}", file=sys.stderr)
-
-    killed, silent = api.kill_crawl(_ask(options, ["STATUS"]), credentials, password, complain)
+    ended = kill_outward(
+        _status(options),
+        lambda: api.credentials_of(options.keys, options.config),
+        password,
+        lambda reason: calling.warn("bdctl", reason),
+        None if options.node else lambda: _ask(options, kill_request(password)),
+    )
     if options.json:
-        _print_json({"killed": sorted(killed), "silent": sorted(silent)})
+        _print_json({field: sorted(addresses) for field, addresses in ended._asdict().items()})
     else:
-        print(f"killed {len(killed)} nodes, {len(silent)} were not there")
-    return 0
+        refused = f", {len(ended.refused)} refused" if ended.refused else ""
+        print(f"killed {len(ended.killed)} nodes, {len(ended.silent)} were not there{refused}")
+    if ended.refused:
+        calling.warn("bdctl", ended.refusal())
+    return Forbidden.exit if ended.refused else 0
 
 
 def password(options: Namespace) -> None:
     """Print the hash of a password, for admin_password."""
     from bdserver.files.password import hash_password
 
-    first = _password(options)
+    first = _password()
     if sys.stdin.isatty() and getpass.getpass("again: ") != first:
         raise BadConfig("the two passwords differ")
     if not first:
@@ -360,15 +400,15 @@ _SERVICE = _option("service", metavar="SERVICE")
 COMMANDS = {
     "ping": Command(
         ping,
-        "is the node there? with addresses: are they, as it sees them?",
-        [_option("addresses", metavar="ADDR", nargs="*"), _option("--all", action="store_true", help="all it knows")],
+        "is the node there? with names or addresses of others: are they, as it sees them?",
+        [_option("nodes", metavar="NAME|ADDR", nargs="*"), _option("--all", action="store_true", help="all it knows")],
     ),
     "status": Command(status, "how the node is", []),
-    "nodes": Command(nodes, "whom the node knows", []),
-    "services": Command(services, "who has which service", []),
+    "nodes": Command(nodes, "all nodes that the node knows", []),
+    "services": Command(services, "which node has which service", []),
     "hint": Command(
-        _plain("HINT", "address"),
-        "tell the node of another one: how a mesh is joined",
+        hint,
+        "tell the node of another one: how a mesh is joined; says what came of the first visit",
         [_option("address", metavar="ADDR")],
     ),
     "forget": Command(_plain("FORGET", "node_"), "drop a node", [_option("node_", metavar="NAME|ADDR")]),
@@ -379,7 +419,7 @@ COMMANDS = {
         [
             _option("file", metavar="FILE", help="the service; with --url alone: its name"),
             _option("--name", help="its name, if not the file's"),
-            _option("--weight", type=float, default=1.0, help="the cost of one hit (default 1)"),
+            _option("--weight", type=calling.number, default=1.0, help="the cost of one hit (default 1)"),
             _option("--url", help="template of its URL, where it is not the node's usual one"),
             _option("--health", choices=("none", "tcp", "http"), default="none", help="how to see that it is well"),
         ],
@@ -388,7 +428,16 @@ COMMANDS = {
     "export": Command(
         export,
         "what the mesh offers now, as backends for HAProxy, lines for /etc/hosts, or JSON",
-        [_option("form", choices=("haproxy", "hosts", "json"))],
+        [
+            _option("form", choices=("haproxy", "hosts", "json")),
+            _option(
+                "--keep",
+                metavar="SERVICE",
+                action="append",
+                default=[],
+                help="for haproxy: a backend for it in any case (may be repeated)",
+            ),
+        ],
     ),
     "withdraw": Command(_plain("WITHDRAW", "service"), "offer a service no longer", [_SERVICE]),
     "graveyard": Command(

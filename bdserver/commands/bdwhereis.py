@@ -1,6 +1,6 @@
 """bdwhereis: the URL of a host that has the service, may be talked to, is alive, and has capacity left.
 
-bdwhereis [--config CONFIG | --node HOST:PORT …] [--policy FILE] [--json] [--explain] SERVICE
+bdwhereis [--config CONFIG | --node HOST[:PORT] …] [--policy FILE] [--json] [--explain] SERVICE
 
 stdout carries the answer alone. Exit 0 found, 1 nobody has it, 2 wrong usage or config, 3 policy mismatch, 4 no node
 reachable, 5 refused. Client scripts call it for each lookup, so what it imports is counted in milliseconds.
@@ -8,50 +8,47 @@ reachable, 5 refused. Client scripts call it for each lookup, so what it imports
 
 from __future__ import annotations
 
-import argparse
-import sys
-
 from bdserver import api
 from bdserver.commands import calling
-from bdserver.errors import BDError
 from bdserver.net.entrances import located
 
 TYPE_CHECKING = False  # as typing's, whose import would cost two milliseconds
 if TYPE_CHECKING:
+    from argparse import Namespace
     from typing import Any
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Look up, print, and say by the exit status how it went."""
     options = _parser().parse_args(arguments)
-    try:
-        policy_text = api.policy_text(options.policy)
-        request = ["WHEREIS", options.service, policy_text]
-        answer = calling.conversation(options, lambda talk, deadline: talk.ask(request, deadline), policy_text)
-        if options.explain:
-            _explain(answer.details)
-        details = located(options.service, answer)
-        print(_as_json(details) if options.json else details["url"])
-    except BDError as error:
-        return calling.complain("bdwhereis", error)
-    return 0
+    return calling.outcome("bdwhereis", lambda: _look_up(options))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="bdwhereis", description="Ask the mesh for a host that serves SERVICE now.")
+def _look_up(options: Namespace) -> None:
+    policy_text = api.policy_text(options.policy)
+    request = ["WHEREIS", options.service, policy_text]
+    answer = calling.conversation(options, lambda talk, deadline: talk.ask(request, deadline), policy_text)
+    if options.explain:
+        _explain(answer.details)
+    details = located(options.service, answer)
+    print(_as_json(details) if options.json else details["url"])
+
+
+def _parser() -> calling.Parser:
+    parser = calling.Parser(prog="bdwhereis", description="Ask the mesh for a host that serves SERVICE now.")
     calling.add_options(parser)
     parser.add_argument("--policy", metavar="FILE", help="the client's WS-Policy: only hosts that it meets are named")
     parser.add_argument("--json", action="store_true", help="print the whole answer as JSON")
-    parser.add_argument("--explain", action="store_true", help="tell on stderr who was asked, and what they said")
+    parser.add_argument("--explain", action="store_true", help="tell on stderr which nodes were asked, and what they said")
     parser.add_argument("service", metavar="SERVICE")
     return parser
 
 
 def _explain(details: dict[str, Any]) -> None:
     for asked in details["asked"]:
-        print(f"bdwhereis: {asked['node']}: {asked['answer']} in {asked['ms']} ms", file=sys.stderr)
-    outcome = f"{details['node']} in phase {details['phase']}" if details["node"] else "nobody"
-    print(f"bdwhereis: {details['service']}: {outcome}", file=sys.stderr)
+        calling.warn("bdwhereis", f"{asked['node']}: {asked['answer']} in {asked['ms']} ms")
+    found = f"{details['node']} in phase {details['phase']}" if details["node"] else "nobody"
+    calling.warn("bdwhereis", f"{details['service']}: {found}")
 
 
 def _as_json(details: dict[str, Any]) -> str:

@@ -1,40 +1,91 @@
-"""How bdwhereis and bdctl reach a node: the local socket of --config, or each --node over TLS in turn.
+"""How bdwhereis and bdctl read their arguments, reach a node, and end.
 
-Promises one conversation, or the one error that says why there is none. Imports TLS only under --node.
+A node is reached by the local socket of --config, or each --node over TLS in turn. Promises one conversation, or the one
+error that says why there is none; each complaint is one line on stderr, and never a traceback. TLS is imported under --node
+alone: `bdwhereis` would pay for it at each start.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from argparse import ArgumentParser, ArgumentTypeError
 
-from bdserver import api
-from bdserver.errors import BDError
-from bdserver.files.settings import default_path
+from bdserver import __version__, api
+from bdserver.errors import BadConfig, BDError
+from bdserver.files.settings import decimal, default_path
 from bdserver.net.entrances import in_turn
 
 TYPE_CHECKING = False  # as typing's, whose import would cost bdwhereis two milliseconds
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
-    from collections.abc import Callable
-    from typing import TypeVar
+    from argparse import Namespace
+    from collections.abc import Callable, Iterable
+    from typing import Any, NoReturn, TypeVar
 
     from bdserver.net.conversation import Conversation
 
     Result = TypeVar("Result")
 
+# A shell's own status for what Ctrl-C has ended: 128 and the signal's number.
+INTERRUPTED = 130
+# Whoever waits longer than a day has mistaken the unit.
+TIMEOUT_SECONDS_MAX = 86400.0
+
+
+class Parser(ArgumentParser):
+    """Arguments of a command: wrong usage is one line, which says what may have been meant. `commands`: the names of its
+    subcommands."""
+
+    def __init__(self, *arguments: Any, commands: Iterable[str] = (), **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._commands = list(commands)
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        self.exit(BadConfig.exit, f"{self.prog}: {self._nearer(message)} ({self.prog} --help tells more)\n")
+
+    def _nearer(self, message: str) -> str:
+        """Instead of the list of all commands: the word, and the command that is most like it."""
+        if not message.startswith("argument COMMAND: invalid choice: "):
+            return message
+        from difflib import get_close_matches
+
+        word = message.split(": ", 2)[2].split(" (choose from", 1)[0].strip("'\"")
+        close = get_close_matches(word, self._commands, 1)
+        return f"there is no command {word!r}" + (f": did you mean {close[0]}?" if close else "")
+
 
 def add_options(parser: ArgumentParser) -> None:
-    """The options that choose the node."""
+    """The options that choose the node, and --version."""
     parser.add_argument("--config", metavar="CONFIG", help=f"the local node's config (default: {default_path()})")
     parser.add_argument("--socket", metavar="PATH", help="the local node's socket, where its config can't be read")
-    parser.add_argument("--node", metavar="HOST:PORT", action="append", help="ask this node over TLS (may be repeated)")
+    parser.add_argument(
+        "--node", metavar="HOST[:PORT]", action="append", help="ask this node over TLS (may be repeated; port: 9001)"
+    )
     parser.add_argument(
         "--keys",
         metavar="DIR/NAME",
         help="with --node: whose certificate to show (default: $BDSERVER_KEYS, else the local node's)",
     )
-    parser.add_argument("--timeout", metavar="SECONDS", type=float, default=api.TIMEOUT_SECONDS, help="default: 10")
+    parser.add_argument("--timeout", metavar="SECONDS", type=seconds, default=api.TIMEOUT_SECONDS, help="default: 10")
+    parser.add_argument("--version", action="version", version=f"{parser.prog} {__version__}")
+
+
+def seconds(text: str) -> float:
+    """A time to wait, as argparse's `type`: above 0, and no nan or inf."""
+    value = number(text)
+    if not 0 < value <= TIMEOUT_SECONDS_MAX:
+        raise ArgumentTypeError(f"{text} is no number of seconds above 0, up to {TIMEOUT_SECONDS_MAX:g}")
+    return value
+
+
+def number(text: str) -> float:
+    """A number as a person writes it, as argparse's `type`."""
+    try:
+        return decimal(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
 
 
 def conversation(options: Namespace, say: Callable[[Conversation, float], Result], policy_text: str | None = None) -> Result:
@@ -43,8 +94,29 @@ def conversation(options: Namespace, say: Callable[[Conversation, float], Result
     return in_turn(ways, time.monotonic() + options.timeout, say)
 
 
+def outcome(program: str, work: Callable[[], int | None]) -> int:
+    """The exit status of a command's work; None is 0. What went wrong is said."""
+    try:
+        return work() or 0
+    except BDError as error:
+        return complain(program, error)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # as in `bdctl watch | head -1`; what is still unwritten goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        return complain(program, BadConfig(where + (error.strerror or str(error))))
+
+
 def complain(program: str, error: BDError) -> int:
     """One line on stderr for each complaint; the exit status."""
     for line in str(error).splitlines():
-        print(f"{program}: {line}", file=sys.stderr)
+        warn(program, line)
     return error.exit
+
+
+def warn(program: str, line: str) -> None:
+    """One line on stderr."""
+    print(f"{program}: {line}", file=sys.stderr)

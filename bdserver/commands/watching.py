@@ -1,17 +1,15 @@
-"""bdctl watch and bdctl export: what changes in the mesh as it changes; what it offers now, for other programs.
+"""bdctl watch: what changes in the mesh, as it changes.
 
-Both work on what STATUS tells of nodes. What a change is, and the forms of export, are pure functions.
+Works on what STATUS tells of nodes, asked once a second. What counts as a change is a pure function.
 """
 
 from __future__ import annotations
 
 import json
 import time
-import urllib.parse
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bdserver.core.address import split_address
 from bdserver.core.weight import FULL_LOAD
 from bdserver.errors import BDError
 
@@ -68,58 +66,29 @@ def _changed(old: Node, new: Node) -> Iterator[str]:
         yield f"is at {new['address']}, was at {old['address']}"
     if old["draining"] != new["draining"]:
         yield "drains" if new["draining"] else "takes calls again"
-    is_over, was_over = new["load"] > FULL_LOAD, old["load"] > FULL_LOAD
+    is_over, was_over = _is_overloaded(new), _is_overloaded(old)
     if is_over != was_over:
         yield "is overloaded" if is_over else "has room again"
-    for service in sorted(set(new["services"]) - set(old["services"])):
-        yield f"offers {service} ({new['types'][service]})"
-    for service in sorted(set(old["services"]) - set(new["services"])):
-        yield f"offers {service} no longer"
+    yield from _offers_changed(old, new)
 
 
-# --- export -------------------------------------------------------------------------------------------------------
+def _is_overloaded(node: Node) -> bool:
+    return bool(node.get("load", 0) > FULL_LOAD)
 
 
-def exported(form: str, nodes: list[Node]) -> str:
-    """What the living nodes offer, as `haproxy`, `hosts` or `json`."""
-    there = sorted((node for node in nodes if node["status"] == "alive"), key=lambda node: node["name"])
-    return FORMS[form](there)
-
-
-def _places(nodes: list[Node]) -> dict[str, list[Node]]:
-    """service -> [{"node", "host", "port", "url", "type"}]; those whose node drains or whose URL has no host are left out."""
-    found: dict[str, list[Node]] = {}
-    for node in nodes:
-        for service in [] if node["draining"] else node["services"]:
-            url = urllib.parse.urlsplit(node["urls"][service])
-            if url.hostname:
-                port = url.port or (443 if url.scheme == "https" else 80)
-                place = {"node": node["name"], "host": url.hostname, "port": port, "url": url.geturl()}
-                found.setdefault(service, []).append({**place, "type": node["types"][service]})
-    return dict(sorted(found.items()))
-
-
-def _haproxy(nodes: list[Node]) -> str:
-    """A backend for each service: give it to `haproxy -f` beside your frontends, and reload when it changes."""
-    blocks = []
-    for service, places in _places(nodes).items():
-        servers = [f"    server {place['node']} {_host(place['host'])}:{place['port']} check" for place in places]
-        blocks.append("\n".join([f"backend {service}", *servers]) + "\n")
-    return "\n".join(blocks)
-
-
-def _hosts(nodes: list[Node]) -> str:
-    """Lines for /etc/hosts; nodes that are known by a name already need none."""
-    rows = [(split_address(node["address"])[0], node["name"]) for node in nodes]
-    return "".join(f"{host}\t{name}\n" for host, name in rows if host and (host[0].isdigit() or ":" in host))
-
-
-def _host(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-FORMS: dict[str, Callable[[list[Node]], str]] = {
-    "haproxy": _haproxy,
-    "hosts": _hosts,
-    "json": lambda nodes: json.dumps(_places(nodes), indent=2) + "\n",
-}
+def _offers_changed(old: Node, new: Node) -> Iterator[str]:
+    """What comes, what goes, and of what stays its type, its URL and its cost, as far as they are told: all that `export`
+    and a look-up depend on."""
+    before, after = set(old["services"]), set(new["services"])
+    for name in sorted(after - before):
+        yield f"offers {name} ({new['types'][name]})"
+    for name in sorted(before - after):
+        yield f"offers {name} no longer"
+    for name in sorted(before & after):
+        if old["types"][name] != new["types"][name]:
+            yield f"offers {name} ({new['types'][name]}), which was {old['types'][name]}"
+        if old["urls"][name] != new["urls"][name]:
+            yield f"offers {name} at {new['urls'][name]}, was at {old['urls'][name]}"
+        costs = old.get("costs", {}).get(name), new.get("costs", {}).get(name)
+        if None not in costs and costs[0] != costs[1]:
+            yield f"offers {name} at a cost of {costs[1]:g} a call, was {costs[0]:g}"

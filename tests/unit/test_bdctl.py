@@ -1,88 +1,573 @@
-"""What of bdctl needs no node: policies, passwords, the table of commands."""
+"""Each subcommand of bdctl: what it asks, what it prints as text and as JSON, how it ends. No node runs here."""
 
+import errno
+import io
 import json
+import os
+import socket
 import subprocess
 import sys
 
 import pytest
 
-from bdserver.commands import bdctl
+from bdserver import __version__, api, errors
+from bdserver.commands import bdctl, watching
+from bdserver.core.messages import (
+    Found,
+    Goodbye,
+    Graveyard,
+    NoPong,
+    NotFound,
+    Ok,
+    Pong,
+    Status,
+)
+from bdserver.errors import (
+    BadConfig,
+    Deadline,
+    Forbidden,
+    NobodyThere,
+    PolicyMismatch,
+    TooBusy,
+)
+from bdserver.files import package
 from bdserver.files.password import password_matches
 
-HEAD = '<wsp:Policy xmlns:wsp="http://www.w3.org/ns/ws-policy" xmlns:a="urn:a">'
-TAIL = "</wsp:Policy>"
+from .stand_in import OFFER, Node, let_dial, let_in, own, seen, unvisited
 
 
 @pytest.fixture
-def write(tmp_path):
-    def write_policy(name, inside):
-        path = tmp_path / name
-        path.write_text(HEAD + inside + TAIL)
-        return str(path)
-
-    return write_policy
+def node(monkeypatch):
+    """The node that commands ask; a test changes its answers."""
+    node = Node()
+    let_in(monkeypatch, node)
+    return node
 
 
-def run(capsys, *arguments):
-    status = bdctl.main(list(arguments))
-    said = capsys.readouterr()
-    return status, said.out, said.err
+@pytest.fixture
+def run(capsys):
+    """(exit status, stdout, stderr) of a command."""
+
+    def run_it(*arguments):
+        try:
+            status = bdctl.main(list(arguments))
+        except SystemExit as end:
+            status = end.code
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return run_it
 
 
-def test_policy_show_prints_the_originals_form(write, capsys):
-    path = write("p.xml", "<wsp:ExactlyOne><wsp:All><a:x/><a:y/></wsp:All><a:z/></wsp:ExactlyOne>")
-    assert run(capsys, "policy", "show", path) == (0, "(x /\\ y) V (z)\n", "")
-    assert run(capsys, "policy", "show", write("n.xml", "<wsp:ExactlyOne/>")) == (0, "NULL\n", "")
+@pytest.fixture
+def told(run):
+    """The parsed JSON of a command that goes well and has nothing to complain of."""
+
+    def run_it(*arguments):
+        status, out, err = run("--json", *arguments)
+        assert (status, err) == (0, "")
+        return json.loads(out)
+
+    return run_it
 
 
-@pytest.mark.parametrize("order", [["--json", "policy", "show", "{}"], ["policy", "show", "{}", "--json"]])
-def test_policy_show_as_json(write, capsys, order):
-    path = write("p.xml", '<a:x wsp:Ignorable="true"/>')
-    _, out, _ = run(capsys, *[each.format(path) for each in order])
-    assert json.loads(out) == {"alternatives": [[{"name": "{urn:a}x", "nested": None, "ignorable": True}]]}
+# --- looking ------------------------------------------------------------------------------------------------------
 
 
-def test_policy_compare_says_where_they_meet(write, capsys):
-    a = write("a.xml", "<wsp:ExactlyOne><a:x/><a:y/></wsp:ExactlyOne>")
-    status, out, _ = run(capsys, "policy", "compare", a, write("b.xml", "<a:y/>"))
-    assert status == 0 and "(y)" in out
-    status, out, _ = run(capsys, "policy", "compare", a, write("b.xml", "<a:y/>"), "--json")
-    assert (status, json.loads(out)) == (0, {"compatible": True, "alternatives": 1})
+def test_ping_of_the_node_itself(node, run, told):
+    node.answers["PING"] = Pong("digest")
+    status, out, err = run("ping")
+    assert (status, err) == (0, "") and out.startswith("this node: PONG in ")
+    [row] = told("ping")
+    assert row["answer"] == "PONG" and row["ms"] >= 0
 
 
-def test_policy_compare_says_what_stands_alone(write, capsys):
-    status, out, _ = run(capsys, "policy", "compare", write("a.xml", "<a:x/>"), write("b.xml", "<a:y/>"))
-    assert status == 3 and "a.xml: {urn:a}x has no counterpart" in out and "b.xml: {urn:a}y has no counterpart" in out
+def test_ping_takes_names_and_addresses_and_the_usual_port(node, run):
+    node.answers |= {"PROBE": Pong(), "STATUS": Status(own(), [seen("alpha"), seen("gamma", 3), unvisited("10.0.0.9:1")])}
+    status, out, _ = run("ping", "gamma", "10.0.0.2", "10.0.0.4:77", "fe80::1")
+    assert status == 0 and node.requests() == [
+        ["PROBE", "10.0.0.3:9001"],
+        ["PROBE", "10.0.0.2:9001"],
+        ["PROBE", "10.0.0.4:77"],
+        ["PROBE", "[fe80::1]:9001"],
+    ]
+    assert out.startswith("10.0.0.3:9001: PONG in ")
 
 
-def test_the_mode_decides_about_what_may_be_ignored(write, capsys):
-    a, b = write("a.xml", '<a:x/><a:y wsp:Ignorable="true"/>'), write("b.xml", "<a:x/>")
-    assert run(capsys, "policy", "compare", a, b, "--mode", "lax")[0] == 0
-    assert run(capsys, "policy", "compare", a, b, "--mode", "strict")[0] == 3
+def test_ping_of_addresses_alone_asks_for_no_list_of_nodes(node, run):
+    node.answers["PROBE"] = Pong()
+    assert run("ping", "10.0.0.2:9001")[0] == 0 and node.asked == [["PROBE", "10.0.0.2:9001"]]
 
 
-def test_a_bad_document_is_exit_2_with_file_and_line(write, capsys):
-    path = write("p.xml", "\n<a:x>")
-    status, out, err = run(capsys, "policy", "show", path)
-    assert (status, out) == (2, "") and err == f"bdctl: {path}:2: mismatched tag\n"
-    assert run(capsys, "policy", "show", "/nowhere.xml") == (2, "", "bdctl: /nowhere.xml: No such file or directory\n")
-    assert run(capsys, "policy", "compare", path)[0] == 2
+def test_ping_all_asks_after_everybody_who_has_not_left(node, run, told):
+    known = [seen("alpha"), seen("beta", 2, status="dead"), seen("gone", 3, status="left"), unvisited("10.0.0.9:9001")]
+    node.answers |= {"STATUS": Status(own(), known), "PROBE": Pong()}
+    assert [row["address"] for row in told("ping", "--all")] == ["10.0.0.1:9001", "10.0.0.2:9001", "10.0.0.9:9001"]
 
 
-def test_a_password_is_hashed_from_standard_input():
-    program = "import sys; from bdserver.commands.bdctl import main; sys.exit(main(['password']))"
-    done = subprocess.run([sys.executable, "-c", program], input="open sesame\n", capture_output=True, text=True)
-    assert done.returncode == 0 and "open sesame" not in done.stdout
-    assert password_matches("open sesame", done.stdout.strip()) and not password_matches("open", done.stdout.strip())
+def test_ping_of_a_silent_node_is_exit_4_and_says_why(node, run):
+    node.answers["PROBE"] = lambda address: NoPong("refused", f"{address}: connection refused")
+    status, out, _ = run("ping", "10.0.0.2")
+    assert status == 4 and "10.0.0.2:9001: connection refused in " in out
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["hint"], ["policy", "show"]])
-def test_wrong_usage_is_exit_2(arguments, capsys):
-    with pytest.raises(SystemExit) as end:
-        bdctl.main(arguments)
-    assert end.value.code == 2
+def test_status_at_a_glance(node, run):
+    services = {
+        "Echo": OFFER | {"checked": True},
+        "Old": OFFER,
+        "Sick": OFFER | {"healthy": False, "checked": True},
+        "Wiki": OFFER | {"checked": False},
+    }
+    node.answers["STATUS"] = Status(own(services=services, uptime=90000.0 * 3), [seen("alpha")])
+    status, out, err = run("status")
+    assert (status, err) == (0, "")
+    assert "alpha of home at 10.0.0.1:9001, BDserver 1.0.0" in out and "up 3 d, nodes known: 2" in out
+    assert "weight 1.5 of 100: has room\n" in out and "certificate: 300 days left" in out
+    assert "well: nothing needs attention" in out
+    rows = {line.split()[0]: line.split("  ") for line in out.splitlines()[-4:]}
+    healthy = {name: [cell.strip() for cell in cells if cell][4] for name, cells in rows.items()}
+    assert healthy == {"Echo": "yes", "Old": "yes", "Sick": "NO", "Wiki": "not checked"}
 
 
-def test_no_node_is_exit_4_and_one_line(capsys, tmp_path):
-    status, out, err = run(capsys, "--socket", str(tmp_path / "none.sock"), "status")
+def test_status_says_what_needs_attention(node, run):
+    changed = own(overloaded=True, draining=True, warnings=["a.bdcert:1: bad", "two nodes are named alpha"], services={})
+    node.answers["STATUS"] = Status(changed, [])
+    _, out, _ = run("status")
+    assert ": overloaded, draining\n" in out and "  WARNING: two nodes are named alpha\n" in out
+    assert "well" not in out and "healthy" not in out
+
+
+def test_status_as_json_is_the_nodes_own_word(node, told):
+    assert told("status") == own()
+
+
+def test_nodes_says_of_the_node_that_it_is_itself(node, run):
+    known = [
+        seen("beta", 2, draining=True, talkable=False, services=()),
+        seen("alpha", heard_at=1.0),
+        seen("dead", 3, status="dead", heard_at=1.0),
+        unvisited("10.0.0.9:9001"),
+    ]
+    node.answers["STATUS"] = Status(own(), known)
+    status, out, _ = run("nodes")
+    hint, alpha, beta, dead = (line for line in out.splitlines()[1:])
+    assert status == 0 and alpha.split()[-2:] == ["itself", "Echo"]
+    assert hint.split()[:3] == ["?", "10.0.0.9:9001", "unvisited"] and "never" in hint
+    assert "alive, draining, not talkable" in beta and beta.endswith("-") and " d ago" in dead
+
+
+def test_nodes_as_json_has_the_documented_shape(node, told):
+    node.answers["STATUS"] = Status(own(), [seen("beta", 2), seen("alpha")])
+    rows = told("nodes")
+    assert [row["name"] for row in rows] == ["alpha", "beta"] and rows[1] == seen("beta", 2)
+    assert list(rows[0])[: len(bdctl.NODE_SHAPE)] == bdctl.NODE_SHAPE
+
+
+def test_services_are_those_of_nodes_that_are_there(node, run, told):
+    known = [seen("beta", 2, ["Echo", "Wiki"]), seen("alpha"), seen("dead", 3, ["Old"], status="dead")]
+    node.answers["STATUS"] = Status(own(), known)
+    _, out, _ = run("services")
+    assert [line.split()[:3] for line in out.splitlines()[1:]] == [
+        ["Echo", "beta", "static"],
+        ["Echo", "alpha", "static"],
+        ["Wiki", "beta", "static"],
+    ]
+    url = "http://10.0.0.2:8080/axis/Wiki?wsdl"
+    assert told("services")["Wiki"] == [{"node": "beta", "type": "static", "url": url}]
+    node.answers["STATUS"] = Status(own(), [])
+    assert run("services") == (0, "no services are known\n", "")
+
+
+def test_find(node, run, told):
+    node.answers["FIND"] = Found("beta", {"url": "http://b/"})
+    assert run("find", "Echo") == (0, "beta\n", "") and told("find", "Echo") == {"service": "Echo", "node": "beta"}
+    assert node.asked[0] == ["FIND", "Echo", [], bdctl.FIND_STEPS]
+    node.answers["FIND"] = NotFound(["alpha", "beta"])
+    assert run("find", "Echo") == (1, "", "bdctl: Echo: 2 nodes were asked, and none has it\n")
+
+
+def test_watch_tells_changes_until_it_is_interrupted(node, run, monkeypatch):
+    answers = [Status(own(), [seen("alpha")]), Status(own(), [seen("alpha", draining=True)]), NobodyThere("it is gone"),
+               NobodyThere("it is gone"), Status(own(), [seen("alpha")]), KeyboardInterrupt()]  # fmt: skip
+
+    def status(*wish):
+        answer = answers.pop(0)
+        if isinstance(answer, KeyboardInterrupt):
+            raise answer
+        return answer
+
+    node.answers["STATUS"] = status
+    monkeypatch.setattr(watching, "POLL_SECONDS", 0)
+    code, out, _ = run("--json", "watch")
+    said = [(row["node"], row["change"]) for row in map(json.loads, out.splitlines())]
+    assert code == 130 and said == [
+        ("alpha", "drains"),
+        ("this node", "does not answer: it is gone"),
+        ("this node", "answers again"),
+        ("alpha", "takes calls again"),
+    ]
+
+
+def test_watch_of_a_node_that_is_not_there_ends_at_once(node, run):
+    node.answers["STATUS"] = NobodyThere("it is not there")
+    assert run("watch") == (4, "", "bdctl: it is not there\n")
+
+
+def test_a_reader_that_has_enough_ends_the_watch_without_a_word():
+    program = (
+        "import sys; from bdserver.commands import calling\n"
+        "def work():\n"
+        "    while True: print('x' * 1000)\n"
+        "sys.exit(calling.outcome('bdctl', work))"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert (process.wait(60), process.stderr.read()) == (0, b"")
+
+
+def test_export_leaves_out_what_no_program_can_call_and_says_so(node, run):
+    beta = seen("beta", 2, ["Odd", "Echo"])
+    beta["urls"]["Odd"] = "http://10.0.0.2:99999/x"
+    node.answers["STATUS"] = Status(own(), [seen("alpha"), beta])
+    for form in ("json", "haproxy"):
+        status, out, err = run("export", form)
+        assert status == 0 and "beta" in out and "99999" not in out
+        assert err.startswith("bdctl: Odd of beta is left out: 'http://10.0.0.2:99999/x'") and err.count("\n") == 1
+
+
+def test_export_of_a_node_that_has_lost_its_mesh_is_exit_4(node, run):
+    node.answers["STATUS"] = Status(own(), [seen("alpha"), unvisited("10.0.0.2:9001")])
+    status, out, err = run("export", "haproxy")
+    assert (status, out) == (4, "") and "10.0.0.2:9001" in err and err.count("\n") == 1
+    node.answers["STATUS"] = Status(own(), [seen("alpha")])
+    assert run("export", "haproxy")[0] == 0, "a node that is alone and has no hints is a mesh"
+
+
+def test_export_keeps_a_backend_that_is_asked_for(node, run):
+    assert "backend Wiki\n    mode http\n" in run("export", "haproxy", "--keep", "Wiki")[1]
+
+
+# --- changing -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "request_sent"),
+    [
+        (["forget", "beta"], ["FORGET", "beta"]),
+        (["withdraw", "Echo"], ["WITHDRAW", "Echo"]),
+        (["leave"], ["LEAVE"]),
+        (["drain"], ["DRAIN", True]),
+        (["drain", "--off"], ["DRAIN", False]),
+        (["graveyard", "restore", "Echo"], ["RESTORE", "Echo"]),
+    ],
+)
+def test_a_command_that_is_one_request_is_silent_when_it_went_well(node, run, arguments, request_sent):
+    node.answers |= dict.fromkeys(["FORGET", "WITHDRAW", "LEAVE", "DRAIN", "RESTORE"], Ok())
+    assert run(*arguments) == (0, "", "") and node.asked == [request_sent]
+
+
+def test_a_command_that_is_one_request_prints_the_answer_as_json(node, told):
+    node.answers["WITHDRAW"] = Ok()
+    assert told("withdraw", "Echo") == ["OK"]
+
+
+def hinted(node, *rows_in_turn):
+    node.answers |= {
+        "HINT": Ok(),
+        "PROBE": lambda address: NoPong("refused", f"{address}: connection refused"),
+        "STATUS": [Status(own(), [seen("alpha"), *rows]) for rows in rows_in_turn],
+    }
+
+
+def test_hint_says_by_which_name_the_node_is_known_now(node, run, told, monkeypatch):
+    monkeypatch.setattr(bdctl, "HINT_POLL_SECONDS", 0.0)
+    hinted(node, [], [unvisited("10.0.0.2:9001")], [seen("beta", 2)])
+    assert run("hint", "10.0.0.2") == (0, "10.0.0.2:9001: known as beta\n", "")
+    assert node.requests() == [["HINT", "10.0.0.2:9001"]]
+    hinted(node, [seen("beta", 2)])
+    assert told("hint", "10.0.0.2") == {"address": "10.0.0.2:9001", "node": "beta", "reason": ""}
+
+
+def test_hint_knows_a_node_that_goes_by_another_address(node, run, monkeypatch):
+    monkeypatch.setattr(bdctl, "HINT_POLL_SECONDS", 0.0)
+    hinted(node, [seen("other", 3)], [unvisited("beta.example:9001"), seen("other", 3)], [seen("other", 3), seen("beta", 2)])
+    assert run("hint", "beta.example")[1] == "beta.example:9001: known as beta\n"
+
+
+@pytest.mark.parametrize("row", [unvisited("10.0.0.2:9001"), seen("beta", 2, status="dead")])
+def test_hint_says_why_nobody_was_reached_yet(node, run, monkeypatch, row):
+    monkeypatch.setattr(bdctl, "HINT_SECONDS", 0.0)
+    hinted(node, [row])
+    status, out, err = run("hint", "10.0.0.2")
+    assert (status, err) == (0, "")
+    assert out == "10.0.0.2:9001: not yet reached, and visited again and again: 10.0.0.2:9001: connection refused\n"
+    node.answers["PROBE"] = Pong()
+    assert "its record has not come yet" in run("hint", "10.0.0.2")[1]
+
+
+@pytest.mark.parametrize("address", ["a:b:c", "10.0.0.2:0", "", "256.1.1.1"])
+def test_what_is_no_address_is_not_sent(node, run, address):
+    status, out, err = run("hint", address)
+    assert (status, out, node.asked) == (2, "", []) and "is no HOST:PORT" in err
+
+
+@pytest.fixture
+def listening():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/axis/Echo?wsdl"
+
+
+def unpacked(node, name, tmp_path):
+    [sent] = node.packages
+    described = node.asked[-1][2]
+    folder = package.unpack(io.BytesIO(sent), described["sha256"], name, str(tmp_path), 1 << 20, 100)
+    return os.path.join(folder, name)
+
+
+def test_publish_of_a_file(node, run, told, tmp_path, listening):
+    program = tmp_path / "calculator"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    node.answers["PUBLISH"] = Ok(listening)
+    assert run("publish", str(program), "--weight", "5", "--health", "http", "--name", "Echo") == (0, f"{listening}\n", "")
+    described = node.asked[0][2]
+    assert node.asked[0][:2] == ["PUBLISH", "Echo"] and (described["weight"], described["health"]) == (5, "http")
+    assert described["bytes"] == len(node.packages[0]) > 0
+    with open(unpacked(node, "Echo", tmp_path)) as file:
+        assert file.read() == "#!/bin/sh\n"
+    assert told("publish", str(program)) == {"service": "calculator", "url": listening}
+
+
+def test_publish_of_a_url(node, run, listening):
+    node.answers["PUBLISH"] = Ok(listening)
+    assert run("publish", "wiki", "--url", "http://{host}:8080/wiki") == (0, f"{listening}\n", "")
+    [[_, name, described]] = node.asked
+    assert (name, described["bytes"], described["url"]) == ("wiki", 0, "http://{host}:8080/wiki")
+
+
+@pytest.mark.parametrize("url", ["wiki.example.org", "http://h:99999/x", "http://[x/", "http:///x", "http://a b/", "/x"])
+def test_what_is_no_url_is_refused_before_anybody_is_asked(node, run, url):
+    status, out, err = run("publish", "--url", url, "wiki")
+    assert (status, out, node.asked) == (2, "", []) and err.startswith("bdctl: --url ") and err.count("\n") == 1
+
+
+def test_publish_of_what_is_not_there(node, run):
+    status, _, err = run("publish", "/nowhere/wiki")
+    assert (status, node.asked) == (2, []) and "--url" in err
+
+
+def test_publish_of_what_can_not_be_packed_is_one_line(node, run, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    status, out, err = run("publish", str(tmp_path / "pipe"))
+    assert (status, out, node.asked) == (2, "", []) and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("weight", ["nan", "inf", "heavy"])
+def test_a_weight_that_is_no_number_is_wrong_usage(node, run, weight):
+    assert run("publish", "x", "--weight", weight)[0] == 2
+
+
+def test_publish_warns_when_nothing_listens_at_the_url(node, run, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/x"
+    node.answers["PUBLISH"] = Ok(url)
+    status, out, err = run("publish", "wiki", "--url", url)
+    assert (status, out) == (0, f"{url}\n")
+    assert err == f"bdctl: warning: nothing listens at {url} (Connection refused): it is offered all the same\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "mode", "is_warned"),
+    [
+        ("calculator", "#!/bin/sh\n", 0o644, True),
+        ("calculator", "anything", 0o644, True),
+        ("calculator.py", "#!/usr/bin/python3\n", 0o644, True),
+        ("calculator", "#!/bin/sh\n", 0o755, False),
+        ("Calculator.jws", "public class Calculator {}", 0o644, False),
+        ("wiki/index.cgi", "#!/bin/sh\n", 0o644, True),
+        ("wiki/index.cgi", "#!/bin/sh\n", 0o755, False),
+        ("wiki/page.html", "<html>", 0o644, False),
+    ],
+)
+def test_publish_warns_of_a_program_that_is_not_executable(node, run, tmp_path, listening, name, text, mode, is_warned):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    path.chmod(mode)
+    node.answers["PUBLISH"] = Ok(listening)
+    status, out, err = run("publish", str(tmp_path / name.split("/")[0]))
+    assert (status, out) == (0, f"{listening}\n")
+    assert err == (
+        f"bdctl: warning: {path} is not executable: no web server will run it (chmod 755 it, and publish it again)\n"
+        if is_warned
+        else ""
+    )
+
+
+@pytest.mark.parametrize("url", ["gopher://10.0.0.1/x", "http://10.0.0.1:99999/", "http:///x"])
+def test_what_can_not_be_tried_is_not_warned_of(node, run, url):
+    node.answers["PUBLISH"] = Ok(url)
+    assert run("publish", "wiki", "--url", "http://wiki.example/")[2] == ""
+
+
+def test_graveyard(node, run, told):
+    node.answers["GRAVEYARD"] = Graveyard(["Echo", "Wiki"])
+    assert run("graveyard") == (0, "Echo\nWiki\n", "") and told("graveyard") == ["Echo", "Wiki"]
+    assert run("graveyard", "restore") == (2, "", "bdctl: graveyard restore needs the name of a SERVICE\n")
+
+
+def test_drain_waits_until_the_calls_have_faded(node, run, monkeypatch):
+    monkeypatch.setattr(bdctl, "DRAIN_POLL_SECONDS", 0)
+    node.answers |= {"DRAIN": Ok(), "STATUS": [Status(own(weight=weight), []) for weight in (7.0, 0.5, 0.0)]}
+    assert run("drain", "--wait") == (0, "", "") and [each[0] for each in node.asked] == ["DRAIN"] + ["STATUS"] * 3
+
+
+def test_to_drain_and_not_to_drain_is_refused(node, run):
+    status, out, err = run("drain", "--wait", "--off")
+    assert (status, out, node.asked) == (2, "", []) and "--wait" in err and "--off" in err
+
+
+# --- killing ------------------------------------------------------------------------------------------------------
+
+
+def test_kill_by_role_or_by_password(node, run, monkeypatch):
+    node.answers["KILL"] = Goodbye()
+    assert run("kill") == (0, "", "")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("open sesame\nrest"))
+    assert run("kill", "--password") == (0, "", "")
+    assert node.asked == [["KILL"], ["KILL", "open sesame"]]
+
+
+@pytest.fixture
+def three(node, monkeypatch):
+    """alpha, which is asked, knows beta, and only beta knows gamma."""
+    beta, gamma = Node(KILL=Goodbye()), Node(KILL=Goodbye())
+    node.answers |= {"KILL": Goodbye(), "STATUS": Status(own(), [seen("alpha"), seen("beta", 2)])}
+    beta.answers["STATUS"] = Status(own("beta"), [seen("beta", 2), seen("gamma", 3), seen("alpha")])
+    gamma.answers["STATUS"] = Status(own("gamma"), [seen("gamma", 3)])
+    let_dial(monkeypatch, {"10.0.0.1:9001": node, "10.0.0.2:9001": beta, "10.0.0.3:9001": gamma})
+    return node, beta, gamma
+
+
+def test_kill_all_ends_whom_it_finds_and_the_local_node_last(three, run, told):
+    node, *others = three
+    assert run("kill", "--all") == (0, "killed 3 nodes, 0 were not there\n", "")
+    assert all(each.requests() == [["KILL"]] for each in others) and node.asked == [["STATUS"], ["KILL"]]
+    addresses = ["10.0.0.1:9001", "10.0.0.2:9001", "10.0.0.3:9001"]
+    assert told("kill", "--all") == {"killed": addresses, "silent": [], "refused": []}
+
+
+def test_kill_all_with_a_nodes_own_keys_ends_the_local_one_and_says_which_keys_the_others_want(three, run):
+    node, beta, gamma = three
+    beta.answers["KILL"] = gamma.answers["KILL"] = Forbidden("KILL needs the role admin, and the caller's role is node")
+    status, out, err = run("kill", "--all")
+    assert (status, out) == (5, "killed 1 nodes, 0 were not there, 2 refused\n") and node.requests() == [["KILL"]]
+    last = err.splitlines()[-1]
+    assert "10.0.0.2:9001, 10.0.0.3:9001" in last and "--role admin" in last and "--password" in last
+
+
+def test_kill_all_without_any_keys_ends_the_local_one(three, run, monkeypatch):
+    def none(*options):
+        raise BadConfig("no keys here")
+
+    monkeypatch.setattr(api, "credentials_of", none)
+    status, out, err = run("kill", "--all")
+    assert (status, out) == (5, "killed 1 nodes, 0 were not there, 1 refused\n") and "bdctl: no keys here\n" in err
+
+
+@pytest.mark.parametrize("silence", [NobodyThere("silent"), Deadline("over"), TooBusy("busy"), PolicyMismatch("apart")])
+def test_kill_all_goes_on_past_a_node_that_does_not_answer(three, run, silence):
+    _, beta, gamma = three
+    gamma.answers["STATUS"] = silence
+    status, out, err = run("kill", "--all")
+    assert (status, out, err) == (0, "killed 2 nodes, 1 were not there\n", f"bdctl: {silence}\n")
+    assert beta.requests() == [["KILL"]]
+
+
+def test_kill_all_by_way_of_a_node_elsewhere_calls_that_one_too(three, run):
+    node, *_ = three
+    assert run("--node", "10.0.0.1", "kill", "--all")[1] == "killed 3 nodes, 0 were not there\n"
+    assert node.asked == [["STATUS"], ["STATUS"], ["KILL"]]
+
+
+# --- what needs no node -------------------------------------------------------------------------------------------
+
+
+def test_a_password_is_hashed_from_standard_input(run, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("open sesame\n"))
+    status, out, err = run("password")
+    assert (status, err) == (0, "") and "open sesame" not in out
+    assert password_matches("open sesame", out.strip()) and not password_matches("open", out.strip())
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
+    assert run("password") == (2, "", "bdctl: an empty password\n")
+
+
+def test_at_a_terminal_a_password_is_typed_twice(run, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    typed = ["first", "second", "same", "same"]
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    monkeypatch.setattr(bdctl.getpass, "getpass", lambda prompt: typed.pop(0))
+    assert run("password") == (2, "", "bdctl: the two passwords differ\n")
+    status, out, _ = run("password")
+    assert status == 0 and password_matches("same", out.strip())
+
+
+# --- how it ends --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", sorted(errors.BY_CODE.values(), key=lambda kind: kind.code))
+def test_each_error_is_one_line_and_its_exit_status(node, run, kind):
+    node.answers["WITHDRAW"] = kind("this is why")
+    if kind in (NobodyThere, Deadline, TooBusy, errors.BadFrame, errors.Refused):
+        assert kind.exit == 4
+    assert run("withdraw", "Echo") == (kind.exit, "", "bdctl: this is why\n")
+
+
+def test_an_error_of_the_system_is_one_line_without_its_number(node, run):
+    node.answers["WITHDRAW"] = PermissionError(errno.EACCES, "Permission denied", "/etc/x")
+    assert run("withdraw", "Echo") == (2, "", "bdctl: /etc/x: Permission denied\n")
+    node.answers["WITHDRAW"] = OSError("odd")
+    assert run("withdraw", "Echo") == (2, "", "bdctl: odd\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "required: COMMAND"),
+        (["publsh"], "there is no command 'publsh': did you mean publish?"),
+        (["x'y"], "there is no command"),
+        (["hint"], "required: ADDR"),
+        (["policy", "show"], "required: FILE"),
+        (["export", "xml"], "invalid choice: 'xml'"),
+        (["--timeout", "0", "status"], "--timeout: 0 is no number of seconds above 0"),
+        (["--timeout", "nan", "status"], "--timeout: 'nan' is no number"),
+        (["--timeout", "1e9", "status"], "--timeout"),
+    ],
+)
+def test_wrong_usage_is_exit_2_and_one_line_that_says_what_was_meant(node, run, arguments, words):
+    status, out, err = run(*arguments)
+    assert (status, out, node.asked) == (2, "", [])
+    assert err.startswith("bdctl") and words in err and err.count("\n") == 1 and "--help" in err
+
+
+def test_version(run):
+    assert run("--version")[:2] == (0, f"bdctl {__version__}\n")
+
+
+def test_no_node_is_exit_4_and_one_line(run, tmp_path):
+    status, out, err = run("--socket", str(tmp_path / "none.sock"), "status")
     assert (status, out) == (4, "") and err.count("\n") == 1 and "is bdserverd running?" in err
+
+
+def test_the_next_node_is_asked_when_one_is_busy(run, monkeypatch):
+    busy, well = Node(STATUS=TooBusy("busy")), Node()
+    let_in(monkeypatch, busy, well)
+    assert run("status")[0] == 0 and len(busy.asked) == len(well.asked) == 1
+
+
+def test_json_may_stand_before_or_behind_the_command(node, run):
+    assert run("--json", "status") == run("status", "--json")

@@ -1,0 +1,126 @@
+"""bdctl export: what the mesh offers now, in the words of another program.
+
+Works on what STATUS tells of nodes; all of it is pure. What can't be told in such words is left out and said; what is not
+known at all is an error, since a program would take "nothing" for "nobody offers anything".
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.parse
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from bdserver.core.address import join_address, split_address
+from bdserver.core.messages import Status
+from bdserver.errors import NobodyThere
+
+# A node as `bdctl nodes --json` prints it.
+Node = dict[str, Any]
+PORT_OF = {"http": 80, "https": 443}
+# HAProxy's weights are shares: a backend's server with the highest threshold has this one, the others theirs in proportion.
+WEIGHT_MAX = 100
+# Of the hints that did not answer yet, a complaint names this many.
+SHOWN_MAX = 5
+
+
+class Place(NamedTuple):
+    """Where a node serves a service. `threshold`: the node's, 0 where it is not told."""
+
+    node: str
+    host: str
+    port: int
+    url: str
+    type: str
+    threshold: float
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether it is called by https."""
+        return self.url.lower().startswith("https:")
+
+
+class Offered(NamedTuple):
+    """`places`: service -> where it is served, for each service that anybody was known to have, so some have none.
+    `hosts`: (host, name) of each node that lives. `left_out`: one line each."""
+
+    places: dict[str, list[Place]]
+    hosts: list[tuple[str, str]]
+    left_out: list[str]
+
+
+def offered(status: Status, keep: Iterable[str] = ()) -> Offered:
+    """What the mesh offers, as the node knows it that told its status; `keep`: services that are listed in any case.
+
+    NobodyThere while that node has hints and knows nobody but itself: it has lost its cache, or has just been started."""
+    named = sorted((node for node in status.nodes if node["name"]), key=lambda node: str(node["name"]))
+    hints = [str(node["address"]) for node in status.nodes if not node["name"]]
+    if hints and len(named) <= 1:
+        shown = ", ".join(hints[:SHOWN_MAX]) + (", …" if len(hints) > SHOWN_MAX else "")
+        raise NobodyThere(f"the node knows no other yet, and nobody was reached at its hints ({shown}): nothing is exported")
+    places: dict[str, list[Place]] = {name: [] for name in keep}
+    left_out = []
+    for node in named:
+        is_offering = node["status"] == "alive" and not node["draining"]
+        for service in node["services"]:
+            found = places.setdefault(service, [])
+            try:
+                if is_offering:
+                    found.append(_place(node, service))
+            except ValueError as error:
+                left_out.append(f"{service} of {node['name']} is left out: {node['urls'][service]!r:.200}: {error}")
+    hosts = [(split_address(node["address"])[0], str(node["name"])) for node in named if node["status"] == "alive"]
+    return Offered(dict(sorted(places.items())), hosts, left_out)
+
+
+def _place(node: Node, service: str) -> Place:
+    """ValueError when the URL names no host and port to connect to."""
+    parts = urllib.parse.urlsplit(node["urls"][service])
+    port = parts.port or PORT_OF.get(parts.scheme)
+    if not parts.hostname:
+        raise ValueError("it names no host")
+    if not port:
+        raise ValueError("it names no port")
+    threshold = float(node.get("receiver_threshold", 0.0))
+    return Place(node["name"], parts.hostname, port, parts.geturl(), node["types"][service], threshold)
+
+
+# --- the forms ----------------------------------------------------------------------------------------------------
+
+
+def haproxy(found: Offered) -> str:
+    """A backend for each service. One whose holders are all gone stays, empty, so that what names it can be loaded: HAProxy
+    answers 503 there."""
+    return "\n".join(_backend(service, places) for service, places in found.places.items())
+
+
+def _backend(service: str, places: list[Place]) -> str:
+    most = max((place.threshold for place in places), default=0.0)
+    return "".join(f"{line}\n" for line in [f"backend {service}", "    mode http", *(_server(each, most) for each in places)])
+
+
+def _server(place: Place, most: float) -> str:
+    share = place.threshold / most if most else 1.0
+    weight = max(round(WEIGHT_MAX * share), 1)
+    words = ["server", place.node, join_address(place.host, place.port)]
+    if place.is_tls:
+        words += ["ssl", "verify", "required", "ca-file", "@system-ca"]
+    if not (":" in place.host or place.host.replace(".", "").isdigit()):
+        # A name that is not known at the moment must not keep HAProxy from starting; and it is what a certificate must say.
+        words += ["init-addr", "last,libc,none", *(["sni", f"str({place.host})"] if place.is_tls else [])]
+    return "    " + " ".join([*words, "check", "weight", str(weight)])
+
+
+def hosts(found: Offered) -> str:
+    """Lines for /etc/hosts; nodes that are known by a name already need none."""
+    return "".join(f"{host}\t{name}\n" for host, name in found.hosts if host[0].isdigit() or ":" in host)
+
+
+def as_json(found: Offered) -> str:
+    """service -> [{"node", "host", "port", "url", "type"}], of those that are served."""
+    keys = ("node", "host", "port", "url", "type")
+    served = {name: [{key: getattr(each, key) for key in keys} for each in places] for name, places in found.places.items()}
+    return json.dumps({name: rows for name, rows in served.items() if rows}, indent=2) + "\n"
+
+
+FORMS: dict[str, Callable[[Offered], str]] = {"haproxy": haproxy, "hosts": hosts, "json": as_json}

@@ -1,0 +1,81 @@
+"""How bddemo begins and ends; its story is told in tests/mesh/test_demo.py, with real daemons."""
+
+import os
+import signal
+
+import pytest
+
+from bdserver.commands import bddemo
+from bdserver.demo.story import PORT
+
+
+class Story:
+    """A story that goes as a test wants; `made`: (arguments, whether it was cleaned up) of each."""
+
+    made = []
+
+    def __init__(self, port, seconds):
+        self.record = [(port, seconds), False]
+        self.made.append(self.record)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.record[1] = True
+
+    def tell(self):
+        self.happens()
+
+
+@pytest.fixture
+def story(monkeypatch):
+    """Sets what happens in the story; returns the record of all that were begun."""
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(bddemo, "Story", Story)
+    monkeypatch.setattr(Story, "made", [])
+
+    def happens(what):
+        monkeypatch.setattr(Story, "happens", staticmethod(what), raising=False)
+        return Story.made
+
+    yield happens
+    signal.signal(signal.SIGTERM, before)
+
+
+GOODBYE = "Everything is ended and cleaned up. Goodbye.\n"
+
+
+def test_a_story_that_ends_well(story, capsys):
+    made = story(lambda: None)
+    assert bddemo.main(["--seconds", "2.5", "--port", "8123"]) == 0 and made == [[(8123, 2.5), True]]
+    assert capsys.readouterr() == (GOODBYE, "")
+    assert bddemo.main([]) == 0 and made[1] == [(PORT, None), True]
+
+
+def interrupted():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("what", [interrupted, lambda: os.kill(os.getpid(), signal.SIGTERM)])
+def test_ctrl_c_and_sigterm_end_it_and_leave_nothing_behind(story, capsys, what):
+    made = story(what)
+    assert bddemo.main([]) == 0 and made == [[(PORT, None), True]]
+    assert capsys.readouterr() == (GOODBYE, "")
+
+
+def test_what_did_not_happen_is_exit_1_and_one_line(story, capsys):
+    def fails():
+        raise AssertionError("not within 20 s: all nodes know the services")
+
+    made = story(fails)
+    assert bddemo.main([]) == 1 and made[0][1]
+    assert capsys.readouterr() == ("", "bddemo: not within 20 s: all nodes know the services\n")
+
+
+@pytest.mark.parametrize("arguments", [["--seconds", "soon"], ["--port", "x"], ["more"]])
+def test_wrong_usage_is_exit_2(story, capsys, arguments):
+    made = story(lambda: None)
+    with pytest.raises(SystemExit) as end:
+        bddemo.main(arguments)
+    assert end.value.code == 2 and made == [] and "bddemo: error: " in capsys.readouterr().err
