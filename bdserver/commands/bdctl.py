@@ -22,7 +22,7 @@ from bdserver.commands import calling
 from bdserver.core import messages
 from bdserver.core.address import join_address, split_address
 from bdserver.core.messages import NoPong, NotFound, Status
-from bdserver.errors import BadConfig, CantFind, Forbidden, NobodyThere
+from bdserver.errors import BadConfig, CantFind, Deadline, Forbidden, NobodyThere
 from bdserver.net.conversation import Conversation
 
 FIND_STEPS = 8
@@ -282,18 +282,27 @@ def _first_visit(talk: Conversation, address: str, deadline: float) -> tuple[str
     before = {node["name"] for node in talk.ask(["STATUS"], deadline).nodes}
     talk.ask(["HINT", address], deadline)
     until = min(time.monotonic() + HINT_SECONDS, deadline)
+    try:
+        said = talk.ask(["PROBE", address], until)
+    except Deadline:
+        return None, "no answer yet"
+    if isinstance(said, NoPong):
+        return None, said.reason
     while True:
-        known = talk.ask(["STATUS"], deadline).nodes
-        there = next((node for node in known if node["address"] == address), None)
-        if there is None:  # it told another address for itself
-            there = next((node for node in known if node["name"] not in before), None)
-        if there is not None and there["name"] and there["status"] == "alive":
-            return there["name"], ""
+        there = _found(talk.ask(["STATUS"], deadline).nodes, address, before)
+        if there is not None:
+            return there, ""
         if time.monotonic() + HINT_POLL_SECONDS >= until:
-            break
+            return None, "it answers, and its record has not come yet"
         time.sleep(HINT_POLL_SECONDS)
-    said = talk.ask(["PROBE", address], deadline)
-    return None, said.reason if isinstance(said, NoPong) else "it answers, and its record has not come yet"
+
+
+def _found(known: list[dict[str, Any]], address: str, before: set[str | None]) -> str | None:
+    """The name of the living node at an address; else of one that was not known before: it goes by another address."""
+    alive = {node["address"]: str(node["name"]) for node in known if node["status"] == "alive"}
+    if address in alive or any(node["address"] == address for node in known):
+        return alive.get(address)
+    return next((name for name in alive.values() if name not in before), None)
 
 
 def publish(options: Namespace) -> None:

@@ -7,16 +7,18 @@ same, with a line: a web server may be started after it.
 from __future__ import annotations
 
 import os
-import socket
 import tempfile
+import time
 import urllib.parse
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
+from bdserver.core.address import join_address
 from bdserver.core.messages import Ok
-from bdserver.errors import BadConfig
+from bdserver.errors import BadConfig, BDError
 from bdserver.files import package, services
+from bdserver.net import dialling
 
 # Whether something listens is seen within a network's round trip; longer, the person waits for a mere warning.
 LISTENING_SECONDS = 1.0
@@ -75,11 +77,9 @@ def _not_listening(url: str) -> str:
         port = parts.port or PORT_OF.get(parts.scheme)
         if not parts.hostname or not port:
             return ""
-        socket.create_connection((parts.hostname, port), LISTENING_SECONDS).close()
-    except TimeoutError:
-        return f"no answer in {LISTENING_SECONDS:g} s"
-    except OSError as error:
-        return error.strerror or str(error)
+        dialling.connect(join_address(parts.hostname, port), time.monotonic() + LISTENING_SECONDS).close()
+    except BDError as error:
+        return str(error)
     except ValueError:  # the node knows better what its URLs look like
         return ""
     return ""

@@ -275,7 +275,7 @@ def test_a_command_that_is_one_request_prints_the_answer_as_json(node, told):
 def hinted(node, *rows_in_turn):
     node.answers |= {
         "HINT": Ok(),
-        "PROBE": lambda address: NoPong("refused", f"{address}: connection refused"),
+        "PROBE": Pong(),
         "STATUS": [Status(own(), [seen("alpha"), *rows]) for rows in rows_in_turn],
     }
 
@@ -284,7 +284,7 @@ def test_hint_says_by_which_name_the_node_is_known_now(node, run, told, monkeypa
     monkeypatch.setattr(bdctl, "HINT_POLL_SECONDS", 0.0)
     hinted(node, [], [unvisited("10.0.0.2:9001")], [seen("beta", 2)])
     assert run("hint", "10.0.0.2") == (0, "10.0.0.2:9001: known as beta\n", "")
-    assert node.requests() == [["HINT", "10.0.0.2:9001"]]
+    assert node.requests() == [["HINT", "10.0.0.2:9001"], ["PROBE", "10.0.0.2:9001"]]
     hinted(node, [seen("beta", 2)])
     assert told("hint", "10.0.0.2") == {"address": "10.0.0.2:9001", "node": "beta", "reason": ""}
 
@@ -295,15 +295,21 @@ def test_hint_knows_a_node_that_goes_by_another_address(node, run, monkeypatch):
     assert run("hint", "beta.example")[1] == "beta.example:9001: known as beta\n"
 
 
+@pytest.mark.parametrize(
+    ("probed", "why"),
+    [
+        (NoPong("refused", "10.0.0.2:9001: connection refused"), "10.0.0.2:9001: connection refused"),
+        (Deadline("the time is over"), "no answer yet"),
+        (Pong(), "it answers, and its record has not come yet"),
+    ],
+)
 @pytest.mark.parametrize("row", [unvisited("10.0.0.2:9001"), seen("beta", 2, status="dead")])
-def test_hint_says_why_nobody_was_reached_yet(node, run, monkeypatch, row):
+def test_hint_says_why_nobody_was_reached_yet(node, run, monkeypatch, row, probed, why):
     monkeypatch.setattr(bdctl, "HINT_SECONDS", 0.0)
     hinted(node, [row])
-    status, out, err = run("hint", "10.0.0.2")
-    assert (status, err) == (0, "")
-    assert out == "10.0.0.2:9001: not yet reached, and visited again and again: 10.0.0.2:9001: connection refused\n"
-    node.answers["PROBE"] = Pong()
-    assert "its record has not come yet" in run("hint", "10.0.0.2")[1]
+    node.answers["PROBE"] = probed
+    said = f"10.0.0.2:9001: not yet reached, and visited again and again: {why}\n"
+    assert run("hint", "10.0.0.2") == (0, said, "")
 
 
 @pytest.mark.parametrize("address", ["a:b:c", "10.0.0.2:0", "", "256.1.1.1"])
@@ -370,11 +376,12 @@ def test_a_weight_that_is_no_number_is_wrong_usage(node, run, weight):
 
 def test_publish_warns_when_nothing_listens_at_the_url(node, run, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
-        url = f"http://127.0.0.1:{server.getsockname()[1]}/x"
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    url = f"http://{address}/x"
     node.answers["PUBLISH"] = Ok(url)
     status, out, err = run("publish", "wiki", "--url", url)
     assert (status, out) == (0, f"{url}\n")
-    assert err == f"bdctl: warning: nothing listens at {url} (Connection refused): it is offered all the same\n"
+    assert err == f"bdctl: warning: nothing listens at {url} ({address}: connection refused): it is offered all the same\n"
 
 
 @pytest.mark.parametrize(
