@@ -1,7 +1,7 @@
 """The Python API: what `import bdserver` offers to programs that look services up (docs/PYTHON.md has examples).
 
     location = bdserver.whereis("calculator")                                   # by the local node's socket
-    location = bdserver.whereis("calculator", node="10.0.0.1", keys="/etc/keys/app")  # over TLS
+    location = bdserver.whereis("calculator", node="10.0.0.1", keys="/etc/keys/app")   # over TLS
     with bdserver.Mesh() as mesh: ...                                           # a connection that stays open
 
 Promises an answer within `timeout` or one of the exceptions of bdserver.errors, as bdwhereis exits. `get_wsdl`,
@@ -49,7 +49,7 @@ class Asked(NamedTuple):
 
 class Location(NamedTuple):
     """A host that said just now that it takes this call: the URL there, its host and port, the node's name, the phase of the
-    look-up (1 a holder with room, 2 a copy made for this call, 3 a holder that is overloaded), and whom it took to ask."""
+    look-up (1 a holder with room, 2 a copy made for this call, 3 an overloaded holder), and the nodes that were asked."""
 
     url: str
     host: str
@@ -85,13 +85,13 @@ def get_wsdl(addr: str | None, service: str, policy_file: str | None = None, key
 
 
 def get_audit_info(addr: str | None, keys: str | None = None) -> Status:
-    """How the node at `addr` (None: the local one) is, and whom it knows, as the original's; see core.messages.Status."""
+    """How the node at `addr` (None: the local one) is, and which nodes it knows, as the original's; a core.messages.Status."""
     with Mesh(node=addr or (), keys=keys) as mesh:
         return mesh.status()
 
 
 def _nothing(reason: str) -> None:
-    """What is passed over is in the result."""
+    """Nobody wants to hear of nodes that are passed over: they are in the result."""
 
 
 def kill_all(
@@ -113,8 +113,9 @@ def kill_all(
 
 
 class Mesh:
-    """A connection to the mesh that stays open from one look-up to the next: a tenth of the cost. It is opened at the first,
-    opened anew when it broke (at the next of several nodes, if need be), and may be used by several threads, one at a time.
+    """A connection to the mesh that stays open from one look-up to the next: a tenth of the cost. It is opened at the first
+    look-up, and opened anew when it broke (at the next of several nodes, if need be). Several threads may share it; they are
+    served one after the other. A process that was forked opens one of its own.
 
     Takes what `whereis` takes; a context manager."""
 
@@ -142,16 +143,17 @@ class Mesh:
         return _location(located(service, self.ask(lambda talk, deadline: talk.ask(request, deadline))))
 
     def status(self) -> Status:
-        """How the node asked is, and whom it knows."""
+        """How the node that is asked is, and which nodes it knows."""
         status: Status = self.ask(lambda talk, deadline: talk.ask(["STATUS"], deadline))
         return status
 
     def ask(self, say: Callable[[Conversation, float], Any]) -> Any:
         """What `say(conversation, deadline)` returns on the open connection, or on a new one if that broke."""
         deadline = time.monotonic() + self.timeout
+        self._forget_parents()
         with self._lock:
             kept, self._open = self._open, None
-            if kept is not None and self._process == os.getpid():  # what our parent says on its own would be mixed with ours
+            if kept is not None:
                 try:
                     result = say(kept, deadline)
                     self._open = kept
@@ -162,15 +164,22 @@ class Mesh:
                     if self._open is None:
                         kept.close()
             entered = enter(self._entrances, deadline, say)
-            self._open, self._process = entered.conversation, os.getpid()
+            self._open = entered.conversation
             return entered.result
 
     def close(self) -> None:
-        """Hang up."""
+        """Hang up. It may be used again, and then dials anew."""
+        self._forget_parents()
         with self._lock:
             kept, self._open = self._open, None
-        if kept is not None and self._process == os.getpid():
+        if kept is not None:
             kept.close()
+
+    def _forget_parents(self) -> None:
+        """In a process that was forked: what our parent says on its connection would be mixed with ours, and its lock may be
+        held by a thread that is not here to let it go."""
+        if self._process != os.getpid():
+            self._open, self._lock, self._process = None, threading.Lock(), os.getpid()
 
     def __enter__(self) -> Mesh:
         return self
@@ -225,6 +234,6 @@ def _location(details: dict[str, Any]) -> Location:
         url = urllib.parse.urlsplit(details["url"])
         port = url.port or {"https": 443}.get(url.scheme, 80)
     except ValueError as error:
-        raise BadFrame(f"{details['node']} serves {details['service']} at no URL: {error}") from None
+        raise BadFrame(f"{details['node']} names a URL that can't be called: {details['url'][:200]!r}: {error}") from None
     asked = tuple(Asked(each["node"], each["answer"], each["ms"] / 1000) for each in details["asked"])
     return Location(details["url"], url.hostname or "", port, details["node"], details["phase"], asked)
