@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from bdserver.audit.colours import LIGHT, Theme, service_order
 from bdserver.audit.snapshot import Node, Snapshot
-from bdserver.core.membership import ALIVE, SUSPECT
+from bdserver.core.membership import ALIVE, DYNAMIC, SUSPECT
 
 ROWS_MAX = 50
 # Pixels of the picture per pixel of a plain screen; every length below is in those.
@@ -139,9 +139,9 @@ class _Picture:
         own, rest = [], {False: 0.0, True: 0.0}
         for name, offer in node.services.items():
             if name in self.letters:
-                own.append(Segment(name, offer.weight or 0.0, offer.type == "dynamic"))
+                own.append(Segment(name, offer.weight or 0.0, offer.type == DYNAMIC))
             else:
-                rest[offer.type == "dynamic"] += offer.weight or 0.0
+                rest[offer.type == DYNAMIC] += offer.weight or 0.0
         own.sort(key=lambda segment: self.letters[segment.service])
         return own + [Segment(OTHERS, weight, is_dynamic) for is_dynamic, weight in rest.items() if weight]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bdserver.audit.config import AuditConfig, entrances_of
 from bdserver.core import messages
-from bdserver.core.membership import ALIVE, RANK, RECORDS_MAX, SUSPECT
+from bdserver.core.membership import ALIVE, DYNAMIC, RANK, RECORDS_MAX, STATIC, SUSPECT, ServiceType
 from bdserver.errors import BadFrame, BDError
 from bdserver.net import dialling
 from bdserver.net.conversation import Conversation
@@ -47,7 +47,7 @@ class Offer(NamedTuple):
     """A service on a node. `weight` is None when the node itself was not asked; `is_checked`: somebody looks if it is well, and
     else it is taken for well."""
 
-    type: str
+    type: ServiceType
     weight: float | None
     cost: float | None
     is_healthy: bool
@@ -275,8 +275,8 @@ def _offer(said: dict[str, Any]) -> Offer:
     return Offer(_kind(said["type"]), said["weight"], said["cost"], said["healthy"], _text(said["url"]), is_checked)
 
 
-def _kind(said: str) -> str:
-    return "dynamic" if said == "dynamic" else "static"
+def _kind(said: str) -> ServiceType:
+    return DYNAMIC if said == DYNAMIC else STATIC
 
 
 def _sight(row: dict[str, Any] | list[Any]) -> Sight:

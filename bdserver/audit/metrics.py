@@ -8,8 +8,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Gauge, Info, generate_latest
 
 from bdserver.audit.snapshot import Snapshot
-
-STATES = ("alive", "suspect", "dead", "left")
+from bdserver.core.membership import ALIVE, DYNAMIC, STATIC, Status
 
 
 def text(snapshot: Snapshot) -> bytes:
@@ -26,7 +25,7 @@ def text(snapshot: Snapshot) -> bytes:
     gauge("taken_at_timestamp_seconds", "When this was taken.").set(snapshot.taken_at)
     gauge("crawl_duration_seconds", "How long asking all nodes took.").set(snapshot.seconds)
     nodes = gauge("nodes", "Nodes by state.", "state")
-    for state in STATES:
+    for state in Status:
         nodes.labels(state).set(totals[state])
     edges = gauge("edges", "What nodes say of each other; see the colours of the topology.", "colour")
     for colour, count in snapshot.edge_counts().items():
@@ -44,7 +43,7 @@ def text(snapshot: Snapshot) -> bytes:
     uptime = gauge("node_uptime_seconds", "How long the node has run.", "node")
     certificate = gauge("node_certificate_expires_in_seconds", "How long the node's certificate is still good.", "node")
     for node in snapshot.nodes:
-        up.labels(node.name).set(node.state == "alive")
+        up.labels(node.name).set(node.state == ALIVE)
         answered.labels(node.name).set(node.has_answered)
         overloaded.labels(node.name).set(node.is_overloaded)
         draining.labels(node.name).set(node.is_draining)
@@ -61,8 +60,8 @@ def text(snapshot: Snapshot) -> bytes:
     checked = gauge("service_checked", "1 when somebody looks whether a service on a node is well.", "service", "node")
     replicas = gauge("service_replicas", "How many nodes hold a service.", "service", "type")
     for service in snapshot.services:
-        replicas.labels(service.name, "static").set(service.static)
-        replicas.labels(service.name, "dynamic").set(service.dynamic)
+        replicas.labels(service.name, STATIC).set(service.static)
+        replicas.labels(service.name, DYNAMIC).set(service.dynamic)
         for holder in service.holders:
             offer = snapshot.by_name[holder].services[service.name]
             healthy.labels(service.name, holder).set(offer.is_healthy)

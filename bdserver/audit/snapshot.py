@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from bdserver.audit.crawl import UNVISITED, Crawl, Offer, Sight
 from bdserver.core import policy
-from bdserver.core.membership import ALIVE, DEAD, LEFT, RANK, SUSPECT
+from bdserver.core.membership import ALIVE, DEAD, LEFT, RANK, STATIC, SUSPECT
 from bdserver.core.weight import FULL_LOAD
 from bdserver.errors import BDError
 
@@ -36,7 +36,7 @@ class Node(NamedTuple):
 
     name: str
     address: str
-    state: str  # alive, suspect, dead, left
+    state: str  # a Status
     has_answered: bool
     failure: str  # why it was asked in vain; "" when it was not
     is_overloaded: bool
@@ -222,7 +222,7 @@ class Snapshot:
         for name, nodes in sorted(holders.items()):
             offers = [node.services[name] for node in nodes]
             weight = sum(offer.weight or 0.0 for offer in offers)
-            static = sum(offer.type == "static" for offer in offers)
+            static = sum(offer.type == STATIC for offer in offers)
             sick = [node.name for node in nodes if not node.services[name].is_healthy]
             names = [node.name for node in nodes]
             totals.append(
@@ -338,7 +338,7 @@ def _zone(digest: str | None, text: str | None) -> Zone:
 
 def _warnings(node: Node) -> Iterator[tuple[int, str]]:
     if node.state == DEAD:
-        yield 0, "dead"
+        yield 0, DEAD
     elif node.state == SUSPECT:
         yield 1, "suspected to be dead"
     elif node.failure:

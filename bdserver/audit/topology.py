@@ -20,7 +20,7 @@ import pydot
 
 from bdserver.audit.colours import LIGHT, Theme
 from bdserver.audit.snapshot import EDGES, GREEN, ORANGE, RED, YELLOW, Node, Snapshot
-from bdserver.core.membership import ALIVE
+from bdserver.core.membership import ALIVE, DEAD, DYNAMIC, LEFT, SUSPECT, Status
 from bdserver.errors import Deadline, NotDrawn
 
 NODES_MAX = 40
@@ -35,6 +35,7 @@ PALE = "60"  # behind a colour: how little it covers
 MEMORY_BYTES_MAX = 512 << 20
 # Pixels of a PNG per pixel of a plain screen.
 SCALE = 2
+SHAPES: dict[str, str] = {DEAD: "octagon", SUSPECT: "hexagon", LEFT: "box"}
 STYLES = {GREEN: "solid", YELLOW: "dashed", ORANGE: "dotted", RED: "solid"}
 HEADS = {GREEN: "normal", YELLOW: "normal", ORANGE: "normal", RED: "box"}
 WIDTHS = {GREEN: 1.2, YELLOW: 2.0, ORANGE: 2.6, RED: 2.2}
@@ -95,7 +96,7 @@ def description(snapshot: Snapshot) -> str:
     """The picture in words, for those who do not see it."""
     totals, counts = snapshot.totals(), snapshot.edge_counts()
     edges = ", ".join(f"{counts[colour]:,} {colour} ({words})" for colour, words in EDGES.items() if counts[colour])
-    states = ", ".join(f"{totals[state]} {state}" for state in ("alive", "suspect", "dead", "left") if totals[state])
+    states = ", ".join(f"{totals[state]} {state}" for state in Status if totals[state])
     return f"Topology of {snapshot.mesh}: {states or 'no nodes'}. Edges: {edges or 'none'}."
 
 
@@ -157,7 +158,7 @@ def _node(identity: str, node: Node, theme: Theme, x: float, y: float) -> pydot.
         identity,
         label=_quoted(*words),
         pos=_position(x, y),
-        shape={"dead": "octagon", "suspect": "hexagon", "left": "box"}.get(node.state, "ellipse"),
+        shape=SHAPES.get(node.state, "ellipse"),
         style=_quoted("filled" if node.has_answered else "filled,dashed"),
         fillcolor=getattr(theme, node.state),
         color=theme.red if node.is_overloaded else theme.ink,
@@ -175,7 +176,7 @@ def _draw_services(
     shown = names[: SERVICES_MAX - 1] if len(names) > SERVICES_MAX else names
     labels = [(name, node.services[name]) for name in shown]
     texts = [name + ("" if offer.is_healthy else " (not well)") for name, offer in labels]
-    blues = [offer.type == "dynamic" for _, offer in labels]
+    blues = [offer.type == DYNAMIC for _, offer in labels]
     if len(shown) < len(names):
         texts.append(f"and {len(names) - len(shown)} more")
         blues.append(False)
@@ -309,7 +310,7 @@ def _draw_apart(
     """The nodes of a zone that need attention, around it; the rest of them as a count."""
     members = [snapshot.by_name[name] for name in snapshot.zones[number].names]
     apart = [node for node in members if node.state != ALIVE or not node.has_answered or node.is_overloaded]
-    apart.sort(key=lambda node: (node.state == "left", node.state == ALIVE, node.name))
+    apart.sort(key=lambda node: (node.state == LEFT, node.state == ALIVE, node.name))
     shown = apart[: APART_MAX - 1] if len(apart) > APART_MAX else apart
     count = len(shown) + (len(shown) < len(apart))
     spread = 2 * math.pi if zones == 1 else math.pi * 0.9

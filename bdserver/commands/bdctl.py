@@ -21,6 +21,7 @@ from bdserver import api
 from bdserver.commands import calling
 from bdserver.core import messages
 from bdserver.core.address import join_address, split_address
+from bdserver.core.membership import ALIVE, LEFT, SUSPECT
 from bdserver.core.messages import NoPong, NotFound, Status
 from bdserver.errors import BadConfig, CantFind, Deadline, Forbidden, NobodyThere
 from bdserver.net.conversation import Conversation
@@ -123,7 +124,7 @@ def _pinged(options: Namespace) -> list[str]:
         return [_address(each) for each in options.nodes]
     known = _status(options).nodes
     if options.all:
-        return [node["address"] for node in known if node["status"] != "left"]
+        return [node["address"] for node in known if node["status"] != LEFT]
     by_name = {node["name"]: node["address"] for node in known if node["name"]}
     return [by_name.get(each) or _address(each) for each in options.nodes]
 
@@ -211,7 +212,7 @@ def services(options: Namespace) -> None:
     """Which node has which service, as the node knows it."""
     found: dict[str, list[dict[str, Any]]] = {}
     for node in _status(options).nodes:
-        if node["status"] in ("alive", "suspect"):
+        if node["status"] in (ALIVE, SUSPECT):
             for name in node["services"]:
                 holder = {"node": node["name"], "type": node["types"][name], "url": node["urls"][name]}
                 found.setdefault(name, []).append(holder)
@@ -299,7 +300,7 @@ def _first_visit(talk: Conversation, address: str, deadline: float) -> tuple[str
 
 def _found(known: list[dict[str, Any]], address: str, before: set[str | None]) -> str | None:
     """The name of the living node at an address; else of one that was not known before: it goes by another address."""
-    alive = {node["address"]: str(node["name"]) for node in known if node["status"] == "alive"}
+    alive = {node["address"]: str(node["name"]) for node in known if node["status"] == ALIVE}
     if address in alive or any(node["address"] == address for node in known):
         return alive.get(address)
     return next((name for name in alive.values() if name not in before), None)

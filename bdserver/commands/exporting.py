@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from bdserver.core.address import join_address, split_address
+from bdserver.core.membership import ALIVE
 from bdserver.core.messages import Status
 from bdserver.errors import NobodyThere
 
@@ -61,7 +62,7 @@ def offered(status: Status, keep: Iterable[str] = ()) -> Offered:
     places: dict[str, list[Place]] = {name: [] for name in keep}
     left_out = []
     for node in named:
-        is_offering = node["status"] == "alive" and not node["draining"]
+        is_offering = node["status"] == ALIVE and not node["draining"]
         for service in node["services"]:
             found = places.setdefault(service, [])
             try:
@@ -69,7 +70,7 @@ def offered(status: Status, keep: Iterable[str] = ()) -> Offered:
                     found.append(_place(node, service))
             except ValueError as error:
                 left_out.append(f"{service} of {node['name']} is left out: {node['urls'][service]!r:.200}: {error}")
-    hosts = [(split_address(node["address"])[0], str(node["name"])) for node in named if node["status"] == "alive"]
+    hosts = [(split_address(node["address"])[0], str(node["name"])) for node in named if node["status"] == ALIVE]
     return Offered(dict(sorted(places.items())), hosts, left_out)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from bdserver.core.address import join_address
+from bdserver.core.membership import STATIC
 from bdserver.core.messages import Ok
 from bdserver.errors import BadConfig, BDError
 from bdserver.files import package, services
@@ -45,7 +46,7 @@ def publish(options: Namespace, ask: Ask) -> tuple[str, str]:
 
 def _publish_file(path: str, name: str, described: dict[str, Any], ask: Ask) -> Ok:
     with tempfile.TemporaryFile() as file:
-        service = services.Service(name, services.STATIC, described["weight"], "", "none", os.path.abspath(path), 0.0, ())
+        service = services.Service(name, STATIC, described["weight"], "", "none", os.path.abspath(path), 0.0, ())
         described["bytes"], described["sha256"] = package.pack(service, file)
         file.seek(0)
         return ask(["PUBLISH", name, described], file)

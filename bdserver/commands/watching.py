@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from bdserver.core.membership import ALIVE
 from bdserver.core.weight import FULL_LOAD
 from bdserver.errors import BDError
 
@@ -60,7 +61,7 @@ def changes(before: dict[str, Node], after: dict[str, Node]) -> Iterator[tuple[s
 def _changed(old: Node, new: Node) -> Iterator[str]:
     if old["status"] != new["status"]:
         yield f"is {new['status']}, was {old['status']}"
-    if old["version"][0] != new["version"][0] and new["status"] == "alive":
+    if old["version"][0] != new["version"][0] and new["status"] == ALIVE:
         yield "was started anew"
     if old["address"] != new["address"]:
         yield f"is at {new['address']}, was at {old['address']}"

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from bdserver.core import messages
 from bdserver.core.address import join_address
+from bdserver.core.membership import ALIVE
 from bdserver.core.roles import NODE
 from bdserver.errors import BDError
 from bdserver.net import dialling
@@ -207,7 +208,7 @@ class Host:
 
     def alive_names(self) -> list[str]:
         """The names of all nodes that this one takes for alive."""
-        return [node["name"] for node in self.nodes() if node["status"] == "alive"]
+        return [node["name"] for node in self.nodes() if node["status"] == ALIVE]
 
     def run(self, command: str, *arguments: str, **keywords: Any) -> subprocess.CompletedProcess[str]:
         """One of our commands as a process, with this host's config."""

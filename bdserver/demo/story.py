@@ -23,6 +23,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from bdserver.audit.app import application
 from bdserver.audit.crawl import crawl_from
+from bdserver.core.membership import DEAD
 from bdserver.demo.hosts import Host, Mesh, free_port, until
 from bdserver.errors import BDError
 from bdserver.net import dialling
@@ -188,10 +189,10 @@ class Story:
         for _ in range(CALLS_AROUND_A_DEATH):
             said = asker.lookup("Primes")[-1]
             good += said["node"] not in ("", victim.name) and "<factors>" in _call(said["url"])
-            if not known_after and all(host.status_of(victim.name) == "dead" for host in others):
+            if not known_after and all(host.status_of(victim.name) == DEAD for host in others):
                 known_after = time.monotonic() - started
             time.sleep(0.05)
-        until(lambda: all(host.status_of(victim.name) == "dead" for host in others), 30, f"all know that {victim.name} is dead")
+        until(lambda: all(host.status_of(victim.name) == DEAD for host in others), 30, f"all know that {victim.name} is dead")
         known_after = known_after or time.monotonic() - started
         assert good == CALLS_AROUND_A_DEATH, f"{CALLS_AROUND_A_DEATH - good} lookups failed"
         self.say(
