@@ -25,7 +25,7 @@ QUERY_CHARACTERS_MAX = 200
 
 
 class Wish(NamedTuple):
-    """What the query asks for; `refresh` is 0 or a number of seconds."""
+    """The wishes in a query; `refresh` is 0 or a number of seconds."""
 
     format: str
     theme: Theme
@@ -63,7 +63,7 @@ def application(take: Callable[[], Crawl], draw_seconds: float = DRAW_SECONDS) -
 
 
 def wish_of(environ: WSGIEnvironment) -> Wish:
-    """What the query asks for; BadRequest names what is wrong."""
+    """The wishes in the query; BadRequest names what is wrong with them."""
     if environ.get("REQUEST_METHOD", "GET") not in ("GET", "HEAD"):
         raise BadRequest("only GET and HEAD are answered here")
     if environ.get("PATH_INFO", "") not in ("", "/"):

@@ -54,7 +54,7 @@ def _whereis(settings: config.AuditConfig) -> WSGIApplication:
 
 
 def _refusing(error: BDError) -> WSGIApplication:
-    """What is wrong with the config is for the server's error log; a visitor learns of what kind it is."""
+    """Each complaint about the config goes to the server's error log; a visitor learns of what kind it is."""
     from bdserver.audit.refusals import refuse
     from bdserver.errors import BadConfig
 

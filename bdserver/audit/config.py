@@ -25,7 +25,7 @@ SETTINGS = (
         "crawl_seconds",
         SECONDS,
         3.0,
-        "For asking all nodes; who does not answer by then, or in half of it, is shown as silent.",
+        "For asking all nodes; a node that does not answer by then, or in half of it, is shown as silent.",
     ),
     Setting("draw_seconds", SECONDS, 5.0, "For drawing the topology."),
     Setting("whereis_policy", PATH_OR_NONE, "", "The WS-Policy of those who use whereis.cgi; empty: none."),

@@ -1,8 +1,8 @@
 """The crawl: from one node outward, everybody is asked for STATUS, side by side, until the deadline for all.
 
 With a client's certificate the nodes are called directly; without one the entry node asks them for us, over its local
-socket. What comes back is cut to a readable size here: behind this module there are only clean texts and numbers.
-What it means for the mesh as a whole is snapshot's business.
+socket. Answers are cut to a readable size here: behind this module there are only clean texts and numbers.
+The meaning for the mesh as a whole is snapshot's business.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ UNVISITED = "unvisited"
 
 
 class Sight(NamedTuple):
-    """What one node says of another."""
+    """One node's word on another."""
 
     name: str
     address: str
@@ -56,7 +56,7 @@ class Offer(NamedTuple):
 
 
 class Status(NamedTuple):
-    """What a node says of itself."""
+    """A node's word on itself."""
 
     name: str
     address: str
@@ -78,7 +78,7 @@ class Status(NamedTuple):
 
 
 class Hearsay(NamedTuple):
-    """What the entry node knows of another's services and load: shown for those who do not answer."""
+    """The services and the load of another node, as the entry node knows them: shown where that node does not answer."""
 
     services: dict[str, Offer]
     load: int
@@ -88,7 +88,7 @@ class Hearsay(NamedTuple):
 
 
 class Crawl(NamedTuple):
-    """All that was heard. `failures`: name -> (code, text) of whoever was asked in vain."""
+    """All that was heard. `failures`: name -> (code, text) of each node that was asked in vain."""
 
     taken_at: float
     seconds: float
@@ -164,7 +164,7 @@ class _Askers:
 
 
 class _Answers:
-    """What has been heard so far, and whom to ask next."""
+    """All answers so far, and the nodes to ask next."""
 
     def __init__(self, first: Status, said: messages.Status):
         self.statuses = {first.name: first}
@@ -195,7 +195,7 @@ class _Answers:
         self.statuses[name] = status
 
     def next_ones(self) -> list[tuple[str, str]]:
-        """(name, address) of those who are said to be there and were not asked yet."""
+        """(name, address) of the nodes that are said to be there and were not asked yet."""
         found = {
             sight.name: sight.address
             for sights in self.sights.values()

@@ -101,7 +101,7 @@ def render(snapshot: Snapshot, refresh: int, draw_seconds: float) -> str:
 
 
 def _grouped(warnings: list[tuple[str, str]]) -> dict[str, str]:
-    """What is wrong -> with whom; twenty dead nodes are one line."""
+    """A complaint -> the names of the nodes that it is about; twenty dead nodes are one line."""
     groups: dict[str, list[str]] = {}
     for name, said in warnings:
         groups.setdefault(said, []).append(name)
@@ -133,7 +133,7 @@ def _data(kind: str, content: bytes) -> str:
 
 
 def _heard(snapshot: Snapshot, name: str) -> dict[str, Any]:
-    """Of one node: who heard of it last, who has not for longest, who never."""
+    """Of one node: the observer that heard of it last, the one that has not for longest, how many never did."""
     times = {other: snapshot.heard_at(other, name) for other in snapshot.observers if other != name}
     heard = sorted((at, other) for other, at in times.items() if at is not None)
     return {

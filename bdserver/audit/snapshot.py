@@ -1,4 +1,4 @@
-"""What a crawl means: states, edges, zones of policy, totals, disagreements, what needs attention. Pure.
+"""The meaning of a crawl: states, edges, zones of policy, totals, disagreements, what needs attention. Pure.
 
 Page, pictures, metrics and JSON all show this one thing, so they cannot differ from each other.
 """
@@ -19,7 +19,7 @@ from bdserver.errors import BDError
 # Of the JSON form; raised when a field is removed or changes its meaning.
 FORMAT = 1
 GREEN, YELLOW, ORANGE, RED = "green", "yellow", "orange", "red"
-# What an edge from A to B says; the colours are the original's.
+# The words of an edge from A to B; the colours are the original's.
 EDGES = {
     GREEN: "A knows B, and their policies meet",
     YELLOW: "A knows B, and their policies do not meet",
@@ -176,7 +176,7 @@ class Snapshot:
         return GREEN if sight.talkable else YELLOW
 
     def edges(self) -> Iterator[tuple[str, str, str]]:
-        """(observer, observed, colour) of all pairs; who has left has no edges, who did not answer none of its own."""
+        """(observer, observed, colour) of all pairs; a node that left has no edges, one that did not answer none of its own."""
         there = [node.name for node in self.nodes if node.state != LEFT]
         for observer in sorted(self.crawl.sights):
             for observed in there:
@@ -189,19 +189,19 @@ class Snapshot:
         return {colour: counts[colour] for colour in EDGES}
 
     def heard_at(self, observer: str, observed: str) -> float | None:
-        """When one last heard of the other, epoch seconds by the observer's clock; None when never."""
+        """The time at which one last heard of the other, epoch seconds by the observer's clock; None when never."""
         sight = self.crawl.sights[observer].get(observed)
         return sight.heard_at if sight and sight.heard_at > 0 else None
 
     @property
     def observers(self) -> list[str]:
-        """Who answered, and so told whom it knows."""
+        """The nodes that answered, and so told which nodes they know."""
         return sorted(self.crawl.sights)
 
     # -- policies
 
     def pair(self, a: int, b: int) -> str | None:
-        """What two zones have in common, `(a /\\ b) V (c)`; NULL when they do not meet, None when nobody can tell."""
+        """The policy that two zones have in common, `(a /\\ b) V (c)`; NULL when they do not meet, None when unknown."""
         one, two = self.zones[a], self.zones[b]
         if not (one.is_known and two.is_known):
             return None
@@ -259,7 +259,7 @@ class Snapshot:
     # -- what a person should look at
 
     def disagreements(self) -> list[tuple[str, dict[str, list[str]]]]:
-        """(name, {state: who says so}) of each node of which not all say the same; "unknown" is said by silence."""
+        """(name, {state: the observers that say so}) of each node on which they disagree; "unknown" is said by silence."""
         found = []
         for node in self.nodes:
             says: dict[str, list[str]] = {}
@@ -281,7 +281,7 @@ class Snapshot:
         return [(name, said) for _, name, said in sorted(found, key=lambda each: each[0])]
 
     def events(self) -> list[dict[str, Any]]:
-        """What nodes did to services lately, newest first, each with its "node"."""
+        """The changes that nodes made to services lately, newest first, each with its "node"."""
         all_of_them = [{**event, "node": name} for name, status in self.crawl.statuses.items() for event in status.events]
         return sorted(all_of_them, key=lambda event: -event["at"])[:EVENTS_MAX]
 

@@ -144,7 +144,7 @@ def _opinions(edges: list[tuple[str, str, str]]) -> dict[str, bool]:
 
 
 def _node(identity: str, node: Node, theme: Theme, x: float, y: float) -> pydot.Node:
-    """A node: state by fill and by shape; who did not answer has a dashed line, who is overloaded a thick red one."""
+    """A node: state by fill and by shape; a dashed line is silence, a thick red one overload."""
     words = [node.name]
     if node.state != ALIVE:
         words.append(node.state)

@@ -34,7 +34,7 @@ HINT_POLL_SECONDS = 0.1
 
 
 class Option(NamedTuple):
-    """What argparse's add_argument takes."""
+    """The arguments of argparse's add_argument."""
 
     flags: tuple[str, ...]
     keywords: dict[str, Any]
@@ -83,7 +83,7 @@ def _status(options: Namespace) -> Status:
 
 
 def _address(text: str) -> str:
-    """HOST:PORT of what a person wrote, who may leave the usual port out."""
+    """HOST:PORT of an address as a person writes it: the usual port may be left out."""
     return join_address(*split_address(text, api.PORT))
 
 
@@ -209,7 +209,7 @@ def _heard(at: float) -> str:
 
 
 def services(options: Namespace) -> None:
-    """Which node has which service, as the node knows it."""
+    """All services and their holders, as the node knows them."""
     found: dict[str, list[dict[str, Any]]] = {}
     for node in _status(options).nodes:
         if node["status"] in (ALIVE, SUSPECT):
@@ -245,7 +245,7 @@ def watch(options: Namespace) -> None:
 
 
 def export(options: Namespace) -> None:
-    """What the mesh offers now, for another program."""
+    """Print what the mesh offers now, for another program."""
     from bdserver.commands import exporting
 
     found = exporting.offered(_status(options), options.keep)
@@ -415,7 +415,7 @@ COMMANDS = {
     ),
     "status": Command(status, "how the node is", []),
     "nodes": Command(nodes, "all nodes that the node knows", []),
-    "services": Command(services, "which node has which service", []),
+    "services": Command(services, "all services, and the nodes that have them", []),
     "hint": Command(
         hint,
         "tell the node of another one: how a mesh is joined; says what came of the first visit",
@@ -437,7 +437,7 @@ COMMANDS = {
     "watch": Command(watch, "tell of each change in the mesh, until interrupted", []),
     "export": Command(
         export,
-        "what the mesh offers now, as backends for HAProxy, lines for /etc/hosts, or JSON",
+        "print what the mesh offers now, as backends for HAProxy, lines for /etc/hosts, or JSON",
         [
             _option("form", choices=("haproxy", "hosts", "json")),
             _option(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # A shell's own status for what Ctrl-C has ended: 128 and the signal's number.
 INTERRUPTED = 130
-# Whoever waits longer than a day has mistaken the unit.
+# A day: a longer time to wait is a mistaken unit.
 TIMEOUT_SECONDS_MAX = 86400.0
 
 
@@ -95,7 +95,7 @@ def conversation(options: Namespace, say: Callable[[Conversation, float], Result
 
 
 def outcome(program: str, work: Callable[[], int | None]) -> int:
-    """The exit status of a command's work; None is 0. What went wrong is said."""
+    """The exit status of a command's work; None is 0. An error is said on stderr."""
     try:
         return work() or 0
     except BDError as error:

@@ -1,7 +1,7 @@
 """bdctl export: what the mesh offers now, in the words of another program.
 
-Works on what STATUS tells of nodes; all of it is pure. What can't be told in such words is left out and said; what is not
-known at all is an error, since a program would take "nothing" for "nobody offers anything".
+Works on what STATUS tells of nodes; all of it is pure. A URL that can't be told in such words is left out and said. A mesh that
+is not known is an error: a program would take "nothing" for "nobody offers anything".
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SHOWN_MAX = 5
 
 
 class Place(NamedTuple):
-    """Where a node serves a service. `threshold`: the node's, 0 where it is not told."""
+    """The place at which a node serves a service. `threshold`: the node's, 0 where it is not told."""
 
     node: str
     host: str
@@ -51,7 +51,7 @@ class Offered(NamedTuple):
 
 
 def offered(status: Status, keep: Iterable[str] = ()) -> Offered:
-    """What the mesh offers, as the node knows it that told its status; `keep`: services that are listed in any case.
+    """The services of the mesh, as the node knows them that told its status; `keep`: services that are listed in any case.
 
     NobodyThere while that node has hints and knows nobody but itself: it has lost its cache, or has just been started."""
     named = sorted((node for node in status.nodes if node["name"]), key=lambda node: str(node["name"]))

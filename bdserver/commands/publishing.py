@@ -1,7 +1,7 @@
 """bdctl publish: offer a file or folder, or a URL, as a service, and say at once what clients would find out later.
 
-What can't be a service's URL is refused before anybody is asked. What is offered and can't be called yet is offered all the
-same, with a line: a web server may be started after it.
+A text that can't be a service's URL is refused before anybody is asked. A service that can't be called yet is offered all the
+same, with a line on stderr: a web server may be started after it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _publish_file(path: str, name: str, described: dict[str, Any], ask: Ask) -> 
 
 
 def doubts(path: str, url: str) -> Iterator[str]:
-    """Why clients may not be able to call what has just been published: one line each."""
+    """One line for each reason why clients may not be able to call what has just been published."""
     yield from _not_executable(path)
     reason = _not_listening(url)
     if reason:
@@ -72,7 +72,7 @@ def _not_executable(path: str) -> Iterator[str]:
 
 
 def _not_listening(url: str) -> str:
-    """Why no connection to the URL's host and port is to be had from here; "" when there is one, or none can be tried."""
+    """The reason why the URL's host and port can't be connected to from here; "" when they can, or can't be tried."""
     try:
         parts = urllib.parse.urlsplit(url)
         port = parts.port or PORT_OF.get(parts.scheme)

@@ -1,6 +1,6 @@
 """bdctl watch: what changes in the mesh, as it changes.
 
-Works on what STATUS tells of nodes, asked once a second. What counts as a change is a pure function.
+Works on what STATUS tells of nodes, asked once a second. A pure function says what counts as a change.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _is_overloaded(node: Node) -> bool:
 
 
 def _offers_changed(old: Node, new: Node) -> Iterator[str]:
-    """What comes, what goes, and of what stays its type, its URL and its cost, as far as they are told: all that `export`
+    """Services that come and go, and of those that stay their type, URL and cost, as far as they are told: all that `export`
     and a look-up depend on."""
     before, after = set(old["services"]), set(new["services"])
     for name in sorted(after - before):

@@ -124,12 +124,12 @@ class Host:
 
     @property
     def log_path(self) -> str:
-        """Where the daemon's stderr goes."""
+        """The file to which the daemon's stderr goes."""
         return os.path.join(self.folder, "log")
 
     @property
     def log(self) -> str:
-        """What the daemon has said so far."""
+        """All that the daemon has said so far."""
         with open(self.log_path, errors="replace") as file:
             return file.read()
 
@@ -203,7 +203,7 @@ class Host:
         return known
 
     def status_of(self, name: str) -> str:
-        """What this node thinks of that one: alive, suspect, dead, left, or unknown."""
+        """The state of another node as this one sees it: alive, suspect, dead, left, or unknown."""
         return next((node["status"] for node in self.nodes() if node["name"] == name), "unknown")
 
     def alive_names(self) -> list[str]:

@@ -1,7 +1,7 @@
 """Ending every node that can be found from one, as the kill_all of 2006 did: for `bdctl kill --all` and the Python API.
 
-The crawl goes outward: a node is ended once its own list of nodes is known. What one node refuses, or does not answer, keeps
-nobody from ending the others. Who may end a node is decided there.
+The crawl goes outward: a node is ended once its own list of nodes is known. A node that refuses, or does not
+answer, keeps nobody from ending the others. Each node decides itself whether the caller may end it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Ended(NamedTuple):
     refused: list[str]
 
     def refusal(self) -> str:
-        """Which keys those want that refused, in one line."""
+        """One line that names the nodes that refused, and the keys that they want."""
         return (
             f"{', '.join(self.refused)}: only the keys of an admin end the nodes of other hosts: --keys DIR/NAME "
             "(bdkeys issue CA NAME --role admin makes them), or --password and their admin_password"
@@ -70,7 +70,7 @@ def kill_outward(
 
 
 class _Crawl:
-    """What has been ended so far. `seen`: addresses that are not called any more."""
+    """A crawl under way. `seen`: addresses that are not called any more."""
 
     def __init__(self, password: str | None, on_silence: Callable[[str], None]) -> None:
         self._request = kill_request(password)
@@ -79,7 +79,7 @@ class _Crawl:
         self.seen: set[str] = set()
 
     def go(self, addresses: list[str], shown: Credentials) -> None:
-        """Call these, and whom they know."""
+        """End the nodes at these addresses, and those that they know."""
         to_get = list(addresses)
 
         def kill(address: str) -> None:
@@ -95,7 +95,7 @@ class _Crawl:
                 self.end(address, partial(kill, address))
 
     def end(self, address: str, kill: Callable[[], object]) -> None:
-        """One node."""
+        """Note what came of ending one node."""
         try:
             kill()
             self.ended.killed.append(address)
