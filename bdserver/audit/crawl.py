@@ -175,8 +175,6 @@ class _Answers:
         self._asked = {first.name}
         known = {}
         for value in said.nodes[:RECORDS_MAX]:
-            if not isinstance(value, dict):
-                raise BadFrame(f"{first.name} tells of nodes in the brief form, unasked")
             if value["name"] is None:
                 self.hints.append(_text(value["address"]))
                 continue

@@ -76,7 +76,7 @@ class _Talk:
             answer = answer(*request[1:])
         if isinstance(answer, Exception):
             raise answer
-        return messages.decode(request[0], json.loads(json.dumps(messages.encoded(answer))))
+        return messages.decode(request[0], json.loads(json.dumps(messages.encoded(answer))), request[1:])
 
     def close(self):
         pass

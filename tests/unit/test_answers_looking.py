@@ -81,7 +81,7 @@ def test_a_node_tells_how_it_is(tmp_path):
     assert own["certificate_days_left"] == 3.0 and "the certificate of me ends in less than 7 days" in own["warnings"][0]
     assert own["policy"] is None and own["policy_mode"] == "lax" and "policies" not in own
     assert own["services"] == {
-        "Echo": {"type": "static", "weight": 3.0, "cost": 1.5, "healthy": True, "url": "http://10.0.0.1/e"}
+        "Echo": {"type": "static", "weight": 3.0, "cost": 1.5, "healthy": True, "checked": False, "url": "http://10.0.0.1/e"}
     }
 
 

@@ -123,7 +123,7 @@ def test_an_answer_in_anothers_name_counts_for_nobody(mesh):
 
 def test_an_entry_that_speaks_briefly_unasked_is_no_entry(mesh):
     mesh.told["alpha"] = Status(own(), [brief("beta", 2)])
-    with pytest.raises(BadFrame, match="unasked"):
+    with pytest.raises(BadFrame, match="is no answer to STATUS"):
         crawled()
 
 
