@@ -5,6 +5,7 @@ import os
 import pytest
 
 from bdserver import errors
+from bdserver.core import policy
 from bdserver.core.messages import NoPong, Offers, Pong
 from bdserver.core.roles import ADMIN, CLIENT
 from tests.unit.nodes import COSTLY, NOW, a_mesh, a_node, acquaint, document
@@ -140,7 +141,8 @@ def test_an_older_node_is_asked_without_a_wish(tmp_path):
     assert node.ask("STATUS", {"of": "other", "brief": True}).own["name"] == "other"
 
 
-def test_a_policy_that_takes_too_long_to_compare_costs_no_answer_about_others(tmp_path):
+def test_a_policy_that_takes_too_long_to_compare_costs_no_answer_about_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(policy, "STEPS_MAX", 80_000)
     node, other = a_node(tmp_path, policy=COSTLY[0]), a_node(tmp_path, "other", policy=COSTLY[1])
     acquaint(node, other)
     with node.call_me(policy_text=COSTLY[0]) as talk:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+# Each runs pytest in pytest, for what hardly ever changes.
+pytestmark = pytest.mark.long
+
 CONFTEST = Path(__file__).parents[1] / "conftest.py"
 FILES = {
     "unit/test_well.py": "def test_a(): pass\ndef test_b(): pass\n",

@@ -4,7 +4,7 @@ import struct
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bdserver.core import wire
@@ -34,6 +34,7 @@ def test_what_is_encoded_comes_out_again(message):
     assert decoded(encode(message)) == message
 
 
+@settings(max_examples=40)
 @given(st.lists(MESSAGES, max_size=4))
 def test_byte_by_byte_is_as_good_as_whole(messages):
     decoder, found = Decoder(), []
