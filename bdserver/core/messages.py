@@ -520,9 +520,9 @@ def check(message: object, role: str, version: int = VERSION) -> tuple[Request, 
     least, most, shapes = _KNOWN[version][message[0]]
     if not least <= len(arguments) <= most:
         raise BadRequest(f"INVALID REQUEST: {row.name} takes {most} arguments, not {len(arguments)}")
-    for number, value in enumerate(arguments):
-        if not shapes[number](value):
-            wrong = row.arguments[number]
+    for is_right, value in zip(shapes, arguments, strict=False):
+        if not is_right(value):
+            wrong = next(each for each, shape, said in zip(row.arguments, shapes, arguments, strict=False) if not shape(said))
             raise BadRequest(f"INVALID REQUEST: {row.name}'s {wrong.name} must be {wrong.kind}")
     return row, arguments
 

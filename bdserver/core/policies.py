@@ -56,12 +56,14 @@ class Policies:
 
     def talkable(self, view: View, record: Record) -> bool:
         """Whether our own policy lets us call that node; one whose policy is not known yet is tried."""
+        if record.policy is None:
+            return True
         theirs = self.of(view, record)
         return isinstance(theirs, Unknown) or self._meet(self.own, theirs)
 
     def suits(self, view: View, client: Policy | None, record: Record) -> bool:
         """Whether a client with this policy may be named that node."""
-        return self._meet(client, self.of(view, record))
+        return record.policy is None or self._meet(client, self.of(view, record))
 
     def _meet(self, a: Known, b: Known) -> bool:
         try:

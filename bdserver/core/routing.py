@@ -128,7 +128,7 @@ class Search:
     ) -> Outcome | None:
         """Ask one after the other, this node in its turn, then those that are out of our reach through others."""
         near = [record for record in others if self.q.talkable(record) and record.name not in self.unreached]
-        turn = self.q.order(near, self.q.rng)
+        turn = self.q.order(near, self.q.rng) if near else []
         if phase == 2:  # who has room comes first, who would have to retire a replica later
             turn.sort(key=lambda record: (record.load > FULL_LOAD, record.free_dynamic <= 0))
         turn = turn[:tries]
@@ -137,18 +137,19 @@ class Search:
         for record in turn:
             if found := self._ask(phase, command, record, seconds):
                 return found
+        if not others:
+            return None
         far = [record for record in others if record.name in self.unreached or not self.q.talkable(record)]
         return self._ask_through_others(phase, command, far, seconds) if far else None
 
     def _ask(self, phase: int, command: str, record: Record, seconds: float) -> Outcome | None:
         answer = self._say(record.name, [command, self.q.service], seconds)
-        match answer:
-            case Yes(port, web_dir, url):
-                return _found(record, phase, port, web_dir, url)
-            case No():
-                self.is_overloaded = True
-            case DontHave():
-                self.mistaken.append(record.name)
+        if isinstance(answer, Yes):
+            return _found(record, phase, answer.axis_port, answer.web_dir, answer.url)
+        if isinstance(answer, No):
+            self.is_overloaded = True
+        elif isinstance(answer, DontHave):
+            self.mistaken.append(record.name)
         return None
 
     def _ask_through_others(self, phase: int, command: str, far: list[Record], seconds: float) -> Outcome | None:

@@ -17,7 +17,6 @@ from bdserver.errors import BadFrame, BDError, Deadline, NobodyThere, PolicyUnkn
 
 TYPE_CHECKING = False  # as typing's, whose import would cost bdwhereis two milliseconds
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any, BinaryIO, Protocol
 
     from bdserver.net.identity import Identity
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
         def identity(self) -> Identity | None: ...
         def send(self, data: bytes, deadline: float) -> None: ...
         def recv(self, bytes_max: int, deadline: float) -> bytes: ...
-        def pending(self) -> int: ...
+        def hear_no_more(self) -> None: ...
         def fileno(self) -> int: ...
         def close(self) -> None: ...
 
@@ -71,9 +70,12 @@ class LocalStream:
             raise Deadline("the time is over")
         self._socket.settimeout(left)
 
-    def pending(self) -> int:
-        """Bytes that have been taken from the socket and not been received: none."""
-        return 0
+    def hear_no_more(self) -> None:
+        """`recv` finds the end behind what has come so far. May be called by a signal's handler."""
+        try:
+            self._socket.shutdown(socket.SHUT_RD)
+        except OSError:  # it has ended already
+            pass
 
     def fileno(self) -> int:
         """The socket's descriptor."""
@@ -177,15 +179,9 @@ class Conversation:
         self.close()
 
 
-def next_message(
-    stream: Stream, decoder: Decoder, deadline: float, has_word: Callable[[float], bool] = lambda deadline: True
-) -> Any:
-    """The next message of a stream; None when the other end has hung up between two. BadFrame when it did so within one.
-
-    `has_word(deadline)` may wait before each read, and end the reading by False."""
+def next_message(stream: Stream, decoder: Decoder, deadline: float) -> Any:
+    """The next message of a stream; None when the other end has hung up between two. BadFrame when it did so within one."""
     while (message := decoder.next_message()) is None:
-        if not has_word(deadline):
-            return None
         data = stream.recv(CHUNK_BYTES, deadline)
         if not data:
             if decoder.pending_bytes:

@@ -97,7 +97,16 @@ class Channel:
     Whatever goes wrong is one BDError, after which only `close` makes sense."""
 
     __slots__ = (
-        "_is_caller", "_is_corked", "_judge", "_readable", "_tls", "_trouble_of", "failure", "identity", "sock", "who"
+        "_is_corked",
+        "_judge",
+        "_readable",
+        "_tls",
+        "_trouble_of",
+        "failure",
+        "identity",
+        "is_caller",
+        "sock",
+        "who"
     )  # fmt: skip
 
     identity: Identity  # once it has shaken hands
@@ -112,7 +121,7 @@ class Channel:
         is_caller: bool,
     ) -> None:
         self.sock = sock
-        self.who, self._judge, self._trouble_of, self._is_caller = who, judge, trouble_of, is_caller
+        self.who, self._judge, self._trouble_of, self.is_caller = who, judge, trouble_of, is_caller
         self._is_corked = False  # what we wrote waits for something to travel with
         self.failure: BDError | None = None  # what ended the reading, for whoever reads again
         self._readable = select.poll()
@@ -214,7 +223,7 @@ class Channel:
 
     def cork(self) -> None:
         """What a caller writes from now on waits for `uncork`, or travels with more."""
-        if self._is_caller and _CORK is not None and self.sock.family != socket.AF_UNIX:
+        if self.is_caller and _CORK is not None and self.sock.family != socket.AF_UNIX:
             self.sock.setsockopt(socket.IPPROTO_TCP, _CORK, 1)
             self._is_corked = True
 
@@ -280,7 +289,7 @@ class Stream:
     def send(self, data: bytes | memoryview, deadline: float) -> None:
         """All of it is with the kernel, or an exception says why not; after one, only `recv` and `close` make sense."""
         channel = self._channel
-        refusal = channel.refusal()
+        refusal = channel.refusal() if channel.is_caller else None  # a callee's word comes out of `recv`
         if refusal is not None:
             raise refusal
         view = memoryview(data)
@@ -302,9 +311,10 @@ class Stream:
             if data is not None:
                 return data
 
-    def pending(self) -> int:
-        """Bytes that are decrypted and were not received: the socket does not tell of them."""
-        return self._channel.pending()
+    def hear_no_more(self) -> None:
+        """`recv` finds the end behind what has come so far. May be called by a signal's handler."""
+        with contextlib.suppress(OSError):  # it has ended already
+            self._channel.sock.shutdown(socket.SHUT_RD)
 
     def fileno(self) -> int:
         """The socket's, to wait on when all that was said has been received."""

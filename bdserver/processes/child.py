@@ -12,7 +12,6 @@ import contextlib
 import errno
 import logging
 import os
-import select
 import signal
 import socket
 import struct
@@ -60,14 +59,13 @@ log = logging.getLogger("bdserver.child")
 
 class Signals:
     """What a child is told while it has a caller: SIGTERM, to leave; SIGHUP, that the settings have changed. The handlers note
-    it, SIGTERM in a pipe too, on which the loop waits beside its caller.
+    it, and a child that waits for its caller's next word (`idle` is its stream then) finds that nothing more comes.
 
     Before and after, SIGHUP waits: the listener blocks it around the fork, so that none is lost, and none ends a child."""
 
     def __init__(self) -> None:
         self.is_leaving = self.is_stale = False
-        self.descriptor, self._write = os.pipe()
-        os.set_blocking(self._write, False)
+        self.idle: Stream | None = None
 
     def listen(self) -> None:
         """From now on, in this process."""
@@ -77,8 +75,8 @@ class Signals:
 
     def _note_leaving(self, number: int, frame: object) -> None:
         self.is_leaving = True
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._write, b"!")
+        if self.idle is not None:
+            self.idle.hear_no_more()
 
     def _note_stale(self, number: int, frame: object) -> None:
         self.is_stale = True
@@ -87,8 +85,6 @@ class Signals:
         """Listen no longer: SIGTERM ends the process, SIGHUP waits for the next caller."""
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.close(self.descriptor)
-        os.close(self._write)
 
 
 # --- one connection -----------------------------------------------------------------------------------------------
@@ -166,9 +162,8 @@ class _Rehearsal:
     def send(self, data: bytes, deadline: float) -> None:
         """Nobody hears it."""
 
-    def pending(self) -> int:
-        """There is always something, the end at least."""
-        return 1
+    def hear_no_more(self) -> None:
+        """Nobody speaks."""
 
     def fileno(self) -> int:
         """There is no socket."""
@@ -195,7 +190,6 @@ class _Conversation:
         self._session = Session(node, caller, self._receive, ask_ourselves)
         self._terms = Terms(node)
         self._title = ""
-        self._readable: select.poll | None = None
 
     def run(self) -> None:
         """Until it is over, for whatever reason."""
@@ -215,25 +209,21 @@ class _Conversation:
             self._session.close()
 
     def _next_message(self) -> Any:
-        deadline = time.monotonic() + self._node.settings.idle_timeout
-        message = next_message(self._stream, self._decoder, deadline, self._has_word)
-        if self._signals.is_stale:  # what has changed counts for this request already
-            self._signals.is_stale = False
+        """The next message; None at the end, the caller's or ours."""
+        signals, deadline = self._signals, time.monotonic() + self._node.settings.idle_timeout
+        signals.idle = self._stream  # this first: a signal that comes before it is seen in the next line
+        try:
+            message = None if signals.is_leaving else next_message(self._stream, self._decoder, deadline)
+        except BDError:
+            if signals.is_leaving:  # that is why nothing came, or half of a message
+                return None
+            raise
+        finally:
+            signals.idle = None
+        if signals.is_stale:  # what has changed counts for this request already
+            signals.is_stale = False
             reload.read_anew(self._node)  # the listener says what is wrong with it
         return message
-
-    def _has_word(self, deadline: float) -> bool:
-        """Wait for the caller; False when we are told to leave before it says more. What a deadline means, `recv` says."""
-        if self._signals.is_leaving:
-            return False
-        if self._stream.pending():
-            return True
-        if self._readable is None:
-            self._readable = select.poll()
-            self._readable.register(self._stream.fileno(), select.POLLIN)
-            self._readable.register(self._signals.descriptor, select.POLLIN)
-        self._readable.poll(max(deadline - time.monotonic(), 0.0) * 1000)
-        return not self._signals.is_leaving
 
     def _receive(self, length: int, file: BinaryIO, deadline: float) -> None:
         receive(self._stream, self._decoder, length, file, deadline)

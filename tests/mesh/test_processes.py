@@ -36,7 +36,7 @@ def test_ps_shows_who_is_who(mesh):
     (host,) = mesh.start(1)
     with open(f"/proc/{host.process.pid}/cmdline") as file:
         assert f"listener of n1 at {host.address}" in file.read()
-    assert "discoverer of n1" in host.children()[discoverer_of(host)]
+    until(lambda: any("discoverer of n1" in title for title in host.children().values()), 10, "a discoverer")
 
 
 def test_a_killed_discoverer_is_started_again(mesh):

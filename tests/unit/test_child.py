@@ -432,15 +432,27 @@ def test_told_to_leave_while_a_request_runs_a_child_answers_it_and_no_other(node
     assert served(node, PING + PING)[0] == [["PONG", "last"]]
 
 
-def test_told_a_hundred_thousand_times_it_is_told_once(node):
-    signals = child.Signals()
-    signals.listen()
-    try:
-        for _ in range(100_000):
-            signals._note_leaving(signal.SIGTERM, None)
-        assert signals.is_leaving and len(os.read(signals.descriptor, 1 << 20)) <= 1 << 16
-    finally:
-        signals.close()
+def test_told_while_a_message_has_come_in_half_a_child_leaves_without_a_complaint(node, caplog):
+    here, there = socket.socketpair()
+    with here, there:
+        there.sendall(PING[:7])
+        threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+        child.serve(node, LocalStream(here), Caller(CLIENT, "joe", "h"))
+    assert lines(caplog) == []
+
+
+def test_told_that_settings_have_changed_a_child_reads_them_anew_before_the_next_request(node, monkeypatch):
+    read = []
+    monkeypatch.setattr(child.reload, "read_anew", lambda node: read.append(node) or [])
+
+    def talk(conversation):
+        conversation.ask(["PING"], soon())
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not read
+        conversation.ask(["PING"], soon())
+        return conversation.ask(["PING"], soon())
+
+    assert isinstance(served_to(node, talk), Pong) and read == [node]
 
 
 @pytest.mark.parametrize("is_busy", [False, True])

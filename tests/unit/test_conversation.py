@@ -159,11 +159,22 @@ def test_a_node_that_does_not_read_costs_the_deadline():
         Conversation(LocalStream(here), "x").ask(["PUBLISH", "x", {}], soon(0.2), io.BytesIO(b"x" * (16 << 20)))
 
 
+def test_a_stream_that_is_to_hear_no_more_finds_the_end_behind_what_has_come():
+    here, there = socket.socketpair()
+    with here, there:
+        stream = LocalStream(here)
+        there.sendall(b"so far")
+        stream.hear_no_more()
+        assert stream.recv(10, soon()) == b"so far" and stream.recv(10, soon()) == b""
+        stream.close()
+        stream.hear_no_more()
+
+
 def test_a_connection_that_broke_is_nobody():
     here, there = socket.socketpair()
     with here:
         stream = LocalStream(here)
-        assert stream.pending() == 0 and stream.fileno() == here.fileno() and stream.identity is None
+        assert stream.fileno() == here.fileno() and stream.identity is None
         stream.send(b"nobody reads this", soon())
         there.close()
         with pytest.raises(errors.NobodyThere, match="the connection broke: Connection reset"):
