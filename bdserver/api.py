@@ -11,7 +11,6 @@ Promises an answer within `timeout` or one of the exceptions of bdserver.errors,
 from __future__ import annotations
 
 import os
-import threading
 import time
 from functools import partial
 
@@ -24,6 +23,7 @@ from bdserver.net.entrances import enter, located
 TYPE_CHECKING = False  # as typing's, whose import would cost bdwhereis two milliseconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from threading import Lock
     from typing import Any, TypeVar
 
     from bdserver.core.messages import Status
@@ -112,6 +112,12 @@ def kill_all(
     return ended.killed, ended.silent
 
 
+def _new_lock() -> Lock:
+    import threading  # here: bdwhereis, which needs none, would pay half a millisecond for it
+
+    return threading.Lock()
+
+
 class Mesh:
     """A connection to the mesh that stays open from one look-up to the next: a tenth of the cost. It is opened at the first
     look-up, and opened anew when it broke (at the next of several nodes, if need be). Several threads may share it; they are
@@ -135,7 +141,7 @@ class Mesh:
         self._entrances = entrances(nodes, keys, socket, config, self._policy_text)
         self._open: Conversation | None = None
         self._process = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = _new_lock()
 
     def whereis(self, service: str) -> Location:
         """As the function of that name."""
@@ -179,7 +185,7 @@ class Mesh:
         """In a process that was forked: what our parent says on its connection would be mixed with ours, and its lock may be
         held by a thread that is not here to let it go."""
         if self._process != os.getpid():
-            self._open, self._lock, self._process = None, threading.Lock(), os.getpid()
+            self._open, self._lock, self._process = None, _new_lock(), os.getpid()
 
     def __enter__(self) -> Mesh:
         return self
