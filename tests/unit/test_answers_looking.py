@@ -43,6 +43,16 @@ def test_of_an_address_where_no_node_is_known_nothing_is_told_and_nobody_is_dial
     assert node.network.called == []
 
 
+def test_an_administrator_may_ask_for_any_address_and_hears_why_there_is_no_answer(tmp_path):
+    node, other = a_node(tmp_path), a_node(tmp_path, "other")
+    node.network.trouble["192.0.2.1:22"] = errors.Refused("192.0.2.1:22: connection refused")
+    node.network.trouble["192.0.2.1:23"] = errors.BadFrame("192.0.2.1:23: speaks plain HTTP")
+    assert node.ask("PROBE", "192.0.2.1:22", role=ADMIN) == NoPong("refused", "192.0.2.1:22: connection refused")
+    assert node.ask("PROBE", "192.0.2.1:23", role=ADMIN) == NoPong("bad-frame", "192.0.2.1:23: speaks plain HTTP")
+    node.network.nodes[other.address] = other
+    assert node.ask("PROBE", other.address, role=ADMIN) == Pong()
+
+
 @pytest.mark.parametrize(
     ("trouble", "code"),
     [
