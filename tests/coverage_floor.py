@@ -22,12 +22,12 @@ class Share(NamedTuple):
     branches: float
 
 
-# What holds today, rounded down. Where they are to come: core all lines; processes, net, files and commands 90 and 80.
+# What holds today, rounded down. Where they are to come: core all branches; processes, net, files and commands 90 and 80.
 FLOORS = {
     ".": Share(99, 90),
     "audit": Share(97, 94),
     "commands": Share(97, 95),
-    "core": Share(98, 97),
+    "core": Share(100, 99),
     "demo": Share(60, 43),
     "files": Share(99, 98),
     "net": Share(98, 97),

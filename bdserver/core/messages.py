@@ -104,10 +104,6 @@ def _is_object(value: object) -> bool:
     return isinstance(value, dict)
 
 
-def _is_list(value: object) -> bool:
-    return isinstance(value, list)
-
-
 def _is_flag(value: object) -> bool:
     return isinstance(value, bool)
 

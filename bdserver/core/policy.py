@@ -324,8 +324,6 @@ class _Reader:
             self._parser.Parse(data, True)
         except expat.ExpatError as error:
             raise BadPolicy(f"{self._source}:{error.lineno}: {expat.errors.messages[error.code]}") from None
-        except (ValueError, LookupError) as error:
-            raise self._bad(f"not XML: {error}") from None
         assert self._root is not None
         return self._root
 

@@ -120,3 +120,11 @@ def test_patience_has_an_end():
     awareness = Awareness()
     awareness.raised(AWARENESS_MAX + 5)
     assert awareness.value == AWARENESS_MAX
+
+
+def test_the_view_that_repeats_a_suspicion_does_not_begin_it_anew():
+    mind, view = mind_at(), changed(a_view("n0", "n1"), lambda twin: twin.accuse("n0", NOW))
+    mind.due(view, 0.0, 0.0, 100.0)
+    over = mind.suspicion.next_at(view)
+    mind.due(changed(view, lambda twin: twin.merge(Record("n1", "n1:1", (1, 5)), NOW)), 1.0, 0.0, 100.0)
+    assert mind.suspicion.next_at(view) == over

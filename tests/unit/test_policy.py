@@ -380,6 +380,17 @@ def test_assertions_with_other_parameters_below_them_are_other_assertions():
     assert with_one != with_other and repr(with_one) == f"Policy({show(with_one)})"
 
 
+def test_a_normal_form_takes_only_so_many_steps(monkeypatch):
+    monkeypatch.setattr(policy, "STEPS_MAX", 20)
+    with pytest.raises(TooLarge, match="normal form takes more than 20 steps"):
+        parse(doc(choices(5)))
+
+
+def test_an_assertion_shows_its_name():
+    (alternative,) = parse(doc("<a:signed/>")).alternatives
+    assert ["signed" in repr(assertion) for assertion in alternative] == [True]
+
+
 def test_no_policy_is_shown_as_such():
     assert show(None) == "no policy"
 

@@ -6,7 +6,7 @@ import pytest
 
 from bdserver.core import messages
 from bdserver.core.membership import DEAD, LEFT, SUSPECT, Record, Service
-from bdserver.core.routing import ORDERS, Question, Search, ordered
+from bdserver.core.routing import ORDERS, PLANS_MAX, Question, Search, ordered
 from bdserver.core.view import View
 from bdserver.errors import Deadline, NobodyThere, PolicyMismatch, Refused, TooBusy
 
@@ -178,6 +178,11 @@ def test_a_client_that_no_holder_suits_is_told_so_and_no_replica_is_made():
     assert mesh.whereis(client="y") == ("POLICYMISMATCH", "", 0) and not mesh.asked
 
 
+def test_this_node_is_passed_over_for_a_client_that_it_may_not_talk_to():
+    mesh = Mesh(record("a"), own=True, policies={"me": "x", "a": "xy"})
+    assert mesh.whereis(client="y") == ("YES", "a", 1) and mesh.asked == [("a", "WILLYOUEXECUTE")]
+
+
 def test_a_draining_holder_gets_calls_only_when_nobody_else_can():
     mesh = Mesh(record("a", draining=True), record("b"))
     assert mesh.whereis() == ("YES", "b", 1)
@@ -230,6 +235,38 @@ def test_who_hung_behind_a_dead_node_is_reached_by_another_plan():
         mesh.ask = lambda name, request, seconds: messages.decode(request[0], relay(name, request, seconds))
         assert mesh.whereis() == ("YES", "far", 1)
     assert any("dead" in tree.get("dead", []) or tree.get("dead") for tree in asked)  # it did stand between them
+
+
+def test_a_relay_that_is_not_there_makes_another_plan():
+    answer = ["YES", "far", 8080, "axis", "http://far/Echo", "far"]
+    for seed in range(10):
+        mesh = Mesh(
+            record("far"), record("gone", has=False), record("relay", has=False), seed=seed,
+            policies={"me": "x", "gone": "xy", "relay": "xy", "far": "y"},
+            says={"gone": NobodyThere("silence"), ("relay", "MASSMESSAGE"): answer},
+        )  # fmt: skip
+        assert mesh.whereis() == ("YES", "far", 1)
+
+
+@pytest.mark.parametrize("said", [["NO"], ["NETFAULT", ["elsewhere"], "NO"]])
+def test_no_through_a_relay_means_overloaded_too(said):
+    mesh = Mesh(
+        record("far"), record("relay", has=False), policies={"me": "xy", "relay": "xz", "far": "z"},
+        says={"relay": said, ("relay", "WILLYOUREPLICATE"): ["YES", 8080, "axis", "http://relay/Echo"]},
+    )  # fmt: skip
+    assert mesh.whereis()[::2] == ("YES", 2)
+
+
+def test_a_plan_is_made_anew_only_so_often():
+    relays = [f"r{i}" for i in range(3 * PLANS_MAX)]
+    mesh = Mesh(
+        record("far"), *[record(name, has=False) for name in relays],
+        policies={"me": "x", "far": "y"} | dict.fromkeys(relays, "xy"),
+        says=dict.fromkeys(relays, Refused("gone")),
+    )  # fmt: skip
+    assert mesh.whereis() == ("CANTFIND", "", 0)
+    asked = [name for name, command in mesh.asked if command == "MASSMESSAGE"]
+    assert len(asked) == len(set(asked)) == 2 * PLANS_MAX  # in two phases
 
 
 def test_a_relay_cannot_name_who_is_not_known():
