@@ -15,7 +15,8 @@ The caller drives: digest -> buckets -> versions -> records. Both sides work on 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Generator
 from typing import Any
 
 from bdserver.core import membership
@@ -119,18 +120,27 @@ def has_news(exchange: Exchange) -> bool:
     return bool(exchange.get("records") or exchange.get("policies"))
 
 
-def synchronise(read: Callable[[], View], take: Callable[[Exchange], Exchange], turn: Callable[[Exchange], Exchange]) -> None:
-    """Drive a whole conversation as the caller: `read` gives the view of now, `take` absorbs an answer and returns
-    what `absorb` does, `turn` sends an exchange and returns the (checked) answer."""
+def turns(read: Callable[[], View], take: Callable[[Exchange], Exchange]) -> Generator[Exchange, Exchange, None]:
+    """A whole conversation as the caller (push-pull): yields what to say, is sent the (checked) answer. `read` gives the view
+    of now, `take` absorbs an answer and returns what `absorb` does."""
     say = opening(read())
     for _ in range(TURNS_MAX):
-        theirs = turn(say)
+        theirs = yield say
         added = take(theirs) if has_news(theirs) else {}
         say = follow_up(read(), theirs)
         if "unknown" in added:
             say["unknown"] = added["unknown"]
         if not say:
             return
+
+
+def synchronise(read: Callable[[], View], take: Callable[[Exchange], Exchange], turn: Callable[[Exchange], Exchange]) -> None:
+    """Drive `turns`: `turn` sends an exchange and returns the (checked) answer."""
+    conversation = turns(read, take)
+    say = next(conversation)
+    with contextlib.suppress(StopIteration):
+        while True:
+            say = conversation.send(turn(say))
 
 
 def _lacking(view: View) -> Exchange:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from bdserver.core.address import host_part, split_address
+from bdserver.core.address import PORT_MAX, host_part, join_address, split_address
 from bdserver.core.names import valid_name
 from bdserver.errors import BadRequest
 
@@ -72,6 +72,7 @@ class Record(NamedTuple):
     load: int = 0
     receiver_threshold: float = 0.0
     web_port: int = 0
+    gossip_port: int = 0  # 0: the one behind its port
     web_dir: str = ""
     service_url: str = ""
     policy: str | None = None
@@ -83,6 +84,12 @@ class Record(NamedTuple):
     def is_there(self) -> bool:
         """Alive as far as anybody knows; a suspect is still asked, last."""
         return self.status in (ALIVE, SUSPECT)
+
+
+def gossip_address(record: Record) -> str:
+    """HOST:PORT at which a node hears other nodes' news: a socket beside that of its callers."""
+    host, port = split_address(record.address)
+    return join_address(host, record.gossip_port or port + 1)
 
 
 def service_url(record: Record, service: str, template: str = "") -> str:
@@ -165,6 +172,7 @@ def _parsed(name: str, value: dict[str, Any]) -> Record:
         _typed(value, "load", int, 0),
         float(_typed(value, "receiver_threshold", (int, float), 0.0)),
         _typed(value, "web_port", int, 0),
+        _port(value, "gossip_port"),
         _typed(value, "web_dir", str, ""),
         _typed(value, "service_url", str, ""),
         policy,
@@ -182,6 +190,13 @@ def _typed(value: dict[str, Any], key: str, kind: Any, default: Any = _REQUIRED)
     if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
         raise ValueError(f"{key} {str(found)[:40]!r}")
     return found
+
+
+def _port(value: dict[str, Any], key: str) -> int:
+    port: int = _typed(value, key, int, 0)
+    if not 0 <= port <= PORT_MAX:
+        raise ValueError(f"{key} {port}")
+    return port
 
 
 def _service(name: str, fields: Any) -> Service:

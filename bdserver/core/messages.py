@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 # A policy document is at most this long; the policy module refuses longer ones with its own words.
 TEXT_MAX = 64 * 1024
 LIST_MAX = 20_000
+PORT_MAX = 65535
 # How far a FIND may go, whatever its asker wishes: 16 steps pass through any mesh that a person can draw.
 STEPS_MAX = 16
+# A node has two ports: `port` for its callers, and `gossip_port` for other nodes' news.
+CALLERS, NEWS = "port", "gossip_port"
 # Of a message that makes no sense, this much is shown to a person.
 SHOWN_CHARACTERS_MAX = 60
 
@@ -41,7 +44,7 @@ class Field(NamedTuple):
 
 class Request(NamedTuple):
     """What may be asked: by which roles, with which arguments, and which types of answer there are to it. `stream`: the raw
-    bytes of a package follow the request."""
+    bytes of a package follow the request. `ports`: those where it is answered."""
 
     name: str
     roles: tuple[str, ...]
@@ -49,6 +52,7 @@ class Request(NamedTuple):
     answers: tuple[type[Any], ...]
     meaning: str
     stream: bool = False
+    ports: tuple[str, ...] = (CALLERS,)
 
 
 class Answer(NamedTuple):
@@ -86,6 +90,10 @@ def _is_whole(value: object) -> bool:
 
 def _is_number(value: object) -> bool:
     return type(value) in (int, float)
+
+
+def _is_port(value: object) -> bool:
+    return type(value) is int and 0 <= value <= PORT_MAX
 
 
 def _is_steps(value: object) -> bool:
@@ -235,9 +243,11 @@ DETAILS = (
 
 
 class Pong(NamedTuple):
-    """The node is there; the digest of its view, "" where it tells none."""
+    """The node is there; the digest of its view, "" where it tells none; the port where it hears other nodes' news, 0 from
+    that port itself."""
 
     digest: str = ""
+    gossip_port: int = 0
 
 
 class NoPong(NamedTuple):
@@ -375,7 +385,7 @@ _PLACE = (Field("axis_port", _is_whole, "port"), Field("web_dir", _is_text, "pat
 _DETAILS = Field("details", _object(*DETAILS), "details")
 _ROWS_OF_ANSWERS = (
     Answer(Error, "ERROR", (Field("code", _is_text, "code"), Field("text", _is_text, "line"))),
-    Answer(Pong, "PONG", (Field("digest", _is_text, "digest", True),)),
+    Answer(Pong, "PONG", (Field("digest", _is_text, "digest", True), Field("gossip_port", _is_port, "port", True))),
     Answer(NoPong, "NOPONG", (Field("code", _is_text, "code"), Field("text", _is_text, "line"))),
     Answer(
         Offers,
@@ -420,7 +430,7 @@ PACKAGE = Field("package", _is_object, '{"bytes", "sha256", …}, the stream fol
 RELAYED = ("WILLYOUEXECUTE", "YOUWILLEXECUTE", "WILLYOUREPLICATE", "GIVESERVICE")
 
 _ROWS = (
-    Request("PING", EVERYONE, (), (Pong,), "Answer PONG, and the digest of your view."),
+    Request("PING", EVERYONE, (), (Pong,), "Answer PONG, and the digest of your view.", ports=(CALLERS, NEWS)),
     Request(
         "STATUS",
         EVERYONE,
@@ -442,8 +452,16 @@ _ROWS = (
         (Field("exchange", _is_object, "digest, buckets, versions, records, policies"),),
         (Exchanged, No),
         "Take my news, give me yours (push-pull).",
+        ports=(NEWS,),
     ),
-    Request("PROBE", (NODE, ADMIN), (ADDRESS,), (Pong, NoPong), "PING that node for me: I can't reach it (SWIM's ping-req)."),
+    Request(
+        "PROBE",
+        (NODE, ADMIN),
+        (ADDRESS,),
+        (Pong, NoPong),
+        "PING that node for me: I can't reach it (SWIM's ping-req).",
+        ports=(CALLERS, NEWS),
+    ),
     Request("WILLYOUEXECUTE", (NODE,), (SERVICE,), (Yes, No, DontHave), "Take one more call, if you are not overloaded."),
     Request("YOUWILLEXECUTE", (NODE,), (SERVICE,), (Yes, DontHave), "Take one more call, overloaded or not."),
     Request("WILLYOUREPLICATE", (NODE,), (SERVICE,), (Yes, No, NotGiven), "Fetch a copy of the service and take one call."),

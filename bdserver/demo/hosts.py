@@ -46,14 +46,23 @@ _given: set[int] = set()
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on, and that was not given to anybody before."""
+    """A port of 127.0.0.1 that nobody listens on, nor on the one behind it, and that was not given to anybody before."""
     while True:
         with socket.socket() as sock:
             sock.bind((LOOPBACK, 0))
             port: int = sock.getsockname()[1]
-        if port not in _given:
-            _given.add(port)
+        if not {port, port + 1} & _given and _is_free(port + 1):
+            _given.update((port, port + 1))
             return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as sock:
+        try:
+            sock.bind((LOOPBACK, port))
+        except (OSError, OverflowError):
+            return False
+    return True
 
 
 class Mesh:
@@ -116,6 +125,11 @@ class Host:
     def address(self) -> str:
         """ip:port"""
         return join_address(self.ip, self.port)
+
+    @property
+    def gossip_address(self) -> str:
+        """ip:port of what it hears from other nodes"""
+        return join_address(self.ip, self.port + 1)
 
     @property
     def socket(self) -> str:

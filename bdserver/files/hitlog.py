@@ -1,7 +1,7 @@
 """The hit logs, NAME.bdlog: the original's lines, appended with one write, read from the end, trimmed without loss.
 
 `HIT ~ epoch ~ ctime ~ client-ip` and `REPLICATE ~ …`. A reader remembers where it stopped and reads only what came
-since; the first reading begins 60 s back from the end and no further, however long the log. Whoever appends holds a
+since; the first reading begins 60 s back from the end and no further, however long the log. A process that appends holds a
 shared lock and makes sure that the file still has the name; whoever trims holds it alone: no hit is lost between them.
 A log is a regular file of this folder: a symbolic link or a pipe of its name is refused. What hits weigh is core.weight's
 business.

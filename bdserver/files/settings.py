@@ -223,6 +223,7 @@ NODE, FILES, DISCOVERER, LOG = AppliedBy.NODE, AppliedBy.FILES, AppliedBy.DISCOV
 # In paths, {var_dir} and {username} stand for those settings, in defaults as in a config.
 SETTINGS = (
     Setting("port", PORT, 9001, "The port of this node, for the mesh and for clients over TLS."),
+    Setting("gossip_port", _whole(0, 65535), 0, "The port on which other nodes tell their news; 0: the one behind port."),
     Setting("username", NAME, "bdserver", "Names this node's files: USERNAME.key, .crt, .bdcache, .sock, .pid."),
     Setting("services_dir", PATH, "{var_dir}/services", "Where services lie: inside the web server's tree."),
     Setting("graveyard_dir", PATH, "{var_dir}/graveyard", "Where withdrawn services and retired replicas go."),
@@ -289,6 +290,7 @@ class Settings:
     given: Mapping[str, Any]  # what the file says; all else is at its default
 
     port: int
+    gossip_port: int
     username: str
     services_dir: str
     graveyard_dir: str
@@ -377,6 +379,9 @@ def load(path: str) -> Settings:
     if settings.round_min > settings.round_max:
         number = max(at.get("round_min", 0), at.get("round_max", 0))
         raise BadConfig(f"{path}:{number}: round_min={settings.round_min:g} is above round_max={settings.round_max:g}")
+    if settings.gossip_port == settings.port or (settings.port == 65535 and not settings.gossip_port):
+        number = max(at.get("port", 0), at.get("gossip_port", 0))
+        raise BadConfig(f"{path}:{number}: gossip_port must be another port than port={settings.port}, at most 65535")
     return settings
 
 

@@ -84,8 +84,8 @@ def connect(address: str, deadline: float) -> socket.socket:
     host, port = split_address(address)
     if deadline <= time.monotonic():
         raise Deadline(f"no time left to call {address}")
-    found = resolve(host, port, deadline)[:ADDRESSES_MAX]
-    for left, (family, where) in zip(range(len(found), 0, -1), found, strict=True):
+    addresses = resolve(host, port, deadline)[:ADDRESSES_MAX]
+    for left, (family, where) in zip(range(len(addresses), 0, -1), addresses, strict=True):
         now = time.monotonic()
         seconds = (deadline - now) / left
         sock = None
@@ -117,7 +117,7 @@ def resolve(host: str, port: int, deadline: float) -> list[tuple[int, Any]]:
     An address is taken as it is. getaddrinfo knows no deadline, so a name is looked up in a thread, which is left behind
     when its time is over."""
     try:
-        return _found(host, port, socket.AI_NUMERICHOST)
+        return found(host, port, is_numeric=True)
     except (OSError, UnicodeError):
         pass
     import queue
@@ -127,7 +127,7 @@ def resolve(host: str, port: int, deadline: float) -> list[tuple[int, Any]]:
 
     def look_up() -> None:
         try:
-            answers.put(_found(host, port, 0))
+            answers.put(found(host, port))
         except (OSError, UnicodeError) as error:
             answers.put(error)
 
@@ -141,6 +141,8 @@ def resolve(host: str, port: int, deadline: float) -> list[tuple[int, Any]]:
     return answer
 
 
-def _found(host: str, port: int, flags: int) -> list[tuple[int, Any]]:
+def found(host: str, port: int, is_numeric: bool = False) -> list[tuple[int, Any]]:
+    """As `resolve`, without a deadline; OSError when there is none, or with `is_numeric` when it is a name."""
+    flags = socket.AI_NUMERICHOST if is_numeric else 0
     rows = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     return [(family, where) for family, _, _, _, where in rows]

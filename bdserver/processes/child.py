@@ -22,10 +22,9 @@ import setproctitle
 
 from bdserver.core import messages
 from bdserver.core.address import split_address
-from bdserver.core.messages import Found, Opening, Package
-from bdserver.core.policy import Policy, parse
+from bdserver.core.messages import Found, Package
 from bdserver.core.roles import ADMIN, CLIENT
-from bdserver.core.wire import OLDEST, Decoder, encode
+from bdserver.core.wire import Decoder, encode
 from bdserver.errors import (
     BadFrame,
     BadRequest,
@@ -34,8 +33,6 @@ from bdserver.errors import (
     Forbidden,
     NobodyThere,
     NoSpace,
-    PolicyMismatch,
-    PolicyUnknown,
     TooLarge,
 )
 from bdserver.net import tls
@@ -44,6 +41,7 @@ from bdserver.processes import reload
 from bdserver.processes.answers import answer, ask_ourselves
 from bdserver.processes.node import Node
 from bdserver.processes.session import Caller, Session
+from bdserver.processes.terms import Terms
 
 if TYPE_CHECKING:
     from bdserver.net.conversation import Stream
@@ -316,49 +314,3 @@ def _command(message: Any) -> str:
 
 def _said(error: BDError) -> messages.Error:
     return messages.Error(error.code, str(error))
-
-
-class Terms:
-    """What the caller's last opening said: its policy, and how many seconds it gives each request."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self._seconds: float | None = None
-        self._policy: Policy | None = None
-        self._error: BDError | None = None
-
-    @property
-    def seconds(self) -> float:
-        """How long a request may take: as the opening says, else as the settings do."""
-        return self._node.settings.request_timeout if self._seconds is None else self._seconds
-
-    def take(self, message: list[Any]) -> None:
-        """An opening is never answered; what is wrong with it is the answer to each request behind it."""
-        self._error = None
-        try:
-            opening = messages.opening_of(message)
-            if opening.deadline is not None:
-                self._seconds = float(opening.deadline)
-            ours = self._node.settings.protocol
-            if opening.oldest > ours:
-                raise BadRequest(f"INVALID REQUEST: this node speaks versions {OLDEST} to {ours} of the protocol")
-            self._policy = self._read(opening)
-        except BDError as error:
-            self._error = error
-
-    def _read(self, opening: Opening) -> Policy | None:
-        if opening.policy_text is not None:
-            return parse(opening.policy_text, "the caller's policy")
-        if opening.policy is None:
-            return None
-        text = self._node.cache.view().policies.get(opening.policy)
-        if text is None:
-            raise PolicyUnknown("your policy is not known here by its digest: send policy_text")
-        return parse(text, "the caller's policy")
-
-    def check(self) -> None:
-        """Before each request: nothing is wrong with the opening, and the two policies meet."""
-        if self._error is not None:
-            raise self._error
-        if not self._node.policies.meets_ours(self._policy):
-            raise PolicyMismatch(f"the caller's policy does not meet the policy of {self._node.name}")

@@ -26,6 +26,9 @@ from typing import NamedTuple
 # A spare that could not be forked, or that died before it had a caller, is replaced after this many seconds: what kills one
 # at once would kill the next as well.
 SPARE_PAUSE = 1.0
+# The daemon's own user, or root, mostly asks one thing (the discoverer a PING each second): its child is a spare again before
+# another one were forked: so long that is waited for.
+OWN_SECONDS = 0.02
 # A fork and its copied pages are most of what a connection costs, so some children are kept for the next callers: this
 # many at most, and all but one of them for this many seconds.
 SPARES_MAX, SPARE_SECONDS = 8, 10.0
@@ -175,6 +178,8 @@ class Pool:
     def give(self, child: Child, caller: Caller, now: float) -> None:
         """A spare got a connection."""
         self._on(Event.GIVE, child, now, caller)
+        if caller.kind is Kind.OWN and not self._spares:
+            self._spare_not_before = max(self._spare_not_before, now + OWN_SECONDS)
 
     def ready(self, child: Child, now: float) -> bool:
         """It is ready for a caller; False when it is not wanted any more: then it is dismissed."""

@@ -21,6 +21,7 @@ from bdserver.errors import BDError, NoSpace
 from bdserver.files import accesslog
 from bdserver.files.accesslog import AccessLog
 from bdserver.processes.health import Health
+from bdserver.processes.heartbeat import Heartbeat
 from bdserver.processes.node import Node
 
 # How often we look at our own services folder, weight and complaints.
@@ -62,8 +63,9 @@ class Chores:
     """All chores, and when each is due. Only the discoverer's loop calls it; what the thread of `Health` has to say comes
     through `call`, which has the loop do something soon."""
 
-    def __init__(self, node: Node, states: States, call: Callable[[Callable[[], None]], None]):
+    def __init__(self, node: Node, states: States, call: Callable[[Callable[[], None]], None], heartbeat: Heartbeat):
         self.node, self.states, self.call = node, states, call
+        self.heartbeat = heartbeat
         self.weight = 0.0
         self._health = Health(lambda name, why: call(lambda: self._say_health(name, why)))
         self._looking: threading.Thread | None = None
@@ -147,6 +149,8 @@ class Chores:
         urls = self._urls()
         asked = [(each, urls[name]) for name, each in self.node.services.all().items() if each.health != "none"]
         if not asked and not self._health.sick:
+            if self._health.sick is None:  # what the record says is of another life
+                self._health.look([], host, self.node.settings.axis_port)
             return
         look = threading.Thread(target=self._health.look, args=(asked, host, self.node.settings.axis_port), daemon=True)
         self._looking = look
@@ -164,6 +168,8 @@ class Chores:
     def _describe(self, wall: float) -> None:
         """Our record, brought up to date only when it would differ: a quiet node writes nothing."""
         view, sick = self.node.cache.view(), self._health.sick
+        if self.heartbeat.is_hung:  # its services can't be had, whatever their web server says
+            sick = frozenset(self.node.services.all())
         needs_expiry = view.copy().expire(wall)
         if not needs_expiry and not self.node.describe(view.copy(), wall, unhealthy=sick):
             return

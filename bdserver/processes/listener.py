@@ -74,6 +74,7 @@ class Runs(NamedTuple):
     undo: Callable[[], None] = _nothing  # at first: let go of what is the parent's, beside what the listener knows of
     rehearse: Callable[[], None] = _nothing  # in a child forked ahead, before it is a spare
     serve: Callable[[socket.socket, Address | None], None] = lambda sock, address: None  # one connection; None: a local one
+    close_ears: Callable[[], None] = _nothing  # in a child: what only the discoverer listens on
     discover: Callable[[int, int], None] = lambda wake, life: None  # in the discoverer, until the life descriptor ends
 
 
@@ -338,6 +339,7 @@ class Listener:
     def _live(self, line: socket.socket, sock: socket.socket | None) -> None:
         """A child's life: one connection after the other, as long as the listener wants it."""
         self._discoverer.forget()
+        self._runs.close_ears()
         if sock is None:
             self._runs.rehearse()
         for _ in range(self._pool.limits.connections):

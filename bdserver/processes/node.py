@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from bdserver.core import membership, nudges, weight
-from bdserver.core.address import split_address
+from bdserver.core.address import join_address, split_address
 from bdserver.core.membership import LEFT, Record
 from bdserver.core.nudges import Nudge
 from bdserver.core.policies import Policies
@@ -107,6 +107,16 @@ class Node:
     def mesh(self) -> str:
         """As the certificate has it."""
         return self.credentials.identity.mesh
+
+    @property
+    def gossip_port(self) -> int:
+        """Where this node hears other nodes' news."""
+        return self.settings.gossip_port or self.settings.port + 1
+
+    @property
+    def gossip_address(self) -> str:
+        """HOST:PORT of that."""
+        return join_address(split_address(self.address)[0], self.gossip_port)
 
     @property
     def cache(self) -> Cache:
@@ -220,6 +230,7 @@ class Node:
                 load=weight.load_step(total, self.settings.receiver_threshold),
                 receiver_threshold=self.settings.receiver_threshold,
                 web_port=self.settings.axis_port,
+                gossip_port=self.settings.gossip_port,
                 web_dir=self.settings.axis_web_dir,
                 service_url=self.settings.service_url,
                 policy=document.digest,

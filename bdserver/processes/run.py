@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 import setproctitle
 
-from bdserver.core import exchange
+from bdserver.core import exchange, membership
 from bdserver.errors import BDError
 from bdserver.processes import child, discoverer, reload, systemd
 from bdserver.processes.children import Limits
@@ -27,7 +27,7 @@ log = logging.getLogger("bdserver.run")
 
 # How often the status line of systemd is brought up to date.
 STATUS_SECONDS = 10.0
-GOODBYE_SECONDS, GOODBYE_NODES = 1.0, 3
+GOODBYE_SECONDS, GOODBYE_NODES, GOODBYE_TRIES = 1.0, 3, 6
 
 
 def run(node: Node, sockets: Sockets, claims: Sequence[PidFile], on_ready: Callable[[], None]) -> None:
@@ -59,7 +59,8 @@ def _parts(node: Node, sockets: Sockets, claims: Sequence[PidFile], on_ready: Ca
         undo=functools.partial(_undo, node, claims),
         rehearse=functools.partial(child.rehearse, node),
         serve=functools.partial(child.serve_connection, node),
-        discover=functools.partial(discoverer.run, node),
+        close_ears=sockets.close_ears,
+        discover=functools.partial(discoverer.run, node, sockets.ears),
     )
 
 
@@ -121,6 +122,7 @@ def _reload(node: Node) -> list[str]:
 def say_goodbye(node: Node, sockets: Sockets) -> None:
     """The last word, to a few who pass it on; then nothing of us is left but the cache."""
     sockets.remove()
+    sockets.close_ears()  # whoever says goodbye at the same time is refused here, instead of waiting for an answer
     try:
         node.mark_left()
     except BDError as error:
@@ -130,12 +132,12 @@ def say_goodbye(node: Node, sockets: Sockets) -> None:
     others = [record for record in view.others_there() if node.policies.talkable(view, record)]
     node.rng.shuffle(others)
     told = 0
-    for record in others:
+    for record in others[:GOODBYE_TRIES]:
         if told == GOODBYE_NODES:
             break
         with contextlib.suppress(BDError):  # it is told by another one
             deadline = time.monotonic() + GOODBYE_SECONDS
-            with node.call(record.address, deadline, record.name) as conversation:
+            with node.call(membership.gossip_address(record), deadline, record.name) as conversation:
                 conversation.ask(["SYNCHRONIZE", exchange.push(view, [node.name])], deadline)
             told += 1
     log.info("%s left, %d nodes were told", node.name, told)

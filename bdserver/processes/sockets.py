@@ -1,4 +1,5 @@
-"""The sockets on which a node is called: one for each address of `bind`, and the local one.
+"""The sockets on which a node is called: for each address of `bind` one for callers and one for other nodes' news (the
+discoverer's), and the local one.
 
 The local socket is a file, which somebody may delete while the node runs: then it is made again. Accepting on them is the
 listener's business.
@@ -35,6 +36,7 @@ class Sockets:
     def __init__(self, settings: Settings, owner: tuple[int, int]):
         self._settings, self._owner = settings, owner
         self._tcp: list[socket.socket] = []
+        self.ears: list[socket.socket] = []  # the discoverer accepts on these, and nobody else
         self._local: socket.socket | None = None
         self._file: tuple[int, int] | None = None  # device and inode of the local one's file
         self._complaint = ""
@@ -46,12 +48,16 @@ class Sockets:
             self._open_local()
         except BaseException:
             self.close()
+            self.close_ears()
             raise
 
     def open_tcp(self, is_check: bool = False) -> None:
         """One for each address of `bind`; for all addresses, one that takes IPv4 too. A check does not listen."""
-        for family, host in _addresses(self._settings):
-            self._tcp.append(_tcp_socket(self._settings, family, host, is_check))
+        settings = self._settings
+        news = "gossip_port", settings.gossip_port or settings.port + 1
+        for sockets, setting, port in ((self._tcp, "port", settings.port), (self.ears, *news)):
+            for family, host in _addresses(settings):
+                sockets.append(_tcp_socket(settings, setting, port, family, host, is_check))
 
     def now(self) -> Sequence[socket.socket]:
         """Those that listen now. If the local one's file is gone, it is made again; if that fails, it is said once."""
@@ -69,10 +75,16 @@ class Sockets:
 
     def files(self) -> list[int]:
         """Their descriptors."""
-        return [sock.fileno() for sock in (*self._tcp, *([self._local] if self._local is not None else []))]
+        return [sock.fileno() for sock in (*self._tcp, *self.ears, *([self._local] if self._local is not None else []))]
+
+    def close_ears(self) -> None:
+        """In each process that is not the discoverer, nor its parent: it would go on listening when both are gone."""
+        for sock in self.ears:
+            sock.close()
+        self.ears.clear()
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening to callers."""
         for sock in self._tcp:
             sock.close()
         self._tcp.clear()
@@ -113,13 +125,13 @@ def _addresses(settings: Settings) -> list[tuple[int, str]]:
     return [(socket.AF_INET6 if ":" in host else socket.AF_INET, host) for host in settings.bind or ["0.0.0.0"]]
 
 
-def _tcp_socket(settings: Settings, family: int, host: str, is_check: bool) -> socket.socket:
+def _tcp_socket(settings: Settings, setting: str, port: int, family: int, host: str, is_check: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if host == "::" and not settings.bind else 1)
-        sock.bind((host, settings.port))
+        sock.bind((host, port))
         if not is_check:
             sock.listen(settings.backlog)
     except OSError as error:
@@ -128,7 +140,7 @@ def _tcp_socket(settings: Settings, family: int, host: str, is_check: bool) -> s
         kind = NotYet if number in PASSING else BadConfig
         hint = PASSING.get(number) or LASTING.get(number)
         where = host if settings.bind else "any address"
-        said = f"{settings.path}: port={settings.port} can't be had on {where}: {error.strerror or error}"
+        said = f"{settings.path}: {setting}={port} can't be had on {where}: {error.strerror or error}"
         raise kind(f"{said} ({hint})" if hint else said) from None
     return sock
 

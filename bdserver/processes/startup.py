@@ -53,6 +53,7 @@ def check(config: str, ws_policy: str = "", black_list: str = "") -> Node:
         sockets.open_tcp(is_check=True)
     finally:
         sockets.close()
+        sockets.close_ears()
     return node
 
 

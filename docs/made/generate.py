@@ -75,15 +75,21 @@ def _table(heads: list[str], rows: list) -> str:
 
 
 def requests_table() -> str:
-    """The table of requests: who may send what."""
+    """The table of requests: who may send what, and to which port."""
 
     def words(argument) -> str:
         return f"`{argument.name}`{' (optional)' if argument.optional else ''}: {argument.kind}"
 
     return _table(
-        ["request", "roles", "arguments", "meaning"],
+        ["request", "roles", "at", "arguments", "meaning"],
         [
-            [f"`{row.name}`", ", ".join(row.roles), "; ".join(map(words, row.arguments)) or "none", row.meaning]
+            [
+                f"`{row.name}`",
+                ", ".join(row.roles),
+                ", ".join(f"`{port}`" for port in row.ports),
+                "; ".join(map(words, row.arguments)) or "none",
+                row.meaning,
+            ]
             for row in messages.REQUESTS.values()
         ],
     )

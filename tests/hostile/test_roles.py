@@ -5,7 +5,7 @@ import time
 import pytest
 
 from bdserver.core.messages import REQUESTS
-from bdserver.errors import BDError, Forbidden
+from bdserver.errors import BDError, Forbidden, NoSuchCommand
 from bdserver.net import dialling, keys
 
 # A harmless body for each request: what is tested is whether it is refused for the role, not what it does. One that takes no
@@ -40,6 +40,20 @@ def test_the_matrix_has_every_request():
 def test_a_request_is_for_its_roles_alone(target, role, command):
     code = said(target, role, [command, *BODIES[command]])
     assert (code == "forbidden") == (role not in REQUESTS[command].roles), code
+
+
+def test_news_is_not_for_the_port_of_callers_and_all_else_not_for_the_port_of_news(target):
+    credentials = keys.load(f"{target.mesh.folder}/node", "a-node")
+    deadline = time.monotonic() + 10
+    for address, request, other in (
+        (target.address, ["SYNCHRONIZE", {}], target.gossip_address),
+        (target.gossip_address, ["STATUS"], target.address),
+    ):
+        with (
+            dialling.dial(address, credentials, deadline) as talk,
+            pytest.raises(NoSuchCommand, match=f"{request[0]} is answered at {other}$"),
+        ):
+            talk.ask(request, deadline)
 
 
 @pytest.mark.parametrize("role", ["client", "node"])

@@ -183,7 +183,7 @@ def test_a_flood_of_records_with_absurd_versions_changes_nothing(target):
         {"name": "liar"}, [], 5, None,
     ]  # fmt: skip
     deadline = time.monotonic() + 10
-    with dialling.dial(target.address, credentials, deadline) as talk:
+    with dialling.dial(target.gossip_address, credentials, deadline) as talk:
         assert talk.ask(["SYNCHRONIZE", {"records": records}], deadline).exchange
         for bad in (
             {"records": 5},
@@ -214,7 +214,7 @@ def test_a_lie_about_the_node_itself_is_refuted_within_the_conversation(target):
         "since": time.time(),
     }
     deadline = time.monotonic() + 10
-    with dialling.dial(target.address, credentials, deadline) as talk:
+    with dialling.dial(target.gossip_address, credentials, deadline) as talk:
         talk.ask(["SYNCHRONIZE", {"records": [lie]}], deadline)
     assert target.status_of("n1") == "alive"
     assert target.ask(["STATUS"])[1]["version"] > [before[0], before[1] + 1000]

@@ -71,16 +71,43 @@ def test_a_stopped_node_is_suspected_then_dead_and_lives_again_when_it_goes_on(m
     until(lambda: one.status_of("n3") == "alive" and two.status_of("n3") == "alive", 60, "n3 lives again")
 
 
-def test_a_node_that_takes_no_new_connection_is_dead_though_old_ones_are_answered(mesh):
+def test_a_node_whose_listener_alone_hangs_says_so_and_is_dead_until_it_answers_again(mesh):
     one, two, three = mesh.start(3, probe_interval=0.2)
     three.add_service("Echo")
     mesh.wait_known()
     until(lambda: any("Echo" in node["services"] for node in one.nodes()), 20, "Echo is known")
-    until(lambda: any("PING for node" in title for title in three.children().values()), 20, "a connection to n3 is kept")
-    with three.frozen(three.discoverer_pid()):
-        assert one.run("bdwhereis", "Echo").returncode == 1  # it was asked, and did not answer
+    os.kill(three.process.pid, signal.SIGSTOP)
+    try:
+        until(lambda: not any("Echo" in node["services"] for node in one.nodes()), 20, "n3 offers nothing any more")
         suspected_then_dead([one, two], "n3")
+        assert "our listener does not answer" in three.log
+    finally:
+        os.kill(three.process.pid, signal.SIGCONT)
     until(lambda: one.status_of("n3") == "alive" and two.status_of("n3") == "alive", 60, "n3 lives again")
+    until(lambda: any("Echo" in node["services"] for node in one.nodes()), 20, "Echo is offered again")
+
+
+def test_a_node_whose_discoverer_alone_hangs_is_dead_and_lives_again(mesh):
+    one, two, three = mesh.start(3, probe_interval=0.2)
+    mesh.wait_known()
+    pid = three.discoverer_pid()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        suspected_then_dead([one, two], "n3")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    until(lambda: one.status_of("n3") == "alive" and two.status_of("n3") == "alive", 60, "n3 lives again")
+
+
+def test_a_discoverer_that_is_killed_is_missed_by_nobody(mesh):
+    one, two, three = mesh.start(3)
+    mesh.wait_known()
+    for _ in range(3):
+        pid = three.discoverer_pid()
+        os.kill(pid, signal.SIGKILL)
+        until(lambda pid=pid: three.discoverer_pid() not in (0, pid), 20, "another discoverer")
+    assert "n3 is dead" not in one.log + two.log
+    until(lambda: one.status_of("n3") == "alive" and two.status_of("n3") == "alive", 20, "n3 is alive")
 
 
 def test_a_node_that_comes_back_at_another_address_replaces_its_old_self(mesh):

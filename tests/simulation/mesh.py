@@ -12,7 +12,6 @@ from random import Random
 
 from bdserver.core import exchange
 from bdserver.core.gossip.actions import (
-    IDLE_SECONDS,
     Ask,
     Probe,
     Push,
@@ -33,6 +32,8 @@ EPOCH = 1_700_000_000.0
 # what a record adds to a frame. Measured with our own TLS (`test_curves`); IP and TCP come on top.
 CONNECTION_BYTES, FRAME_BYTES = 2136, 22
 SYNCHRONISE_SECONDS = 5.0
+# A connection that nobody uses is let go after so long; those to the watched node and the fingers stay.
+IDLE_SECONDS = 60.0
 
 
 class Host:
@@ -45,7 +46,7 @@ class Host:
         self.wall_offset = 0.0
         self.view = View(name)
         self.policy = None
-        self.kept = {}  # name -> (its life, when it was used last) of those to whom a connection is kept
+        self.kept = {}  # (name, whether for answers that take long) -> (its life, when it was used last)
         self._wake_at = None
 
     def wall(self):
@@ -217,16 +218,14 @@ class Net:
             self.at(self.now + wait, lambda: caller.done(life, action, outcome))
 
     def _connect(self, caller, callee, action):
-        """A new connection, unless one is kept since the same process of that host was spoken to."""
-        stays = isinstance(action, Push) or (isinstance(action, Probe) and action.stays)
-        life, used_at = caller.kept.pop(callee.name, (None, 0.0)) if stays else (None, 0.0)
+        """A new connection, unless one is kept since the same process of that host was spoken to. An answer that takes long
+        comes on a connection of its own."""
+        key = callee.name, isinstance(action, Ask)
+        life, used_at = caller.kept.get(key, (None, 0.0))
         if life is not callee.life or self.now - used_at > IDLE_SECONDS:
             self.connections += 1
             self._count(CONNECTION_BYTES)
-        if stays:
-            caller.kept[callee.name] = callee.life, self.now
-        elif isinstance(action, Probe):
-            caller.kept.pop(callee.name, None)
+        caller.kept[key] = callee.life, self.now
 
     def _converse(self, caller, callee, action):
         if isinstance(action, Ask):

@@ -24,9 +24,9 @@ from bdserver.files.revoked import Revoked
 from bdserver.files.settings import Settings
 from bdserver.net.identity import Identity
 from bdserver.processes.answers import answer, ask_ourselves
-from bdserver.processes.child import Terms
 from bdserver.processes.node import Life, Node, Rules, open_files
 from bdserver.processes.session import Caller, Session
+from bdserver.processes.terms import Terms
 
 NOW = 1_700_000_000.0
 # Above what Linux gives out: whom nobody has said to be the listener must not be hit by a KILL.

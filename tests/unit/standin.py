@@ -10,7 +10,7 @@ from bdserver.core.membership import Record
 from bdserver.core.messages import Exchanged, Pong
 from bdserver.core.policies import Policies
 from bdserver.core.view import View
-from bdserver.errors import NobodyThere, Refused
+from bdserver.errors import BDError, NobodyThere, Refused
 from bdserver.files import policyfile
 from bdserver.files.blacklist import BlackList
 from bdserver.files.revoked import Revoked
@@ -51,6 +51,42 @@ class Peer:
         """The names of all records that it was told."""
         says = [request[1] for request in self.asked if request[0] == "SYNCHRONIZE"]
         return {record["name"] for say in says for record in say.get("records", [])}
+
+
+class Straight:
+    """Lines in memory: each talk runs to its end at once, with the peer of that name (or address, for callers)."""
+
+    def __init__(self, node):
+        self.node, self.started = node, []
+
+    def start(self, talk, address, name, seconds, done, is_slow=False):
+        self.started.append((address, name, is_slow))
+        try:
+            request = next(talk)
+            while True:
+                try:
+                    said = self._said(address, request)
+                except BDError as error:
+                    request = talk.throw(error)
+                else:
+                    request = talk.send(said)
+        except StopIteration as end:
+            done(end.value)
+        except BDError as error:
+            done(error)
+
+    def _said(self, address, request):
+        host, _, port = address.rpartition(":")
+        peer = self.node.peers.get(f"{host}:9001")
+        if peer is None:
+            raise NobodyThere(f"{address} does not answer")
+        if isinstance(peer.instead, Exception):
+            raise peer.instead
+        answer = peer.answer(request)
+        return answer._replace(gossip_port=9002) if port == "9001" and isinstance(answer, Pong) else answer
+
+    def let_go(self, address):
+        self.started.append((address, "is let go", False))
 
 
 class Talk:

@@ -11,9 +11,15 @@ from bdserver.core.roles import ADMIN, CLIENT
 from tests.unit.nodes import COSTLY, NOW, a_mesh, a_node, acquaint, document
 
 
-def test_a_pong_has_the_digest_of_the_view(tmp_path):
+def test_a_pong_has_the_digest_of_the_view_and_the_way_to_the_port_for_news(tmp_path):
     node = a_node(tmp_path)
-    assert node.ask("PING", role=CLIENT) == Pong(node.cache.view().digest())
+    assert node.ask("PING", role=CLIENT) == Pong(node.cache.view().digest(), node.gossip_port)
+
+
+def test_news_is_answered_at_its_own_port(tmp_path):
+    node = a_node(tmp_path)
+    with pytest.raises(errors.NoSuchCommand, match=f"SYNCHRONIZE is answered at {node.gossip_address}$"):
+        node.ask("SYNCHRONIZE", {"digest": "x"})
 
 
 def test_what_is_offered_is_told_with_the_clock_and_the_free_slots(tmp_path):

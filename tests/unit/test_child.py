@@ -144,7 +144,7 @@ def test_byte_by_byte_is_as_good_as_at_once(node):
         child.serve(node, LocalStream(here), Caller(CLIENT, "joe", "h"))
     thread.join(SECONDS)
     with there:
-        assert there.recv(1000).endswith(encode(["PONG", node.cache.view().digest()]))
+        assert there.recv(1000).endswith(encode(["PONG", node.cache.view().digest(), node.gossip_port]))
 
 
 def test_a_stranger_may_ask_little_and_is_warned_of(node, caplog):

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from bdserver.processes.children import (
+    OWN_SECONDS,
     SPARE_PAUSE,
     TRANSITIONS,
     Caller,
@@ -38,6 +39,16 @@ def spare(pool, now=0.0):
     child = add(pool, now=now)
     assert pool.ready(child, now)
     return child
+
+
+def test_a_question_of_the_nodes_own_forks_no_child_ahead_unless_its_answer_takes_long():
+    children = pool()
+    only = spare(children)
+    children.give(only, ROOT, 5.0)
+    assert children.spare_at() == 5.0 + OWN_SECONDS
+    assert children.ready(only, 5.001) and children.spare_at() is None
+    children.give(only, FAR, 6.0)
+    assert children.spare_at() <= 6.0, "for others there is one at once"
 
 
 @pytest.mark.parametrize("state", State)

@@ -3,6 +3,7 @@
 import logging
 import socket
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,7 +24,8 @@ class Looking:
     def __init__(self, folder, **settings):
         self.node = StandIn(folder, **settings)
         self.wakeup, self.states = Wakeup(), States()
-        self.chores = Chores(self.node, self.states, self.wakeup.call)
+        self.heartbeat = SimpleNamespace(is_hung=False)
+        self.chores = Chores(self.node, self.states, self.wakeup.call, self.heartbeat)
         self.clock = 100.0
 
     def look(self, seconds=1.0):
@@ -141,6 +143,17 @@ def test_a_service_that_is_not_well_is_not_offered_until_it_is(looking, caplog):
         looking.health()
         looking.look(0.0)
         assert "Echo" in looking.own.services and "health of Echo: well again" in said(caplog, logging.INFO)
+
+
+def test_while_our_listener_hangs_no_service_is_offered(looking):
+    looking.node.service("Echo", health="none")
+    looking.look()
+    looking.heartbeat.is_hung = True
+    looking.look()
+    assert "Echo" not in looking.own.services
+    looking.heartbeat.is_hung = False
+    looking.look()
+    assert "Echo" in looking.own.services
 
 
 def test_one_look_at_the_health_of_services_at_a_time(looking):

@@ -56,7 +56,7 @@ def said(talk):
 def test_a_connection_is_kept_and_used_again(node):
     connections = Connections(node.call, node.refusal, 8)
     assert connections.talk("a", "a:1", 0, said) is connections.talk("a", "a:1", 0, said)
-    assert len(node.called) == 1 and connections.waiting() == [node.called[0].fileno()]
+    assert len(node.called) == 1 and node.called[0].is_open
 
 
 def test_one_that_broke_is_dialled_anew_once(node):
@@ -85,7 +85,7 @@ def test_after_any_other_error_it_is_closed_and_nobody_is_dialled(node, error):
 
     with pytest.raises(error):
         connections.talk("a", "a:1", 0, fail)
-    assert len(node.called) == 1 and not node.called[0].is_open and connections.waiting() == []
+    assert len(node.called) == 1 and not node.called[0].is_open
 
 
 def test_a_node_that_moved_or_was_revoked_is_dialled_anew(node, tmp_path):
@@ -97,21 +97,10 @@ def test_a_node_that_moved_or_was_revoked_is_dialled_anew(node, tmp_path):
     assert connections.talk("a", "a:2", 0, said) is not second and not second.is_open
 
 
-def test_two_threads_on_one_name_leave_one_connection(node):
+def test_a_talk_within_a_talk_leaves_one_connection(node):
     connections = Connections(node.call, node.refusal, 8)
     outer = connections.talk("a", "a:1", 0, lambda talk: connections.talk("a", "a:1", 0, said) and talk)
     assert [talk.is_open for talk in node.called] == [talk is outer for talk in node.called]
-
-
-def test_who_hung_up_is_named_and_an_answer_that_was_read_meanwhile_is_none(node):
-    connections = Connections(node.call, node.refusal, 8)
-    for name in "abc":
-        connections.talk(name, f"{name}:1", 0, said)
-    node.called[0].other_end.close()
-    readable = connections.waiting()  # as if all had been: of b and c somebody has read the answer since
-    assert connections.close_hung_up(readable) == ["a"]
-    assert [talk.is_open for talk in node.called] == [False, True, True]
-    assert len(connections.waiting()) == 2
 
 
 def test_the_longest_unused_is_let_go_when_there_are_too_many(node):
@@ -130,13 +119,9 @@ def test_one_is_let_go_by_name_and_nobody_else(node):
     assert [talk.is_open for talk in node.called] == [False, True]
 
 
-def test_the_idle_are_let_go_and_at_last_all(node):
+def test_at_last_all_are_let_go(node):
     connections = Connections(node.call, node.refusal, 8)
-    connections.talk("a", "a:1", 0, said)
-    connections.close_idle(60)
-    assert node.called[0].is_open
-    connections.close_idle(-1)
-    assert not node.called[0].is_open
-    connections.talk("b", "b:1", 0, said)
+    for name in "ab":
+        connections.talk(name, f"{name}:1", 0, said)
     connections.close()
-    assert not node.called[1].is_open and connections.waiting() == []
+    assert [talk.is_open for talk in node.called] == [False, False]

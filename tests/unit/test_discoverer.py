@@ -1,310 +1,238 @@
-"""The discoverer: what it does with each action, nudge and signal, among other nodes in memory and with real files."""
+"""The discoverer: what it does with nudges, signals and outcomes, among others of its kind in one process, over real TLS."""
 
 import logging
 import os
 import signal
+import socket
+import threading
 import time
 
 import pytest
 
 from bdserver.core import nudges
 from bdserver.core.exchange import EVERYBODY
-from bdserver.core.gossip.actions import Ask, Probe, Push, Refused, Silent, Synchronise, Taken, There
-from bdserver.core.membership import Record
-from bdserver.core.messages import No, NoPong, Pong
-from bdserver.errors import BadRequest, Deadline, NobodyThere, PolicyMismatch, TooBusy
-from bdserver.errors import Refused as RefusedError
+from bdserver.core.gossip.actions import Verdict
+from bdserver.core.membership import ALIVE, DEAD, Record
+from bdserver.errors import TooBusy
 from bdserver.processes import discoverer as module
-from bdserver.processes.discoverer import Discoverer, Talker
-from tests.unit.standin import StandIn
-from tests.unit.views import NOW
-
-PATIENCE = 20.0  # of a test; each waits for what it wants, and none as long
+from tests.hosts import until
+from tests.unit.gossipers import PATIENCE, Gossiper, Peer, Said, credentials_of, make_authority, turn_until
 
 
-@pytest.fixture
-def node(tmp_path):
-    node = StandIn(tmp_path, probe_interval=0.05)
-    yield node
-    node.close()
-
-
-class Running:
-    """A discoverer whose turns are those that a test takes."""
-
-    def __init__(self, node):
-        self.node = node
-        wake, self.wake_write = os.pipe()
-        life, self.life_write = os.pipe()
-        os.set_blocking(wake, False)
-        self.discoverer = Discoverer(node, wake, life)
-
-    def until(self, is_so):
-        """Turn until it is so."""
-        deadline = time.monotonic() + PATIENCE
-        while not is_so():
-            assert time.monotonic() < deadline, "it never came to that"
-            assert self.discoverer.turn()
-
-    def nudge(self, *said):
-        os.write(self.wake_write, b"".join(map(nudges.encode, said)))
-
-    @property
-    def records(self):
-        return self.node.cache.view().records
-
-    def close(self):
-        self.discoverer._pool.shutdown()
-        self.discoverer._talker.connections.close()
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return make_authority(tmp_path_factory.mktemp("ca"))
 
 
 @pytest.fixture
-def running(node):
-    running = Running(node)
-    yield running
-    running.close()
+def gossiper(tmp_path, authority):
+    """Makes nodes; those made last know those made before."""
+    made = []
+
+    def make(name, knows=(), **settings):
+        made.append(Gossiper(str(tmp_path), authority, name, **{"probe_interval": 0.1} | settings))
+        for other in knows:
+            made[-1].meet(other)
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.end()
 
 
-# --- talking ------------------------------------------------------------------------------------------------------
-
-ACTIONS = [
-    Probe("n0", "n0:9001", 1.0),
-    Probe("n0", "n0:9001", 1.0, stays=True),
-    Ask("n0", "n0:9001", "other", "other:9001", 1.0),
-    Push("n0", "n0:9001", ("me",)),
-    Synchronise("n0", "n0:9001"),
-]
-
-
-@pytest.mark.parametrize("action", ACTIONS)
-@pytest.mark.parametrize(
-    ("error", "outcome", "of_helper"),
-    [
-        (PolicyMismatch("no"), There(), Silent(True, "no")),
-        (TooBusy("full"), There(), Silent(True, "full")),
-        (RefusedError("nobody listens"), Refused("nobody listens"), Silent(False, "nobody listens")),
-        (NobodyThere("gone"), Silent(reason="gone"), Silent(reason="gone")),
-        (Deadline("too late"), Silent(reason="too late"), Silent(reason="too late")),
-        (BadRequest("what?"), Silent(reason="what?"), Silent(reason="what?")),
-        (RuntimeError("oh"), Silent(reason="a bug"), Silent(reason="a bug")),
-    ],
-)
-def test_what_an_error_says_of_the_node_and_that_one_of_a_helper_says_nothing(node, action, error, outcome, of_helper, caplog):
-    node.peer("n0").instead = error
-    came, wanted = Talker(node).carry_out(action), of_helper if isinstance(action, Ask) else outcome
-    assert (type(came), came) == (type(wanted), wanted)
-    assert ("met a bug" in caplog.text) == (came == Silent(reason="a bug"))
+@pytest.fixture
+def two(gossiper):
+    """Two nodes that know each other and have told their news."""
+    one = gossiper("n0")
+    other = gossiper("n1", [one])
+    pair = [one, other]
+    turn_until(pair, lambda: "n1" in one.view.records and one.view.digest() == other.view.digest(), what="they are equal")
+    return pair
 
 
-def test_a_probe_brings_the_digest_of_the_others_view_and_takes_news_along(node):
-    peer = node.peer("n0")
-    assert Talker(node).carry_out(Probe("n0", "n0:9001", 1.0)) == Pong(peer.view.digest())
-    assert peer.words() == ["PING"]
-    Talker(node).carry_out(Probe("n0", "n0:9001", 1.0, ("me",)))
-    assert peer.told() == {"me"} and "me" in peer.view.records
+def calm(one):
+    """It has nothing to do of its own for long."""
+    mind = one.discoverer._mind
+    mind.watch._probe_at = mind.rounds._round_at = time.monotonic() + 1000.0
 
 
-def test_a_node_of_version_1_answers_without_a_digest(node):
-    node.peer("n0").instead = lambda request: Pong()
-    assert Talker(node).carry_out(Probe("n0", "n0:9001", 1.0)) == Pong()
+# --- among others -------------------------------------------------------------------------------------------------
 
 
-def test_a_probe_that_stays_uses_one_connection_and_another_one_a_new_one(node):
-    peer, talker = node.peer("n0"), Talker(node)
-    for _ in range(3):
-        talker.carry_out(Probe("n0", "n0:9001", 1.0, stays=True))
-    assert peer.called == 1
-    talker.carry_out(Probe("n0", "n0:9001", 1.0))
-    assert peer.called == 2 and talker.connections.waiting() == []
+def test_a_change_of_ours_is_told(two):
+    with two[0].node.cache.locked() as view:
+        two[0].node.describe(view, time.time(), draining=True)
+    turn_until(two, lambda: two[1].view.records["n0"].draining)
 
 
-@pytest.mark.parametrize(
-    ("answer", "outcome"),
-    [
-        (Pong(), There()),
-        (NoPong("refused", "nobody listens"), Refused("n0 was refused too")),
-        (NoPong("nobody-there", "x"), Silent(True, "n0 did not reach it either")),
-    ],
-)
-def test_what_a_helper_says_of_the_other(node, answer, outcome):
-    peer = node.peer("n0")
-    peer.instead = lambda request: answer
-    came = Talker(node).carry_out(Ask("n0", "n0:9001", "n1", "n1:9001", 1.0))
-    assert (type(came), came) == (type(outcome), outcome)
-    assert peer.asked == [["PROBE", "n1:9001"]]
-
-
-def test_a_push_says_how_much_was_known_and_how_far_it_shall_go(node):
-    peer = node.peer("n0")
-    push = Push("n0", "n0:9001", ("me",), "n7")
-    assert Talker(node).carry_out(push) == Taken(0)
-    assert Talker(node).carry_out(push) == Taken(1)
-    assert [request[1]["until"] for request in peer.asked] == ["n7", "n7"]
-
-
-def test_a_policys_text_goes_behind_its_record_when_it_is_asked_for(node):
-    text = "<Policy/>"
-    from bdserver.core.policy import digest
-
-    with node.cache.locked() as view:
-        view.learn_policy(digest(text), text)
-        view.describe(view.own._replace(policy=digest(text)), NOW)
-    peer = node.peer("n0")
-    Talker(node).carry_out(Push("n0", "n0:9001", ("me",)))
-    assert peer.view.policies == {digest(text): text}
-
-
-def test_after_a_round_both_know_the_same(node):
-    peer = node.peer("n0", is_known=False)
-    peer.view.merge(Record("far", "far:9001", (1, 0)), NOW)
-    assert Talker(node).carry_out(Synchronise(None, "n0:9001")) == There()
-    assert node.cache.view().records == peer.view.records and "far" in peer.view.records
-
-
-def test_a_node_that_says_no_to_an_exchange_lives(node):
-    node.peer("n0").instead = lambda request: No()
-    assert Talker(node).carry_out(Synchronise("n0", "n0:9001")) == There()
-
-
-def test_an_action_that_nobody_knows_is_a_bug_and_it_goes_on(node, caplog):
-    assert Talker(node).carry_out(("PING",)) == Silent(reason="a bug") and "met a bug" in caplog.text
-
-
-# --- the loop -----------------------------------------------------------------------------------------------------
-
-
-def test_a_node_that_is_hinted_at_is_met(tmp_path):
-    node = StandIn(tmp_path, hints="127.0.0.1:9001 n0:9001")
-    peer = node.peer("n0", is_known=False)
-    running = Running(node)
-    running.until(lambda: "n0" in running.records)
-    assert "me" in peer.view.records and node.heard.times().keys() <= {"n0"}
-    running.close()
-    node.close()
-
-
-def test_news_of_ours_is_told(running):
-    peer = running.node.peer("n0")
-    running.until(lambda: "me" in peer.told())
-    running.node.service("Echo")
-    running.until(lambda: "Echo" in peer.view.records["me"].services)
-
-
-def test_a_node_that_is_refused_is_suspected_and_dead_soon(running, caplog):
+def test_who_is_refused_is_suspected_and_dead_soon(two, caplog):
     caplog.set_level(logging.INFO)
-    peer = running.node.peer("n0")
-    running.until(lambda: "PING" in peer.words())
-    peer.instead = RefusedError("nobody listens")
-    peer.open[-1].hang_up()
-    running.until(lambda: running.records["n0"].status == "dead")
+    one, other = two
+    other.end()
+    turn_until([one], lambda: one.status_of("n1") == DEAD)
     lines = [record.getMessage() for record in caplog.records]
-    assert lines.index("n0 is suspect") < lines.index("n0 is dead")
+    assert lines.index("n1 is suspect") < lines.index("n1 is dead")
 
 
-def test_a_watched_node_that_hangs_up_is_probed_on_a_new_connection(running):
-    running.discoverer._mind.watch.probe_interval = 1000.0  # its turn comes but once
-    peer = running.node.peer("n0")
-    running.until(lambda: running.discoverer._talker.connections.waiting())
-    called = peer.called
-    peer.open[-1].hang_up()
-    running.until(lambda: peer.called > called)
+def test_a_watched_node_that_hangs_up_is_probed_at_once_on_a_new_line(two):
+    one, other = two
+    address = f"127.0.0.1:{other.node.gossip_port}"
+    turn_until(two, lambda: address in one.lines and one.lines[address].is_open)
+    calm(one)
+    line = one.lines[address]
+    other.discoverer._board.callers.dismiss_all()
+    turn_until(two, lambda: one.lines.get(address) not in (None, line) and one.lines[address].is_open)
+    assert one.status_of("n1") == ALIVE
 
 
-def test_when_the_cache_is_locked_too_long_a_verdict_waits(running, caplog, monkeypatch):
-    def locked():
+def test_helpers_are_asked_before_anybody_is_accused(two, gossiper, tmp_path, authority):
+    """n2 answers its helper, and us it does not."""
+    one = two[0]
+    probed = []
+
+    def behave(said):
+        while (message := said.hear()) is not None:
+            if message[0] == "PING" and said.stream.identity.name == "n1":
+                probed.append(said.stream.identity.name)
+                said.say(["PONG"])
+
+    peer = Peer(credentials_of(str(tmp_path / "k2"), authority, "n2"), behave)
+    port = int(peer.address.rpartition(":")[2])
+    record = Record("n2", f"127.0.0.1:{port - 1}", (1, 0), gossip_port=port)
+    for each in two:
+        with each.node.cache.locked() as view:
+            view.merge(record, time.time())
+    one.nudge(nudges.Hurry("n2"))
+    turn_until(two, lambda: probed)
+    deadline = time.monotonic() + 1.0
+    turn_until(two, lambda: time.monotonic() > deadline)
+    assert one.status_of("n2") == ALIVE
+    peer.close()
+
+
+def test_a_hint_is_followed_to_the_port_for_news(gossiper, tmp_path, authority):
+    """A listener is beside the discoverer: what it answers tells the way."""
+    other = gossiper("n1")
+
+    def behave(said):
+        while (message := said.hear()) is not None:
+            if message[0] == "PING":
+                said.say(["PONG", other.view.digest(), other.node.gossip_port])
+
+    listener = Peer(other.node.credentials, behave)
+    one = gossiper("n0", hints=listener.address)
+    turn_until([one, other], lambda: "n1" in one.view.records and "n0" in other.view.records)
+    listener.close()
+
+
+def test_a_hint_that_leads_back_to_us_is_dropped_quietly(gossiper, caplog):
+    caplog.set_level(logging.INFO)
+    one = gossiper("n0")
+    one.node.settings = one.node.settings.with_reloadable(
+        type(one.node.settings)(one.node.settings.path, {"hints": (f"127.0.0.1:{one.node.gossip_port}",)})
+    )
+    dials = one.discoverer._mind.dials
+    turn_until([one], lambda: any(pause > 2.0 for _, pause in dials._next.values()))  # it waits longer each time
+    assert one.view.records.keys() == {"n0"}
+    assert not [record for record in caplog.records if "call to" in record.getMessage()]
+
+
+# --- verdicts -----------------------------------------------------------------------------------------------------
+
+
+def test_when_the_cache_is_locked_too_long_a_verdict_waits(two, caplog, monkeypatch):
+    def locked(*seconds):
         raise TooBusy("the lock was not to be had")
 
-    peer = running.node.peer("n0")
-    running.until(lambda: "PING" in peer.words())
-    peer.instead = RefusedError("nobody listens")
+    one, other = two
+    other.end()
     with monkeypatch.context() as patch:
-        patch.setattr(running.node.cache, "locked", locked)
-        running.until(lambda: "skipping a turn: the lock was not to be had" in caplog.messages)
-        assert running.records["n0"].status == "alive"
-    running.until(lambda: running.records["n0"].status == "dead")
+        patch.setattr(one.node.cache, "locked", locked)
+        turn_until([one], lambda: "skipping a turn: the lock was not to be had" in caplog.messages)
+        assert one.status_of("n1") == ALIVE
+    turn_until([one], lambda: one.status_of("n1") == DEAD)
 
 
-def test_a_verdict_about_a_node_that_is_forgotten_meanwhile_is_none(running):
-    running.discoverer._write([module.Verdict(False, "nobody"), module.Verdict(True, "nobody")])
-    assert running.records.keys() == {"me"}
+def test_a_verdict_about_a_node_that_is_forgotten_meanwhile_is_none(gossiper):
+    one = gossiper("n0")
+    one.discoverer._write([Verdict(False, "nobody"), Verdict(True, "nobody")])
+    assert one.view.records.keys() == {"n0"}
 
 
-def test_a_connection_that_a_thread_closes_while_the_loop_waits_on_it_is_no_matter(running, monkeypatch):
-    read, write = os.pipe()
-    os.close(write)
-    os.close(read)
-    monkeypatch.setattr(running.discoverer._talker.connections, "waiting", lambda: [read])
-    assert running.discoverer.turn()
-
-
-def test_helpers_are_asked_before_anybody_is_accused(running):
-    peer, helper = running.node.peer("n0"), running.node.peer("n1")
-    helper.instead = lambda request: Pong() if request[0] == "PROBE" else None
-    running.until(lambda: "PING" in peer.words() and "PING" in helper.words())
-    peer.instead = NobodyThere("no answer")
-    running.nudge(nudges.Hurry("n0"))
-    running.until(lambda: ["PROBE", "n0:9001"] in helper.asked)
-    assert running.records["n0"].status == "alive"
-
-
-def test_it_ends_with_its_listener(running):
-    os.close(running.life_write)
-    deadline = time.monotonic() + PATIENCE
-    while running.discoverer.turn():
-        assert time.monotonic() < deadline
+def test_a_ping_for_another_one_of_who_is_forgotten_says_that_nobody_is_there(gossiper):
+    said = []
+    gossiper("n0").discoverer._ping("nobody", said.append)
+    assert "not known any more" in str(said[0])
 
 
 # --- nudges -------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def calm(running):
-    """A discoverer that has nothing to do of its own for long, and knows n0."""
-    peer = running.node.peer("n0")
-    mind = running.discoverer._mind
-    running.until(lambda: "me" in peer.told() and not mind.news.is_any)
-    mind.watch._probe_at = mind.rounds._round_at = time.monotonic() + 1000.0
-    running.until(lambda: not running.discoverer._mind.news._pushing)
-    peer.asked.clear()
-    return running
+def test_who_could_not_be_reached_is_probed_at_once_and_who_is_not_known_is_not(two):
+    one = two[0]
+    calm(one)
+    one.node.heard.write(set(), time.time())
+    before = one.node.heard.times().get("n1", 0.0)
+    one.nudge(nudges.Hurry("n1"), nudges.Hurry("n1"), nudges.Hurry("nobody"))
+    turn_until(two, lambda: one.node.heard.times().get("n1", 0.0) > before)
 
 
-def test_a_node_that_somebody_could_not_reach_is_probed_at_once(calm):
-    peer = calm.node.peers["n0:9001"]
-    called = peer.called
-    calm.nudge(nudges.Hurry("n0"), nudges.Hurry("n0"), nudges.Hurry("nobody"))
-    calm.until(lambda: "PING" in peer.words())
-    assert peer.called == called + 1
+def test_who_has_something_unexpected_is_visited(two):
+    one, other = two
+    for each in two:
+        calm(each)
+    with other.node.cache.locked() as view:
+        view.merge(Record("far", "192.0.2.1:1", (1, 0)), time.time())
+    one.nudge(nudges.Visit("nobody"), nudges.Visit("n1"))
+    turn_until(two, lambda: "far" in one.view.records)
 
 
-def test_a_node_with_something_unexpected_is_visited(calm):
-    peer = calm.node.peers["n0:9001"]
-    peer.view.merge(Record("far", "far:9001", (1, 0)), NOW)
-    calm.nudge(nudges.Visit("nobody"), nudges.Visit("n0"))
-    calm.until(lambda: "far" in calm.records)
-    assert set(peer.words()) == {"SYNCHRONIZE"}
+@pytest.mark.parametrize("nudge", [nudges.Tell(EVERYBODY, ("far",)), nudges.Look()])
+def test_what_a_child_was_told_is_passed_on_and_a_look_finds_what_has_changed(two, nudge):
+    one, other = two
+    with one.node.cache.locked() as view:
+        view.merge(Record("far", "192.0.2.1:1", (1, 0)), time.time())
+    one.nudge(nudge)
+    turn_until(two, lambda: "far" in other.view.records)
 
 
-def test_what_a_child_was_told_is_passed_on_around_the_ring(calm):
-    peer = calm.node.peers["n0:9001"]
-    calm.node.learn(Record("far", "127.0.0.1:1", (1, 0)))
-    calm.nudge(nudges.Tell(EVERYBODY, ("far",)))
-    calm.until(lambda: "far" in peer.view.records)
-    assert "until" in next(request[1] for request in peer.asked if request[0] == "SYNCHRONIZE")
+def test_a_nudge_that_another_reader_has_taken_is_no_nudge(gossiper):
+    gossiper("n0").discoverer._take_nudges()
 
 
-def test_a_look_finds_what_has_changed(calm):
-    peer = calm.node.peers["n0:9001"]
-    calm.node.learn(Record("far", "127.0.0.1:1", (1, 0)))
-    calm.nudge(nudges.Look())
-    calm.until(lambda: "far" in peer.view.records)
+# --- its listener -------------------------------------------------------------------------------------------------
 
 
-def test_a_nudge_that_another_reader_has_taken_is_no_nudge(calm):
-    calm.discoverer._take_nudges()
+def test_it_ends_with_its_listener(gossiper):
+    one = gossiper("n0")
+    os.close(one.life_write)
+    deadline = time.monotonic() + PATIENCE
+    while one.discoverer.turn():
+        assert time.monotonic() < deadline
 
 
-# --- SIGHUP -------------------------------------------------------------------------------------------------------
+def test_when_its_listener_hangs_it_says_so_and_is_mute(two, caplog):
+    one, other = two
+    services = one.node.settings.services_dir
+    with open(os.path.join(services, "Echo.bdcert"), "w") as file:
+        file.write("weight=1\ntype=static\nurl=http://127.0.0.1:1/Echo\nhealth=none\n")
+    turn_until(two, lambda: "Echo" in other.view.records["n0"].services, what="Echo is known")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(one.node.settings.socket)
+    listener.listen()
+    heart = one.discoverer._heartbeat
+    heart._answered_at = 0.0  # it has answered long ago, and accepts nothing now
+    turn_until(two, lambda: heart.is_hung, what="it hangs")
+    turn_until(two, lambda: "Echo" not in other.view.records["n0"].services, what="its services are not offered")
+    turn_until(two, lambda: other.status_of("n0") == DEAD, what="it does not answer")
+    assert "our listener does not answer" in caplog.text
+    heart._over("")  # it has answered
+    turn_until(two, lambda: other.status_of("n0") == ALIVE, what="it speaks again")
+    turn_until(two, lambda: "Echo" in other.view.records["n0"].services, what="its services are offered again")
+    listener.close()
+
+
+# --- SIGHUP, and the process --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -318,41 +246,74 @@ def own_signals():
     logging.getLogger().setLevel(level)
 
 
-def test_what_sighup_changes_takes_effect_here_too(tmp_path, own_signals, monkeypatch):
+def test_what_sighup_changes_takes_effect_here_too(gossiper, own_signals, monkeypatch, tmp_path, authority):
     """The whole of it: `run`, a signal, and a node that is met because the new config has a hint at it."""
     monkeypatch.setattr(module.setproctitle, "setproctitle", lambda title: None)
-    (tmp_path / "access.log").write_text("")
-    node = StandIn(tmp_path, hints="first:9001", log_level="warning")
     logging.getLogger().setLevel(logging.WARNING)
-    first, second = node.peer("first", is_known=False), node.peer("second", is_known=False)
-    wake, wake_write = os.pipe()
-    life, life_write = os.pipe()
-    seen = []
+    one = gossiper("n0", log_level="warning")
+    levels = []
 
-    def hup(request):
-        node.configure(hints="second:9001", log_level="debug", access_log=tmp_path / "access.log")
+    def behave(said):
+        while (message := said.hear()) is not None:
+            if message[0] == "PING":
+                levels.append(logging.getLogger().level)
+                said.say(["ERROR", "policy-mismatch", "no"])
+
+    peer = Peer(credentials_of(str(tmp_path / "k"), authority, "n1"), behave)
+
+    def hup():
+        with open(one.node.settings.path, "a") as file:
+            file.write(f"hints={peer.address}\n")
+        text = open(one.node.settings.path).read().replace("log_level=warning", "log_level=debug")
+        with open(one.node.settings.path, "w") as file:
+            file.write(text)
         os.kill(os.getpid(), signal.SIGHUP)
-        first.instead = RefusedError("nobody listens")
-        raise NobodyThere("gone")
+        until(lambda: levels, PATIENCE, "it is dialled")
+        os.close(one.life_write)
 
-    def end(request):
-        seen.append(logging.getLogger().level)
-        os.close(life_write)
-        second.instead = None
-        return second.answer(request)
+    def when_it_runs():
+        until(lambda: signal.getsignal(signal.SIGHUP) is not before, PATIENCE, "it hears signals")
+        hup()
 
-    first.instead, second.instead = hup, end
-    module.run(node, wake, life)
-    assert seen == [logging.DEBUG]
-    assert node.settings.hints == ("second:9001",) and node.settings.access_log == str(tmp_path / "access.log")
-    for each in (wake, wake_write, life):
-        os.close(each)
-    node.close()
+    before = signal.getsignal(signal.SIGHUP)
+    thread = threading.Thread(target=when_it_runs)
+    thread.start()
+    module.run(one.node, [], one.wake_read, one.life_read)
+    thread.join(PATIENCE)
+    assert levels[0] == logging.DEBUG and one.node.settings.hints == (peer.address,)
+    peer.close()
 
 
-def test_connections_that_were_opened_with_the_old_keys_are_closed(running):
-    peer = running.node.peer("n0")
-    running.until(lambda: running.discoverer._talker.connections.waiting())
-    running.discoverer._note_reload(signal.SIGHUP, None)
-    called = peer.called
-    running.until(lambda: peer.called > called)
+def test_with_new_keys_everybody_is_spoken_to_anew(two):
+    one, other = two
+    address = f"127.0.0.1:{other.node.gossip_port}"
+    turn_until(two, lambda: address in one.lines and one.lines[address].is_open)
+    line = one.lines[address]
+    one.discoverer._note_reload(signal.SIGHUP, None)
+    turn_until(two, lambda: one.lines.get(address) not in (None, line) and one.lines[address].is_open)
+    assert one.status_of("n1") == ALIVE and other.status_of("n0") == ALIVE
+
+
+def test_the_loop_says_when_it_was_held_up(gossiper, caplog, monkeypatch):
+    one = gossiper("n0")
+    monkeypatch.setattr(module, "LAG_SECONDS", -1.0)
+    one.discoverer.turn(0.0)
+    assert "was held up" in caplog.text
+
+
+def test_a_node_outside_speaks_to_it(gossiper, tmp_path, authority):
+    """One conversation by hand, as docs/PROTOCOL.md has it."""
+    one = gossiper("n0")
+    came = []
+
+    def talk():
+        said = Said.dial(one.node.gossip_port, credentials_of(str(tmp_path / "k"), authority, "n9"))
+        record = {"name": "n9", "address": "127.0.0.1:9", "version": [1, 1]}
+        came.extend([said.ask(["PING"]), said.ask(["SYNCHRONIZE", {"records": [record]}]), said.ask(["STATUS"])])
+
+    thread = threading.Thread(target=talk)
+    thread.start()
+    turn_until([one], lambda: len(came) == 3)
+    thread.join(PATIENCE)
+    assert [each[0] for each in came] == ["PONG", "SYNCHRONIZE", "ERROR"]
+    assert came[2][1] == "no-such-command" and one.node.address in came[2][2] and "n9" in one.view.records

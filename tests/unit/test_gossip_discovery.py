@@ -3,9 +3,10 @@
 import pytest
 
 from bdserver.core.gossip.actions import Ask, Probe, Push, Refused, Silent, Synchronise, Taken, There, is_there
+from bdserver.core.gossip.ring import follower
 from bdserver.core.messages import Pong
 from tests.unit.minds import drained, mind_at, of_kind, well
-from tests.unit.views import a_view
+from tests.unit.views import NOW, a_view, changed
 
 
 def test_alone_there_is_nothing_to_do():
@@ -34,11 +35,19 @@ def test_an_outcome_says_whether_the_node_lives():
     assert [is_there(each) for each in (Refused("x"), Silent(), Silent(is_nack=True))] == [False] * 3
 
 
+def test_the_watched_node_is_among_those_near_and_those_who_are_gone_are_not():
+    mind, names = mind_at(), [f"n{number}" for number in range(9)]
+    view = a_view(*names)
+    near = mind.near(view)
+    assert follower("me", names) in near and len(near) == 4
+    assert near[0] not in mind.near(changed(view, lambda twin: twin.bury(near[0], NOW)))
+
+
 def test_a_round_that_failed_is_as_good_as_a_probe_that_failed():
     mind, view = mind_at(), a_view("n0", "n1")
     mind.due(view, 0.0, 0.0, 100.0)
     mind.done(Synchronise("n1", "n1:1"), Silent(), view, 0.1)
-    assert ("n1", False) in {(probe.name, probe.stays) for probe in of_kind(mind.due(view, 0.1, 0.0, 100.0), Probe)}
+    assert "n1" in {probe.name for probe in of_kind(mind.due(view, 0.1, 0.0, 100.0), Probe)}
     mind.done(Synchronise(None, "hint:1"), Silent(), view, 0.2)
     assert mind.next_at(view) > 0.0, "at a hint nobody knows whom to probe"
 

@@ -39,24 +39,13 @@ def test_a_watched_node_that_is_suspected_is_watched_no_longer():
     assert probed[first] < 3
 
 
-def test_who_was_not_to_be_reached_is_probed_on_a_new_connection():
+def test_who_was_not_to_be_reached_is_probed_at_once_and_but_once():
     mind, view = mind_at(), a_view("a", "b", "c")
     drained(mind, view, 10)
     watched = follower("me", "abc")
     mind.hurry(watched)
     probes = of_kind(mind.due(view, 12.0, 0.0, 100.0), Probe)  # the turn of the watch as well: one probe serves both
-    assert [(probe.name, probe.stays) for probe in probes if probe.name == watched] == [(watched, False)]
-
-
-def test_a_suspect_is_probed_on_new_connections_alone():
-    mind, view = mind_at(), a_view("a", "b", "c")
-    drained(mind, view, 10)
-    suspect = arc("me", EVERYBODY, "abc")[1]
-    view = changed(view, lambda twin: twin.accuse(suspect, NOW))
-    mind.due(view, 10.0, 0.0, 100.0)  # the double check
-    probes = [action for _, action in drained(mind, view, 19, start=10) if isinstance(action, Probe)]
-    assert {probe.stays for probe in probes if probe.name == suspect} == {False}
-    assert {probe.stays for probe in probes if probe.name != suspect} == {True}
+    assert [probe.name for probe in probes if probe.name == watched] == [watched]
 
 
 @pytest.mark.parametrize("outcome", [Refused(), Silent()])
@@ -155,7 +144,7 @@ def test_the_watcher_alone_looks_why_a_connection_has_ended():
     for name in "abc":
         mind.hung_up(name)
     assert mind.next_at(view) == -math.inf
-    assert [(probe.name, probe.stays) for probe in of_kind(mind.due(view, 10.0, 0.0, 100.0), Probe)] == [(watched, False)]
+    assert [probe.name for probe in of_kind(mind.due(view, 10.0, 0.0, 100.0), Probe)] == [watched]
 
 
 def test_helpers_are_those_whom_our_policy_lets_us_ask():

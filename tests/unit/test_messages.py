@@ -11,8 +11,10 @@ from bdserver.errors import BadFrame, BadRequest, Forbidden, NoSuchCommand
 from bdserver.processes.answers import ANSWERS
 
 
-def test_every_request_has_an_answer_and_no_more():
-    assert ANSWERS.keys() == REQUESTS.keys()
+def test_every_request_has_an_answer_at_its_port_and_no_more():
+    assert ANSWERS.keys() == {name for name, row in REQUESTS.items() if messages.CALLERS in row.ports}
+    assert {name for name, row in REQUESTS.items() if messages.NEWS in row.ports} == {"PING", "PROBE", "SYNCHRONIZE"}
+    assert all(row.ports for row in REQUESTS.values())
 
 
 def test_the_original_requests_are_all_there_but_makeimage():
@@ -132,7 +134,8 @@ def test_an_answer_is_the_same_at_the_other_end_and_what_a_newer_node_adds_is_pa
     said, wish = messages.encoded(answer), [{"brief": True}] if command == "STATUS" else []
     assert messages.decode(command, said, wish) == answer
     if messages.ANSWER_ROWS[type(answer)].fields and len(said) > 1:
-        assert messages.decode(command, [*said, "new"], wish) in (answer, answer._replace(**{answer._fields[-1]: "new"}))
+        added = [*said, *([0] if command == "PING" else []), "new"]
+        assert messages.decode(command, added, wish) in (answer, answer._replace(**{answer._fields[-1]: "new"}))
 
 
 @pytest.mark.parametrize(("command", "answer"), EXAMPLES, ids=[f"{c}-{type(a).__name__}" for c, a in EXAMPLES])

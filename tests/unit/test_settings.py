@@ -108,7 +108,7 @@ def test_the_least_that_a_whole_number_may_be(config, key, least, below):
 
 @pytest.mark.parametrize(
     ("key", "most", "above"),
-    [("port", "65535", "65536"), ("max_children", "100000", "100001"), ("socket_mode", "0777", "1000")]
+    [("gossip_port", "65535", "65536"), ("max_children", "100000", "100001"), ("socket_mode", "0777", "1000")]
     + [("idle_timeout", "86400", "86400.1"), ("receiver_threshold", "1e12", "1.1e12"), ("username", "n" * 100, "n" * 101)],
 )
 def test_the_most_that_a_value_may_be(config, key, most, above):
@@ -151,6 +151,17 @@ def test_a_key_like_no_other_is_just_unknown(config):
 def test_rounds_can_not_be_shorter_than_their_shortest_pause(config):
     assert load(config("round_min=30")).round_min == 30
     assert complaints_of(config("port=1\nround_min=31")) == ["2: round_min=31 is above round_max=30"]
+
+
+@pytest.mark.parametrize(
+    "text", ["port=9000\ngossip_port=9000", "port=9000\ngossip_port=9001", "port=65535", "gossip_port=65535"]
+)
+def test_news_needs_a_port_of_its_own(config, text):
+    if text in ("port=9000\ngossip_port=9001", "gossip_port=65535"):
+        assert load(config(text)).gossip_port
+    else:
+        [complaint] = complaints_of(config(text))
+        assert "gossip_port must be another port than port=" in complaint
 
 
 # --- the password -------------------------------------------------------------------------------------------------

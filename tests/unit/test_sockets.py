@@ -30,14 +30,16 @@ def sockets(tmp_path):
     yield make
     for each in made:
         each.close()
+        each.close_ears()
 
 
 def test_all_of_them_listen(sockets, tmp_path):
     ours, port = sockets(bind="127.0.0.1 127.0.0.2", socket_mode="0600")
     ours.open()
-    assert len(ours.now()) == len(ours.files()) == 3
+    assert len(ours.now()) == 3 and len(ours.files()) == 5
     for host in ("127.0.0.1", "127.0.0.2"):
         socket.create_connection((host, port)).close()
+        socket.create_connection((host, port + 1)).close()
     assert stat.S_IMODE(os.stat(tmp_path / "local").st_mode) == 0o600
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(str(tmp_path / "local"))
@@ -48,6 +50,25 @@ def test_without_bind_ipv4_is_heard_on_the_socket_for_ipv6(sockets):
     ours.open()
     assert len(ours.now()) == 2
     socket.create_connection(("127.0.0.1", port)).close()
+
+
+def test_news_has_a_port_of_its_own_that_stays_when_callers_are_heard_no_longer(sockets):
+    news = free_port()
+    ours, port = sockets(gossip_port=news)
+    ours.open()
+    ours.close()
+    socket.create_connection(("127.0.0.1", news)).close()
+    ours.close_ears()
+    for closed in (news, port, port + 1):
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", closed))
+
+
+def test_a_port_for_news_that_is_taken_is_named(sockets):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        ours, _ = sockets(gossip_port=other.getsockname()[1])
+        with pytest.raises(NotYet, match="gossip_port=[0-9]+ can't be had on 127.0.0.1: Address already in use"):
+            ours.open()
 
 
 def test_a_port_that_is_taken_may_become_free(sockets):
@@ -122,6 +143,7 @@ def test_the_file_is_removed_if_it_is_ours(sockets, tmp_path):
     ours, _ = sockets()
     ours.open()
     ours.close()
+    ours.close_ears()
     ours.remove()
     assert not os.path.exists(tmp_path / "local")
     ours.open()

@@ -10,19 +10,14 @@ from typing import NamedTuple, assert_never
 
 from bdserver.core.messages import Pong
 
-# A connection on which news was told, or a PING of the watch, is let go so long after its last use.
-IDLE_SECONDS = 30.0
-
 
 class Probe(NamedTuple):
-    """PING this node, and tell it the records of these names on the way. `stays`: on a connection that is kept; else on a
-    new one, since a node that was not to be reached may have a child left that answers on an old one."""
+    """PING this node, and tell it the records of these names on the way."""
 
     name: str
     address: str
     seconds: float
     news: tuple[str, ...] = ()
-    stays: bool = False
 
 
 class Ask(NamedTuple):

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 from random import Random
 from typing import assert_never
 
+from bdserver.core.exchange import EVERYBODY
 from bdserver.core.gossip.actions import Action, Ask, Outcome, Probe, Push, Refused, Synchronise, Verdict, is_there
 from bdserver.core.gossip.news import News
-from bdserver.core.gossip.ring import Listeners
+from bdserver.core.gossip.ring import Listeners, arc, fingers
 from bdserver.core.gossip.rounds import Dials, Rhythm, Rounds
 from bdserver.core.gossip.suspicion import Awareness, Doubt, Suspicion
 from bdserver.core.gossip.watch import Watch
@@ -74,6 +75,10 @@ class Discovery:
         for probe in self.watch.due(view, clock, self.news.is_any):
             record = view.records[probe.name]
             yield probe if self.forbids(record) else probe._replace(news=self.news.riding(record))
+
+    def near(self, view: View) -> list[str]:
+        """Those to whom we speak again and again: the one that we watch, and those that we tell our news."""
+        return fingers(arc(self.me, EVERYBODY, (record.name for record in view.others_there())))
 
     # -- what happens
 

@@ -39,7 +39,7 @@ def arc(start: str, until: str, names: Iterable[str]) -> list[str]:
 def pieces(around: list[str]) -> list[list[str]]:
     """Cut an arc into pieces of 1, 2, 4, 8 … names, the last piece first.
 
-    Whoever tells the first of each piece tells the nodes 1, 2, 4, 8 … steps ahead: the same few for every piece of news,
+    A node that tells the first of each piece tells the nodes 1, 2, 4, 8 … steps ahead: the same few for every piece of news,
     whatever the length of the arc."""
     return [around[(1 << power) - 1 : (2 << power) - 1] for power in reversed(range(len(around).bit_length()))]
 

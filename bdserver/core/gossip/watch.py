@@ -1,10 +1,10 @@
 """Whom to probe and when, and whom to ask for help when a probe fails: SWIM's failure detector, on a ring.
 
- - Each node watches the one that follows it in the ring: a PING a second, on a connection that is kept. When there is news,
+ - Each node watches the one that follows it in the ring: a PING a second. When there is news,
    or some node was found silent lately, it probes one of its fingers a second too, in shuffled turn: each node is the
    finger of log2 N others, so none is missed for long, and a mesh at rest costs next to nothing.
- - A node that somebody did not reach is probed at once and on a new connection, and so is a suspect: on an old one a child
-   may still answer when its listener no longer does.
+ - A node that somebody did not reach is probed at once, and so is a suspect. Any connection will do: a node whose listener
+   hangs knows that itself, and does not answer.
  - A probe that fails is followed by an indirect one: three others are asked to PING the node (SWIM's ping-req).
 What a doubt becomes is suspicion's business.
 """
@@ -117,9 +117,7 @@ class Watch:
             record = view.records.get(name)
             if record is not None and record.is_there and name not in self._lives:
                 self._lives[name] = _Life(record)
-                stays = record.status == ALIVE and name not in self._hurry
-                seconds = PROBE_SECONDS * (1 + self.awareness.value)
-                probes.append(Probe(name, record.address, seconds, stays=stays))
+                probes.append(Probe(name, record.address, PROBE_SECONDS * (1 + self.awareness.value)))
         self._hurry = []
         return probes
 

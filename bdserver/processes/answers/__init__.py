@@ -1,4 +1,4 @@
-"""What this node answers: the table ANSWERS, one function a request, in modules by what the request is about.
+"""What this node answers to its callers: the table ANSWERS, one function a request, in modules by what the request is about.
 
 An answer is worked out within the caller's deadline, and holds no lock while it talks. What may be asked by which role, and
 with what it may be answered, is core.messages' table; `answer` checks each request against it first.
@@ -11,8 +11,8 @@ from typing import Any
 
 from bdserver.core import messages
 from bdserver.core.roles import NODE
-from bdserver.errors import Deadline
-from bdserver.processes.answers import admin, gossip, looking, replicating, routing
+from bdserver.errors import Deadline, NoSuchCommand
+from bdserver.processes.answers import admin, looking, replicating, routing
 from bdserver.processes.session import Session
 
 ANSWERS: dict[str, Callable[..., Any]] = {
@@ -27,7 +27,6 @@ ANSWERS: dict[str, Callable[..., Any]] = {
     "GIVESERVICE": replicating.answer_giveservice,
     "FIND": replicating.find,
     "MASSMESSAGE": replicating.answer_massmessage,
-    "SYNCHRONIZE": gossip.answer_synchronize,
     "HINT": admin.answer_hint,
     "FORGET": admin.answer_forget,
     "PUBLISH": admin.answer_publish,
@@ -43,6 +42,8 @@ ANSWERS: dict[str, Callable[..., Any]] = {
 def answer(session: Session, message: object, role: str | None = None) -> Any:
     """The answer to one request of a caller with this role, its own unless told; BDError says why there is none."""
     row, arguments = messages.check(message, role or session.caller.role, session.node.settings.protocol)
+    if messages.CALLERS not in row.ports:
+        raise NoSuchCommand(f"{row.name} is answered at {session.node.gossip_address}")
     if session.left() <= 0:
         raise Deadline(f"no time left for {row.name}")
     return ANSWERS[row.name](session, *arguments)

@@ -23,7 +23,7 @@ ANSWER_SECONDS = 0.05
 
 def answer_ping(session: Session) -> Pong:
     """PONG, and the digest of our view: a node whose own differs, and that hears no news, comes and synchronises."""
-    return Pong(session.view().digest())
+    return Pong(session.view().digest(), session.node.gossip_port)
 
 
 def answer_probe(session: Session, address: str) -> Pong | NoPong:

@@ -1,0 +1,270 @@
+"""Callers: the discoverer's conversations with nodes that call it, in one loop, without a thread.
+
+A caller that is not a node by its certificate is not heard. Each request has a slot, and answers go out in the order of the
+requests, however long one of them takes. Limits: of callers, of strangers that have not shaken hands yet (the oldest gives
+way), of requests that wait for their answer, of answers that are not read; beyond, the kernel's queue does the waiting.
+
+What is answered is the business of the function that fills the slots.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import selectors
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from bdserver.core import messages
+from bdserver.core.address import host_of
+from bdserver.core.roles import NODE
+from bdserver.core.wire import encode
+from bdserver.errors import BadFrame, BDError, Forbidden, NobodyThere, TooLarge
+from bdserver.net import links, tls
+from bdserver.net.links import Link, State
+from bdserver.processes.node import Node
+from bdserver.processes.terms import Terms
+
+# Callers at once, and of those that have not shaken hands yet.
+CALLERS_MAX, STRANGERS_MAX = 512, 128
+# A handshake takes some milliseconds: when there is no more room for strangers, the one that has had so long gives way.
+STRANGER_SECONDS = 0.25
+# A caller without a word for so long is let go; when there is no more room, after the shorter time. A caller that keeps its
+# line to us says something in the longer one, or dials again.
+IDLE_SECONDS, IDLE_SECONDS_WHEN_FULL = 600.0, 60.0
+# Requests of one caller that wait for their answer: a node has a few at most.
+SLOTS_MAX = 64
+# Accepted in one turn: each turn of the loop has its price.
+ACCEPTS_MAX = 8
+# When accepting fails because something has run out, it is left for so long: else the loop would do nothing else.
+SHORTAGE_SECONDS = 0.5
+PASSING = (errno.EAGAIN, errno.ECONNABORTED, errno.EINTR)
+
+log = logging.getLogger("bdserver.callers")
+
+
+class Slot:
+    """The place of an answer to a caller."""
+
+    def __init__(self, filled: Callable[[], None]) -> None:
+        self._filled = filled
+        self.said: Any = None  # the answer, None while there is none
+        self.frame = b""
+
+    def fill(self, answer: Any) -> None:
+        """This is the answer. It goes out when those before it have."""
+        if self.said is None:
+            self.said = answer
+            try:
+                self.frame = encode(messages.encoded(answer))
+            except BDError as error:  # it is too large to travel
+                self.frame = encode(messages.encoded(messages.Error(error.code, str(error))))
+            self._filled()
+
+
+class Caller:
+    """A node that has called us: its link, what its opening said, and its requests that wait for an answer."""
+
+    def __init__(self, link: Link, terms: Terms, host: str) -> None:
+        self.link, self.terms, self.host = link, terms, host
+        self.slots: deque[Slot] = deque()
+
+    @property
+    def is_stranger(self) -> bool:
+        """Whether it has not shaken hands yet."""
+        return self.link.state is not State.OPEN
+
+    @property
+    def who(self) -> str:
+        """As logs name it."""
+        return self.host if self.is_stranger else f"{self.link.name} from {self.host}"
+
+    def say_what_is_there(self) -> None:
+        """Send the answers that are there, in order; BDError when it does not read, or is gone."""
+        while self.slots and self.slots[0].said is not None:
+            self.link.say(self.slots.popleft().frame)
+
+
+# answer(caller, message, slot): fill the slot, now or later. BDError is an answer too.
+Answerer = Callable[[Caller, Any, Slot], None]
+
+
+class Callers:
+    """`is_mute`: nobody is accepted or answered."""
+
+    def __init__(self, node: Node, selector: selectors.BaseSelector, listening: list[socket.socket], answer: Answerer) -> None:
+        self.node, self._selector, self._listening, self._answer = node, selector, listening, answer
+        self._callers: dict[Link, Caller] = {}
+        self._is_listening = False
+        self._accept_at = 0.0
+        self.is_mute = False
+        for sock in listening:
+            sock.setblocking(False)
+
+    # -- accepting
+
+    def listen(self) -> None:
+        """Accept while there is room, and while we speak at all."""
+        wants = self._room_at() <= time.monotonic()
+        if wants == self._is_listening:
+            return
+        self._is_listening = wants
+        for sock in self._listening:
+            if wants:
+                self._selector.register(sock, selectors.EVENT_READ, sock)
+            else:
+                self._selector.unregister(sock)
+
+    def _room_at(self) -> float:
+        """When there is, or will be, room for another one."""
+        if self.is_mute:
+            return float("inf")
+        room_at, callers = self._accept_at, self._callers.values()
+        if (oldest := self._oldest_stranger()) is not None:
+            room_at = max(room_at, oldest.link.used_at + STRANGER_SECONDS)
+        if len(callers) >= CALLERS_MAX:
+            idlest = self._idlest()
+            room_at = max(room_at, idlest.link.used_at + IDLE_SECONDS_WHEN_FULL if idlest else float("inf"))
+        return room_at
+
+    def _oldest_stranger(self) -> Caller | None:
+        """The one that is to give way; None while there is room."""
+        strangers = [caller for caller in self._callers.values() if caller.is_stranger]
+        return min(strangers, key=lambda each: each.link.used_at) if len(strangers) >= STRANGERS_MAX else None
+
+    def _idlest(self) -> Caller | None:
+        idle = [caller for caller in self._callers.values() if not caller.slots]
+        return min(idle, key=lambda each: each.link.used_at, default=None)
+
+    def accept(self, listening: socket.socket) -> None:
+        """Somebody calls."""
+        for _ in range(ACCEPTS_MAX):
+            if self._room_at() > time.monotonic():
+                return
+            try:
+                sock, address = listening.accept()
+            except OSError as error:
+                if error.errno not in PASSING:
+                    log.error("can't accept: %s", error.strerror)
+                    self._accept_at = time.monotonic() + SHORTAGE_SECONDS
+                return
+            self._make_room()
+            self._take(sock, host_of(address))
+
+    def _make_room(self) -> None:
+        oldest = self._oldest_stranger()
+        if oldest is not None:
+            self._dismiss(oldest, NobodyThere(f"{oldest.link.where} did not shake hands, and others wait"))
+        if len(self._callers) >= CALLERS_MAX and (idlest := self._idlest()) is not None:
+            self._dismiss(idlest, None)
+
+    def _take(self, sock: socket.socket, host: str) -> None:
+        if self.node.is_black_listed(host):
+            sock.close()
+            return
+        try:
+            link = Link(tls.called(sock, self.node.credentials, NODE), host, time.monotonic(), is_connected=True)
+        except BDError:  # it has hung up
+            return
+        caller = self._callers[link] = Caller(link, Terms(self.node), host)
+        links.watch(self._selector, link, caller)
+
+    # -- time
+
+    def next_at(self) -> float:
+        """When the next patience ends, or there is room again."""
+        instants = [link.late_at() for link in self._callers]
+        if not self._is_listening:
+            instants.append(self._room_at())
+        return min(instants, default=float("inf"))
+
+    def on_time(self) -> None:
+        """See whose time is over."""
+        clock = time.monotonic()
+        for caller in list(self._callers.values()):
+            link = caller.link
+            if (late := link.late(clock)) is not None:
+                self._dismiss(caller, late)
+            elif not caller.slots and clock - link.used_at > IDLE_SECONDS:
+                self._dismiss(caller, None)
+
+    # -- what comes
+
+    def step(self, caller: Caller) -> None:
+        """The socket of this caller is ready."""
+        link, was_stranger = caller.link, caller.is_stranger
+        if link.state is State.CLOSED:  # in this very turn
+            return
+        try:
+            said = link.ready(time.monotonic())
+            if was_stranger and not caller.is_stranger:
+                self._refuse_revoked(caller)
+            if said and self.is_mute:
+                raise NobodyThere(f"{caller.who} is not answered now")
+            for message in said:
+                self._heard(caller, message)
+                if link not in self._callers:  # it does not read our answers
+                    return
+            if link.ended is not None:
+                raise link.ended
+        except BDError as error:
+            self._dismiss(caller, error)
+            return
+        links.watch(self._selector, link, caller)
+
+    def _heard(self, caller: Caller, message: Any) -> None:
+        if messages.is_opening(message):
+            caller.terms.take(message)
+            return
+        self._refuse_revoked(caller)
+        if len(caller.slots) >= SLOTS_MAX:
+            raise TooLarge(f"{caller.who} asks {SLOTS_MAX} things and waits for no answer")
+        slot = Slot(lambda: self._filled(caller))
+        caller.slots.append(slot)
+        try:
+            caller.terms.check()
+            self._answer(caller, message, slot)
+        except BDError as error:
+            slot.fill(messages.Error(error.code, str(error)))
+        except Exception:
+            log.exception("%s: %s", caller.who, str(message)[:60])
+            slot.fill(messages.Error(BDError.code, f"that met a bug of {self.node.name}: see its log"))
+
+    def _filled(self, caller: Caller) -> None:
+        """One more answer is there; it may have taken its time."""
+        if caller.is_stranger:  # that is, closed meanwhile
+            return
+        try:
+            caller.say_what_is_there()
+        except BDError as error:
+            self._dismiss(caller, error)
+            return
+        links.watch(self._selector, caller.link, caller)
+
+    def _refuse_revoked(self, caller: Caller) -> None:
+        identity = caller.link.channel.identity
+        refusal = self.node.refusal(identity.name, identity.serial)
+        if refusal:
+            with contextlib.suppress(BDError):
+                caller.link.say(encode(messages.encoded(messages.Error(Forbidden.code, refusal))))
+            raise Forbidden(refusal)
+
+    # -- the end
+
+    def _dismiss(self, caller: Caller, error: BDError | None) -> None:
+        if self._callers.pop(caller.link, None) is None:
+            return
+        if isinstance(error, Forbidden | BadFrame | TooLarge):
+            log.warning("%s: %s", caller.who, error)
+        elif error is not None:
+            log.debug("%s: %s", caller.who, error)
+        links.hang_up(self._selector, caller.link)
+
+    def dismiss_all(self) -> None:
+        """Hang up on everybody: keys, rules or black list are others now."""
+        for caller in list(self._callers.values()):
+            self._dismiss(caller, None)

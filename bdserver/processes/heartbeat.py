@@ -1,0 +1,105 @@
+"""The heartbeat: the discoverer asks its own listener once a second, the way callers go: a connection, a PING, its PONG.
+
+So whether this node lives is the node's own knowledge, and a probe from outside costs one small message on an open connection.
+A listener that does not answer in time hangs: then the discoverer says so to the mesh, and answers for the node no longer,
+until the listener does again. One that hangs up at once, as it does when all its children are busy, does not hang: else whoever
+fills them could have the node declared dead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import selectors
+import socket
+import time
+
+from bdserver.core import messages
+from bdserver.core.messages import Opening, Pong
+from bdserver.core.wire import Decoder, encode
+from bdserver.errors import BDError, TooBusy
+
+BEAT_SECONDS = 1.0
+# A spare child answers in a millisecond; on a machine that swaps, or forks for hundreds, in some hundreds of them.
+PATIENCE = 2.0
+
+log = logging.getLogger("bdserver.heartbeat")
+
+
+class Heartbeat:
+    """One question at a time, over the local socket; registered in `selector` with itself for data."""
+
+    def __init__(self, path: str, selector: selectors.BaseSelector) -> None:
+        self._path, self._selector = path, selector
+        self._sock: socket.socket | None = None
+        self._decoder = Decoder()
+        self._asked_at = self._beat_at = time.monotonic()
+        self._question = encode(messages.opened(Opening(deadline=PATIENCE))) + encode(["PING"])
+        self._answered_at = float("inf")  # until it has answered once, it may be on its way
+        self.is_hung = False
+
+    def next_at(self) -> float:
+        """When it is to look at the clock again."""
+        return self._asked_at + PATIENCE if self._sock is not None else self._beat_at
+
+    def due(self, clock: float) -> None:
+        """Ask, or lose patience."""
+        if self._sock is not None:
+            if clock >= self._asked_at + PATIENCE:
+                self._over("no answer")
+        elif clock >= self._beat_at:
+            self._ask(clock)
+
+    def _ask(self, clock: float) -> None:
+        self._asked_at, self._beat_at = clock, clock + BEAT_SECONDS
+        self._decoder = Decoder()
+        sock = socket.socket(socket.AF_UNIX)
+        sock.setblocking(False)
+        try:
+            sock.connect(self._path)
+            sock.send(self._question)
+        except OSError as error:  # a queue that is full, too: nobody accepts
+            sock.close()
+            self._over(error.strerror or str(error))
+            return
+        self._sock = sock
+        self._selector.register(sock, selectors.EVENT_READ, self)
+
+    def ready(self) -> None:
+        """Something came, or the connection has ended."""
+        if self._sock is None:
+            return
+        try:
+            data = self._sock.recv(4096)
+            if not data:
+                raise ConnectionResetError
+            self._decoder.feed(data)
+            message = self._decoder.next_message()
+            if message is None:
+                return
+            answer = messages.decode("PING", message)
+        except ConnectionResetError:
+            self._over("")  # it has accepted, and has nobody to spare
+            return
+        except (OSError, BDError) as error:
+            self._over(str(error))
+            return
+        self._over("" if isinstance(answer, Pong) or answer.code == TooBusy.code else answer.text)
+
+    def _over(self, reason: str) -> None:
+        """This question is; `reason` is empty when it was answered."""
+        if self._sock is not None:
+            with contextlib.suppress(KeyError, ValueError):
+                self._selector.unregister(self._sock)
+            self._sock.close()
+            self._sock = None
+        # One that was refused at once, because the listener restarts its socket or is busy, has the same patience as silence.
+        is_hung = bool(reason) and (self.is_hung or time.monotonic() >= self._answered_at + PATIENCE)
+        if not reason:
+            self._answered_at = time.monotonic()
+        if is_hung != self.is_hung:
+            self.is_hung = is_hung
+            if is_hung:
+                log.error("our listener does not answer (%s): the mesh is told, and probes are not answered", reason)
+            else:
+                log.warning("our listener answers again")

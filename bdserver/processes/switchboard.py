@@ -1,0 +1,60 @@
+"""The switchboard: all conversations of the discoverer with other nodes, in one loop, without a thread.
+
+Outwards they are `lines`, inwards `callers`; here is the selector that they share, and the turn of the loop. What is said and
+answered is the business of those who hand it in; when to look at the clock again, `next_at` says.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from bdserver.processes.callers import Answerer, Caller, Callers
+from bdserver.processes.lines import Line, Lines
+from bdserver.processes.names import Names
+from bdserver.processes.node import Node
+
+
+class Switchboard:
+    """`answer` fills slots of callers; `hung_up(name)` hears of lines that ended by themselves."""
+
+    def __init__(
+        self,
+        node: Node,
+        listening: list[socket.socket],
+        names: Names,
+        answer: Answerer,
+        hung_up: Callable[[str], None],
+    ) -> None:
+        self.selector = selectors.DefaultSelector()
+        self.lines = Lines(node, self.selector, names, hung_up)
+        self.callers = Callers(node, self.selector, listening, answer)
+
+    def turn(self, patience: float) -> list[Any]:
+        """Wait for at most so many seconds, and do what can be done; the `data` of descriptors that others have registered."""
+        self.callers.listen()
+        foreign = []
+        for key, _ in self.selector.select(max(patience, 0.0)):
+            match key.data:
+                case Line():
+                    self.lines.step(key.data)
+                case Caller():
+                    self.callers.step(key.data)
+                case socket.socket():
+                    self.callers.accept(key.data)
+                case other:
+                    foreign.append(other)
+        self.lines.on_time()
+        self.callers.on_time()
+        return foreign
+
+    def next_at(self) -> float:
+        """When the next patience ends."""
+        return min(self.lines.next_at(), self.callers.next_at())
+
+    def renew(self) -> None:
+        """Hang up everywhere: keys, rules or black list are others now."""
+        self.lines.renew()
+        self.callers.dismiss_all()

@@ -1,0 +1,155 @@
+"""What the discoverer says to other nodes: each action of core.gossip as a talk on one of its lines, and what came of it.
+
+A talk is a generator (see lines): it reads top to bottom as if it waited. What it hears it takes into the view at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator
+from typing import Any, assert_never
+
+from bdserver import errors
+from bdserver.core import exchange, membership
+from bdserver.core.address import host_part
+from bdserver.core.gossip.actions import Action, Ask, Outcome, Probe, Push, Refused, Silent, Synchronise, Taken, There
+from bdserver.core.messages import No, Pong
+from bdserver.core.view import View
+from bdserver.errors import BDError, PolicyMismatch, TooBusy
+from bdserver.processes.lines import Lines, Ourselves, Talk
+from bdserver.processes.node import Node
+
+PUSH_SECONDS, SYNCHRONISE_SECONDS = 2.0, 5.0
+# For a PING at a hinted address, which tells where that node hears news.
+ENTRANCE_SECONDS = 3.0
+# The lock of the cache is held for milliseconds; the loop has no more patience than this.
+LOCK_SECONDS = 0.2
+
+# done(action, outcome)
+Done = Callable[[Action, Outcome], None]
+
+
+class Talks:
+    """`done(action, outcome)` hears what came of each action that was started."""
+
+    def __init__(self, node: Node, lines: Lines, done: Done) -> None:
+        self.node, self.lines, self.done = node, lines, done
+
+    def start(self, action: Action) -> None:
+        """Carry it out; its outcome comes later, or at once."""
+        match action:
+            case Probe():
+                self._begin(action, self._probe(action), action.name, action.seconds)
+            case Ask():
+                self._begin(action, self._ask(action), action.helper, 2 * action.seconds, is_slow=True)
+            case Push():
+                self._begin(action, self._push(action), action.name, PUSH_SECONDS)
+            case Synchronise(name, address):
+                if name is None:
+                    self._enter(action, address)
+                else:
+                    self._begin(action, self._synchronise(), name, SYNCHRONISE_SECONDS)
+            case _:
+                assert_never(action)
+
+    def _begin(self, action: Action, talk: Talk, name: str, seconds: float, is_slow: bool = False) -> None:
+        record = self._view().records.get(name)
+        if record is None:
+            self.done(action, Silent(reason=f"{name} is not known any more"))
+            return
+
+        def done(result: Any) -> None:
+            self.done(action, _outcome(action, result))
+
+        self.lines.start(talk, membership.gossip_address(record), name, seconds, done, is_slow)
+
+    def _enter(self, action: Synchronise, address: str) -> None:
+        """A hinted address is that of callers: the node there says in its PONG where it hears news. From the port for news
+        itself it says nothing of it."""
+
+        def done(result: Any) -> None:
+            self.done(action, _outcome(action, result))
+
+        def entered(result: Any) -> None:
+            if not isinstance(result, Pong):
+                done(result)
+                return
+            ears = address
+            if result.gossip_port:
+                self.lines.let_go(address)
+                ears = f"{host_part(address)}:{result.gossip_port}"
+            self.lines.start(self._synchronise(), ears, None, SYNCHRONISE_SECONDS, done)
+
+        self.lines.start(ping(), address, None, ENTRANCE_SECONDS, entered)
+
+    def _view(self) -> View:
+        return self.node.cache.view()
+
+    # -- the talks
+
+    def _probe(self, probe: Probe) -> Talk:
+        pong = yield ["PING"]
+        if probe.news:
+            with contextlib.suppress(BDError):  # it lives, whatever becomes of the news: others tell it too
+                yield from self._tell(probe.news)
+        return pong
+
+    def _ask(self, ask: Ask) -> Talk:
+        said = yield ["PROBE", ask.address]
+        if isinstance(said, Pong):
+            return There()
+        if said.code == errors.Refused.code:
+            return Refused(f"{ask.helper} was refused too")
+        return Silent(is_nack=True, reason=f"{ask.helper} did not reach it either")
+
+    def _push(self, push: Push) -> Talk:
+        return Taken((yield from self._tell(push.news, push.until)))
+
+    def _tell(self, names: tuple[str, ...], until: str | None = None) -> Generator[list[Any], Any, int]:
+        """The records of these names; how many of them were known there."""
+        theirs = _heard((yield ["SYNCHRONIZE", exchange.push(self._view(), list(names), until)]))
+        more = exchange.follow_up(self._view(), {"unknown": theirs.get("unknown", [])})
+        if more:
+            _heard((yield ["SYNCHRONIZE", more]))
+        known: int = theirs.get("known", 0)
+        return known
+
+    def _synchronise(self) -> Talk:
+        turns = exchange.turns(self._view, self._take)
+        say = next(turns)
+        while True:
+            theirs = _heard((yield ["SYNCHRONIZE", say]))
+            try:
+                say = turns.send(theirs)
+            except StopIteration:
+                return There()
+
+    def _take(self, theirs: exchange.Exchange) -> exchange.Exchange:
+        with self.node.cache.locked(LOCK_SECONDS) as view:
+            return exchange.absorb(view, theirs, self.node.clock(), "")
+
+
+def ping() -> Talk:
+    """One PING; its Pong."""
+    return (yield ["PING"])
+
+
+def _heard(said: Any) -> exchange.Exchange:
+    if isinstance(said, No):
+        raise TooBusy("it has no time for an exchange")
+    return exchange.checked(said.exchange)
+
+
+def _outcome(action: Action, result: Any) -> Outcome:
+    """What a talk's result, or the error that ended it, says of the node that the action is about."""
+    if not isinstance(result, BDError):
+        outcome: Outcome = result
+        return outcome
+    if isinstance(result, Ourselves):  # a hint at this node: it is asked again after a long while, and that is all
+        return Silent()
+    is_alive = isinstance(result, PolicyMismatch | TooBusy)
+    if isinstance(action, Ask):  # whatever it says of the helper, it says nothing of the node in doubt
+        return Silent(is_alive, str(result))
+    if is_alive:
+        return There()
+    return Refused(str(result)) if isinstance(result, errors.Refused) else Silent(reason=str(result))

@@ -1,0 +1,170 @@
+"""The heartbeat: a discoverer's questions to its own listener, which a test plays on a real local socket."""
+
+import contextlib
+import selectors
+import socket
+import time
+
+import pytest
+
+from bdserver.core.wire import Decoder, encode
+from bdserver.processes import heartbeat as module
+from bdserver.processes.heartbeat import Heartbeat
+
+
+class Listener:
+    """The other end: accepts when a test says so."""
+
+    def __init__(self, path):
+        self.path, self.selector, self.accepted = path, selectors.DefaultSelector(), []
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.bind(path)
+        self.sock.listen(1)
+        self.sock.settimeout(10)
+
+    def hear(self):
+        """Accept, and read the opening and the request."""
+        sock, _ = self.sock.accept()
+        sock.settimeout(10)
+        self.accepted.append(sock)
+        decoder, found = Decoder(), []
+        while len(found) < 2:
+            decoder.feed(sock.recv(4096))
+            while (message := decoder.next_message()) is not None:
+                found.append(message)
+        return found
+
+    def say(self, *messages):
+        self.accepted[-1].sendall(b"".join(map(encode, messages)))
+
+    def close(self):
+        for each in (*self.accepted, self.sock):
+            each.close()
+
+
+@pytest.fixture
+def listener(tmp_path):
+    listener = Listener(str(tmp_path / "sock"))
+    yield listener
+    listener.close()
+
+
+@pytest.fixture
+def beating(listener, monkeypatch):
+    monkeypatch.setattr(module, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(module, "PATIENCE", 0.3)
+    return Heartbeat(listener.path, listener.selector)
+
+
+def turn(heart):
+    """What the discoverer's loop does with it."""
+    heart.due(time.monotonic())
+    for key, _ in heart._selector.select(max(min(heart.next_at() - time.monotonic(), 0.02), 0)):
+        assert key.data is heart
+        heart.ready()
+
+
+def until(heart, is_so):
+    deadline = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < deadline
+        turn(heart)
+
+
+def answered(heart, listener, answer=("PONG", "digest")):
+    """One question, and its answer."""
+    until(heart, lambda: heart._sock is not None)
+    found = listener.hear()
+    listener.say(list(answer))
+    until(heart, lambda: heart._sock is None)
+    return found
+
+
+def test_it_asks_as_callers_do_once_in_a_while(beating, listener):
+    began = time.monotonic()
+    for _ in range(3):
+        opening, request = answered(beating, listener)
+        assert opening[0] == "OPEN" and request == ["PING"]
+    assert not beating.is_hung and time.monotonic() - began >= 0.04
+
+
+def test_one_that_never_answered_may_be_on_its_way(beating, listener):
+    began = time.monotonic()
+    until(beating, lambda: time.monotonic() > began + 1.0)
+    assert not beating.is_hung
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_one_that_answers_no_longer_hangs_until_it_does_again(beating, listener, caplog, is_full):
+    answered(beating, listener)
+    hogs = []
+    if is_full:  # nobody accepts, and there is no room to wait for that
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(10):
+                hogs.append(socket.socket(socket.AF_UNIX))
+                hogs[-1].setblocking(False)
+                hogs[-1].connect(listener.path)
+    began = time.monotonic()
+    until(beating, lambda: beating.is_hung)
+    assert 0.2 < time.monotonic() - began < 5 and "does not answer" in caplog.text
+    for hog in hogs:
+        hog.close()
+    listener.sock.settimeout(0.1)
+    with contextlib.suppress(OSError):
+        while True:
+            listener.accepted.append(listener.sock.accept()[0])
+    listener.sock.settimeout(10)
+    until(beating, lambda: beating._sock is None)
+    answered(beating, listener)
+    until(beating, lambda: not beating.is_hung)
+    assert "answers again" in caplog.text
+
+
+@pytest.mark.parametrize("answer", [["ERROR", "forbidden", "no"], ["WHAT"]])
+def test_an_answer_that_is_none_is_as_bad_as_silence_in_the_long_run(beating, listener, answer):
+    answered(beating, listener)
+    answered(beating, listener, answer)
+    assert not beating.is_hung, "once is nothing"
+    deadline = time.monotonic() + 10
+    while not beating.is_hung:
+        assert time.monotonic() < deadline
+        answered(beating, listener, answer)
+
+
+def test_a_socket_that_is_gone_is_as_bad_as_silence_in_the_long_run(beating, listener):
+    answered(beating, listener)
+    listener.close()
+    until(beating, lambda: beating.is_hung)
+
+
+@pytest.mark.parametrize("answer", [None, ["ERROR", "too-busy", "128 children"]])
+def test_one_that_is_busy_does_not_hang_however_long(beating, listener, answer):
+    answered(beating, listener)
+    began = time.monotonic()
+    while time.monotonic() < began + 1.0:  # three times its patience
+        until(beating, lambda: beating._sock is not None)
+        if answer is None:
+            listener.sock.accept()[0].close()
+            until(beating, lambda: beating._sock is None)
+        else:
+            listener.hear()
+            listener.say(answer)
+            until(beating, lambda: beating._sock is None)
+        assert not beating.is_hung
+
+
+def test_half_an_answer_is_waited_for_and_a_hang_up_is_not(beating, listener):
+    answered(beating, listener)
+    until(beating, lambda: beating._sock is not None)
+    listener.hear()
+    listener.accepted[-1].sendall(encode(["PONG", "x"])[:5])
+    turn(beating)
+    assert beating._sock is not None
+    listener.accepted[-1].sendall(encode(["PONG", "x"])[5:])
+    until(beating, lambda: beating._sock is None)
+    until(beating, lambda: beating._sock is not None)
+    listener.hear()
+    listener.accepted[-1].close()
+    until(beating, lambda: beating._sock is None)
+    assert not beating.is_hung
+    beating.ready()  # an event of a turn in which it was over already
