@@ -1,0 +1,236 @@
+"""Attacks on the port for news of a real node: look-ups are answered meanwhile, and its mesh does not miss it."""
+
+import contextlib
+import os
+import resource
+import socket
+import struct
+import threading
+import time
+
+import pytest
+
+from bdserver.core.wire import FRAME_BYTES_MAX, HEADER, encode
+from bdserver.errors import BDError
+from bdserver.net import dialling, keys, tls
+from bdserver.processes.callers import STRANGERS_MAX
+from tests.hosts import Mesh, until
+
+CROWD = 2000
+MEMORY_MIB = 96.0  # of the discoverer, whatever is done to it
+SECONDS = 8.0  # of each attack: long enough for probes, suspicion and death
+ROUND_TRIP = 1.0
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory):
+    """Two nodes that watch each other, and keys of an attacker in each role."""
+    with Mesh(str(tmp_path_factory.mktemp("news"))) as mesh:
+        mesh.start(2, probe_interval=0.3, receiver_threshold=1e9)
+        mesh.hosts[0].add_service("Echo")
+        mesh.wait_known()
+        for role in ("node", "client"):
+            mesh.issue(f"a-{role}", role=role, folder=f"{mesh.folder}/{role}")
+        yield mesh
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory):
+    """Keys of a node of another mesh."""
+    other = Mesh(str(tmp_path_factory.mktemp("other")), "strangers")
+    return keys.load(other.issue("a-node", folder=f"{other.folder}/keys"), "a-node")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def many_descriptors():
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], CROWD + 1000), before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def credentials(mesh, role):
+    return keys.load(f"{mesh.folder}/{role}", f"a-{role}")
+
+
+def memory_mib(pid):
+    with open(f"/proc/{pid}/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS")) / 1024
+
+
+@pytest.fixture
+def unharmed(mesh):
+    """A function that watches for some seconds of an attack, and then whether it left anything."""
+    target, other = mesh.hosts
+    client = credentials(mesh, "client")
+    said_before = {host: len(host.log) for host in mesh.hosts}
+    pid = target.discoverer_pid()
+
+    def watch(seconds=SECONDS, step=lambda: None):
+        until_then = time.monotonic() + seconds
+        while time.monotonic() < until_then:
+            step()
+            began = time.monotonic()
+            assert target.lookup("Echo")[0] == "ME" and time.monotonic() - began < ROUND_TRIP, "over the local socket"
+            began = time.monotonic()
+            with dialling.dial(target.address, client, began + 10) as talk:
+                assert talk.ask(["WHEREIS", "Echo", None], began + 10).host == "ME"
+            assert time.monotonic() - began < ROUND_TRIP, "over TLS"
+            assert memory_mib(pid) < MEMORY_MIB
+            time.sleep(0.05)
+
+    yield watch
+    assert target.discoverer_pid() == pid, "it died"
+    assert other.status_of("n1") == target.status_of("n2") == "alive"
+    said = "".join(host.log[before:] for host, before in said_before.items())
+    assert "is suspect" not in said and "Traceback" not in said and "listener does not answer" not in said, said[-3000:]
+    deadline = time.monotonic() + 10
+    with dialling.dial(target.gossip_address, credentials(mesh, "node"), deadline) as talk:
+        talk.ask(["PING"], deadline)
+
+
+def raw(mesh):
+    sock = socket.create_connection(("127.0.0.1", mesh.hosts[0].port + 1), 20)
+    sock.settimeout(20)
+    return sock
+
+
+def descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def test_two_thousand_silent_connections(mesh, unharmed):
+    pid = mesh.hosts[0].discoverer_pid()
+    before = descriptors(pid)
+    with contextlib.ExitStack() as crowd:
+
+        def come():
+            for _ in range(CROWD):
+                with contextlib.suppress(OSError):
+                    crowd.enter_context(raw(mesh))
+
+        coming = threading.Thread(target=come)
+        coming.start()
+        unharmed(step=lambda: descriptors(pid) <= before + STRANGERS_MAX + 20 or pytest.fail("more than may be"))
+        deadline = time.monotonic() + 20
+        with dialling.dial(mesh.hosts[0].gossip_address, credentials(mesh, "node"), deadline) as talk:
+            talk.ask(["PING"], deadline)  # a node gets through all the same
+        coming.join(60)
+        assert not coming.is_alive()
+    until(lambda: descriptors(pid) <= before + 5, 30, "they are all gone")
+
+
+@pytest.mark.parametrize("who", ["client", "stranger", "nobody"])
+def test_those_who_are_no_nodes_of_this_mesh(mesh, unharmed, stranger, who):
+    def knock():
+        for _ in range(20):
+            with contextlib.suppress(BDError, OSError):
+                deadline = time.monotonic() + 10
+                if who == "nobody":
+                    import ssl
+
+                    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+                    with raw(mesh) as sock, context.wrap_socket(sock) as talk:
+                        talk.sendall(encode(["PING"]))
+                        assert b"PONG" not in talk.recv(100)
+                else:
+                    credential = stranger if who == "stranger" else credentials(mesh, "client")
+                    with dialling.dial(mesh.hosts[0].gossip_address, credential, deadline) as talk:
+                        talk.ask(["PING"], deadline)
+                        pytest.fail("it was answered")
+
+    unharmed(3.0, knock)
+
+
+def node_stream(mesh):
+    return tls.connect(raw(mesh), credentials(mesh, "node"), mesh.hosts[0].gossip_address, time.monotonic() + 20)
+
+
+def is_ended(stream, seconds=20.0):
+    with contextlib.suppress(BDError):
+        while stream.recv(65536, time.monotonic() + seconds):
+            pass
+    return True
+
+
+def test_one_byte_a_moment_before_and_after_the_handshake(mesh, unharmed):
+    drips = [raw(mesh) for _ in range(20)]
+    streams = [node_stream(mesh) for _ in range(5)]
+    hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500)
+    frame = encode(["SYNCHRONIZE", {"digest": os.urandom(2000).hex()}])
+    sent = [0]
+
+    def drip():
+        for sock in drips:
+            with contextlib.suppress(OSError):
+                sock.sendall(hello[sent[0] : sent[0] + 1])
+        for stream in streams:
+            with contextlib.suppress(BDError):
+                stream.send(frame[sent[0] : sent[0] + 1], time.monotonic() + 5)
+        sent[0] += 1
+
+    unharmed(step=drip)
+    began = time.monotonic()
+    assert all(is_ended(stream) for stream in streams) and time.monotonic() - began < 10
+    for each in (*drips, *streams):
+        each.close()
+
+
+def test_half_records_and_resets(mesh, unharmed):
+    def reset():
+        for data in (b"", b"\x16", b"\x16\x03\x01\xff\xff" + bytes(1000), b"GET / HTTP/1.1\r\n\r\n"):
+            sock = raw(mesh)
+            sock.sendall(data)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.close()
+
+    unharmed(3.0, reset)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff" * 1000,
+        HEADER.pack(FRAME_BYTES_MAX + 1, 0),
+        encode(["PING"])[:-2],
+        encode([["PING"]]),
+        HEADER.pack(4, 0) + b"null",
+    ],
+)
+def test_garbage_in_frames_of_a_node(mesh, unharmed, data):
+    def send():
+        stream = node_stream(mesh)
+        stream.send(data, time.monotonic() + 5)
+        stream.close()
+
+    unharmed(2.0, send)
+
+
+def test_ten_thousand_requests_whose_answers_nobody_reads(mesh, unharmed):
+    stream = node_stream(mesh)
+    sent = [0]
+
+    def ask():
+        with contextlib.suppress(BDError):
+            for _ in range(20):
+                stream.send(encode(["PING"]) * 100, time.monotonic() + 0.2)
+                sent[0] += 100
+
+    unharmed(SECONDS, ask)
+    assert sent[0] >= 10_000
+    stream.close()
+
+
+def test_ten_thousand_large_exchanges_whose_answers_nobody_reads(mesh, unharmed):
+    record = {"name": "n1", "address": "127.0.0.1:1", "version": [1, 1]}
+    request = encode(["SYNCHRONIZE", {"records": [record] * 500}])
+    stream = node_stream(mesh)
+
+    def ask():
+        with contextlib.suppress(BDError):
+            for _ in range(20):
+                stream.send(request, time.monotonic() + 0.2)
+
+    unharmed(SECONDS, ask)
+    stream.close()
