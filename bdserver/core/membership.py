@@ -171,7 +171,7 @@ def _parsed(name: str, value: dict[str, Any]) -> Record:
         _typed(value, "free_dynamic", int, 0),
         _typed(value, "load", int, 0),
         float(_typed(value, "receiver_threshold", (int, float), 0.0)),
-        _typed(value, "web_port", int, 0),
+        _port(value, "web_port"),
         _port(value, "gossip_port"),
         _typed(value, "web_dir", str, ""),
         _typed(value, "service_url", str, ""),

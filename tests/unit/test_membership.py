@@ -65,6 +65,7 @@ def test_unknown_fields_are_kept_and_forwarded():
         {"services": {"..": ["static", 1, "", True]}}, {"services": {"a": ["odd", 1, "", True]}}, {"services": {"a": 1}},
         {"services": {"a": ["static", "1", "", True]}}, {"since": "x"}, {"load": True}, {"draining": 1}, {"policy": 5},
         {"accusers": ["../x"]}, {"accusers": 5}, {"version": [int(NOW) + 86402, 0]},
+        {"gossip_port": 65536}, {"gossip_port": "1"}, {"web_port": -1}, {"web_port": 65536},
     ],
 )  # fmt: skip
 def test_a_broken_record_is_a_bad_request_that_names_it(change):
