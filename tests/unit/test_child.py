@@ -7,6 +7,7 @@ import hashlib
 import io
 import logging
 import os
+import select
 import signal
 import socket
 import tempfile
@@ -419,6 +420,7 @@ def test_told_to_leave_while_idle_a_child_leaves_at_once(node):
     def talk(conversation):
         said = conversation.ask(["PING"], soon())
         os.kill(os.getpid(), signal.SIGTERM)
+        assert select.select([conversation], [], [], SECONDS)[0]  # it hangs up, unasked
         with pytest.raises(errors.NobodyThere):
             conversation.ask(["PING"], soon())
         return said
