@@ -2,7 +2,8 @@
 
 A caller that is not a node by its certificate is not heard. Each request has a slot, and answers go out in the order of the
 requests, however long one of them takes. Limits: of callers, of strangers that have not shaken hands yet (the oldest gives
-way), of requests that wait for their answer, of answers that are not read; beyond, the kernel's queue does the waiting.
+way), of requests that wait for their answer, of policies, of answers that are not read; beyond, the kernel's queue does the
+waiting.
 
 What is answered is the business of the function that fills the slots.
 """
@@ -38,6 +39,8 @@ STRANGER_SECONDS = 0.25
 IDLE_SECONDS, IDLE_SECONDS_WHEN_FULL = 600.0, 60.0
 # Requests of one caller that wait for their answer: a node has a few at most.
 SLOTS_MAX = 64
+# Policies that a caller shows on one connection: a node has one, and each takes the loop some milliseconds to parse.
+POLICIES_MAX = 4
 # Accepted in one turn: each turn of the loop has its price.
 ACCEPTS_MAX = 8
 # When accepting fails because something has run out, it is left for so long: else the loop would do nothing else.
@@ -219,6 +222,8 @@ class Callers:
     def _heard(self, caller: Caller, message: Any) -> None:
         if messages.is_opening(message):
             caller.terms.take(message)
+            if caller.terms.parsed > POLICIES_MAX:
+                raise TooLarge(f"{caller.who} shows more than {POLICIES_MAX} policies on one connection")
             return
         self._refuse_revoked(caller)
         if len(caller.slots) >= SLOTS_MAX:

@@ -16,13 +16,16 @@ from bdserver.processes.node import Node
 
 
 class Terms:
-    """What the caller's last opening said: its policy, and how many seconds it gives each request."""
+    """What the caller's last opening said: its policy, and how many seconds it gives each request. `parsed`: how many policies
+    were parsed for it; the same one as before is not parsed anew."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._seconds: float | None = None
         self._policy: Policy | None = None
+        self._text: str | None = None  # of that policy
         self._error: BDError | None = None
+        self.parsed = 0
 
     @property
     def seconds(self) -> float:
@@ -39,19 +42,26 @@ class Terms:
             ours = self._node.settings.protocol
             if opening.oldest > ours:
                 raise BadRequest(f"INVALID REQUEST: this node speaks versions {OLDEST} to {ours} of the protocol")
-            self._policy = self._read(opening)
+            self._take_policy(self._text_of(opening))
         except BDError as error:
             self._error = error
 
-    def _read(self, opening: Opening) -> Policy | None:
-        if opening.policy_text is not None:
-            return parse(opening.policy_text, "the caller's policy")
-        if opening.policy is None:
-            return None
+    def _text_of(self, opening: Opening) -> str | None:
+        if opening.policy_text is not None or opening.policy is None:
+            return opening.policy_text
         text = self._node.cache.view().policies.get(opening.policy)
         if text is None:
             raise PolicyUnknown("your policy is not known here by its digest: send policy_text")
-        return parse(text, "the caller's policy")
+        return text
+
+    def _take_policy(self, text: str | None) -> None:
+        if text == self._text:
+            return
+        self._policy = self._text = None
+        if text is not None:
+            self.parsed += 1
+            self._policy = parse(text, "the caller's policy")
+        self._text = text
 
     def check(self) -> None:
         """Before each request: nothing is wrong with the opening, and the two policies meet."""

@@ -13,7 +13,7 @@ from random import Random
 from bdserver.core.policies import Policies
 from bdserver.core.roles import NODE
 from bdserver.core.wire import Decoder, encode
-from bdserver.errors import BDError
+from bdserver.errors import BDError, Deadline
 from bdserver.files import policyfile
 from bdserver.files.blacklist import BlackList
 from bdserver.files.revoked import Revoked
@@ -148,6 +148,8 @@ class Said:
         try:
             while self.hear() is not None:
                 pass
+        except Deadline:
+            return False
         except BDError:
             pass
         return True

@@ -196,6 +196,16 @@ def test_who_asks_and_does_not_wait_for_answers_is_hung_up_on_at_a_limit(callee,
     assert said.is_hung_up()
 
 
+def test_a_caller_with_ever_other_policies_is_hung_up_on_at_a_limit(callee, keys, caplog):
+    said = callee.dial(keys)
+    texts = [f'<wsp:Policy xmlns:wsp="http://www.w3.org/ns/ws-policy" xmlns:x="urn:x"><x:A{n}/></wsp:Policy>' for n in range(5)]
+    for text in texts[: module.POLICIES_MAX] + [texts[module.POLICIES_MAX - 1]] * 10:  # the same one again costs nothing
+        said.say(["OPEN", {"version": 1, "policy_text": text}])
+        assert said.ask(["PING"])[0] == "PONG"
+    said.say(["OPEN", {"version": 1, "policy_text": texts[-1]}])
+    assert said.is_hung_up() and "shows more than 4 policies" in caplog.text
+
+
 def test_who_does_not_read_is_hung_up_on_at_a_limit(callee, keys, monkeypatch, caplog):
     monkeypatch.setattr(links, "WAITING_BYTES_MAX", 2 << 20)
     said = callee.dial(keys)

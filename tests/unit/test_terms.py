@@ -58,3 +58,14 @@ def test_what_is_wrong_with_an_opening_is_told_until_the_next_one(node, opening,
             terms.check()
     terms.take(["OPEN", {"version": 1, "policy_text": ONE}])
     terms.check()
+
+
+def test_a_policy_is_parsed_once_as_long_as_it_is_the_same_and_each_that_is_broken_counts(node):
+    terms, of_ours = Terms(node), ["OPEN", {"version": 1, "policy_text": ONE}]
+    for opening in (of_ours, of_ours, ["OPEN", {"version": 1}], of_ours, of_ours):
+        terms.take(opening)
+        terms.check()
+    assert terms.parsed == 2
+    for _ in range(2):
+        terms.take(["OPEN", {"version": 1, "policy_text": "<"}])
+    assert terms.parsed == 4
