@@ -146,6 +146,8 @@ def status(options: Namespace) -> None:
     print(f"  weight {state['weight']:g} of {state['receiver_threshold']:g}: {load}{', draining' * state['draining']}")
     print(f"  free dynamic slots: {state['free_dynamic']}")
     print(f"  certificate: {state['certificate_days_left']:.0f} days left")
+    if "lag" in state:  # older nodes do not tell
+        print(f"  loop: at most {1000 * state['lag']:.0f} ms late")
     for warning in state["warnings"]:
         print(f"  WARNING: {warning}")
     if not state["warnings"]:

@@ -111,7 +111,7 @@ def absorb(view: View, theirs: Exchange, now: float, talker: str) -> Exchange:
             continue
     answer: Exchange = ({"known": known} if records else {}) | _lacking(view)
     if talker in view.records:
-        view.heard_at[talker] = now
+        view.heard(talker, now)
     return answer
 
 

@@ -186,6 +186,7 @@ OWN_STATUS = (
     Field("free_dynamic", _is_whole, "free slots for replicas"),
     Field("uptime", _is_number, "seconds"),
     Field("certificate_days_left", _is_number, "days"),
+    Field("lag", _is_number, "seconds that the discoverer's loop was late lately, at most", True),
     Field("policy", _is_text_or_none, "its WS-Policy document or null"),
     Field("complaints", _is_texts, "lines"),
     Field("warnings", _is_texts, "lines"),

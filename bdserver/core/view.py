@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
+from operator import attrgetter
+from typing import NamedTuple
 
 from bdserver.core.membership import (
     ACCUSERS_MAX,
@@ -44,11 +46,38 @@ def bucket(name: str) -> int:
     return blake2b(name.encode(), digest_size=1).digest()[0] % BUCKETS
 
 
+class Change(NamedTuple):
+    """What a view says of one node, and what another one said before; None: nothing."""
+
+    before: Record | None
+    now: Record | None
+
+    @property
+    def name(self) -> str:
+        """Of the node."""
+        return (self.now or self.before or _NOBODY).name
+
+    @property
+    def is_of_company(self) -> bool:
+        """Whether it is about who is there, where, or on which terms, and not about what a node offers or carries."""
+        return self.before is None or self.now is None or _TERMS(self.before) != _TERMS(self.now)
+
+
+_NOBODY = Record("nobody", "nowhere:0", (0, 0))
+_TERMS = attrgetter("status", "address", "gossip_port", "policy")
+
+
+def changes(seen: Mapping[str, Record], now: Mapping[str, Record]) -> list[Change]:
+    """What the records of a later view say that those of an earlier one did not. One look at every record."""
+    found = [Change(seen.get(name), record) for name, record in now.items() if seen.get(name) is not record]
+    return found + [Change(seen[name], None) for name in seen.keys() - now.keys()]
+
+
 class View:
     """All that a node knows: records by name (its own too), hints, texts of policies, when it heard of whom.
 
     A view is changed by one process at a time (cache's lock) and handed on as a copy; `changes` counts what
-    was changed since it was read, so that nothing is saved for nothing."""
+    was changed since it was read, so that nothing is saved for nothing, and `touched` names the nodes that are to be saved."""
 
     def __init__(self, me: str, generation: int = 0) -> None:
         self.me = me
@@ -59,6 +88,7 @@ class View:
         self.heard_at: dict[str, float] = {}
         self.rival: tuple[str, float] | None = None  # another live node with our name: its address, and when
         self.changes = 0
+        self.touched: set[str] = set()  # of which nodes, since this copy was made
         self._buckets: list[int] | None = None
         self._holders: dict[str, tuple[str, ...]] | None = None  # service -> names
 
@@ -210,13 +240,18 @@ class View:
 
     def _put(self, record: Record, now: float) -> None:
         self.put(record)
-        self.heard_at[record.name] = now
+        self.heard(record.name, now)
         self.changes += 1
 
     def _drop(self, name: str) -> None:
         self.remove(name)
         self.heard_at.pop(name, None)
         self.changes += 1
+
+    def heard(self, name: str, now: float) -> None:
+        """This node has spoken, or somebody of it; noted, and saved with the next change."""
+        self.heard_at[name] = now
+        self.touched.add(name)
 
     # -- from the cache file: no news, just what is known
 
@@ -227,10 +262,12 @@ class View:
         self._fold(record)
         self._index(before.services if before else {}, record.services, record.name)
         self.records[record.name] = record
+        self.touched.add(record.name)
 
     def remove(self, name: str) -> None:
         """Hold no record of this name; KeyError when there is none."""
         record = self.records.pop(name)
+        self.touched.add(name)
         self._fold(record)
         self._index(record.services, {}, name)
 

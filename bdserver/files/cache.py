@@ -3,8 +3,9 @@
 A file of lines, each one a checksum and a JSON object: the first is a whole view, each further one what a save changed. They
 are numbered by saves, so that a file which was cut, or is an older copy, is told from one that has grown. A reader takes no
 lock; it remembers how far it read, and takes in the whole lines that came since. A change happens under the lock, on what is
-in the file *now*, and adds a line with one write and a sync; when the changes outweigh the view, it is written anew. Nobody
-holds the lock on the network.
+in the file *now*, and adds a line with one write, and a sync when it says something of this node, which nobody else could
+tell us again; when the changes outweigh the view, it is written anew. Nobody
+holds the lock on the network. A power cut may leave what was not synced damaged: the lines before it count.
 
 What this node knew once it does not lose with the file: when the file of a running node is gone, cut, damaged or of a newer
 format, memory goes on and the file is made anew from it, by the first process that sees this and has the lock. Bad content is
@@ -21,7 +22,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -60,6 +61,17 @@ class _Known(NamedTuple):
     first_bytes: int = 0  # the length of the first line
     save: int = 0  # the number of the last line
     is_old: bool = False  # of an older format
+
+
+_UNREADABLE = ValueError, ArithmeticError, RecursionError, BDError
+
+
+class _Damaged(Exception):
+    """A line that is none of ours; what the lines before it say."""
+
+    def __init__(self, before: _Known, reason: str) -> None:
+        super().__init__(reason)
+        self.before = before
 
 
 class Cache:
@@ -155,7 +167,10 @@ class Cache:
             os.close(descriptor)
         try:
             fresh = _taken(before, data)._replace(stamp=stamp)
-        except (ValueError, ArithmeticError, RecursionError, BDError) as error:
+        except _Damaged as error:
+            whole = error.before if error.before.save > known.save else known
+            return self._set_aside(whole, stamp, str(error))
+        except _UNREADABLE as error:
             return self._set_aside(known, stamp, str(error))
         if fresh.save < known.save:  # cut, a copy of before, or made anew by a process that knew less
             known = known._replace(view=_with_newer_own(known.view, fresh.view))
@@ -173,7 +188,7 @@ class Cache:
 
     def _set_aside(self, known: _Known, stamp: Stamp, why: str) -> _Known:
         """Keep what can't be read for whoever wants to look, and go on from memory, or from hints."""
-        goes_on = "made anew from memory" if known.view.records else "starting from hints"
+        goes_on = "made anew from what is known" if known.view.records else "starting from hints"
         if durable.stamp(self.path) != stamp:  # another process has been faster: the next look sees what it did
             return _Known(known.view, save=known.save)
         aside = self.path + ".corrupt"
@@ -191,14 +206,14 @@ class Cache:
 
     def _save(self, known: _Known, view: View) -> _Known:
         """A full disk is said once; memory goes on being right."""
-        changes, view.changes = changes_between(known.view, view), 0
+        changes, view.changes = changes_between(known.view, view, view.touched), 0
         if not self._could_read:
             return known._replace(view=view)
         line = _line(known.save + 1, changes)
         is_short = known.offset + len(line) < 2 * known.first_bytes + CHANGES_BYTES_MIN
         try:
             if self._could_save and known.offset and is_short and not known.is_old and os.path.exists(self.path):
-                known = self._append(known, line)
+                known = self._append(known, line, is_synced=not _OURS.isdisjoint(changes) or _says_of(changes, self.me))
             else:
                 known = self._write_anew(view, known.save + 1)
         except (OSError, NoSpace) as error:
@@ -212,7 +227,7 @@ class Cache:
             self._could_save = True
         return known._replace(view=view)
 
-    def _append(self, known: _Known, line: bytes) -> _Known:
+    def _append(self, known: _Known, line: bytes, is_synced: bool) -> _Known:
         descriptor = durable.open_regular(self.path, os.O_WRONLY | os.O_APPEND)
         try:
             if os.fstat(descriptor).st_size > known.offset:
@@ -220,7 +235,8 @@ class Cache:
                 os.ftruncate(descriptor, known.offset)
             try:
                 durable.append(descriptor, line)
-                os.fdatasync(descriptor)
+                if is_synced:
+                    os.fdatasync(descriptor)
             except OSError:
                 os.ftruncate(descriptor, known.offset)
                 raise
@@ -236,6 +252,14 @@ class Cache:
             raise OSError(errno.EFBIG, f"more than {FILE_BYTES_MAX} bytes, which nobody would read")
         stamp = durable.replace(self.path, [line])
         return _Known(view, stamp, len(line), line[-SEEN_BYTES:], len(line), save)
+
+
+# What nobody else would tell us again, were it lost; and so is our own record.
+_OURS = frozenset(("generation", "hints"))
+
+
+def _says_of(changes: dict[str, Any], name: str) -> bool:
+    return any(record["name"] == name for record in changes.get("records", ()))
 
 
 def _with_newer_own(view: View, other: View) -> View:
@@ -271,11 +295,14 @@ def _taken(known: _Known, data: bytes) -> _Known:
             raise ValueError("the first line is cut")
         first_bytes = len(first) + 1
     for line in whole:
-        content = _content(line, is_old)
+        try:
+            content = _content(line, is_old)
+            if not is_old and content.get("save") != save + 1:
+                raise ValueError(f"save {content.get('save')!r} where {save + 1} should be")
+            _apply(view, content)
+        except _UNREADABLE as error:
+            raise _Damaged(_Known(view, save=save), str(error)) from None
         save += 1
-        if not is_old and content.get("save") != save:
-            raise ValueError(f"save {content.get('save')!r} where {save} should be")
-        _apply(view, content)
     data = data[: len(data) - len(rest)]
     return _Known(view, None, known.offset + len(data), (known.seen + data)[-SEEN_BYTES:], first_bytes, save, is_old)
 
@@ -301,7 +328,8 @@ def _content(line: bytes, is_old: bool) -> dict[str, Any]:
 
 def encode(view: View, save: int = 1) -> bytes:
     """The first line: a whole view, which is what changes an empty one into it, with the format's number before it."""
-    return _line(save, {"format": FORMAT, **changes_between(View(view.me, -1), view)})
+    everybody = view.records.keys() | view.heard_at.keys()
+    return _line(save, {"format": FORMAT, **changes_between(View(view.me, -1), view, everybody)})
 
 
 def decode(line: bytes, me: str) -> tuple[View, int, bool]:
@@ -319,24 +347,27 @@ def decode(line: bytes, me: str) -> tuple[View, int, bool]:
     return view, save, is_old
 
 
-def changes_between(old: View, new: View) -> dict[str, Any]:
-    """What makes the old view the new one; None stands for what is gone."""
+def changes_between(old: View, new: View, touched: Collection[str]) -> dict[str, Any]:
+    """What makes the old view the new one, which differ in what they say of these nodes; None stands for what is gone."""
     content: dict[str, Any] = {}
     if new.generation != old.generation:
         content["generation"] = new.generation
-    changed = [each for name, each in new.records.items() if old.records.get(name) is not each]
-    changed.sort(key=lambda record: record.name != new.me)  # our own first
-    content["records"] = [membership.as_json(each) for each in changed]
-    content["gone"] = [name for name in old.records if name not in new.records]
+    names = sorted(touched, key=lambda name: (name != new.me, name))  # our own first
+    changed = [new.records[name] for name in names if name in new.records]
+    content["records"] = [membership.as_json(each) for each in changed if old.records.get(each.name) is not each]
+    content["gone"] = [name for name in names if name in old.records and name not in new.records]
     if new.hints != old.hints:
         content["hints"] = sorted(new.hints)
-    for name in ("policies", "heard_at"):
-        before, after = getattr(old, name), getattr(new, name)
-        content[name] = {key: value for key, value in after.items() if before.get(key) != value}
-        content[name].update((key, None) for key in before if key not in after)
+    content["heard_at"] = _differing(old.heard_at, new.heard_at, names)
+    if new.policies != old.policies:
+        content["policies"] = _differing(old.policies, new.policies, old.policies.keys() | new.policies.keys())
     if new.rival != old.rival:
         content["rival"] = new.rival
     return {key: value for key, value in content.items() if value or key in ("hints", "rival", "generation")}
+
+
+def _differing(before: dict[str, Any], after: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    return {key: after.get(key) for key in keys if before.get(key) != after.get(key)}
 
 
 def _apply(view: View, content: dict[str, Any]) -> None:

@@ -1,4 +1,5 @@
-"""When this node last spoke with whom, USERNAME.bdheard: written by the discoverer, told by STATUS and the audit.
+"""What the discoverer alone knows and others tell, USERNAME.bdheard: when this node last spoke with whom, and how late its
+loop was; told by STATUS and the audit.
 
 Beside the cache, not in it: a quiet mesh changes nothing in the cache, while every probe is a word heard. A report, so it
 is renamed into place but not synced: after a crash it begins anew. Nothing decides by it.
@@ -8,15 +9,25 @@ from __future__ import annotations
 
 import json
 import logging
+from typing import NamedTuple
 
 from bdserver.errors import NoSpace
 from bdserver.files import durable
 
 WRITE_SECONDS = 5.0
+# So late is worth a word, though nobody was heard.
+LATE_SECONDS = 0.1
 # 20,000 names of a hundred characters, each with its time.
 FILE_BYTES_MAX = 4 << 20
 
 log = logging.getLogger("bdserver.heard")
+
+
+class Report(NamedTuple):
+    """`times`: name -> epoch seconds. `lag`: the most seconds that the loop was late, of the last WRITE_SECONDS or more."""
+
+    times: dict[str, float]
+    lag: float = 0.0
 
 
 class Heard:
@@ -24,36 +35,38 @@ class Heard:
 
     def __init__(self, path: str):
         self.path = path
-        self._times: dict[str, float] = {}
+        self._report = Report({})
         self._stamp: durable.Stamp | None = None
         self._written_at = 0.0
         self._is_new = False
 
     def note(self, name: str, now: float) -> None:
         """The node of this name has answered us just now."""
-        self._times[name] = now
+        self._report.times[name] = now
         self._is_new = True
 
-    def write(self, known: set[str], now: float) -> None:
-        """Now and then, on disk; names that are known no longer are dropped."""
-        if not self._is_new or now - self._written_at < WRITE_SECONDS:
-            return
+    def write(self, known: set[str], lag: float, now: float) -> bool:
+        """Now and then, on disk; names that are known no longer are dropped. Whether it was written, or tried to be."""
+        if not (self._is_new or lag > LATE_SECONDS) or now - self._written_at < WRITE_SECONDS:
+            return False
         self._written_at, self._is_new = now, False
-        self._times = {name: at for name, at in self._times.items() if name in known}
-        text = json.dumps({name: round(at, 1) for name, at in self._times.items()})
+        self._report = Report({name: at for name, at in self._report.times.items() if name in known}, lag)
+        said = {"heard": {name: round(at, 1) for name, at in self._report.times.items()}, "lag": round(lag, 3)}
         try:
-            self._stamp = durable.replace(self.path, [text.encode()], is_synced=False)
+            self._stamp = durable.replace(self.path, [json.dumps(said).encode()], is_synced=False)
         except (OSError, NoSpace) as error:
             log.debug("%s: %s", self.path, error)
+        return True
 
-    def times(self) -> dict[str, float]:
-        """name -> epoch seconds, as the discoverer wrote it last."""
+    def report(self) -> Report:
+        """As the discoverer wrote it last."""
         stamp = durable.stamp(self.path)
         if stamp is not None and stamp != self._stamp:
             self._stamp = stamp
             try:
                 said = json.loads(durable.read(self.path, FILE_BYTES_MAX)[0])
-                self._times = {str(name): float(at) for name, at in said.items()}
-            except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+                times = {str(name): float(at) for name, at in said["heard"].items()}
+                self._report = Report(times, float(said["lag"]))
+            except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
                 pass  # none that can be read: what we had
-        return self._times
+        return self._report

@@ -37,6 +37,8 @@ STRANGER_SECONDS = 0.25
 # A caller without a word for so long is let go; when there is no more room, after the shorter time. A caller that keeps its
 # line to us says something in the longer one, or dials again.
 IDLE_SECONDS, IDLE_SECONDS_WHEN_FULL = 600.0, 60.0
+# How often it is looked who is idle.
+SWEEP_SECONDS = 10.0
 # Requests of one caller that wait for their answer: a node has a few at most.
 SLOTS_MAX = 64
 # Policies that a caller shows on one connection: a node has one, and each takes the loop some milliseconds to parse.
@@ -104,6 +106,7 @@ class Callers:
         self._callers: dict[Link, Caller] = {}
         self._is_listening = False
         self._accept_at = 0.0
+        self._sweep_at = time.monotonic() + SWEEP_SECONDS
         self.is_mute = False
         for sock in listening:
             sock.setblocking(False)
@@ -180,20 +183,22 @@ class Callers:
 
     def next_at(self) -> float:
         """When the next patience ends, or there is room again."""
-        instants = [link.late_at() for link in self._callers]
+        instants = [self._sweep_at, *(link.late_at() for link in self._callers)]
         if not self._is_listening:
             instants.append(self._room_at())
-        return min(instants, default=float("inf"))
+        return min(instants)
 
     def on_time(self) -> None:
         """See whose time is over."""
         clock = time.monotonic()
         for caller in list(self._callers.values()):
-            link = caller.link
-            if (late := link.late(clock)) is not None:
+            if (late := caller.link.late(clock)) is not None:
                 self._dismiss(caller, late)
-            elif not caller.slots and clock - link.used_at > IDLE_SECONDS:
-                self._dismiss(caller, None)
+        if clock >= self._sweep_at:
+            self._sweep_at = clock + SWEEP_SECONDS
+            for caller in list(self._callers.values()):
+                if not caller.slots and clock - caller.link.used_at > IDLE_SECONDS:
+                    self._dismiss(caller, None)
 
     # -- what comes
 

@@ -22,7 +22,7 @@ from bdserver.files import accesslog
 from bdserver.files.accesslog import AccessLog
 from bdserver.processes.health import Health
 from bdserver.processes.heartbeat import Heartbeat
-from bdserver.processes.node import Node
+from bdserver.processes.node import LAG_SECONDS, Node
 
 # How often we look at our own services folder, weight and complaints.
 LOOK_SECONDS = 1.0
@@ -60,13 +60,22 @@ class Chore(NamedTuple):
 
 
 class Chores:
-    """All chores, and when each is due. Only the discoverer's loop calls it; what the thread of `Health` has to say comes
+    """All chores, and when each is due: from `tick_at` on, with whatever else the loop does every second, since each turn of it
+    has its price. Only the discoverer's loop calls it; what the thread of `Health` has to say comes
     through `call`, which has the loop do something soon."""
 
-    def __init__(self, node: Node, states: States, call: Callable[[Callable[[], None]], None], heartbeat: Heartbeat):
+    def __init__(
+        self,
+        node: Node,
+        states: States,
+        call: Callable[[Callable[[], None]], None],
+        heartbeat: Heartbeat,
+        tick_at: float = 0.0,
+    ) -> None:
         self.node, self.states, self.call = node, states, call
         self.heartbeat = heartbeat
         self.weight = 0.0
+        self._lag = 0.0  # the most since it was written down last
         self._health = Health(lambda name, why: call(lambda: self._say_health(name, why)))
         self._looking: threading.Thread | None = None
         self._access_log: AccessLog | None = None
@@ -83,24 +92,30 @@ class Chores:
             Chore("warnings", LOOK_SECONDS, self._say_warnings),
             Chore("company", LOOK_SECONDS, self._say_if_lonely),
         )
-        self._due_at = dict.fromkeys(self._chores, 0.0)
+        self._due_at = dict.fromkeys(self._chores, tick_at)
+        self._is_urgent = True  # all are done once at the start
 
     def due(self, clock: float, wall: float) -> None:
         """Do those whose time has come."""
+        is_urgent, self._is_urgent = self._is_urgent, False
         for chore in self._chores:
-            if clock >= self._due_at[chore]:
+            is_due = clock >= self._due_at[chore]
+            if is_due:
                 self._due_at[chore] = clock + chore.seconds
+            if is_due or is_urgent:
                 self._guarded(chore, wall)
+
+    def late(self, seconds: float) -> None:
+        """The loop was so late."""
+        self._lag = max(self._lag, seconds)
 
     def next_at(self) -> float:
         """When the next one will be due."""
-        return min(self._due_at.values())
+        return 0.0 if self._is_urgent else min(self._due_at.values())
 
     def look_now(self) -> None:
-        """Something has changed: those that are done every second are due."""
-        for chore in self._chores:
-            if chore.seconds == LOOK_SECONDS:
-                self._due_at[chore] = 0.0
+        """Something has changed: all are to be done once more, beside their time."""
+        self._is_urgent = True
 
     def _guarded(self, chore: Chore, wall: float) -> None:
         try:
@@ -178,13 +193,16 @@ class Chores:
             fresh.expire(wall)
 
     def _write_heard(self, wall: float) -> None:
-        self.node.heard.write(set(self.node.cache.view().records), wall)
+        if self.node.heard.write(set(self.node.cache.view().records), self._lag, wall):
+            self._lag = 0.0
 
     def _say_warnings(self, wall: float) -> None:
         """Each once; a certificate's end at 30, 7 and 1 days, and again after a restart."""
         for warning in self.node.warnings(self.node.cache.view(), wall):
-            if not warning.startswith("the service "):  # its health is said with the reason where it is checked
+            if not warning.startswith(("the service ", "the discoverer's ")):  # said where it is found, and once
                 self.states.say(warning, warning)
+        is_late = self.node.heard.report().lag > LAG_SECONDS
+        self.states.say("the loop", f"the discoverer's loop is more than {LAG_SECONDS} s late" * is_late, logging.WARNING)
 
     def _say_if_lonely(self, wall: float) -> None:
         is_lonely = not self.node.cache.view().others_there()

@@ -39,8 +39,6 @@ from bdserver.processes.switchboard import Switchboard
 from bdserver.processes.talks import LOCK_SECONDS, Talks, ping
 from bdserver.processes.wakeup import Wakeup
 
-# Behind by more than this, the loop says so.
-LAG_SECONDS = 0.5
 # A node whose listener hangs tells the mesh so, for so long.
 LAST_WORDS_SECONDS = 2.0
 # The loop looks around at least this often.
@@ -65,16 +63,17 @@ class Discoverer:
         self._wakeup, self._states = Wakeup(), States()
         self._is_reload_due = False
         self._silent_at = float("inf")  # when we say nothing more
+        self._wished_at = float("inf")  # when the next turn was to be
         self._view = node.cache.view()
         rhythm = Rhythm(node.settings.probe_interval, node.settings.round_min, node.settings.round_max)
         self._mind = Discovery(node.name, rhythm, node.rng, time.monotonic(), self._hints, self._forbids)
         self._ears = Ears(node, self._mind.pass_on, self._ping)
         names = Names(self._wakeup.call, lambda: self._board.lines.open_waiting())
-        self._board = Switchboard(node, listening, names, self._ears.answer, self._mind.hung_up)
-        self._board.lines.keep(self._mind.near(self._view))
+        self._board = Switchboard(node, listening, names, self._ears.answer, self._mind.hung_up, self._came_late)
         self._talks = Talks(node, self._board.lines, self._done)
-        self._heartbeat = Heartbeat(node.settings.socket, self._board.selector)
-        self._chores = Chores(node, self._states, self._wakeup.call, self._heartbeat)
+        tick_at = self._mind.watch.next_at()
+        self._heartbeat = Heartbeat(node.settings.socket, self._board.selector, tick_at)
+        self._chores = Chores(node, self._states, self._wakeup.call, self._heartbeat, tick_at)
         for descriptor in (self._wake, self._life, self._wakeup.fileno()):
             self._board.selector.register(descriptor, selectors.EVENT_READ, descriptor)
 
@@ -108,9 +107,11 @@ class Discoverer:
         if began < self._silent_at:
             for action in self._mind.due(view, began, self._chores.weight, self.node.settings.receiver_threshold):
                 self._talks.start(action)
+            self._board.lines.keep(self._mind.company.near)
             self._write(self._mind.verdicts(view, time.monotonic()))
-        self._states.say("the loop", self._lag(time.monotonic() - began), logging.WARNING)
-        readable = self._board.turn(self._until(patience) - time.monotonic())
+        self._chores.late(max(began - self._wished_at, time.monotonic() - began))
+        self._wished_at = self._until(patience)
+        readable = self._board.turn(self._wished_at - time.monotonic())
         if self._life in readable:
             return False
         if self._wake in readable:
@@ -124,7 +125,7 @@ class Discoverer:
     def _until(self, patience: float) -> float:
         """When something will be due, if nothing happens before."""
         clock = time.monotonic()
-        instants = self._chores.next_at(), self._board.next_at(), self._heartbeat.next_at(), clock + patience
+        instants = self._chores.next_at() or clock, self._heartbeat.next_at(), clock + patience
         return min(*instants, self._mind.next_at(self._view)) if clock < self._silent_at else min(instants)
 
     def _note_hung(self, clock: float) -> None:
@@ -136,16 +137,9 @@ class Discoverer:
             self._silent_at = clock + LAST_WORDS_SECONDS if is_hung else float("inf")
             self._chores.look_now()
 
-    def _lag(self, seconds: float) -> str:
-        return f"the discoverer's loop was held up for {seconds:.1f} s" if seconds > LAG_SECONDS else ""
-
     def _look(self) -> View:
-        """The view as it is now. Lines to those whom we watch and tell our news stay open."""
-        view = self.node.cache.view()
-        if view is not self._view:
-            self._view = view
-            self._board.lines.keep(self._mind.near(view))
-        return view
+        self._view = self.node.cache.view()
+        return self._view
 
     def _take_nudges(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -187,7 +181,11 @@ class Discoverer:
         if record is None:
             done(NobodyThere(f"{name} is not known any more"))
             return
-        self._board.lines.start(ping(), membership.gossip_address(record), name, PROBE_SECONDS, done)
+        seconds = self._mind.patience.seconds(PROBE_SECONDS, name)
+        self._board.lines.start(ping(), membership.gossip_address(record), name, seconds, done)
+
+    def _came_late(self, name: str) -> None:
+        self._mind.came_late(name, time.monotonic())
 
     def _done(self, action: Action, outcome: Outcome) -> None:
         if is_there(outcome) and action.name and not isinstance(action, Ask):

@@ -27,13 +27,13 @@ log = logging.getLogger("bdserver.heartbeat")
 
 
 class Heartbeat:
-    """One question at a time, over the local socket; registered in `selector` with itself for data."""
+    """One question at a time, the first at `beat_at`, over the local socket; registered in `selector` with itself for data."""
 
-    def __init__(self, path: str, selector: selectors.BaseSelector) -> None:
+    def __init__(self, path: str, selector: selectors.BaseSelector, beat_at: float) -> None:
         self._path, self._selector = path, selector
         self._sock: socket.socket | None = None
         self._decoder = Decoder()
-        self._asked_at = self._beat_at = time.monotonic()
+        self._asked_at = self._beat_at = beat_at
         self._question = encode(messages.opened(Opening(deadline=PATIENCE))) + encode(["PING"])
         self._answered_at = float("inf")  # until it has answered once, it may be on its way
         self.is_hung = False

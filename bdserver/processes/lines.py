@@ -3,7 +3,8 @@
 A *talk* is a generator: it yields a request and is sent the answer, or has the error thrown in; what it returns, or raises,
 goes to the function that started it. Many talks share one line to a node, and their requests follow each other on it without
 waiting (pipelining); answers come in the order of the requests, so a request whose answer takes long goes over a line of its
-own. Lines stay open from one talk to the next, so that no piece of news pays for a handshake; only a few are opened at once.
+own. One that is late is still waited for, though its talk has ended: it shows that the node lives. Lines stay open from one
+talk to the next, so that no piece of news pays for a handshake; only a few are opened at once.
 
 What is said is the business of those who hand it in; what comes of it is a value or one BDError, and late means Deadline.
 """
@@ -17,7 +18,7 @@ import selectors
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Collection, Generator
 from typing import Any, NamedTuple
 
 from bdserver.core import messages
@@ -41,8 +42,10 @@ LINES_MAX = 32
 # Lines that are being opened at once: a handshake takes milliseconds of both ends, and a mesh starts gently. One that takes
 # longer than this waits for somebody who is silent, and does not hold up the others.
 OPENING_MAX, OPENING_SECONDS = 4, 0.3
-# A line that is not kept is let go when it was not used for so long.
-IDLE_SECONDS = 60.0
+# A line that is not kept is let go when it was not used for so long; how often that is looked at.
+IDLE_SECONDS, SWEEP_SECONDS = 60.0, 10.0
+# A late answer on a line is still an answer: the line stays. One whose answer is late by so much is given up.
+MUTE_SECONDS = 4.0
 # When we have no descriptor or memory for a socket, so long nothing is dialled.
 SHORTAGE_SECONDS = 0.5
 SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -61,6 +64,7 @@ class _Turn(NamedTuple):
     request: list[Any]
     deadline: float
     done: Done
+    is_given_up: bool = False  # nobody waits for it any more, but it is still to come
     has_been_lost: bool = False  # on a line that ended: it is asked once more, and not for ever
     has_told_policy: bool = False  # by its text: whoever does not know it then never will
 
@@ -91,16 +95,35 @@ class Line:
         """Whether it is to be dialled."""
         return self.link is None and bool(self.waiting)
 
+    @property
+    def wanted(self) -> list[_Turn]:
+        """What somebody waits for."""
+        return [turn for turn in self.waiting if not turn.is_given_up]
+
+    def mute_at(self) -> float:
+        """When the answer that comes next is late by too much."""
+        return self.waiting[0].deadline + MUTE_SECONDS if self.is_open and self.waiting else float("inf")
+
 
 class Lines:
-    """`hung_up(name)` hears of lines that ended by themselves."""
+    """`hung_up(name)` hears of lines that ended by themselves, `came_late(name)` of nodes whose answer came, or whose line
+    opened, when nobody waited for it any more."""
 
-    def __init__(self, node: Node, selector: selectors.BaseSelector, names: Names, hung_up: Callable[[str], None]) -> None:
-        self.node, self._selector, self._names, self._hung_up = node, selector, names, hung_up
+    def __init__(
+        self,
+        node: Node,
+        selector: selectors.BaseSelector,
+        names: Names,
+        hung_up: Callable[[str], None],
+        came_late: Callable[[str], None],
+    ) -> None:
+        self.node, self._selector, self._names = node, selector, names
+        self._hung_up, self._came_late = hung_up, came_late
         self._lines: dict[tuple[str, bool], Line] = {}
-        self._kept: frozenset[str] = frozenset()
+        self._kept: Collection[str] = ()
         self._is_opening = False
         self._dial_at = 0.0
+        self._sweep_at = time.monotonic() + SWEEP_SECONDS
 
     # -- talks
 
@@ -116,6 +139,7 @@ class Lines:
             line = self._lines[key] = Line(key, name)
         line.name = line.name or name
         self._advance(line, talk, None, time.monotonic() + seconds, done)
+        self._let_go()
         self.open_waiting()
 
     def _advance(self, line: Line, talk: Talk, said: Any, deadline: float, done: Done) -> None:
@@ -166,48 +190,65 @@ class Lines:
 
     def next_at(self) -> float:
         """When the next patience ends."""
-        lines = self._lines.values()
-        instants = [turn.deadline for line in lines for turn in line.waiting]
-        for line in lines:
+        instants = [self._sweep_at]
+        for line in self._lines.values():
+            instants += [turn.deadline for turn in line.waiting if not turn.is_given_up]
             if line.link is not None:
-                instants += line.link.late_at(), line.next_address_at
-        if any(line.wants_link for line in lines):
-            instants += [line.opened_at + OPENING_SECONDS for line in self._opening(time.monotonic())]
-            if self._dial_at > time.monotonic():
+                instants += line.link.late_at(), line.next_address_at, line.mute_at()
+        if any(line.wants_link for line in self._lines.values()):
+            clock = time.monotonic()
+            instants += [line.opened_at + OPENING_SECONDS for line in self._opening(clock)]
+            if self._dial_at > clock:
                 instants.append(self._dial_at)
-        return min(instants, default=float("inf"))
+        return min(instants)
 
     def on_time(self) -> None:
         """See whose time is over."""
         clock = time.monotonic()
         for line in list(self._lines.values()):
             link = line.link
-            if any(turn.deadline <= clock for turn in line.waiting):
+            if any(turn.deadline <= clock and not turn.is_given_up for turn in line.waiting):
                 self._too_late(line, clock)
+            if clock >= line.mute_at():
+                self._mute(line)
             elif link is not None and link.state is State.CONNECTING and clock >= line.next_address_at:
                 self._unreached(line, Deadline(f"{line.address} did not answer in time"))
             elif link is not None and (late := link.late(clock)) is not None:
                 self._break(line, late)
-            elif not line.waiting and line.name not in self._kept and clock - line.used_at > IDLE_SECONDS:
-                self._drop(line)
-        self._let_go()
+        if clock >= self._sweep_at:
+            self._sweep(clock)
         self.open_waiting()
 
     def _too_late(self, line: Line, clock: float) -> None:
-        """Answers come in order, so one that is late holds up those behind it: they are asked anew, on another line."""
-        late = [turn for turn in line.waiting if turn.deadline <= clock]
-        others = [turn for turn in line.waiting if turn.deadline > clock]
-        if line.is_open or not others:
-            self._drop(line)
-            self._again(line, others)
-        else:  # it is being opened, or waits for that
-            line.waiting = deque(others)
+        """Nobody waits any longer; but what was asked on an open line is still to come, and a line that is being opened may
+        open yet: to dial anew because something is late would make more that is late."""
+        late = [turn for turn in line.waiting if turn.deadline <= clock and not turn.is_given_up]
+        if line.is_open:
+            line.waiting = deque(turn._replace(is_given_up=turn.is_given_up or turn in late) for turn in line.waiting)
+        else:
+            line.waiting = deque(turn for turn in line.waiting if turn not in late)
+            if not line.waiting and line.link is None:
+                self._drop(line)
         for turn in late:
             self._end(line, turn, Deadline(f"{line.address} did not answer in time"))
 
-    def keep(self, names: Iterable[str]) -> None:
+    def _mute(self, line: Line) -> None:
+        """It is over; those that nobody has given up are asked on a new line."""
+        wanted = line.wanted
+        self._drop(line)
+        self._again(line, wanted)
+
+    def _sweep(self, clock: float) -> None:
+        """Let go of lines that nobody uses."""
+        self._sweep_at = clock + SWEEP_SECONDS
+        for line in list(self._lines.values()):
+            if not line.waiting and line.name not in self._kept and clock - line.used_at > IDLE_SECONDS:
+                self._drop(line)
+        self._let_go()
+
+    def keep(self, names: Collection[str]) -> None:
         """Lines to these nodes stay open though nobody uses them."""
-        self._kept = frozenset(names)
+        self._kept = names
 
     def _let_go(self) -> None:
         """Of too many lines, close those that nobody uses; those that are kept last."""
@@ -309,6 +350,8 @@ class Lines:
         if refusal:
             raise Forbidden(f"{line.address}: {refusal}")
         line.name = identity.name
+        if not line.waiting:
+            self._came_late(line.name)
         link.say(self._opening_message(with_text=False))
         for turn in line.waiting:
             link.say(encode(turn.request))
@@ -330,6 +373,7 @@ class Lines:
             said = link.ready(time.monotonic())
             if before is not State.OPEN and link.state is State.OPEN:
                 self._opened(line, link)
+                self.open_waiting()
             for message in said:
                 self._answered(line, message)
             if link.ended is not None:
@@ -347,6 +391,10 @@ class Lines:
             raise BadFrame(f"{line.address} says something unasked")
         turn = line.waiting.popleft()
         line.used_at = time.monotonic()
+        if turn.is_given_up:
+            if line.name is not None:
+                self._came_late(line.name)
+            return
         try:
             answer = messages.decode(turn.request[0], message)
         except BadFrame as error:
@@ -374,7 +422,7 @@ class Lines:
         if not line.is_open or not isinstance(error, NobodyThere) or isinstance(error, Refused | Ourselves):
             self._fail(line, error)
             return
-        waiting = list(line.waiting)
+        waiting = line.wanted
         self._drop(line)
         self._again(line, [turn._replace(has_been_lost=True) for turn in waiting if not turn.has_been_lost])
         if line.name is not None:
@@ -385,7 +433,7 @@ class Lines:
 
     def _fail(self, line: Line, error: BDError) -> None:
         """The line is over, and so is all that waits."""
-        waiting = list(line.waiting)
+        waiting = line.wanted
         self._drop(line)
         for turn in waiting:
             self._end(line, turn, error)
@@ -413,7 +461,7 @@ class Lines:
     def renew(self) -> None:
         """Hang up everywhere: keys, rules or black list are others now. What waits is asked on new lines."""
         for line in list(self._lines.values()):
-            waiting = list(line.waiting)
+            wanted = line.wanted
             self._drop(line)
-            self._again(line, waiting)
+            self._again(line, wanted)
         self.open_waiting()

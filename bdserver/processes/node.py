@@ -39,6 +39,8 @@ from bdserver.processes.advertised import advertised
 
 log = logging.getLogger("bdserver.node")
 
+# A loop that is later than this is worth a warning.
+LAG_SECONDS = 0.5
 # When the end of our certificate is worth a warning, the nearest first.
 CERTIFICATE_DAYS = (1, 7, 30)
 
@@ -197,7 +199,7 @@ class Node:
 
     def heard_at(self, view: View, name: str) -> float:
         """When we last heard from or of a node, epoch seconds; 0 for never."""
-        return max(view.heard_at.get(name, 0.0), self.heard.times().get(name, 0.0))
+        return max(view.heard_at.get(name, 0.0), self.heard.report().times.get(name, 0.0))
 
     def weights(self, now: float, services: dict[str, Service] | None = None) -> dict[str, float]:
         """service -> weight, of all services here (handed in by a caller that has just looked)."""
@@ -282,6 +284,9 @@ class Node:
             found.insert(0, ending)
         if view.rival is not None:
             found.insert(0, f"two live nodes are named {self.name}: this one at {self.address}, and one at {view.rival[0]}")
+        lag = self.heard.report().lag
+        if lag > LAG_SECONDS:
+            found.append(f"the discoverer's loop was {lag:.1f} s late: this machine has too little processor time")
         found += [f"the service {name} is not well, and not offered" for name in view.own.extra.get("unhealthy", [])]
         return found
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import selectors
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from bdserver.processes.node import Node
 
 
 class Switchboard:
-    """`answer` fills slots of callers; `hung_up(name)` hears of lines that ended by themselves."""
+    """`answer` fills slots of callers; `hung_up(name)` and `came_late(name)` are as `Lines` has them."""
 
     def __init__(
         self,
@@ -27,16 +28,17 @@ class Switchboard:
         names: Names,
         answer: Answerer,
         hung_up: Callable[[str], None],
+        came_late: Callable[[str], None],
     ) -> None:
         self.selector = selectors.DefaultSelector()
-        self.lines = Lines(node, self.selector, names, hung_up)
+        self.lines = Lines(node, self.selector, names, hung_up, came_late)
         self.callers = Callers(node, self.selector, listening, answer)
 
     def turn(self, patience: float) -> list[Any]:
         """Wait for at most so many seconds, and do what can be done; the `data` of descriptors that others have registered."""
         self.callers.listen()
-        foreign = []
-        for key, _ in self.selector.select(max(patience, 0.0)):
+        foreign, due_at = [], self.next_at()
+        for key, _ in self.selector.select(max(min(patience, due_at - time.monotonic()), 0.0)):
             match key.data:
                 case Line():
                     self.lines.step(key.data)
@@ -46,8 +48,9 @@ class Switchboard:
                     self.callers.accept(key.data)
                 case other:
                     foreign.append(other)
-        self.lines.on_time()
-        self.callers.on_time()
+        if time.monotonic() >= due_at:
+            self.lines.on_time()
+            self.callers.on_time()
         return foreign
 
     def next_at(self) -> float:

@@ -13,13 +13,14 @@ from bdserver import errors
 from bdserver.core import exchange, membership
 from bdserver.core.address import host_part
 from bdserver.core.gossip.actions import Action, Ask, Outcome, Probe, Push, Refused, Silent, Synchronise, Taken, There
+from bdserver.core.membership import SUSPECT
 from bdserver.core.messages import No, Pong
 from bdserver.core.view import View
 from bdserver.errors import BDError, PolicyMismatch, TooBusy
 from bdserver.processes.lines import Lines, Ourselves, Talk
 from bdserver.processes.node import Node
 
-PUSH_SECONDS, SYNCHRONISE_SECONDS = 2.0, 5.0
+SYNCHRONISE_SECONDS = 5.0
 # For a PING at a hinted address, which tells where that node hears news.
 ENTRANCE_SECONDS = 3.0
 # The lock of the cache is held for milliseconds; the loop has no more patience than this.
@@ -39,11 +40,11 @@ class Talks:
         """Carry it out; its outcome comes later, or at once."""
         match action:
             case Probe():
-                self._begin(action, self._probe(action), action.name, action.seconds)
+                self._begin(action, self._probe(action), action.name, action.seconds, is_slow=self._is_suspect(action.name))
             case Ask():
                 self._begin(action, self._ask(action), action.helper, 2 * action.seconds, is_slow=True)
             case Push():
-                self._begin(action, self._push(action), action.name, PUSH_SECONDS)
+                self._begin(action, self._push(action), action.name, action.seconds)
             case Synchronise(name, address):
                 if name is None:
                     self._enter(action, address)
@@ -81,6 +82,11 @@ class Talks:
             self.lines.start(self._synchronise(), ears, None, SYNCHRONISE_SECONDS, done)
 
         self.lines.start(ping(), address, None, ENTRANCE_SECONDS, entered)
+
+    def _is_suspect(self, name: str) -> bool:
+        """A suspect is asked on another line than the usual one, which may be broken without a word."""
+        record = self._view().records.get(name)
+        return record is not None and record.status == SUSPECT
 
     def _view(self) -> View:
         return self.node.cache.view()

@@ -2,8 +2,10 @@
 
 from random import Random
 
+from bdserver.core.exchange import EVERYBODY
 from bdserver.core.gossip.actions import Probe, Push, Taken, There
 from bdserver.core.gossip.discovery import Discovery
+from bdserver.core.gossip.ring import arc
 from bdserver.core.gossip.rounds import Rhythm
 from bdserver.core.messages import Pong
 
@@ -11,6 +13,11 @@ from bdserver.core.messages import Pong
 def mind_at(me="me", clock=0.0, **keywords):
     """The mind of a node that starts at this instant."""
     return Discovery(me, Rhythm(), Random(1), clock, **keywords)
+
+
+def follower(me, names):
+    """The one that follows `me` in the ring, of these."""
+    return arc(me, EVERYBODY, names)[0]
 
 
 def of_kind(actions, kind):

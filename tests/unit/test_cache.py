@@ -196,12 +196,14 @@ def test_of_a_file_cut_in_a_change_all_whole_lines_count_and_the_next_save_goes_
         assert hints_of(path) == {f"10.0.0.{number}:1" for number in range(whole)} | {"10.0.0.8:1"}
 
 
-def test_a_change_that_is_none_sets_the_file_aside(tmp_path, caplog):
-    path = a_cache(tmp_path).path
+def test_a_change_that_is_none_sets_the_file_aside_and_what_stands_before_it_counts(tmp_path, caplog):
+    cache = a_cache(tmp_path)
+    path, known = cache.path, cache.view().records
     with open(path, "ab") as file:
         file.write(b"\0" * 20 + b"\n")
-    assert not Cache(path, "me").view().records and "starting from hints" in caplog.text
-    assert sorted(os.listdir(tmp_path)) == ["me.bdcache.corrupt", "me.bdcache.lock"]
+    assert Cache(path, "me").view().records == known and "made anew from what is known" in caplog.text
+    assert sorted(os.listdir(tmp_path)) == ["me.bdcache", "me.bdcache.corrupt", "me.bdcache.lock"]
+    assert Cache(path, "me").view().records == known
 
 
 def test_a_file_of_format_1_is_read_and_written_anew(tmp_path):
@@ -336,10 +338,14 @@ def a_file_of_many_lines(tmp_path):
 
 
 def test_no_flip_of_a_bit_is_taken_in_without_a_word(tmp_path, caplog):
-    """The file says what it said, or less: of a last line without its end nothing counts, and the next save tells that."""
+    """The file says what the lines before it say; of a last line without its end nothing counts, and the next save tells that."""
     data = a_file_of_many_lines(tmp_path)
-    before, last = len(data.splitlines()), data.rindex(b"\n", 0, -1) + 1
+    lines = data.splitlines(keepends=True)
     path = tmp_path / "flipped.bdcache"
+    said = [{}]  # by the lines before each
+    for number in range(1, len(lines)):
+        path.write_bytes(b"".join(lines[:number]))
+        said.append(Cache(str(path), "me").view().records)
     for at in range(len(data)):
         for bit in (0, 3, 6):
             flipped = bytearray(data)
@@ -348,21 +354,23 @@ def test_no_flip_of_a_bit_is_taken_in_without_a_word(tmp_path, caplog):
             caplog.clear()
             view = Cache(str(path), "me").view()
             if at == len(data) - 1:
-                assert len(view.records) == before - 1
+                assert view.records == said[-1]
                 with Cache(str(path), "me").locked() as fresh:
                     fresh.hint("10.0.7.7:1")
                 assert "ended in half a line" in caplog.text
             else:
-                assert not view.records and "set aside" in caplog.text, (at, bit, last)
+                assert view.records == said[data.count(b"\n", 0, at)] and "set aside" in caplog.text, (at, bit)
 
 
 def test_a_line_that_is_missing_doubled_or_out_of_turn_is_noticed(tmp_path, caplog):
     lines = a_file_of_many_lines(tmp_path).splitlines(keepends=True)
     path = tmp_path / "other.bdcache"
-    for order in ((0, 2, 3), (0, 1, 1), (0, 2, 1), (1, 2, 3), (0, 1, 2, 3, 0)):
+    for order, good in (((0, 2, 3), 1), ((0, 1, 1), 2), ((0, 2, 1), 1), ((1, 2, 3), 0), ((0, 1, 2, 3, 0), 4)):
+        path.write_bytes(b"".join(lines[:good]))
+        said = Cache(str(path), "me").view().records
         path.write_bytes(b"".join(lines[each] for each in order))
-        assert not Cache(str(path), "me").view().records, order
-    assert caplog.text.count("set aside") == 5
+        assert Cache(str(path), "me").view().records == said, order
+    assert caplog.text.count("set aside") == 5 + 1  # the file of no lines too
 
 
 # --- what a running node knew it does not lose --------------------------------------------------------------------

@@ -41,7 +41,7 @@ class Callee:
         self.port = self.listening.getsockname()[1]
         self.node = make_node(str(folder), keys["authority"], "me", self.port - 1)
         self.slots, self.heard = [], []
-        self.board = Switchboard(self.node, [self.listening], Names(lambda f: f()), self.answer, lambda name: None)
+        self.board = Switchboard(self.node, [self.listening], Names(lambda f: f()), self.answer, *[lambda name: None] * 2)
         self.callers = self.board.callers
         self.turning = Turning(self.board)
 

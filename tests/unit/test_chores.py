@@ -203,7 +203,7 @@ def test_whom_we_have_heard_from_is_written_down(looking):
     looking.node.peer("n0")
     looking.node.heard.note("n0", 1234.0)
     looking.look()
-    assert type(looking.node.heard)(looking.node.heard.path).times() == {"n0": 1234.0}
+    assert type(looking.node.heard)(looking.node.heard.path).report().times == {"n0": 1234.0}
 
 
 def test_a_warning_is_said_once_but_not_that_a_service_is_ill(looking, caplog, monkeypatch):

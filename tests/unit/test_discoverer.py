@@ -92,9 +92,9 @@ def test_helpers_are_asked_before_anybody_is_accused(two, gossiper, tmp_path, au
 
     def behave(said):
         while (message := said.hear()) is not None:
-            if message[0] == "PING" and said.stream.identity.name == "n1":
+            if said.stream.identity.name == "n1" and message[0] != "OPEN":
                 probed.append(said.stream.identity.name)
-                said.say(["PONG"])
+                said.say(["PONG"] if message[0] == "PING" else ["SYNCHRONIZE", {}])
 
     peer = Peer(credentials_of(str(tmp_path / "k2"), authority, "n2"), behave)
     port = int(peer.address.rpartition(":")[2])
@@ -171,10 +171,10 @@ def test_a_ping_for_another_one_of_who_is_forgotten_says_that_nobody_is_there(go
 def test_who_could_not_be_reached_is_probed_at_once_and_who_is_not_known_is_not(two):
     one = two[0]
     calm(one)
-    one.node.heard.write(set(), time.time())
-    before = one.node.heard.times().get("n1", 0.0)
+    one.node.heard.write(set(), 0.0, time.time())
+    before = one.node.heard.report().times.get("n1", 0.0)
     one.nudge(nudges.Hurry("n1"), nudges.Hurry("n1"), nudges.Hurry("nobody"))
-    turn_until(two, lambda: one.node.heard.times().get("n1", 0.0) > before)
+    turn_until(two, lambda: one.node.heard.report().times.get("n1", 0.0) > before)
 
 
 def test_who_has_something_unexpected_is_visited(two):
@@ -294,11 +294,22 @@ def test_with_new_keys_everybody_is_spoken_to_anew(two):
     assert one.status_of("n1") == ALIVE and other.status_of("n0") == ALIVE
 
 
-def test_the_loop_says_when_it_was_held_up(gossiper, caplog, monkeypatch):
+def test_a_loop_that_is_late_says_so_in_its_log_and_in_status_and_when_it_is_well_again(gossiper, caplog, monkeypatch):
     one = gossiper("n0")
-    monkeypatch.setattr(module, "LAG_SECONDS", -1.0)
     one.discoverer.turn(0.0)
-    assert "was held up" in caplog.text
+    one.discoverer._wished_at = time.monotonic() - 0.8
+    one.discoverer.turn(0.0)
+    one.discoverer._chores.look_now()
+    one.discoverer.turn(0.0)
+    assert one.node.heard.report().lag == pytest.approx(0.8, abs=0.3)
+    assert "the discoverer's loop is more than 0.5 s late" in caplog.text
+    [warning] = [each for each in one.node.warnings(one.view, time.time()) if "loop" in each]
+    assert "s late: this machine has too little processor time" in warning
+    monkeypatch.setattr("bdserver.files.heard.WRITE_SECONDS", 0.0)
+    one.node.heard.note("n1", time.time())
+    one.discoverer._chores.look_now()
+    one.discoverer.turn(0.0)
+    assert one.node.heard.report().lag < 0.5 and "the loop: well again" in caplog.text
 
 
 def test_a_node_outside_speaks_to_it(gossiper, tmp_path, authority):

@@ -3,9 +3,8 @@
 import pytest
 
 from bdserver.core.gossip.actions import Ask, Probe, Push, Refused, Silent, Synchronise, Taken, There, is_there
-from bdserver.core.gossip.ring import follower
 from bdserver.core.messages import Pong
-from tests.unit.minds import drained, mind_at, of_kind, well
+from tests.unit.minds import drained, follower, mind_at, of_kind, well
 from tests.unit.views import NOW, a_view, changed
 
 
@@ -38,9 +37,11 @@ def test_an_outcome_says_whether_the_node_lives():
 def test_the_watched_node_is_among_those_near_and_those_who_are_gone_are_not():
     mind, names = mind_at(), [f"n{number}" for number in range(9)]
     view = a_view(*names)
-    near = mind.near(view)
-    assert follower("me", names) in near and len(near) == 4
-    assert near[0] not in mind.near(changed(view, lambda twin: twin.bury(near[0], NOW)))
+    mind.due(view, 0.0, 0.0, 100.0)
+    near = mind.company.near
+    assert follower("me", names) == mind.company.follower in near and len(near) == 4
+    mind.due(changed(view, lambda twin: twin.bury(near[0], NOW)), 0.1, 0.0, 100.0)
+    assert near[0] not in mind.company.near and len(mind.company.near) == 4
 
 
 def test_a_round_that_failed_is_as_good_as_a_probe_that_failed():

@@ -6,9 +6,9 @@ from bdserver.core.exchange import EVERYBODY
 from bdserver.core.gossip import news as module
 from bdserver.core.gossip.actions import Probe, Push, Refused, Taken, There
 from bdserver.core.gossip.news import FANOUT, transmissions
-from bdserver.core.gossip.ring import arc, follower, pieces
+from bdserver.core.gossip.ring import arc, pieces
 from bdserver.core.membership import SUSPECT, Record
-from tests.unit.minds import drained, mind_at, of_kind
+from tests.unit.minds import drained, follower, mind_at, of_kind
 from tests.unit.views import NOW, a_view, changed
 
 

@@ -6,8 +6,9 @@ import pytest
 
 from bdserver.core.exchange import EVERYBODY
 from bdserver.core.gossip.actions import Probe
-from bdserver.core.gossip.ring import Listeners, arc, fingers, follower, pieces
-from tests.unit.minds import drained, mind_at
+from bdserver.core.gossip.ring import Company, arc, fingers, pieces
+from bdserver.core.membership import Record
+from tests.unit.minds import drained, follower, mind_at
 from tests.unit.views import NOW, a_view, changed
 
 
@@ -20,7 +21,7 @@ def test_at_rest_each_node_watches_one_and_each_is_watched_by_one():
         drained(mind, view, 10)  # until its own birth is old news
         probes = [action for _, action in drained(mind, view, 30, start=10) if isinstance(action, Probe)]
         assert len(probes) > 15 and {each.name for each in probes} == {follower(name, others)}
-    assert follower("n0", []) is None
+    assert Company("n0", lambda record: False).follower is None
 
 
 def test_each_node_is_probed_in_trouble_by_as_many_as_it_probes():
@@ -55,10 +56,25 @@ def test_the_listeners_are_those_alive_whom_our_policy_does_not_forbid_in_the_or
         asked.append(record.name)
         return record.name == "n1"
 
-    listeners, view = Listeners("me", forbids), changed(a_view(*names), lambda twin: twin.accuse("n2", NOW))
-    wanted = [name for name in arc("me", EVERYBODY, names) if name not in ("n1", "n2")]
-    assert listeners.around(view) == listeners.around(view) == wanted
-    assert len(asked) == 8, "each view is looked through once"
-    dead = changed(view, lambda twin: twin.bury(wanted[0], NOW))
-    assert listeners.around(dead) == wanted[1:]
-    assert fingers(wanted)[-1] == wanted[0]
+    company, view = Company("me", forbids), changed(a_view(*names), lambda twin: twin.accuse("n2", NOW))
+    company.notice(view)
+    around = arc("me", EVERYBODY, names)
+    wanted = [name for name in around if name not in ("n1", "n2")]
+    assert company.listeners == company.arc("me", EVERYBODY) == wanted and company.there == around and len(asked) == 8
+    assert company.arc("me", wanted[2]) == wanted[:3] and company.arc(wanted[1], wanted[3]) == wanted[2:4]
+    assert company.near == fingers(around) and company.near[-1] == around[0]
+    assert company.follower == next(name for name in around if name != "n2")
+    company.notice(changed(view, lambda twin: twin.bury(wanted[0], NOW)))
+    assert company.listeners == wanted[1:]
+
+
+def test_who_is_there_is_looked_up_when_that_has_changed_and_not_at_each_piece_of_news():
+    asked = []
+    mind, view = mind_at(forbids=lambda record: bool(asked.append(record.name))), a_view("a", "b", "c")
+    mind.due(view, 0.0, 0.0, 100.0)
+    looked = len(asked)
+    loaded = changed(view, lambda twin: twin.merge(Record("a", "a:1", (1, 1), load=3), NOW))
+    mind.pass_on(["a"], EVERYBODY, loaded, 0.1)
+    assert len(asked) == looked
+    mind.pass_on(["a"], EVERYBODY, changed(loaded, lambda twin: twin.bury("a", NOW)), 0.2)
+    assert len(asked) > looked and mind.company.there == arc("me", EVERYBODY, ["b", "c"])

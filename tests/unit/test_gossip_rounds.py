@@ -8,11 +8,10 @@ from random import Random
 import pytest
 
 from bdserver.core.gossip.actions import Probe, Push, Refused, Synchronise
-from bdserver.core.gossip.ring import follower
 from bdserver.core.gossip.rounds import DIALS_AT_ONCE, Dials, Rhythm, next_partner, round_delay
 from bdserver.core.membership import DEAD, Record
 from bdserver.core.messages import Pong
-from tests.unit.minds import drained, mind_at, of_kind
+from tests.unit.minds import drained, follower, mind_at, of_kind
 from tests.unit.views import NOW, a_view, changed
 
 

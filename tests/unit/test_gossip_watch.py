@@ -7,10 +7,10 @@ import pytest
 
 from bdserver.core.exchange import EVERYBODY
 from bdserver.core.gossip.actions import Probe, Refused, Silent, There, Verdict
-from bdserver.core.gossip.ring import arc, follower
+from bdserver.core.gossip.ring import arc
 from bdserver.core.membership import DEAD, Record
 from bdserver.core.messages import Pong
-from tests.unit.minds import doubt, drained, mind_at, of_kind
+from tests.unit.minds import doubt, drained, follower, mind_at, of_kind
 from tests.unit.views import NOW, a_view, changed
 
 

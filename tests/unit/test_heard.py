@@ -2,55 +2,72 @@
 
 import os
 
-from bdserver.files.heard import WRITE_SECONDS, Heard
+from bdserver.files.heard import LATE_SECONDS, WRITE_SECONDS, Heard
 
 
 def test_another_process_reads_what_the_discoverer_wrote(tmp_path):
     path = str(tmp_path / "n.bdheard")
     writer, reader = Heard(path), Heard(path)
-    assert reader.times() == {}
+    assert reader.report().times == {}
     writer.note("beta", 100.04)
-    writer.write({"beta"}, 100.0)
-    assert reader.times() == {"beta": 100.0}
+    writer.write({"beta"}, 0.0, 100.0)
+    assert reader.report().times == {"beta": 100.0}
     writer.note("beta", 101.0)
-    writer.write({"beta"}, 101.0)
-    assert reader.times() == {"beta": 100.0}, "not yet: it was written a second ago"
-    writer.write({"beta"}, 100.0 + WRITE_SECONDS)
-    assert reader.times() == {"beta": 101.0}
+    writer.write({"beta"}, 0.0, 101.0)
+    assert reader.report().times == {"beta": 100.0}, "not yet: it was written a second ago"
+    writer.write({"beta"}, 0.0, 100.0 + WRITE_SECONDS)
+    assert reader.report().times == {"beta": 101.0}
 
 
 def test_a_quiet_node_writes_nothing_and_forgotten_names_go(tmp_path):
     path = str(tmp_path / "n.bdheard")
     heard = Heard(path)
-    heard.write(set(), 100.0)
+    heard.write(set(), 0.0, 100.0)
     assert not os.path.exists(path)
     heard.note("beta", 100.0)
     heard.note("gone", 100.0)
-    heard.write({"beta"}, 100.0)
+    heard.write({"beta"}, 0.0, 100.0)
     before = os.stat(path).st_mtime_ns
-    heard.write({"beta"}, 200.0)
-    assert os.stat(path).st_mtime_ns == before and Heard(path).times() == {"beta": 100.0}
+    heard.write({"beta"}, 0.0, 200.0)
+    assert os.stat(path).st_mtime_ns == before and Heard(path).report().times == {"beta": 100.0}
 
 
 def test_what_cannot_be_read_is_as_if_it_were_not_there(tmp_path):
     path = tmp_path / "n.bdheard"
-    for content in (b"", b"[]", b'{"beta": "x"}', b"\xff", b'{"be', b"[" * 100_000):
+    for content in (
+        b"",
+        b"[]",
+        b'{"beta": 1.0}',
+        b'{"heard": {"beta": "x"}, "lag": 0}',
+        b'{"heard": {}, "lag": "x"}',
+        b"\xff",
+        b'{"be',
+        b"[" * 100_000,
+    ):
         path.write_bytes(content)
-        assert Heard(str(path)).times() == {}
+        assert Heard(str(path)).report().times == {}
     path.unlink()
     os.mkfifo(path)
-    assert Heard(str(path)).times() == {}
+    assert Heard(str(path)).report().times == {}
     heard = Heard(str(tmp_path / "nowhere" / "n.bdheard"))
     heard.note("beta", 1.0)
-    heard.write({"beta"}, 100.0)
+    heard.write({"beta"}, 0.0, 100.0)
 
 
 def test_a_file_that_is_gone_or_broken_meanwhile_leaves_what_was_known(tmp_path):
     path = tmp_path / "n.bdheard"
-    path.write_text('{"beta": 5}')
+    path.write_text('{"heard": {"beta": 5}, "lag": 0.25}')
     reader = Heard(str(path))
-    assert reader.times() == {"beta": 5.0}
+    assert reader.report() == ({"beta": 5.0}, 0.25)
     path.write_text('{"beta')
-    assert reader.times() == {"beta": 5.0}
+    assert reader.report().times == {"beta": 5.0}
     path.unlink()
-    assert reader.times() == {"beta": 5.0}
+    assert reader.report().times == {"beta": 5.0}
+
+
+def test_a_lag_is_told_though_nobody_was_heard(tmp_path):
+    path = str(tmp_path / "n.bdheard")
+    heard = Heard(path)
+    assert not heard.write(set(), LATE_SECONDS, 100.0) and heard.write(set(), 0.75, 100.0)
+    assert Heard(path).report() == ({}, 0.75)
+    assert not heard.write(set(), 0.9, 104.0), "not yet: whoever noted it keeps it"

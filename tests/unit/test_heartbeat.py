@@ -53,7 +53,7 @@ def listener(tmp_path):
 def beating(listener, monkeypatch):
     monkeypatch.setattr(module, "BEAT_SECONDS", 0.02)
     monkeypatch.setattr(module, "PATIENCE", 0.3)
-    return Heartbeat(listener.path, listener.selector)
+    return Heartbeat(listener.path, listener.selector, time.monotonic())
 
 
 def turn(heart):

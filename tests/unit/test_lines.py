@@ -24,12 +24,12 @@ from bdserver.errors import (
     Refused,
 )  # fmt: skip
 from bdserver.files import policyfile
-from bdserver.net import links
+from bdserver.net import links, tls
 from bdserver.processes import lines as module
 from bdserver.processes.lines import Ourselves
 from bdserver.processes.names import Names
 from bdserver.processes.switchboard import Switchboard
-from tests.unit.gossipers import PATIENCE, Peer, credentials_of, make_authority, make_node
+from tests.unit.gossipers import PATIENCE, Peer, Said, credentials_of, make_authority, make_node
 
 POLICY = """<wsp:Policy xmlns:wsp="http://www.w3.org/ns/ws-policy" xmlns:x="urn:x"><x:A/></wsp:Policy>"""
 
@@ -50,8 +50,15 @@ class Caller:
 
     def __init__(self, folder, authority):
         self.node = make_node(str(folder), authority, "me")
-        self.hung_up = []
-        self.board = Switchboard(self.node, [], Names(lambda function: function()), None, self.hung_up.append)
+        self.hung_up, self.late = [], []
+        self.board = Switchboard(
+            self.node,
+            [],
+            Names(lambda function: function(), lambda: self.lines.open_waiting()),
+            None,
+            self.hung_up.append,
+            self.late.append,
+        )
         self.lines = self.board.lines
         self.results = {}
 
@@ -177,11 +184,13 @@ def test_lines_that_nobody_uses_are_let_go_except_those_that_are_kept(caller, pe
     caller.result(ping(), there.address)
     monkeypatch.setattr(module, "IDLE_SECONDS", 0.0)
     caller.lines.keep(["n0"])
+    caller.lines._sweep_at = 0.0
     caller.turn()
     assert len(caller.open) == 1
     caller.lines.keep([])
+    caller.lines._sweep_at = 0.0
     caller.turn()
-    assert caller.open == []
+    assert caller.open == [] and caller.lines._sweep_at > time.monotonic() + 5
 
 
 def test_there_is_a_limit_of_lines_and_those_that_are_kept_go_last(caller, peer, authority, tmp_path, monkeypatch):
@@ -320,12 +329,41 @@ def test_who_accepts_and_says_nothing_is_late(caller, monkeypatch):
         assert isinstance(said, Deadline) and "shake hands" in str(said)
 
 
-def test_a_late_answer_takes_nobody_with_it(caller, peer):
-    """The line with the late answer ends; what was asked behind it is asked on another one."""
+def test_a_late_answer_is_an_answer_and_nothing_is_dialled_anew(caller, peer):
+    gate = threading.Event()
+
+    def behave(said):
+        said.hear()
+        gate.wait(PATIENCE)
+        answers(said)
+
+    there = peer(behave)
+    assert isinstance(caller.result(ping(), there.address, seconds=0.2), Deadline)
+    assert isinstance(caller.result(ping(), there.address, seconds=0.2), Deadline) and caller.late == []
+    caller.start("behind", ping(), there.address)
+    gate.set()
+    caller.until(lambda: "behind" in caller.results)
+    assert caller.results["behind"] == ["2"] and caller.late == ["n0", "n0"] and there.called == 1
+
+
+def test_a_line_that_stays_mute_takes_nobody_with_it(caller, peer, monkeypatch):
+    """What was asked behind the late answer is asked on another line."""
+    monkeypatch.setattr(module, "MUTE_SECONDS", 0.1)
     there = peer(lambda said: silent(said) if there.called == 1 else answers(said))
     caller.start("late", ping(), there.address, seconds=0.2)
     assert caller.result(ping(), there.address) == ["0"]
-    assert isinstance(caller.results["late"], Deadline) and there.called == 2
+    assert isinstance(caller.results["late"], Deadline) and there.called == 2 and caller.late == []
+
+
+def test_a_line_that_opens_late_shows_that_the_node_lives(caller, peer, n0):
+    with socket.create_server(("127.0.0.1", 0)) as slow:
+        address = f"127.0.0.1:{slow.getsockname()[1]}"
+        assert isinstance(caller.result(ping(), address, seconds=0.1), Deadline)
+        sock, _ = slow.accept()
+        there = threading.Thread(target=lambda: answers(Said(tls.accept(sock, n0, time.monotonic() + PATIENCE))), daemon=True)
+        there.start()
+        caller.until(lambda: caller.late == ["n0"])
+        assert caller.result(ping(), address) == ["0"]
 
 
 def test_before_a_line_is_open_each_talk_has_its_own_time(caller):

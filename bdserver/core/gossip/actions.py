@@ -10,6 +10,9 @@ from typing import NamedTuple, assert_never
 
 from bdserver.core.messages import Pong
 
+# A node takes a piece of news in milliseconds; one that takes longer is perhaps on a machine that is short of time.
+PUSH_SECONDS = 2.0
+
 
 class Probe(NamedTuple):
     """PING this node, and tell it the records of these names on the way."""
@@ -37,6 +40,7 @@ class Push(NamedTuple):
     address: str
     news: tuple[str, ...]
     until: str | None = None
+    seconds: float = PUSH_SECONDS
 
 
 class Synchronise(NamedTuple):

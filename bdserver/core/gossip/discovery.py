@@ -3,25 +3,38 @@
 State in, actions out: the discoverer (or a simulation) carries the actions out and reports each outcome to `done`. Two
 clocks come as arguments: `clock` is monotonic and paces everything, wall time is the view's. Each mechanism is a class of
 its own: `Watch` (probes, direct and indirect), `Suspicion` (from a doubt to a death), `News` (what to tell whom), `Rounds`
-(anti-entropy) and `Dials` (to those who were lost). None calls another; this ties them. How to merge is membership's business.
+(anti-entropy), `Dials` (to those who were lost); `Company` and `Patience` are what they share. None
+calls another; this ties them. How to merge is membership's business.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from random import Random
 from typing import assert_never
 
-from bdserver.core.exchange import EVERYBODY
-from bdserver.core.gossip.actions import Action, Ask, Outcome, Probe, Push, Refused, Synchronise, Verdict, is_there
+from bdserver.core.gossip.actions import (
+    PUSH_SECONDS,
+    Action,
+    Ask,
+    Outcome,
+    Probe,
+    Push,
+    Refused,
+    Synchronise,
+    Verdict,
+    is_there,
+)
 from bdserver.core.gossip.news import News
-from bdserver.core.gossip.ring import Listeners, arc, fingers
+from bdserver.core.gossip.patience import Awareness, Patience
+from bdserver.core.gossip.ring import Company
 from bdserver.core.gossip.rounds import Dials, Rhythm, Rounds
-from bdserver.core.gossip.suspicion import Awareness, Doubt, Suspicion
+from bdserver.core.gossip.suspicion import Doubt, Suspicion
 from bdserver.core.gossip.watch import Watch
 from bdserver.core.membership import ALIVE, DEAD, SUSPECT, Record, standing
 from bdserver.core.messages import Pong
-from bdserver.core.view import View
+from bdserver.core.view import Change, View, changes
 
 
 class Discovery:
@@ -41,24 +54,31 @@ class Discovery:
     ) -> None:
         self.me, self.forbids = me, forbids
         self.awareness = Awareness()
-        self.watch = Watch(me, rhythm.probe_interval, rng, clock, self.awareness, forbids)
+        self.patience = Patience(self.awareness)
+        self.company = Company(me, forbids)
+        self.watch = Watch(rhythm.probe_interval, rng, clock, self.patience, self.company)
         self.suspicion = Suspicion(me, rhythm.probe_interval, rng, self.awareness)
-        self.news = News(me, rng, clock, Listeners(me, forbids))
-        self.rounds = Rounds(rhythm, rng, clock, forbids)
+        self.news = News(me, rng, clock, self.awareness, self.company)
+        self.rounds = Rounds(rhythm, rng, clock, self.awareness, forbids)
         self.dials = Dials(rng, hints)
         self._view: View | None = None
+        self._promised_at = math.inf  # when we wanted to be asked again
 
     # -- what to do now
 
     def due(self, view: View, clock: float, weight: float, threshold: float) -> list[Action]:
         """Everything that is due at this instant, in the order of its urgency."""
+        self.awareness.lag.note(clock - self._promised_at, clock)
         self._notice(view, clock)
-        return [
+        for name in self.suspicion.to_ask(view, clock):
+            self.watch.hurry(name)
+        actions: list[Action] = [
             *self.news.due(view, clock),
             *self._probes(view, clock),
             *self.dials.due(view, clock),
             *self.rounds.due(view, clock, weight, threshold),
         ]
+        return [self._asked(action, clock) for action in actions]
 
     def verdicts(self, view: View, clock: float) -> list[Verdict]:
         """Suspects whose time to refute has run out."""
@@ -68,7 +88,9 @@ class Discovery:
     def next_at(self, view: View) -> float:
         """The instant at which something will be due, if nothing happens before."""
         parts = self.watch.next_at(), self.news.next_at(), self.dials.next_at(), self.rounds.next_at()
-        return min(*parts, self.suspicion.next_at(view))
+        due_at = min(*parts, self.suspicion.next_at(view))
+        self._promised_at = due_at if due_at > -math.inf else math.inf
+        return due_at
 
     def _probes(self, view: View, clock: float) -> Iterator[Probe]:
         """News rides along, where our policy lets us tell it."""
@@ -76,9 +98,13 @@ class Discovery:
             record = view.records[probe.name]
             yield probe if self.forbids(record) else probe._replace(news=self.news.riding(record))
 
-    def near(self, view: View) -> list[str]:
-        """Those to whom we speak again and again: the one that we watch, and those that we tell our news."""
-        return fingers(arc(self.me, EVERYBODY, (record.name for record in view.others_there())))
+    def _asked(self, action: Action, clock: float) -> Action:
+        """Note when whom was asked, and give a node that takes long more time."""
+        if isinstance(action, Push):
+            action = action._replace(seconds=self.patience.seconds(PUSH_SECONDS, action.name))
+        if isinstance(action, Push | Probe):
+            self.patience.asked(action.name, clock)
+        return action
 
     # -- what happens
 
@@ -90,37 +116,63 @@ class Discovery:
         """Probe this node now: somebody could not reach it."""
         self.watch.hurry(name)
 
+    def came_late(self, name: str, clock: float) -> None:
+        """A node has answered that had been given up: it lives, and will be waited for longer."""
+        self.patience.answered(name, clock)
+        self.watch.answered(name)
+        self.suspicion.answered(name, clock)
+
     def pass_on(self, names: Iterable[str], until: str, view: View, clock: float) -> None:
         """Somebody has told us these, and wants us to pass them on around the ring as far as `until`, or EVERYBODY."""
         self._notice(view, clock)
         self.news.pass_on(names, until)
 
     def _notice(self, view: View, clock: float) -> None:
-        """What a new view says that the one before did not; of the first one, only what it says of ourselves."""
+        """What a new view says that the one before did not; of the first one, only what it says of ourselves is news.
+
+        What costs a look at every record is done when the company has changed, not at each change of what a node offers."""
         if view is self._view:
             return
         seen, self._view = self._view, view
-        for before, record in _changes(seen, view, self.me):
-            if record.status in (SUSPECT, DEAD):
-                self.watch.trouble(clock)
-            self.rounds.heard(clock)
-            is_ours = record.name == self.me or self.suspicion.has_found(record.name)
-            self.news.heard(before, record, is_ours, view)
-        self.news.forget_those_gone(view)
-        self.watch.notice(view)
-        for name in self.suspicion.notice(view, clock):
+        found = changes(seen.records if seen is not None else {}, view.records)
+        if seen is None or view.policies.keys() != seen.policies.keys() or any(each.is_of_company for each in found):
+            self.company.notice(view)
+            self.patience.forget(view.records)
+            self.dials.notice()
+            self.rounds.notice(view, clock)
+        for change in found:
+            if seen is not None or change.name == self.me:
+                self._notice_change(change, view, clock)
+        for name in self.suspicion.notice(found, 1 + len(self.company.there), clock):
             self.watch.hurry(name)
-        self.rounds.notice(view, clock)
+
+    def _notice_change(self, change: Change, view: View, clock: float) -> None:
+        before, record = change
+        if record is None:
+            self.news.forget(change.name)
+            return
+        if record.status != ALIVE:
+            self.news.doubted(record.name)
+        if before is not None and standing(before) == standing(record) and len(before.accusers) >= len(record.accusers):
+            return
+        if record.status in (SUSPECT, DEAD):
+            self.watch.trouble(clock)
+        self.rounds.heard(clock)
+        is_ours = record.name == self.me or self.suspicion.has_found(record.name)
+        self.news.heard(before, record, is_ours, view)
 
     # -- what came of it
 
     def done(self, action: Action, outcome: Outcome, view: View, clock: float) -> tuple[list[Verdict], list[Action]]:
         """Report an action's outcome; returns what to write into the view and what to do next."""
+        self._notice(view, clock)
+        if isinstance(action, Probe | Push) and is_there(outcome):
+            self.patience.answered(action.name, clock)
         match action:
             case Probe():
                 return self._probed(action, outcome, view, clock)
             case Ask():
-                return self._accusation(self.watch.helped(action, outcome)), []
+                return self._accusation(self.watch.helped(action, outcome), clock), []
             case Push():
                 self.news.done(action, outcome, clock)
             case Synchronise():
@@ -134,27 +186,16 @@ class Discovery:
     def _probed(self, probe: Probe, outcome: Outcome, view: View, clock: float) -> tuple[list[Verdict], list[Action]]:
         if not is_there(outcome):
             doubt, asks = self.watch.failed(probe, isinstance(outcome, Refused), view, clock)
-            return self._accusation(doubt), [*asks]
+            return self._accusation(doubt, clock), [*asks]
         self.watch.answered(probe.name)
         record = view.records.get(probe.name)
         if record is None:
             return [], []
         self.awareness.lowered()
-        self.suspicion.answered(probe.name)
+        self.suspicion.answered(probe.name, clock)
         if record.status != ALIVE:
             return [], [self.news.told_of_itself(record)]
         return [], [*self.rounds.compared(record, outcome.digest if isinstance(outcome, Pong) else "", view, clock)]
 
-    def _accusation(self, doubt: Doubt | None) -> list[Verdict]:
-        return [self.suspicion.accuse(doubt)] if doubt is not None else []
-
-
-def _changes(seen: View | None, view: View, me: str) -> Iterator[tuple[Record | None, Record]]:
-    """(before, now) of each record that says more than before: of a higher standing, or with more accusers."""
-    old = seen.records if seen is not None else {}
-    for name, record in view.records.items():
-        before = old.get(name)
-        if before is record or (seen is None and name != me):
-            continue
-        if before is None or standing(before) != standing(record) or len(before.accusers) < len(record.accusers):
-            yield before, record
+    def _accusation(self, doubt: Doubt | None, clock: float) -> list[Verdict]:
+        return [self.suspicion.accuse(doubt, clock)] if doubt is not None else []

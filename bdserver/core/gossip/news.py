@@ -16,7 +16,8 @@ from random import Random
 
 from bdserver.core.exchange import EVERYBODY
 from bdserver.core.gossip.actions import Outcome, Push, Taken, is_there
-from bdserver.core.gossip.ring import Listeners, arc, fingers, pieces
+from bdserver.core.gossip.patience import Awareness
+from bdserver.core.gossip.ring import Company, fingers, pieces
 from bdserver.core.membership import SUSPECT, Record
 from bdserver.core.view import View
 
@@ -60,12 +61,12 @@ class _Piece:
 class News:
     """All that is still to be told, by the name of the node that it is about; and the parts of the ring that are ours."""
 
-    def __init__(self, me: str, rng: Random, clock: float, listeners: Listeners) -> None:
-        self.me, self.rng, self.listeners = me, rng, listeners
+    def __init__(self, me: str, rng: Random, clock: float, awareness: Awareness, company: Company) -> None:
+        self.me, self.rng, self.awareness, self.company = me, rng, awareness, company
         self._pieces: dict[str, _Piece] = {}
         self._arcs: dict[tuple[str, str], list[str]] = {}  # (start, until) -> what to tell those between
-        self._pushed_at = self._push_at = self._arcs_at = clock
-        self._pushing = 0
+        self._push_at = self._arcs_at = clock
+        self._pushing: dict[str, float] = {}  # who is being told something now, and since when
 
     @property
     def is_any(self) -> bool:
@@ -81,10 +82,14 @@ class News:
         if is_ours and not is_lazy:
             self._tell_around(record.name, EVERYBODY)
 
-    def forget_those_gone(self, view: View) -> None:
-        """There is nothing to tell of a node without a record."""
-        for name in [name for name in self._pieces if name not in view.records]:
-            del self._pieces[name]
+    def forget(self, name: str) -> None:
+        """There is nothing to tell of a node without a record, nor to it."""
+        self._pieces.pop(name, None)
+        self.doubted(name)
+
+    def doubted(self, name: str) -> None:
+        """A node is not known to be well: nobody waits until it has heard us out."""
+        self._pushing.pop(name, None)
 
     def pass_on(self, names: Iterable[str], until: str) -> None:
         """Somebody has told us these, and wants us to pass them on around the ring as far as `until`, or EVERYBODY."""
@@ -117,7 +122,6 @@ class News:
 
     def told_of_itself(self, record: Record) -> Push:
         """A node that lives should hear what is said of it."""
-        self._pushing += 1
         return Push(record.name, record.address, (record.name,))
 
     def _told_around(self, view: View, clock: float) -> list[Push]:
@@ -128,15 +132,15 @@ class News:
             self._gossip({name for names in arcs.values() for name in names}, view)
             return []
         self._push_at = max(self._push_at, clock + PUSH_PAUSE)
-        self._pushed_at = clock
         pushes = []
         for (start, until), names in arcs.items():
             told = tuple(name for name in dict.fromkeys(names) if name in view.records)
-            around = [name for name in arc(start, until, self.listeners.around(view)) if name not in told]
+            known = set(told)
+            around = [name for name in self.company.arc(start, until) if name not in known]
             for piece in pieces(around) if told else ():
                 record = view.records[piece[0]]
                 pushes.append(Push(record.name, record.address, told, piece[-1]))
-        self._pushing += len(pushes)
+        self._pushing.update((push.name, clock) for push in pushes)
         return pushes
 
     def _gossip(self, names: set[str], view: View) -> None:
@@ -150,17 +154,24 @@ class News:
         """To a few fingers at random: not before those told last have heard us out, so a mesh that is busy gossips less."""
         if not self._is_urgent() or self._pushing or clock < self._push_at:
             return []
-        listeners = fingers(self.listeners.around(view))
+        if self.awareness.is_late:
+            self._drop_echoes()
+        listeners = fingers(self.company.listeners)
         count = FANOUT if any(piece.way is Way.GOSSIP for piece in self._pieces.values()) else 1
         chosen = [view.records[name] for name in self.rng.sample(listeners, min(count, len(listeners)))]
-        self._pushed_at, self._push_at = clock, clock + PUSH_PAUSE
+        self._push_at = clock + PUSH_PAUSE
         told = list(self._pieces)[:NEWS_PER_PUSH] if listeners else list(self._pieces)
         pushes = [Push(each.name, each.address, _for(each, told)) for each in chosen]
         for name in told:
             self._spend(name, max(len(chosen), 1))
         pushes = [push for push in pushes if push.news]
-        self._pushing += len(pushes)
+        self._pushing.update((push.name, clock) for push in pushes)
         return pushes
+
+    def _drop_echoes(self) -> None:
+        """They are for those who were missed, and whom rounds will reach."""
+        for name in [name for name, piece in self._pieces.items() if piece.way is Way.RING]:
+            del self._pieces[name]
 
     def _is_urgent(self) -> bool:
         return any(piece.way is not Way.RIDE for piece in self._pieces.values())
@@ -176,10 +187,11 @@ class News:
 
     def done(self, push: Push, outcome: Outcome, clock: float) -> None:
         """A listener has heard us out, or not."""
-        self._pushing = max(self._pushing - 1, 0)
-        self._arcs_at = clock + BUSY_FACTOR * (clock - self._pushed_at)
-        self._push_at = max(self._push_at, self._arcs_at)
-        if push.until is not None and not is_there(outcome):  # then its part of the ring is ours
+        began = self._pushing.pop(push.name, clock)
+        if is_there(outcome):
+            self._arcs_at = max(self._arcs_at, clock + BUSY_FACTOR * (clock - began))
+            self._push_at = max(self._push_at, self._arcs_at)
+        elif push.until is not None:  # then its part of the ring is ours
             self._arcs.setdefault((push.name, push.until), []).extend(push.news)
         if isinstance(outcome, Taken) and outcome.known == len(push.news):  # it comes too late: others tell it as well
             for name in push.news:

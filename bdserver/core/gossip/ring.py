@@ -22,12 +22,6 @@ def _place(name: str) -> int:
     return int.from_bytes(blake2b(name.encode(), digest_size=8, person=b"ring").digest(), "big")
 
 
-def follower(me: str, names: Iterable[str]) -> str | None:
-    """The next of these behind `me` in the ring; None when there is nobody."""
-    place = _place(me)
-    return min(names, key=lambda name: ((_place(name) - place) % _PLACES, name), default=None)
-
-
 def arc(start: str, until: str, names: Iterable[str]) -> list[str]:
     """Of these names, those behind `start` as far as `until`, in the order of the ring; with EVERYBODY, all around."""
     begin = _place(start)
@@ -46,20 +40,32 @@ def pieces(around: list[str]) -> list[list[str]]:
 
 def fingers(around: list[str]) -> list[str]:
     """The nodes 1, 2, 4, 8 … steps ahead, the farthest first."""
-    return [piece[0] for piece in pieces(around)]
+    return [around[(1 << power) - 1] for power in reversed(range(len(around).bit_length()))]
 
 
-class Listeners:
-    """The nodes that we may tell the news: alive, and not forbidden by our policy. Each view is looked through once."""
+class Company:
+    """Who is there beside this node, around the ring from the one that follows it on.
+
+    Looked up when that has changed, which `notice` is told, and not at each piece of news: it costs a look at every record."""
 
     def __init__(self, me: str, forbids: Callable[[Record], bool]) -> None:
         self._me, self._forbids = me, forbids
-        self._view: View | None = None
-        self._around: list[str] = []
+        self.there: list[str] = []  # alive or suspect
+        self.listeners: list[str] = []  # those that we may tell our news: alive, and not forbidden by our policy
+        self.follower: str | None = None  # the first one that is alive
+        self.near: list[str] = []  # those to whom we speak again and again: 1, 2, 4, 8 … steps ahead, the farthest first
 
-    def around(self, view: View) -> list[str]:
-        """All of them, in the order of the ring, from the one that follows us on."""
-        if view is not self._view:
-            names = (r.name for r in view.others_there() if r.status != SUSPECT and not self._forbids(r))
-            self._view, self._around = view, arc(self._me, EVERYBODY, names)
-        return self._around
+    def notice(self, view: View) -> None:
+        """Somebody has come or gone, is suspect or is so no longer, has moved, or has another policy."""
+        records = view.records
+        self.there = arc(self._me, EVERYBODY, (record.name for record in view.others_there()))
+        alive = [name for name in self.there if records[name].status != SUSPECT]
+        self.listeners = [name for name in alive if not self._forbids(records[name])]
+        self.follower = alive[0] if alive else None
+        self.near = fingers(self.there)
+
+    def arc(self, start: str, until: str) -> list[str]:
+        """Of the listeners, those behind `start` as far as `until`."""
+        if start == self._me and until == EVERYBODY:
+            return self.listeners
+        return arc(start, until, self.listeners)

@@ -2,8 +2,8 @@
 
 The original's rounds make certain what gossip makes fast: every 10 to 35 s with one partner, a node never visited first, else
 mostly the least recently visited. Out of turn comes a partner whose view differs although all is quiet, and some quick rounds
-at the start and when a policy's text does not come. Dead nodes and hints are dialled for ever, with pauses up to a minute:
-so two halves of a mesh find each other again.
+at the start and when a policy's text does not come; a node that has reason to doubt itself takes its time. Dead nodes and hints
+are dialled for ever, with pauses up to a minute: so two halves of a mesh find each other again.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from random import Random
 from typing import NamedTuple
 
 from bdserver.core.gossip.actions import Synchronise
+from bdserver.core.gossip.patience import Awareness
 from bdserver.core.membership import DEAD, Record
 from bdserver.core.view import View
 
@@ -58,8 +59,10 @@ def round_delay(weight: float, threshold: float, rhythm: Rhythm, rng: Random) ->
 class Rounds:
     """The partner of each round, and when the next one is."""
 
-    def __init__(self, rhythm: Rhythm, rng: Random, clock: float, forbids: Callable[[Record], bool]) -> None:
-        self.rhythm, self.rng, self.forbids = rhythm, rng, forbids
+    def __init__(
+        self, rhythm: Rhythm, rng: Random, clock: float, awareness: Awareness, forbids: Callable[[Record], bool]
+    ) -> None:
+        self.rhythm, self.rng, self.awareness, self.forbids = rhythm, rng, awareness, forbids
         self._visited_at: dict[str, float] = {}
         self._count = 0  # since the start, or since quick rounds were wanted last
         self._round_at = clock
@@ -68,7 +71,7 @@ class Rounds:
         self._lacking_at = math.inf
 
     def notice(self, view: View, clock: float) -> None:
-        """A new view. A policy's text normally follows its record, but the sender may not have had it yet."""
+        """Somebody has another policy, or a text has come; it follows its record, if the sender had it."""
         before, self._lacking = self._lacking, set(view.unknown_policies())
         if not self._lacking:
             self._lacking_at = math.inf
@@ -88,7 +91,7 @@ class Rounds:
         self._count += 1
         is_startup = self._count <= STARTUP_ROUNDS
         delay = STARTUP_PAUSE if is_startup else round_delay(weight, threshold, self.rhythm, self.rng)
-        self._round_at = clock + delay
+        self._round_at = clock + delay * (1 + self.awareness.value)
         partner = next_partner([r for r in view.others_there() if not self.forbids(r)], self._visited_at, self.rng)
         return [self._visit(partner, clock)] if partner else []
 
@@ -116,14 +119,18 @@ class Dials:
         self.rng, self.hints = rng, hints
         self._next: dict[str, tuple[float, float]] = {}  # address -> (when, the pause after that)
         self._under_way: set[str] = set()
-        self._looked_at: tuple[View | None, frozenset[str]] = None, frozenset()
+        self._looked_at: frozenset[str] | None = None  # the hints when it was looked which addresses are wanted
+
+    def notice(self) -> None:
+        """Somebody has come or gone."""
+        self._looked_at = None
 
     def due(self, view: View, clock: float) -> list[Synchronise]:
         """Those to dial now, so many at once."""
-        hints = frozenset(self.hints())
-        if self._looked_at[0] is not view or self._looked_at[1] != hints:
-            self._looked_at = view, hints
-            self._look(view, view.hints | hints, clock)
+        hints = frozenset(view.hints).union(self.hints())
+        if self._looked_at != hints:
+            self._looked_at = hints
+            self._look(view, hints, clock)
         due = [a for a, (next_at, _) in self._next.items() if clock >= next_at and a not in self._under_way]
         due = due[: max(DIALS_AT_ONCE - len(self._under_way), 0)]
         for address in due:
@@ -144,10 +151,10 @@ class Dials:
         self._under_way.discard(address)
         if is_there:
             self._next.pop(address, None)
-            self._looked_at = None, frozenset()
+            self._looked_at = None
 
-    def _look(self, view: View, hints: set[str], clock: float) -> None:
-        """Which addresses are wanted: it changes with the view and the hints alone, and to look through a view takes time."""
+    def _look(self, view: View, hints: frozenset[str], clock: float) -> None:
+        """Which addresses are wanted: that changes with the company and the hints alone."""
         occupied = {record.address for record in view.records.values() if record.is_there}
         wanted = ({record.address for record in view.others() if record.status == DEAD} | hints) - occupied
         for address in sorted(wanted - self._next.keys()):

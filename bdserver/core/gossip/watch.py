@@ -5,27 +5,28 @@
    finger of log2 N others, so none is missed for long, and a mesh at rest costs next to nothing.
  - A node that somebody did not reach is probed at once, and so is a suspect. Any connection will do: a node whose listener
    hangs knows that itself, and does not answer.
- - A probe that fails is followed by an indirect one: three others are asked to PING the node (SWIM's ping-req).
+ - A probe that fails is followed by an indirect one: three others are asked to PING the node (SWIM's ping-req); but of a
+   suspect they were asked before.
+ - An answer that comes late is an answer: it ends the doubt, and the next one is waited for longer.
 What a doubt becomes is suspicion's business.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from enum import StrEnum
 from random import Random
 from typing import assert_never
 
-from bdserver.core.exchange import EVERYBODY
 from bdserver.core.gossip.actions import Ask, Outcome, Probe, Refused, Silent, Taken, There
-from bdserver.core.gossip.ring import arc, fingers, follower
-from bdserver.core.gossip.suspicion import Awareness, Doubt
-from bdserver.core.membership import ALIVE, Record
+from bdserver.core.gossip.patience import Patience
+from bdserver.core.gossip.ring import Company, fingers
+from bdserver.core.gossip.suspicion import Doubt
+from bdserver.core.membership import SUSPECT, Record
 from bdserver.core.messages import Pong
 from bdserver.core.view import View
 
-PROBE_SECONDS = 0.6  # for the whole of connect, handshake, PING, PONG; an idle machine takes a hundredth of it
+PROBE_SECONDS = 0.5  # for the whole of connect, handshake, PING, PONG; an idle machine takes a hundredth of it
 HELPERS = 3
 # So long after a node was found silent, suspected or dead, all look around.
 TROUBLE_SECONDS = 10.0
@@ -52,9 +53,10 @@ class _Life:
         self.deaf = 0  # helpers that did not answer us
 
     def failed(self, record: Record, is_refused: bool, helpers: int) -> None:
-        """Our own PING failed, and so many helpers are asked. With none, nobody can tell whether the fault is ours."""
+        """Our own PING failed, and so many helpers are asked. With none, nobody can tell whether the fault is ours, unless
+        others accuse it as well."""
         self.record, self.is_refused, self.waiting = record, is_refused, helpers
-        self.deaf = 0 if is_refused or helpers else 1
+        self.deaf = 0 if is_refused or helpers or record.status == SUSPECT else 1
         self.stage = Stage.INDIRECT if helpers else Stage.DOUBTED
 
     def helped(self, outcome: Outcome) -> None:
@@ -77,23 +79,16 @@ class _Life:
 class Watch:
     """The watched node, the fingers in turn, those in a hurry; and all probes under way, by the name of the probed."""
 
-    def __init__(
-        self, me: str, probe_interval: float, rng: Random, clock: float, awareness: Awareness, forbids: Callable[[Record], bool]
-    ) -> None:
-        self.me, self.probe_interval, self.rng = me, probe_interval, rng
-        self.awareness, self.forbids = awareness, forbids
+    def __init__(self, probe_interval: float, rng: Random, clock: float, patience: Patience, company: Company) -> None:
+        self.probe_interval, self.rng = probe_interval, rng
+        self.patience, self.awareness, self.company = patience, patience.awareness, company
         self._probe_at = clock + probe_interval * rng.random()
         self._trouble_at = -math.inf
-        self._watched: str | None = None
         self._turn: list[str] = []
         self._hurry: list[str] = []
         self._lives: dict[str, _Life] = {}
 
     # -- what we hear
-
-    def notice(self, view: View) -> None:
-        """A new view: the one that follows us may be another now."""
-        self._watched = follower(self.me, [r.name for r in view.others() if r.status == ALIVE])
 
     def trouble(self, clock: float) -> None:
         """Some node was found silent, suspected or dead."""
@@ -105,7 +100,7 @@ class Watch:
 
     def hung_up(self, name: str) -> None:
         """A connection that was kept has ended: its watcher looks why."""
-        if name == self._watched:
+        if name == self.company.follower:
             self.hurry(name)
 
     # -- what to do now
@@ -117,7 +112,7 @@ class Watch:
             record = view.records.get(name)
             if record is not None and record.is_there and name not in self._lives:
                 self._lives[name] = _Life(record)
-                probes.append(Probe(name, record.address, PROBE_SECONDS * (1 + self.awareness.value)))
+                probes.append(Probe(name, record.address, self.patience.seconds(PROBE_SECONDS, name)))
         self._hurry = []
         return probes
 
@@ -132,7 +127,7 @@ class Watch:
         self._probe_at = clock + self.probe_interval * (1 + self.awareness.value)
         is_calm = not has_news and clock - self._trouble_at > TROUBLE_SECONDS
         in_turn = None if is_calm else self._next_in_turn(view)
-        return [name for name in (self._watched, in_turn) if name is not None]
+        return [name for name in (self.company.follower, in_turn) if name is not None]
 
     def _next_in_turn(self, view: View) -> str | None:
         """Of all fingers, those that our policy forbids as well, in shuffled turn."""
@@ -141,14 +136,14 @@ class Watch:
                 name = self._turn.pop()
                 if name in view.records and view.records[name].is_there:
                     return name
-            self._turn = fingers(arc(self.me, EVERYBODY, (r.name for r in view.others_there())))
+            self._turn = list(self.company.near)
             self.rng.shuffle(self._turn)
         return None
 
     # -- what came of it
 
     def answered(self, name: str) -> None:
-        """Our own PING was answered."""
+        """Our own PING was answered, in time or late."""
         self._lives.pop(name, None)
 
     def failed(self, probe: Probe, is_refused: bool, view: View, clock: float) -> tuple[Doubt | None, list[Ask]]:
@@ -157,11 +152,18 @@ class Watch:
         if record is None or not record.is_there or record.address != probe.address:
             return None, []  # it is another story by now
         self.trouble(clock)
-        helpers = [r for r in view.others_there() if r.name != probe.name and not self.forbids(r)]
-        helpers = self.rng.sample(helpers, min(HELPERS, len(helpers)))
+        helpers = [] if record.status == SUSPECT else [view.records[name] for name in self._helpers(probe.name)]
         life = self._lives[probe.name] = life or _Life(record)
         life.failed(record, is_refused, len(helpers))
         return self._end_of(probe.name), [Ask(h.name, h.address, probe.name, probe.address, probe.seconds) for h in helpers]
+
+    def _helpers(self, name: str) -> list[str]:
+        """Some of our fingers, to whom connections are open; where they are too few, any others."""
+        others = [each for each in self.company.listeners if each != name]
+        near = fingers(others)
+        far = [each for each in others if each not in near] if len(near) < HELPERS else []
+        helpers = self.rng.sample(near, min(HELPERS, len(near)))
+        return helpers + self.rng.sample(far, min(HELPERS - len(helpers), len(far)))
 
     def helped(self, ask: Ask, outcome: Outcome) -> Doubt | None:
         """A helper is back: a doubt when it was the last one, and nobody has reached the node."""
