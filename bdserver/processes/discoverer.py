@@ -181,7 +181,7 @@ class Discoverer:
         if record is None:
             done(NobodyThere(f"{name} is not known any more"))
             return
-        seconds = self._mind.patience.seconds(PROBE_SECONDS, name)
+        seconds = self._mind.patience.of_others(PROBE_SECONDS)
         self._board.lines.start(ping(), membership.gossip_address(record), name, seconds, done)
 
     def _came_late(self, name: str) -> None:

@@ -41,7 +41,7 @@ def _record(name, address):
     return Record(name, address, (int(EPOCH), 1), services=services, receiver_threshold=100.0, web_port=8080)
 
 
-def _publish(net, host):
+def publish(net, host):
     """A service more, or one less."""
     own = host.view.own
     services = dict(own.services)
@@ -63,7 +63,7 @@ def rumour(count, seed):
 
     net.on_change = note
     pushes = _count_pushes(net)
-    _publish(net, first)
+    publish(net, first)
     net.run_until(lambda: len(hops) == count, 60, 0.01)
     known = len(pushes)
     found = {"rounds": max(hops.values()), "messages": known}
@@ -92,7 +92,7 @@ def traffic(count, seed, seconds, changes_per_second=0.0):
     net.bytes, net.messages = 0, 0
 
     def change():
-        _publish(net, net.rng.choice(hosts))
+        publish(net, net.rng.choice(hosts))
         net.at(net.now + 1 / changes_per_second, change)
 
     if changes_per_second:

@@ -25,8 +25,8 @@ from tests.unit.views import NOW, a_view, changed
 # Lifeguard, with an eighth of memberlist's multiplier: node count, accusers -> seconds at a probe a second and no doubt in ourselves.
 @pytest.mark.parametrize(
     ("nodes", "accusers", "seconds"),
-    [(2, 1, 3.0), (3, 1, 3.0), (3, 2, 0.5), (10, 1, 3.0), (10, 2, 1.75), (10, 4, 0.5), (10, 9, 0.5),
-     (100, 1, 6.0), (100, 4, 1.0)],
+    [(2, 1, 3.0), (3, 1, 6.0), (3, 2, 0.5), (10, 1, 6.0), (10, 2, 3.25), (10, 4, 0.5), (10, 9, 0.5),
+     (100, 1, 12.0), (100, 4, 1.0)],
 )  # fmt: skip
 def test_a_suspicion_is_shorter_the_more_accuse(nodes, accusers, seconds):
     assert suspicion_seconds(accusers, nodes, 0, 1.0) == pytest.approx(seconds)
@@ -36,14 +36,34 @@ def test_a_suspicion_is_longer_when_our_own_probes_fail_all_around():
     assert suspicion_seconds(4, 10, 8, 1.0) == pytest.approx(4.5)
 
 
-@pytest.mark.parametrize(("outcome", "seconds"), [(Refused(), REFUSED_SECONDS), (Silent(), 6.0)])
-def test_a_refused_connection_is_evidence_and_silence_is_not(outcome, seconds):
+def test_a_refused_connection_is_evidence():
     mind, view = mind_at(), a_view("n0")
-    doubt(mind, view, outcome)
+    doubt(mind, view, Refused())
     view = changed(view, lambda twin: twin.accuse("n0", NOW))
-    assert mind.verdicts(view, 1.0) == []
-    assert mind.verdicts(view, 1.0 + seconds - 0.01) == []
-    assert mind.verdicts(view, 1.0 + seconds + 0.01) == [Verdict(True, "n0")]
+    assert mind.verdicts(view, 1.0) == mind.verdicts(view, 1.0 + REFUSED_SECONDS - 0.01) == []
+    assert mind.verdicts(view, 1.0 + REFUSED_SECONDS + 0.01) == [Verdict(True, "n0")]
+
+
+def failed_again(mind, view, clock):
+    """The suspect is asked at this instant, and is silent."""
+    [probe] = of_kind(mind.due(view, clock, 0.0, 100.0), Probe)
+    assert mind.done(probe, Silent(), view, clock + 0.5) == ([Verdict(False, "n0")], [])
+
+
+def test_silence_is_none_until_the_suspect_was_asked_twice_and_has_had_its_time():
+    mind, view = mind_at(), a_view("n0")
+    doubt(mind, view, Silent())
+    view = changed(view, lambda twin: twin.accuse("n0", NOW))
+    assert mind.verdicts(view, 1.0) == mind.verdicts(view, 20.0) == []
+    failed_again(mind, view, 20.0)
+    assert mind.verdicts(view, 20.5) == [Verdict(True, "n0")]
+
+    mind, view = mind_at(), a_view("n0")
+    doubt(mind, view, Silent())
+    view = changed(view, lambda twin: twin.accuse("n0", NOW))
+    failed_again(mind, view, 1.0)
+    assert mind.verdicts(view, 6.9) == []  # 3 s, and we are one in doubt of ourselves
+    assert mind.verdicts(view, 7.1) == [Verdict(True, "n0")]
 
 
 def test_a_refuted_suspicion_is_dropped():
@@ -91,11 +111,10 @@ def test_a_node_that_answers_after_all_gets_the_time_of_a_silent_one():
     assert mind.verdicts(view, 1.6) == [Verdict(True, "n0")]
     mind.done(Probe("n0", "n0:1", 1.0), Pong(), view, 1.7)
     assert mind.verdicts(view, 1.8) == [] and mind.verdicts(view, 4.6) == []
-    assert [a.name for a in of_kind(mind.due(view, 4.8, 0.0, 100.0), Probe)] == ["n0"], (
-        "whom we reached we ask before we bury it"
-    )
-    assert mind.done(Probe("n0", "n0:1", 1.0), Silent(), view, 5.3) == ([Verdict(False, "n0")], [])
-    assert mind.verdicts(view, 5.3) == [Verdict(True, "n0")]
+    failed_again(mind, view, 4.8)
+    assert mind.verdicts(view, 5.3) == [], "whom we reached we ask twice before we bury it"
+    failed_again(mind, view, 6.3)
+    assert mind.verdicts(view, 6.8) == [Verdict(True, "n0")]
 
 
 def test_a_suspicion_of_a_new_version_begins_anew_and_knows_of_no_refusal():
@@ -106,9 +125,9 @@ def test_a_suspicion_of_a_new_version_begins_anew_and_knows_of_no_refusal():
     view = changed(view, lambda twin: twin.merge(Record("n0", "n0:1", (2, 0), SUSPECT, NOW, accusers=("x",)), NOW))
     assert mind.verdicts(view, 1.4) == []
     assert mind.verdicts(view, 1.4 + 3.0) == [], "whom others accuse is dead when we have not reached it either"
-    mind.hurry("n0")
-    assert mind.done(Probe("n0", "n0:1", 1.0), Silent(), view, 1.4 + 3.4) == ([Verdict(False, "n0")], [])
-    assert mind.verdicts(view, 1.4 + 3.4) == [Verdict(True, "n0")]
+    failed_again(mind, view, 1.4 + 3.4)
+    failed_again(mind, view, 1.4 + 4.9)
+    assert mind.verdicts(view, 1.4 + 5.4) == [Verdict(True, "n0")]
 
 
 def test_who_has_found_it_says_so_first_and_who_has_confirmed_it_a_little_later():

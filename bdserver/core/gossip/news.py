@@ -189,8 +189,9 @@ class News:
         """A listener has heard us out, or not."""
         began = self._pushing.pop(push.name, clock)
         if is_there(outcome):
-            self._arcs_at = max(self._arcs_at, clock + BUSY_FACTOR * (clock - began))
-            self._push_at = max(self._push_at, self._arcs_at)
+            took = clock - began
+            self._arcs_at = max(self._arcs_at, clock + took * (BUSY_FACTOR if self.awareness.is_late else 1.0))
+            self._push_at = max(self._push_at, clock + BUSY_FACTOR * took)
         elif push.until is not None:  # then its part of the ring is ours
             self._arcs.setdefault((push.name, push.until), []).extend(push.news)
         if isinstance(outcome, Taken) and outcome.known == len(push.news):  # it comes too late: others tell it as well

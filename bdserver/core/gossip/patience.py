@@ -17,6 +17,8 @@ LAG_STEP = 0.1
 LAG_HALF_LIFE = 1.0
 # As TCP's time-out for a repetition: some times what the answer took before, which is forgotten slowly.
 ROUND_TRIPS, REMEMBERED = 4.0, 0.7
+# A node that has never answered us is perhaps just being started, with many others.
+FIRST_SECONDS = 2.0
 PATIENCE_MAX = 8.0
 
 
@@ -70,8 +72,13 @@ class Patience:
 
     def seconds(self, least: float, name: str) -> float:
         """How long to wait for an answer of this node that takes less than `least` when all is well."""
-        patient = max(least * (1 + self.awareness.value), ROUND_TRIPS * self._took.get(name, 0.0))
-        return max(min(patient, PATIENCE_MAX), least)
+        took = self._took.get(name)
+        usual = FIRST_SECONDS if took is None else ROUND_TRIPS * took
+        return max(min(max(self.of_others(least), usual), PATIENCE_MAX), least)
+
+    def of_others(self, least: float) -> float:
+        """The same for a node that others have not reached, who know it better."""
+        return least * (1 + self.awareness.value)
 
     def asked(self, name: str, clock: float) -> None:
         """A question goes out to this node."""

@@ -3,7 +3,7 @@
 A doubt (neither we nor our helpers reached it) becomes an accusation. A suspect that nobody hears refute it in time is dead:
 the sooner the more accuse it, the later the more reason we have to doubt ourselves (`patience`); very soon where the connection
 was refused, since the host itself says that nobody listens there. Nobody says of a node that it is dead who has not failed to
-reach it as well: whoever has accused it goes on asking it, everybody else asks when its time is over.
+reach it twice: whoever has accused it goes on asking it, everybody else asks when its time is over.
 """
 
 from __future__ import annotations
@@ -19,31 +19,34 @@ from bdserver.core.gossip.patience import Awareness
 from bdserver.core.membership import SUSPECT, Record
 from bdserver.core.view import Change, View
 
-# Lifeguard's suspicion (as memberlist: SuspicionMaxTimeoutMult 6, k = 4 - 2 + 1 confirmations). Its SuspicionMult of 4 is for
-# datagrams, one of which may be lost, and for nodes that bury whom they have not asked. Our probes are answered in a
-# thousandth of this on connections that are open, and what makes answers late makes us patient.
+# Lifeguard's suspicion, with memberlist's k = 4 - 2 + 1 confirmations. Its SuspicionMult of 4 and SuspicionMaxTimeoutMult of 6
+# are for datagrams, one of which may be lost, and for nodes that bury whom they have not asked. Our probes are answered in a
+# thousandth of this on connections that are open, and what makes answers late makes us patient; so what all say is believed
+# sooner, and what one alone says no sooner.
 SUSPICION_MULTIPLIER = 0.5
-SUSPICION_MAX_MULTIPLIER = 6.0
+SUSPICION_MAX_MULTIPLIER = 12.0
 CONFIRMATIONS = 3
 # Long enough for the word to reach an accused that lives and its answer to come back: some 5 round trips.
 REFUSED_SECONDS = 0.2
 # Who has found the suspect says that it is dead; who has only confirmed that leaves it so much time to say it first, lest all
 # of them tell the whole mesh the same.
 FINDER_SECONDS = 0.3
+# Who says of a silent node that it is dead has not reached it so often.
+FAILURES = 2
 # When a suspicion is heard, about this many nodes of the mesh probe out of turn.
 DOUBLE_CHECKERS = 4.0
 
 
 def suspicion_seconds(accusers: int, nodes: int, awareness: int, probe_interval: float) -> float:
-    """How long a suspect may take to refute: from 6 x down to 1 x the least, the log of confirmations between.
+    """How long a suspect may take to refute: from 12 x down to 1 x the least, the log of confirmations between.
 
-    Lifeguard (arXiv 1707.00788), with memberlist's constants but one; `accusers` counts the first one too. With nobody who
-    could confirm it, it is the longest."""
+    Lifeguard (arXiv 1707.00788); `accusers` counts the first one too. With nobody who could confirm it, it is half of the
+    longest: to wait for them is of no use."""
     least = SUSPICION_MULTIPLIER * max(1.0, math.log10(max(nodes, 1))) * probe_interval * (1 + awareness)
     most = SUSPICION_MAX_MULTIPLIER * least
     expected = min(CONFIRMATIONS, nodes - 2)
     if expected < 1:
-        return most
+        return most / 2
     confirmations = min(max(accusers - 1, 0), expected)
     return max(least, most - (most - least) * math.log(confirmations + 1) / math.log(expected + 1))
 
@@ -67,18 +70,24 @@ class State(StrEnum):
 class _Suspicion:
     """Of one node at one version; each method is an event."""
 
-    __slots__ = ("asked_at", "is_ours", "is_refused", "is_unreached", "since", "state", "version")
+    __slots__ = ("asked_at", "failures", "is_ours", "is_refused", "since", "state", "version")
 
     def __init__(self, version: tuple[int, int]) -> None:
         self.state, self.version = State.ACCUSED, version
         self.since = math.inf
         self.asked_at = -math.inf  # by us, as a suspect
-        self.is_unreached = self.is_refused = False
+        self.failures = 0  # to reach it, of ours
+        self.is_refused = False
         self.is_ours = False  # we were the first to say so, as far as we know
+
+    @property
+    def is_unreached(self) -> bool:
+        """Whether we have tried enough to say of it that it is dead."""
+        return self.is_refused or self.failures >= FAILURES
 
     def accused(self, doubt: Doubt, clock: float) -> None:
         """We have not reached it ourselves."""
-        self.is_unreached, self.asked_at = True, clock
+        self.failures, self.asked_at = self.failures + 1, clock
         self.is_refused |= doubt.is_refused and doubt.record.version == self.version
 
     def heard(self, version: tuple[int, int], clock: float) -> bool:
@@ -86,14 +95,14 @@ class _Suspicion:
         if self.state is not State.ACCUSED and self.version == version:
             return False
         is_same = self.version == version
-        self.is_ours = is_same and self.is_unreached
-        self.is_refused, self.is_unreached = self.is_refused and is_same, self.is_unreached and is_same
+        self.is_ours = is_same and self.failures > 0
+        self.is_refused, self.failures = self.is_refused and is_same, self.failures * is_same
         self.state, self.version, self.since = State.SUSPECT, version, clock
         return True
 
     def answered(self, clock: float) -> None:
         """It lives after all; and yet it has to refute, or nobody else would know. Its time begins anew."""
-        self.is_unreached = self.is_refused = False
+        self.failures, self.is_refused = 0, False
         if self.state is not State.ACCUSED:
             self.state, self.since = State.SUSPECT, clock
 
@@ -180,11 +189,14 @@ class Suspicion:
         return min(over_at, self._ask_at(name, suspicion, view))
 
     def _ask_at(self, name: str, suspicion: _Suspicion, view: View) -> float:
-        """Whom we have accused is asked again and again; who was accused by others alone, when its time is over."""
+        """Whom we did not reach is asked once more at once, then again and again; whom others alone accuse, when its time is
+        over."""
         if suspicion.state is not State.SUSPECT:
             return math.inf
+        if suspicion.failures and suspicion.asked_at <= suspicion.since:
+            return suspicion.since
         again_at = suspicion.asked_at + self.probe_interval * (1 + self.awareness.value)
-        return again_at if suspicion.is_unreached else max(again_at, self._over_at(name, suspicion, view))
+        return again_at if suspicion.failures else max(again_at, self._over_at(name, suspicion, view))
 
     def _over_at(self, name: str, suspicion: _Suspicion, view: View) -> float:
         if suspicion.state is State.ACCUSED:

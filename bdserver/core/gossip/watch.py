@@ -112,9 +112,14 @@ class Watch:
             record = view.records.get(name)
             if record is not None and record.is_there and name not in self._lives:
                 self._lives[name] = _Life(record)
-                probes.append(Probe(name, record.address, self.patience.seconds(PROBE_SECONDS, name)))
+                probes.append(Probe(name, record.address, self._patience(record)))
         self._hurry = []
         return probes
+
+    def _patience(self, record: Record) -> float:
+        if record.status == SUSPECT:
+            return self.patience.of_others(PROBE_SECONDS)
+        return self.patience.seconds(PROBE_SECONDS, record.name)
 
     def next_at(self) -> float:
         """When a probe will be due."""
