@@ -28,6 +28,7 @@ from bdserver.files.cache import Cache
 from bdserver.files.heard import Heard
 from bdserver.files.hitlog import HitLog
 from bdserver.files.journal import Journal
+from bdserver.files.parcels import Parcels
 from bdserver.files.policyfile import PolicyFile
 from bdserver.files.revoked import Revoked
 from bdserver.files.services import Service, Services
@@ -56,6 +57,7 @@ class Files(NamedTuple):
     hitlog: HitLog
     heard: Heard
     journal: Journal
+    parcels: Parcels
 
 
 class Rules(NamedTuple):
@@ -144,6 +146,11 @@ class Node:
     def journal(self) -> Journal:
         """What this node did to services, and why."""
         return self.files.journal
+
+    @property
+    def parcels(self) -> Parcels:
+        """Packages on their way to others."""
+        return self.files.parcels
 
     @property
     def policies(self) -> Policies:
@@ -364,4 +371,5 @@ def open_files(settings: Settings, name: str) -> Files:
         HitLog(settings.service_log_dir),
         Heard(beside_the_cache(".bdheard")),
         Journal(beside_the_cache(".bdjournal")),
+        Parcels(os.path.join(settings.graveyard_dir, ".outgoing")),
     )

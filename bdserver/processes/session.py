@@ -6,6 +6,7 @@ nodes for the caller, and notes what is owed after the answer. Reading and writi
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import time
@@ -54,6 +55,8 @@ class Session:
         self._services: dict[str, Service] | None = None
         self._view: View | None = None
         self._connections = Connections(node.call, node.refusal, KEPT_MAX)
+        self._held = contextlib.ExitStack()  # until the answer is sent
+        self._has_place = False
 
     def begin(self, seconds: float) -> None:
         """A request begins: it has its own deadline, and its own look at view and services."""
@@ -66,13 +69,19 @@ class Session:
 
     def end(self) -> None:
         """After the answer: what is owed to others."""
+        self._let_go()
         owed, self.later = self.later, []
         for each in owed:
             each()
 
     def close(self) -> None:
         """Hang up on everybody that was called for this caller."""
+        self._let_go()
         self._connections.close()
+
+    def _let_go(self) -> None:
+        self._has_place = False
+        self._held.close()
 
     # -- one look serves the whole of a request
 
@@ -115,11 +124,26 @@ class Session:
     def _asked(self, conversation: Conversation, request: list[Any], deadline: float) -> Any:
         answer = conversation.ask(request, deadline)
         if isinstance(answer, Package | Found) and "sha256" in answer.described:
+            self._take_place()
             file = self.spooled(answer.described, lambda length, out: conversation.receive_package(length, out, deadline))
             return answer._replace(file=file)
         return answer
 
     # -- packages on their way
+
+    def _take_place(self) -> None:
+        """One for all that is done for a request; TooBusy when so many packages are under way already."""
+        if not self._has_place:
+            self._held.enter_context(self.node.parcels.place(self.caller.name))
+            self._has_place = True
+
+    def packed(self, service: Service) -> Package:
+        """The package of a service of ours."""
+        self._take_place()
+        limits = self.node.settings.package_bytes_max, self.node.settings.package_files_max
+        parcel = self.node.parcels.packed(service, *limits, self.left())
+        self._held.callback(parcel.close)
+        return Package(parcel.described, parcel.opened())
 
     def receive(self, described: dict[str, Any]) -> BinaryIO:
         """The package that follows this request, in a file, at its beginning."""
@@ -128,7 +152,7 @@ class Session:
     def spooled(self, described: dict[str, Any], copy: Callable[[int, BinaryIO], None]) -> BinaryIO:
         """A file, at its beginning, with what `copy(length, file)` writes to it; TooLarge before anything is written."""
         length = self.checked_length(described)
-        file = self.spool()
+        file = self._spool()
         try:
             copy(length, file)
             file.seek(0)
@@ -137,7 +161,7 @@ class Session:
             raise
         return file
 
-    def spool(self) -> BinaryIO:
+    def _spool(self) -> BinaryIO:
         """A nameless file for a package on its way, on the services' disk."""
         os.makedirs(self.node.services.scratch_dir, mode=0o700, exist_ok=True)
         return tempfile.TemporaryFile(dir=self.node.services.scratch_dir)

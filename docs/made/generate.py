@@ -19,7 +19,7 @@ from bdserver import __version__, errors
 from bdserver.audit import config as audit_config
 from bdserver.commands import bdctl, bddemo, bdkeys, bdserverd, bdwhereis
 from bdserver.core import exchange, membership, messages, wire
-from bdserver.files import settings
+from bdserver.files import parcels, settings
 from docs.made import completion
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -144,6 +144,8 @@ def limits_table() -> str:
             ["accusers that a record names", membership.ACCUSERS_MAX],
             ["a version's generation and counter", membership.VERSION_MAX],
             ["seconds that a generation may be ahead of the receiver's clock", f"{membership.AHEAD_MAX:.0f}"],
+            ["packages under way through a node", parcels.UNDER_WAY_MAX],
+            ["of those, for one caller", parcels.OF_ONE_CALLER_MAX],
         ],
     )
 

@@ -1,7 +1,8 @@
 """WILLYOUREPLICATE, GIVESERVICE, FIND, MASSMESSAGE: how a copy of a service comes to a host with room.
 
 What may be in a package is checked by files.package, its going live is one rename of files.services; which replica gives way
-is core.weight's choice. A package on its way is a nameless file on the disk of the services, never held in memory.
+is core.weight's choice. A package on its way is a file on the disk of the services, never held in memory; how many may be under
+way is files.parcels' business.
 """
 
 from __future__ import annotations
@@ -21,9 +22,8 @@ from bdserver.core.messages import DontHave, Found, NetFault, No, NotFound, NotG
 from bdserver.core.nudges import Hurry
 from bdserver.core.roles import NODE
 from bdserver.core.view import View
-from bdserver.errors import BadRequest, BDError, Deadline, NobodyThere
+from bdserver.errors import BadRequest, BDError, Deadline, NobodyThere, TooBusy
 from bdserver.files import package
-from bdserver.files.services import Service
 from bdserver.processes.answers.routing import offer
 from bdserver.processes.node import Node
 from bdserver.processes.session import Session
@@ -198,21 +198,10 @@ def answer_giveservice(session: Session, service: str) -> Package | No:
     mine = node.services.get(service)
     if mine is None or not mine.is_here:
         return No()
-    given = _packed(session, mine)
+    given = session.packed(mine)
     node.hit(service, session.caller.host, node.clock(), "REPLICATE")
     node.journal.note("gave", service, node.clock(), taker=session.caller.name)
     return given
-
-
-def _packed(session: Session, service: Service) -> Package:
-    file = session.spool()
-    try:
-        length, sha256 = package.pack(service, file)
-        file.seek(0)
-    except BaseException:
-        file.close()
-        raise
-    return Package({"bytes": length, "sha256": sha256}, file)
 
 
 def find(session: Session, service: str, visited: list[str], steps: int) -> Found | NotFound:
@@ -222,7 +211,7 @@ def find(session: Session, service: str, visited: list[str], steps: int) -> Foun
     if mine is not None:
         if not mine.is_here:
             return Found(node.name, {"url": membership.service_url(view.own, service, mine.url)})
-        given = _packed(session, mine)
+        given = session.packed(mine)
         return Found(node.name, given.described, given.file)
     met = dict.fromkeys([*visited, node.name])
     visited = list(met)
@@ -265,6 +254,7 @@ def answer_massmessage(
             node.nudge(Hurry(child))
             continue
         except BDError as error:
+            has_no = has_no or isinstance(error, TooBusy)
             log.info("%s for %s: %s", request[0], session.caller, error)
             continue
         match said:
