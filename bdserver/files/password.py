@@ -1,10 +1,13 @@
-"""The admin_password: a hash of it in the config, and the comparison. scrypt, from hashlib."""
+"""The admin_password: a hash of it in the config, the comparison, and how often strangers may guess. scrypt, from hashlib."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import os
+import time
+
+from bdserver.files import durable
 
 # RFC 7914's interactive cost: some 50 ms and 16 MiB a try. Written into each hash, so that it can rise one day.
 COST, BLOCK, PARALLEL = 2**14, 8, 1
@@ -12,6 +15,9 @@ SALT_BYTES, HASH_BYTES = 16, 32
 PREFIX = "scrypt$"
 # A hash that somebody edited must not cost us a gigabyte at each KILL.
 MEMORY_BYTES_MAX = 64 << 20
+# Behind a wrong one, nobody's is compared for so long: a guesser of many connections gets through a million in eleven days,
+# and costs the host a twentieth of a core.
+WRONG_SECONDS = 1.0
 
 
 def hash_password(password: str) -> str:
@@ -38,6 +44,20 @@ def password_matches(given: str, stored: str) -> bool:
         return False
     cost, block, parallel, salt, expected = parts
     return hmac.compare_digest(_scrypt(given, salt, cost, block, parallel), expected)
+
+
+def is_guessed(given: str, stored: str, folder: str) -> bool:
+    """As `password_matches`, for somebody who may be guessing: one at a time in all processes that name the same folder, and a
+    pause behind each wrong one. TooBusy, without a comparison, while another one is under way."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        durable.lock(descriptor, 0.0, folder)
+        is_right = password_matches(given, stored)
+        if not is_right:
+            time.sleep(WRONG_SECONDS)
+        return is_right
+    finally:
+        os.close(descriptor)
 
 
 def _parts(stored: str) -> tuple[int, int, int, bytes, bytes] | None:

@@ -13,7 +13,7 @@ from bdserver import errors
 from bdserver.core.messages import REQUESTS, Goodbye, Graveyard, Ok
 from bdserver.core.nudges import Look
 from bdserver.core.roles import ADMIN, CLIENT, NODE
-from bdserver.files import package
+from bdserver.files import package, password
 from bdserver.files.password import hash_password
 from bdserver.files.services import Service
 from bdserver.processes.node import Life
@@ -146,7 +146,8 @@ def listener():
     """The pid of a process that waits to be ended, in place of a listener."""
     pid = os.fork()
     if pid == 0:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in (signal.SIGTERM, signal.SIGQUIT):  # an earlier test may have left a handler
+            signal.signal(number, signal.SIG_DFL)
         time.sleep(60)
         os._exit(0)
     return pid
@@ -161,12 +162,15 @@ def test_an_administrator_ends_the_node_after_the_answer(tmp_path, listener, req
 
 
 @pytest.mark.parametrize("role", [CLIENT, NODE])
-def test_others_kill_by_the_password_alone(tmp_path, listener, role):
+def test_others_kill_by_the_password_alone(tmp_path, listener, role, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(password.time, "sleep", pauses.append)
     node = a_node(tmp_path, admin_password=hash_password("secret"))
     node.life = Life(listener, NOW)
     for words in ([], ["wrong"], [""]):
         with pytest.raises(errors.Forbidden, match=f"the caller's role is {role}"):
             node.ask("KILL", *words, role=role)
+    assert pauses == [password.WRONG_SECONDS]  # of one that was given
     assert node.ask("KILL", "secret", role=role) == Goodbye()
     assert os.WTERMSIG(os.waitpid(listener, 0)[1]) == signal.SIGQUIT
 

@@ -1,9 +1,12 @@
 """admin_password: plain or hashed."""
 
+import os
+
 import pytest
 
+from bdserver.errors import TooBusy
 from bdserver.files import password
-from bdserver.files.password import hash_password, is_hash, password_matches
+from bdserver.files.password import WRONG_SECONDS, hash_password, is_guessed, is_hash, password_matches
 
 
 def test_a_hash_matches_its_password_and_no_other_and_is_salted():
@@ -54,3 +57,38 @@ def test_a_hash_of_other_costs_still_matches(monkeypatch):
 @pytest.mark.parametrize("text", ["", "plain", "scrypt", "$16384$8$1$00$00"])
 def test_a_plain_text_is_no_hash(text):
     assert not is_hash(text)
+
+
+# --- guesses ------------------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_one_is_followed_by_a_pause_in_which_none_is_compared_and_the_right_one_by_none(tmp_path, monkeypatch):
+    stored, pauses = hash_password("secret"), []
+
+    def pause(seconds):
+        pauses.append(seconds)
+        with monkeypatch.context() as patch:
+            patch.setattr(password, "password_matches", lambda *_: pytest.fail("it was compared"))
+            with pytest.raises(TooBusy):
+                is_guessed("secret", stored, str(tmp_path))
+
+    monkeypatch.setattr(password.time, "sleep", pause)
+    assert not is_guessed("wrong", stored, str(tmp_path)) and pauses == [WRONG_SECONDS]
+    assert is_guessed("secret", stored, str(tmp_path)) and pauses == [WRONG_SECONDS]
+
+
+def test_one_process_compares_at_a_time(tmp_path, monkeypatch):
+    """A forked one compares, until it is told to go on."""
+    has_begun, begun = os.pipe()
+    go_on, may_go_on = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        monkeypatch.setattr(password, "password_matches", lambda *_: os.write(begun, b"!") and os.read(go_on, 1) == b"!")
+        os._exit(0 if is_guessed("a", "a", str(tmp_path)) else 1)
+    assert os.read(has_begun, 1) == b"!"
+    with pytest.raises(TooBusy):
+        is_guessed("a", "a", str(tmp_path))
+    os.write(may_go_on, b"!")
+    assert os.waitpid(pid, 0)[1] == 0 and is_guessed("a", "a", str(tmp_path))
+    for each in (has_begun, begun, go_on, may_go_on):
+        os.close(each)

@@ -14,7 +14,7 @@ from bdserver.core.nudges import Look
 from bdserver.core.roles import ADMIN
 from bdserver.errors import BadRequest, CantFind, Forbidden
 from bdserver.files import package
-from bdserver.files.password import password_matches
+from bdserver.files.password import is_guessed
 from bdserver.processes.session import Session
 
 log = logging.getLogger("bdserver.admin")
@@ -110,8 +110,9 @@ def answer_leave(session: Session) -> Ok:
 
 def answer_kill(session: Session, password: str | None = None) -> Goodbye:
     """The node's processes end at once. For an admin, or for a caller that knows the admin_password."""
-    stored = session.node.settings.admin_password
-    if session.caller.role != ADMIN and not (password and stored and password_matches(password, stored)):
+    settings = session.node.settings
+    stored = settings.admin_password
+    if session.caller.role != ADMIN and not (password and stored and is_guessed(password, stored, settings.var_dir)):
         raise Forbidden("KILL needs the role admin or the admin_password, and the caller's role is " + session.caller.role)
     log.warning("killed by %s", session.caller)
     session.later.append(lambda: os.kill(session.node.life.listener_pid, signal.SIGQUIT))
