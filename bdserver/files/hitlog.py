@@ -5,6 +5,9 @@ since; the first reading begins 60 s back from the end and no further, however l
 shared lock and makes sure that the file still has the name; whoever trims holds it alone: no hit is lost between them.
 A log is a regular file of this folder: a symbolic link or a pipe of its name is refused. What hits weigh is core.weight's
 business.
+
+Most services of a node are not called in a minute. Which ones were, one process finds out by a look at all logs, and writes
+down (`list_called`): who serves a caller then looks at those alone (`called`).
 """
 
 from __future__ import annotations
@@ -35,6 +38,8 @@ LOCK_SECONDS = 0.5
 # The last bytes that were read must still be there when we come back, else it is another file with the same inode.
 SEEN_BYTES = 64
 FOLDED_MAX = 20_000
+# The list of services that were called lately is no longer: a thousand names.
+LIST_BYTES_MAX = 1 << 20
 
 _LINE = re.compile(rb"^(HIT|REPLICATE) ~ ([0-9]{1,12}) ~ [ -}\x80-\xff]{1,64}~ [ -}\x80-\xff]{1,256}\n", re.MULTILINE)
 # What stands for the beginning of an overlong line while its end is awaited: no line of ours begins so.
@@ -57,6 +62,10 @@ class HitLog:
         self.directory = directory
         self._tallies: dict[str, _Tally] = {}
         self._held: _Held | None = None
+        self._ours: set[str] = set()  # which this process counted a call of, that may not be listed yet
+        self._list = os.path.join(directory, ".called")
+        self._list_stamp: durable.Stamp | None = None
+        self._listed: frozenset[str] = frozenset()
 
     def path(self, service: str) -> str:
         """The service's log."""
@@ -72,6 +81,7 @@ class HitLog:
         self._append(service, lines, [(HIT, int(at), 1) for _, at in hits])
 
     def _append(self, service: str, lines: bytes, runs: list[Run]) -> None:
+        self._ours.add(service)
         try:
             descriptor, status = self._hold(service)
             try:
@@ -109,6 +119,22 @@ class HitLog:
             os.close(self._held.descriptor)
             self._held = None
 
+    def called(self) -> set[str]:
+        """The services that were called within the last minute, as far as this process knows; some others may be among them."""
+        stamp = durable.stamp(self._list)
+        if stamp != self._list_stamp:
+            self._list_stamp, self._listed = stamp, frozenset()
+            with contextlib.suppress(OSError, UnicodeDecodeError):  # it is made anew within a second
+                self._listed = frozenset(durable.read(self._list, LIST_BYTES_MAX, follow=False)[0].decode().split())
+        return self._ours | self._listed
+
+    def list_called(self, services: set[str]) -> None:
+        """All services that were called within the last minute; OSError or NoSpace when that can't be written."""
+        self.called()
+        if services != self._listed:
+            durable.replace(self._list, ["\n".join(sorted(services)).encode()], is_synced=False)
+        self._ours.clear()
+
     def runs(self, service: str, now: float) -> list[Run]:
         """What counts of a service's log, newest first, neighbours of one kind and second together."""
         tally = self._tallies.get(service)
@@ -120,7 +146,10 @@ class HitLog:
             tally.read(self.path(service), int(now))
         except OSError:  # no log, no hits; and a log that can't be read has none for us either
             tally.clear()
-        return tally.newest_first(int(now))
+        found = tally.newest_first(int(now))
+        if not found:
+            self._ours.discard(service)
+        return found
 
     def trim(self, service: str, now: float, above_bytes: int) -> int:
         """Cut a log larger than this to what still counts, while others append: no hit is lost. Returns bytes cut.

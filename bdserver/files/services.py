@@ -5,6 +5,8 @@ What is in the directory is live: an installation becomes visible by one rename,
 A .bdcert is a regular file of this folder, and no complaint shows what stands in it: it goes to everybody who asks for STATUS,
 and a symbolic link would make it tell of any file that the node may read.
 Changes are made one at a time, whichever process makes them; readers wait for nobody.
+What comes, goes or is renamed changes the folder's time, and counts at once. A .bdcert that somebody edits in place does not:
+one process looks at each (`look`), and tells the others by a file, so that who serves a caller looks at two times alone.
 Counting hits is hitlog's business, deciding what to retire is core.weight's.
 """
 
@@ -32,8 +34,9 @@ SUFFIX = ".bdcert"
 HEALTH = ("none", "tcp", "http")
 COST_MAX = 1e9
 URL_CHARACTERS_MAX = 2000
-# More than any host serves; beyond it somebody mistook the directory, and every look at it would take seconds.
-SERVICES_MAX = 10_000
+# More than any host serves: beyond it somebody mistook the directory. So many records of .bdcert files are looked at within
+# 10 ms, and the record that tells of them is 100 KiB.
+SERVICES_MAX = 1000
 # Retired replicas lie elsewhere too, or they would not have been copied; a hundred of them are kept to come back.
 RETIRED_MAX = 100
 # Of kills in the middle of a change, remains lie in scratch. After an hour nobody is at work on them.
@@ -41,9 +44,6 @@ REMAINS_SECONDS = 3600.0
 CHANGE_SECONDS = 5.0
 # What changed less than this ago may change again within the same tick of the file system's clock.
 SETTLED_NS = 50_000_000
-# What comes, goes or is renamed changes the folder's time, and counts at once. A .bdcert that somebody edits in place does
-# not: it is found by a look at each, which is taken this often.
-LOOK_SECONDS = 1.0
 
 _KEYS = ("weight", "type", "url", "health", "arrived_at")
 # What stands for the parts of a URL that are filled in later (membership.service_url).
@@ -94,6 +94,13 @@ class _Look(NamedTuple):
         return self.cert is not None and _is_settled(self.cert)
 
 
+class _Looks(NamedTuple):
+    """The folder: the first by name of its .bdcert files, and how many there are."""
+
+    by_name: dict[str, _Look]
+    in_all: int
+
+
 class _Read(NamedTuple):
     """What reading a .bdcert came to."""
 
@@ -109,46 +116,65 @@ class Services:
     def __init__(self, services_dir: str, graveyard_dir: str, scratch_dir: str):
         self.services_dir, self.graveyard_dir, self.scratch_dir = services_dir, graveyard_dir, scratch_dir
         self.complaints: list[str] = []
+        self._edited = os.path.join(graveyard_dir, ".edited")  # touched when a look has found something
         self._read: dict[str, _Read] = {}
         self._all: dict[str, Service] = {}
-        self._looks: dict[str, _Look] | None = None  # None: look again, something may change within the same tick
-        self._folder: Stamp | None = None
-        self._look_at = 0.0
+        self._looks: _Looks | None = None
+        self._told: _Looks | None = None
+        self._seen: tuple[Stamp, Stamp | None] | None = None  # None: look again, something may change within the same tick
 
     # -- looking
 
     def all(self) -> dict[str, Service]:
         """name -> Service of everything that is live now. What is broken is left out, and in `complaints`."""
-        now = time.monotonic()
         try:
-            folder = durable.stamp_of(os.stat(self.services_dir))
-            if folder == self._folder and now < self._look_at:
-                return self._all
-            is_settled = _is_settled(folder)
-            looks = _looks(self.services_dir)
+            seen = durable.stamp_of(os.stat(self.services_dir)), durable.stamp(self._edited)
+            if seen != self._seen:
+                self._look(seen)
         except OSError as error:
-            self._folder = self._looks = None
+            self._seen = self._looks = None
             self._all, self.complaints = {}, [f"{shown(self.services_dir)}: {error.strerror}"]
-            return self._all
-        if looks != self._looks:
-            self._take(looks)
-        self._folder, self._look_at = folder if is_settled and self._looks is not None else None, now + LOOK_SECONDS
         return self._all
+
+    def look(self) -> None:
+        """Look at each .bdcert, whatever the folder's time says, and tell the other processes if one has changed."""
+        self.all()
+        if self._looks is not None and any(_changed(self.services_dir, *each) for each in self._looks.by_name.items()):
+            self._seen = None
+            self.all()
+        if self._looks != self._told:
+            self._told = self._looks
+            with contextlib.suppress(OSError):  # a full disk: then they find it when the folder changes
+                os.makedirs(self.graveyard_dir, exist_ok=True)
+                with open(self._edited, "ab"):
+                    os.utime(self._edited)
 
     def get(self, name: str) -> Service | None:
         """The service of that name, or None."""
         return self.all().get(name)
 
-    def _take(self, looks: dict[str, _Look]) -> None:
-        names = sorted(looks)
-        read = {name: self._read_one(name, looks[name]) for name in names[:SERVICES_MAX]}
+    def _look(self, seen: tuple[Stamp, Stamp | None]) -> None:
+        is_settled, looks = _is_settled(seen[0]), _looks(self.services_dir)
+        if looks != self._looks or not all(each.is_settled for each in self._read.values()):
+            self._take(looks)
+        self._looks = looks
+        self._seen = seen if is_settled and all(each.is_settled for each in self._read.values()) else None
+
+    def _take(self, looks: _Looks) -> None:
+        read = {name: self._read_one(name, look) for name, look in looks.by_name.items()}
         complaints = [line for name in read for line in read[name].complaints]
-        if len(names) > SERVICES_MAX:
-            complaints.append(f"{shown(self.services_dir)}: of {len(names)} services only the first {SERVICES_MAX} are offered")
+        if looks.in_all > SERVICES_MAX:
+            complaints.append(
+                f"{shown(self.services_dir)}: of {looks.in_all} services only the first {SERVICES_MAX} by name are offered"
+            )
         self._read = read
         self._all = {name: each.service for name, each in read.items() if each.service is not None}
         self.complaints = complaints
-        self._looks = looks if all(each.is_settled for each in read.values()) else None
+
+    def _check_room(self, name: str) -> None:
+        """One more would take the place of another."""
+        if len(self.all()) >= SERVICES_MAX and name not in self.all():
+            raise BadService(f"{name}: a node offers {SERVICES_MAX} services at most, and this one does: withdraw some first")
 
     def _read_one(self, name: str, look: _Look) -> _Read:
         known = self._read.get(name)
@@ -170,6 +196,7 @@ class Services:
             service = Service(name, STATIC, cost, url, health, source, 0.0, _packed_extra(source))
             _check(service)
             with self._changing():
+                self._check_room(name)
                 self._put(source, service)
         finally:
             self._clean(source)
@@ -185,6 +212,7 @@ class Services:
                 raise BadPackage(f"{name}: a servlet container's own folder is no service")
             with self._changing():
                 if self.get(name) is None:
+                    self._check_room(name)
                     self._put(packed.path, packed._replace(type=DYNAMIC, arrived_at=now))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -224,6 +252,7 @@ class Services:
             here, there = os.path.join(self.services_dir, name), os.path.join(self.graveyard_dir, name)
             if self.get(name) is not None or (os.path.lexists(there) and os.path.lexists(here)):
                 raise BadService(f"{name} is here already: withdraw it first")
+            self._check_room(name)
             if os.path.lexists(there):
                 _move(there, here)
             _move(there + SUFFIX, here + SUFFIX)
@@ -419,15 +448,24 @@ def _packed_extra(source: str | None) -> tuple[tuple[str, str], ...]:
 # --- files --------------------------------------------------------------------------------------------------------
 
 
-def _looks(folder: str) -> dict[str, _Look]:
-    """name -> what tells that its .bdcert has changed, or that the service has come or gone."""
+def _looks(folder: str) -> _Looks:
+    """What tells that a .bdcert has changed, or that a service has come or gone."""
     certs, there = {}, set()
     with os.scandir(folder) as entries:
         for entry in entries:
             there.add(entry.name)
             if entry.name.endswith(SUFFIX) and not entry.name.startswith("."):
                 certs[entry.name.removesuffix(SUFFIX)] = entry
-    return {name: _Look(_stamp(entry), name in there) for name, entry in certs.items()}
+    first = sorted(certs)[:SERVICES_MAX]
+    return _Looks({name: _Look(_stamp(certs[name]), name in there) for name in first}, len(certs))
+
+
+def _changed(folder: str, name: str, look: _Look) -> bool:
+    """Whether a .bdcert is not as it was when the folder was looked at. To list a folder takes much longer, if it is large."""
+    try:
+        return durable.stamp_of(os.lstat(os.path.join(folder, name + SUFFIX))) != look.cert
+    except OSError:
+        return True
 
 
 def _stamp(entry: os.DirEntry[str]) -> Stamp | None:

@@ -154,7 +154,8 @@ class Chores:
         return {name: membership.service_url(own, name, each.url) for name, each in self.node.services.all().items()}
 
     def _weigh(self, wall: float) -> None:
-        self.weight = sum(self.node.weights(wall).values())
+        self.node.services.look()
+        self.weight = self.node.weigh(wall)
 
     def _look_at_health(self, wall: float) -> None:
         """In a thread, and not while the last look waits for somebody who hangs."""

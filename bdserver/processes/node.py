@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import random
 import time
@@ -163,7 +164,7 @@ class Node:
         """Before a fork: the view of now, its policies parsed, our services and their hits read, so that a child starts
         with everything."""
         self.rules.revoked.refresh()
-        self.weights(self.clock())
+        self.total_weight(self.clock())
         view = self.cache.view()
         if view is not self._refreshed:
             self._refreshed = view
@@ -208,14 +209,31 @@ class Node:
         """When we last heard from or of a node, epoch seconds; 0 for never."""
         return max(view.heard_at.get(name, 0.0), self.heard.report().times.get(name, 0.0))
 
-    def weights(self, now: float, services: dict[str, Service] | None = None) -> dict[str, float]:
-        """service -> weight, of all services here (handed in by a caller that has just looked)."""
-        services = self.services.all() if services is None else services
-        return {name: weight.weight(self.hitlog.runs(name, now), each.cost, now) for name, each in services.items()}
+    def weights(self, now: float) -> dict[str, float]:
+        """service -> weight, of all services here, by a look at each one's hits."""
+        return {name: self._weight(each, now) for name, each in self.services.all().items()}
 
-    def is_overloaded(self, now: float, services: dict[str, Service] | None = None) -> bool:
+    def _weight(self, service: Service, now: float) -> float:
+        return weight.weight(self.hitlog.runs(service.name, now), service.cost, now)
+
+    def total_weight(self, now: float, asked: str | None = None) -> float:
+        """The sum of all weights, by a look at the hits of those that were called lately, and of the one that is asked for."""
+        services, names = self.services.all(), self.hitlog.called() | {asked}
+        return math.fsum(self._weight(services[name], now) for name in names if name in services)
+
+    def weigh(self, now: float) -> float:
+        """The sum of all weights, by a look at each one's hits; for the processes that do not look so far, which were called is
+        written down."""
+        weights = self.weights(now)
+        with contextlib.suppress(
+            OSError, NoSpace
+        ):  # then each process counts what it has logged itself, and what it is asked for
+            self.hitlog.list_called({name for name, each in weights.items() if each > 0})
+        return math.fsum(weights.values())
+
+    def is_overloaded(self, now: float, asked: str | None = None) -> bool:
         """The original's test: the sum of weights exceeds receiver_threshold."""
-        return weight.is_overloaded(sum(self.weights(now, services).values()), self.settings.receiver_threshold)
+        return weight.is_overloaded(self.total_weight(now, asked), self.settings.receiver_threshold)
 
     def describe(self, view: View, now: float, draining: bool | None = None, unhealthy: Collection[str] | None = None) -> bool:
         """Bring this node's own record in `view` (held locked) up to date; True if it changed.
@@ -226,7 +244,7 @@ class Node:
         sick = own.extra.get("unhealthy", []) if unhealthy is None else unhealthy
         if document.digest is not None and document.text is not None:
             view.learn_policy(document.digest, document.text)
-        total = sum(self.weights(now).values())
+        total = self.total_weight(now)
         return view.describe(
             own._replace(
                 address=self.address,

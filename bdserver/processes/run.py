@@ -102,10 +102,10 @@ def pulse(node: Node, connections: int) -> float | None:
 def figures(node: Node, connections: int, now: float) -> str:
     """The status line."""
     view = node.cache.view()
-    weights = node.weights(now)
+    services, weight = node.services.all(), node.total_weight(now)
     warnings = node.warnings(view, now)
     return (
-        f"{1 + len(view.others_there())} nodes, {len(weights)} services here, weight {sum(weights.values()):.1f} of "
+        f"{1 + len(view.others_there())} nodes, {len(services)} services here, weight {weight:.1f} of "
         f"{node.settings.receiver_threshold:g}{', draining' * view.own.draining}, {connections} connections"
         + (f"; {len(warnings)} warnings: bdctl status" if warnings else "")
     )

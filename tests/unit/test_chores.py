@@ -226,11 +226,12 @@ def test_it_says_when_it_is_alone_and_when_it_is_no_longer(looking, caplog):
 
 
 def test_a_chore_that_fails_is_said_once_and_the_others_go_on(looking, caplog, monkeypatch):
-    def broken(now, services=None):
+    def broken(now, asked=None):
         raise ValueError("a list of weights that nobody has seen before")
 
     with monkeypatch.context() as patch:
-        patch.setattr(looking.node, "weights", broken)
+        patch.setattr(looking.node, "weigh", broken)
+        patch.setattr(looking.node, "total_weight", broken)
         patch.setattr(looking.node, "warnings", lambda view, now: ["x is broken"])
         looking.node.peer("n0")
         for _ in range(3):

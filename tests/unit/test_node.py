@@ -1,5 +1,6 @@
 """A node as one of its processes sees it: files read anew, its own record, hits, warnings, whom it may call."""
 
+import copy
 import logging
 import os
 import time
@@ -16,7 +17,7 @@ from bdserver.files import policyfile
 from bdserver.files.settings import Settings, load
 from bdserver.net import dialling
 from bdserver.net.authority import Authority
-from bdserver.processes.node import Life, Node, Rules, Sources, open_node
+from bdserver.processes.node import Life, Node, Rules, Sources, open_files, open_node
 from tests.unit.certificates import make_keys
 from tests.unit.nodes import NOW, a_mesh, a_node, acquaint, document
 
@@ -235,8 +236,40 @@ def test_hits_weigh_by_their_cost_and_age(tmp_path):
     node.hit("Echo", "-", node.clock())
     assert node.weights(node.clock()) == {"Echo": 2.0, "Other": 0.0} and not node.is_overloaded(node.clock())
     node.hit("Echo", "-", node.clock())
-    assert node.is_overloaded(node.clock()) and not node.is_overloaded(node.clock(), {})
+    assert node.is_overloaded(node.clock()) and node.total_weight(node.clock()) == 4.0
     assert not node.is_overloaded(node.clock() + 40)
+
+
+def test_a_look_at_the_weight_is_one_at_the_services_that_were_called(tmp_path, monkeypatch):
+    """Which ones these are the discoverer lists; the one that is asked for, and those that it counted itself, a process knows."""
+    node = a_node(tmp_path)
+    for number in range(30):
+        node.offer(f"s{number}")
+    child = copy.copy(node)
+    child.files = open_files(node.settings, node.name)
+    node.hit("s1", "-", node.clock())
+    assert (child.total_weight(node.clock()), child.total_weight(node.clock(), "s1")) == (0.0, 1.0)
+    assert node.weigh(node.clock()) == 1.0 and child.total_weight(node.clock()) == 1.0
+    child.hit("s2", "-", node.clock())
+    looked_at, runs = [], child.hitlog.runs
+    monkeypatch.setattr(child.hitlog, "runs", lambda name, now: looked_at.append(name) or runs(name, now))
+    assert child.total_weight(node.clock(), "s3") == 2.0 and sorted(looked_at) == ["s1", "s2", "s3"]
+    node.clock.now += 61
+    assert node.weigh(node.clock()) == child.total_weight(node.clock()) == 0.0
+    looked_at.clear()
+    assert child.total_weight(node.clock()) == 0.0 and looked_at == []
+
+
+def test_a_list_of_called_services_that_is_lost_or_can_not_be_written_stops_nobody(tmp_path):
+    node = a_node(tmp_path).offer("Echo")
+    node.hit("Echo", "-", node.clock())
+    node.weigh(node.clock())
+    child = copy.copy(node)
+    child.files = open_files(node.settings, node.name)
+    path = os.path.join(node.settings.service_log_dir, ".called")
+    for spoil in ("printf '\\377' > {}", "rm {}", "rm {0} && mkdir {0}"):
+        assert os.system(spoil.format(path)) == 0
+        assert child.total_weight(node.clock()) == 0.0 and node.weigh(node.clock()) == 1.0
 
 
 def test_a_hit_that_the_disk_does_not_take_costs_the_count_and_not_the_answer(tmp_path, caplog):

@@ -86,7 +86,7 @@ def test_the_watchdog_is_told_thrice_in_its_time_even_when_there_are_no_figures(
     run.begin(node)
     assert run.pulse(node, 0) == 2.0
     assert told()[0] == "WATCHDOG=1"
-    monkeypatch.setattr(node, "weights", None)
+    monkeypatch.setattr(node, "total_weight", None)
     with pytest.raises(TypeError):
         run.pulse(node, 0)
     assert told() == ["WATCHDOG=1"]

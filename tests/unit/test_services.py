@@ -277,7 +277,54 @@ def test_a_directory_with_more_services_than_anybody_has_is_said(services, folde
     assert list(services.all()) == ["a", "b", "c"] and services.complaints == []
     drop(folder, "d")
     assert list(services.all()) == ["a", "b", "c"]
-    assert services.complaints == [f"{folder}: of 4 services only the first 3 are offered"]
+    assert services.complaints == [f"{folder}: of 4 services only the first 3 by name are offered"]
+
+
+def test_of_a_folder_that_is_too_large_the_first_are_looked_at_and_no_more(services, folder, monkeypatch):
+    monkeypatch.setattr(module, "SERVICES_MAX", 3)
+    for number in range(30):
+        drop(folder, f"s{number:02}")
+    looked_at, stamp = [], module._stamp
+    monkeypatch.setattr(module, "_stamp", lambda entry: looked_at.append(entry.name) or stamp(entry))
+    assert list(services.all()) == ["s00", "s01", "s02"] and len(looked_at) == 3
+
+
+def test_a_service_more_than_a_node_offers_is_refused_and_takes_nobodys_place(services, folder, monkeypatch):
+    monkeypatch.setattr(module, "SERVICES_MAX", 2)
+    services.publish(None, "m", 1.0, "http://h/m")
+    services.publish(None, "n", 1.0, "http://h/n")
+    services.withdraw("n")
+    services.publish(None, "o", 1.0, "http://h/o")
+    for change in (lambda: services.publish(None, "a", 1.0, "http://h/a"), lambda: services.restore("n")):
+        with pytest.raises(BadService, match="2 services at most"):
+            change()
+    with pytest.raises(BadService, match="2 services at most"):
+        services.install(scratch(services, "b"), "b", 1.0)
+    services.publish(None, "m", 2.0, "http://h/m")
+    assert list(services.all()) == ["m", "o"] and services.get("m").cost == 2.0
+
+
+def settled(services):
+    """Look until nothing can change any more within the same tick."""
+    deadline = time.monotonic() + 10
+    while services._seen is None and time.monotonic() < deadline:
+        services.all()
+    assert services._seen is not None, "it never settled"
+
+
+def test_a_request_looks_at_no_folder_and_one_process_finds_what_was_edited_in_place(services, folder, monkeypatch):
+    drop(folder, "a", "weight=1\n")
+    drop(folder, "b")
+    child = Services(services.services_dir, services.graveyard_dir, services.scratch_dir)
+    services.look()
+    settled(child)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_looks", lambda folder: pytest.fail("it looked"))
+        with open(folder / "a.bdcert", "w") as file:  # in place: the folder's time does not change
+            file.write("weight=2\n")
+        assert child.get("a").cost == 1
+    services.look()
+    assert services.get("a").cost == child.get("a").cost == 2
 
 
 # --- publishing and withdrawing -----------------------------------------------------------------------------------
@@ -694,13 +741,3 @@ def test_a_full_disk_is_told_and_nothing_half_is_live(services, folder, monkeypa
     assert services.all() == {}
     assert [name for name in os.listdir(folder) if name != "a"] == []
     assert left_in_scratch(services) == []
-
-
-def test_looking_costs_no_more_when_time_passes(services, folder):
-    """What was settled is not read again: with a hundred services that is what makes a look cheap."""
-    for number in range(100):
-        drop(folder, f"s{number}")
-    deadline = time.monotonic() + 10
-    while services._looks is None and time.monotonic() < deadline:
-        services.all()
-    assert services._looks is not None, "it never settled"

@@ -90,7 +90,7 @@ def _execute(session: Session, service: str, is_late: bool) -> Yes | No | DontHa
     mine = services.get(service)
     if mine is None or service in own.extra.get("unhealthy", ()):
         return DontHave()
-    if not is_late and (own.draining or node.is_overloaded(now, services)):
+    if not is_late and (own.draining or node.is_overloaded(now, service)):
         return No()
     node.hit(service, session.caller.host, now)
     return offer(node, own, mine)
