@@ -18,6 +18,7 @@ from bdserver.net.conversation import Conversation, LocalStream
 TYPE_CHECKING = False  # as typing's, whose import would cost bdwhereis two milliseconds
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from threading import Thread
     from typing import Any
 
     from bdserver.net.keys import Credentials
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 FULL_PAUSE = 0.005
 # A name that stands for many addresses is tried at this many, each with its share of the time.
 ADDRESSES_MAX = 4
+# Names that one process looks up at once. Nobody can stop getaddrinfo, which may wait for a silent name server for minutes: a
+# look-up that nobody waits for any more counts until it comes back, so that there is an end to threads that hang.
+LOOK_UPS_MAX = 16
 
 
 def dial_local(path: str, deadline: float) -> Conversation:
@@ -114,24 +118,17 @@ def _unreached(address: str, error: OSError, seconds: float) -> NobodyThere:
 def resolve(host: str, port: int, deadline: float) -> list[tuple[int, Any]]:
     """(family, socket address) of a host, at least one; NobodyThere when its name is not known or nobody says so in time.
 
-    An address is taken as it is. getaddrinfo knows no deadline, so a name is looked up in a thread, which is left behind
-    when its time is over."""
+    An address is taken as it is. getaddrinfo knows no deadline, so a name is looked up beside us, and left behind when its
+    time is over."""
     try:
         return found(host, port, is_numeric=True)
     except (OSError, UnicodeError):
         pass
     import queue
-    import threading
 
     answers: queue.SimpleQueue[list[tuple[int, Any]] | OSError | UnicodeError] = queue.SimpleQueue()
-
-    def look_up() -> None:
-        try:
-            answers.put(found(host, port))
-        except (OSError, UnicodeError) as error:
-            answers.put(error)
-
-    threading.Thread(target=look_up, daemon=True).start()
+    if not look_up(host, port, answers.put):
+        raise NobodyThere(f"{host}: {LOOK_UPS_MAX} names are being looked up already, and no name server answers")
     try:
         answer = answers.get(timeout=max(deadline - time.monotonic(), 0.0))
     except queue.Empty:
@@ -139,6 +136,30 @@ def resolve(host: str, port: int, deadline: float) -> list[tuple[int, Any]]:
     if isinstance(answer, OSError | UnicodeError):
         raise NobodyThere(f"{host}: {getattr(answer, 'strerror', None) or answer}")
     return answer
+
+
+_looking: list[Thread] = []  # of a process from before a fork, none is alive
+
+
+def look_up(host: str, port: int, done: Callable[[list[tuple[int, Any]] | OSError | UnicodeError], object]) -> bool:
+    """Look a name up in a thread, from which `done` is called with what came of it; False when too many are under way."""
+    import threading
+
+    _looking[:] = [thread for thread in _looking if thread.is_alive()]
+    if len(_looking) >= LOOK_UPS_MAX:
+        return False
+
+    def look() -> None:
+        try:
+            answer: list[tuple[int, Any]] | OSError | UnicodeError = found(host, port)
+        except (OSError, UnicodeError) as error:
+            answer = error
+        done(answer)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    _looking.append(thread)
+    return True
 
 
 def found(host: str, port: int, is_numeric: bool = False) -> list[tuple[int, Any]]:

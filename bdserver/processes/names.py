@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,10 +9,8 @@ from typing import Any, NamedTuple
 from bdserver.errors import NobodyThere
 from bdserver.net import dialling
 
-# An answer is good for so long, and so is the lack of one; a look-up that takes longer is given up.
+# An answer is good for so long, and so is the lack of one; a name that takes longer is not known.
 FOUND_SECONDS, LOST_SECONDS, PATIENCE = 60.0, 5.0, 5.0
-# Look-ups at once: of more, each waits for its turn.
-AT_ONCE = 4
 NAMES_MAX = 1000
 
 
@@ -28,38 +25,36 @@ class Names:
     def __init__(self, call: Callable[[Callable[[], None]], None], changed: Callable[[], None] = lambda: None) -> None:
         self._call, self._changed = call, changed
         self._known: dict[tuple[str, int], _Known] = {}
-        self._asked: set[tuple[str, int]] = set()
+        self._asked_at: dict[tuple[str, int], float] = {}  # those under way
 
     def addresses(self, host: str, port: int) -> list[tuple[int, Any]] | None:
-        """(family, socket address) of a host; None while it is looked up; NobodyThere when it can't be found now."""
+        """(family, socket address) of a host; None while it is looked up, or waits for that; NobodyThere when it can't be found
+        now."""
         try:
             return dialling.found(host, port, is_numeric=True)
         except (OSError, UnicodeError):
             pass
-        known = self._known.get((host, port))
-        if known is None or known.until < time.monotonic():
-            self._look_up(host, port)
-            return known.found if known is not None else None
-        if known.found is None:
-            raise NobodyThere(f"{host}: its name is not known, or no name server says so")
-        return known.found
+        known, now = self._known.get((host, port)), time.monotonic()
+        began_at = self._look_up(host, port) if known is None or known.until < now else None
+        if known is not None and known.found is not None:  # it may be old, and is used until there is another one
+            return known.found
+        if began_at is not None and now - began_at <= PATIENCE:
+            return None
+        raise NobodyThere(f"{host}: its name is not known, or no name server says so")
 
-    def _look_up(self, host: str, port: int) -> None:
-        if (host, port) in self._asked or len(self._asked) >= AT_ONCE:
-            return
-        self._asked.add((host, port))
+    def _look_up(self, host: str, port: int) -> float:
+        """When it began; the future, when it must wait."""
+        key = host, port
+        if key in self._asked_at:
+            return self._asked_at[key]
+        if not dialling.look_up(host, port, lambda answer: self._call(lambda: self._take(host, port, answer))):
+            return float("inf")
+        self._asked_at[key] = time.monotonic()
+        return self._asked_at[key]
 
-        def look() -> None:
-            try:
-                found: list[tuple[int, Any]] | None = dialling.resolve(host, port, time.monotonic() + PATIENCE)
-            except NobodyThere:
-                found = None
-            self._call(lambda: self._take(host, port, found))
-
-        threading.Thread(target=look, daemon=True).start()
-
-    def _take(self, host: str, port: int, found: list[tuple[int, Any]] | None) -> None:
-        self._asked.discard((host, port))
+    def _take(self, host: str, port: int, answer: list[tuple[int, Any]] | Exception) -> None:
+        del self._asked_at[host, port]
+        found = None if isinstance(answer, Exception) else answer
         if len(self._known) >= NAMES_MAX:
             self._known.clear()
         seconds = FOUND_SECONDS if found else LOST_SECONDS

@@ -10,6 +10,7 @@ from bdserver import errors
 from bdserver.net import dialling, keys, tls
 from bdserver.net.authority import Authority
 from bdserver.net.dialling import connect, dial, dial_local, entrance, resolve
+from bdserver.net.entrances import in_turn
 from tests.unit.certificates import make_keys
 
 
@@ -176,23 +177,45 @@ def test_a_name_that_is_none_is_nobody():
         resolve("a" * 64 + ".example", 1, soon())
 
 
-def test_a_name_server_that_does_not_answer_costs_the_deadline_and_no_more(monkeypatch):
-    answers = threading.Event()
+@pytest.fixture
+def silent_name_server(monkeypatch):
+    """No name is answered for, until the test is over."""
+    answers, real = threading.Event(), socket.getaddrinfo
 
     def slow(host, port, type=0, flags=0):
         if flags & socket.AI_NUMERICHOST:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+            return real(host, port, type=type, flags=flags)
         answers.wait(30)
         return []
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
+    monkeypatch.setattr(dialling, "_looking", [])
+    yield
+    answers.set()
+
+
+def test_a_name_server_that_does_not_answer_costs_the_deadline_and_no_more(silent_name_server):
     started = time.monotonic()
-    try:
+    with pytest.raises(errors.NobodyThere, match="no name server said in time"):
+        connect("slow.example:1", soon(0.2))
+    assert time.monotonic() - started < 5
+
+
+def test_a_name_server_that_never_answers_costs_so_many_threads_and_no_more(silent_name_server):
+    for _ in range(dialling.LOOK_UPS_MAX):
         with pytest.raises(errors.NobodyThere, match="no name server said in time"):
-            connect("slow.example:1", soon(0.2))
-        assert time.monotonic() - started < 5
-    finally:
-        answers.set()
+            connect("slow.example:1", soon(0.01))
+    for _ in range(5):
+        with pytest.raises(errors.NobodyThere, match="names are being looked up already"):
+            connect("slow.example:1", soon())
+    assert [thread.is_alive() for thread in dialling._looking] == [True] * dialling.LOOK_UPS_MAX
+
+
+def test_a_node_whose_name_nobody_says_leaves_time_for_the_one_behind_it(silent_name_server, listening):
+    ways = [lambda until, where=where: connect(where, until) for where in ("slow.example:1", address_of(listening))]
+    started = time.monotonic()
+    reached, until = in_turn(ways, started + 2.0, lambda sock, until: (sock.getpeername(), until))
+    assert reached == listening.getsockname() and until == started + 2.0 and time.monotonic() < until
 
 
 def test_an_address_is_taken_as_it_is(monkeypatch):

@@ -7,8 +7,10 @@ import threading
 import pytest
 
 from bdserver.errors import NobodyThere
+from bdserver.net import dialling
+from bdserver.net.dialling import LOOK_UPS_MAX, found
 from bdserver.processes import names as module
-from bdserver.processes.names import AT_ONCE, Names
+from bdserver.processes.names import Names
 
 FOUND = [(socket.AF_INET, ("192.0.2.1", 9))]
 
@@ -19,11 +21,13 @@ class Server:
     def __init__(self):
         self.asked, self.released, self.lost = [], {}, set()
 
-    def resolve(self, host, port, deadline):
+    def found(self, host, port, is_numeric=False):
+        if is_numeric:
+            return found(host, port, is_numeric)
         self.asked.append(host)
         assert self.released.setdefault(host, threading.Event()).wait(20)
         if host in self.lost:
-            raise NobodyThere(f"{host} is not known")
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return FOUND
 
     def release(self, *hosts):
@@ -34,7 +38,8 @@ class Server:
 @pytest.fixture
 def server(monkeypatch):
     server = Server()
-    monkeypatch.setattr(module.dialling, "resolve", server.resolve)
+    monkeypatch.setattr(dialling, "found", server.found)
+    monkeypatch.setattr(dialling, "_looking", [])
     yield server
     server.release(*server.asked)
 
@@ -89,16 +94,30 @@ def test_what_was_found_is_used_while_it_is_looked_up_anew_and_what_was_lost_is_
 
 
 def test_a_few_at_once_and_one_that_hangs_holds_up_no_other(names, server, calls):
-    hosts = [f"h{number}" for number in range(AT_ONCE + 1)]
+    hosts = [f"h{number}" for number in range(LOOK_UPS_MAX + 1)]
     for host in hosts:
         assert names.addresses(host, 9) is None
     server.release(hosts[1])
     calls.get(timeout=20)()
-    assert sorted(server.asked) == hosts[:AT_ONCE]
+    assert sorted(server.asked) == sorted(hosts[:-1])
+    dialling._looking[1].join(20)
     assert names.addresses(hosts[1], 9) == FOUND and names.addresses(hosts[-1], 9) is None
     server.release(hosts[-1])
     calls.get(timeout=20)()
     assert names.addresses(hosts[-1], 9) == FOUND
+
+
+def test_a_name_server_that_is_silent_for_ever_costs_so_many_threads_and_no_more(names, server, monkeypatch):
+    hosts = [f"h{number}" for number in range(3 * LOOK_UPS_MAX)]
+    for host in hosts:
+        names.addresses(host, 9)
+    monkeypatch.setattr(module, "PATIENCE", -1.0)  # they are given up
+    for host in hosts[:LOOK_UPS_MAX]:
+        with pytest.raises(NobodyThere, match="no name server says so"):
+            names.addresses(host, 9)
+    for host in hosts[LOOK_UPS_MAX:]:
+        assert names.addresses(host, 9) is None
+    assert len(server.asked) == len(dialling._looking) == LOOK_UPS_MAX
 
 
 def test_what_is_known_has_a_bound(names, server, calls, monkeypatch):
