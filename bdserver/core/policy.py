@@ -101,13 +101,22 @@ def intersect(a: Policy, b: Policy, mode: str = "lax") -> Policy:
 
 
 def can_talk(a: Policy | None, b: Policy | None, mode: str = "lax") -> bool:
-    """Whether two parties' policies meet; a side without a policy talks to everyone. Pairs are remembered."""
-    return a is None or b is None or _meet(a, b, mode)
+    """Whether two parties' policies meet; a side without a policy talks to everyone. Pairs are remembered, TooLarge as well."""
+    if a is None or b is None:
+        return True
+    met = _meet(a, b, mode)
+    if isinstance(met, str):
+        raise TooLarge(met)
+    return met
 
 
 @lru_cache(REMEMBERED_PAIRS_MAX)
-def _meet(a: Policy, b: Policy, mode: str) -> bool:
-    return any(True for _ in _compatible_pairs(a, b, mode))
+def _meet(a: Policy, b: Policy, mode: str) -> bool | str:
+    """The text of a TooLarge, where it takes too many steps to find out: whoever causes that does so again at each request."""
+    try:
+        return any(True for _ in _compatible_pairs(a, b, mode))
+    except TooLarge as error:
+        return str(error)
 
 
 def _compatible_pairs(a: Policy, b: Policy, mode: str) -> Iterator[tuple[Alternative, Alternative]]:

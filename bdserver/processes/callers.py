@@ -41,8 +41,6 @@ IDLE_SECONDS, IDLE_SECONDS_WHEN_FULL = 600.0, 60.0
 SWEEP_SECONDS = 10.0
 # Requests of one caller that wait for their answer: a node has a few at most.
 SLOTS_MAX = 64
-# Policies that a caller shows on one connection: a node has one, and each takes the loop some milliseconds to parse.
-POLICIES_MAX = 4
 # Accepted in one turn: each turn of the loop has its price.
 ACCEPTS_MAX = 8
 # When accepting fails because something has run out, it is left for so long: else the loop would do nothing else.
@@ -227,8 +225,6 @@ class Callers:
     def _heard(self, caller: Caller, message: Any) -> None:
         if messages.is_opening(message):
             caller.terms.take(message)
-            if caller.terms.parsed > POLICIES_MAX:
-                raise TooLarge(f"{caller.who} shows more than {POLICIES_MAX} policies on one connection")
             return
         self._refuse_revoked(caller)
         if len(caller.slots) >= SLOTS_MAX:

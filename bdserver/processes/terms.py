@@ -11,8 +11,12 @@ from bdserver.core import messages
 from bdserver.core.messages import Opening
 from bdserver.core.policy import Policy, parse
 from bdserver.core.wire import OLDEST
-from bdserver.errors import BadRequest, BDError, PolicyMismatch, PolicyUnknown
+from bdserver.errors import BadRequest, BDError, PolicyMismatch, PolicyUnknown, TooLarge
 from bdserver.processes.node import Node
+
+# Policies that a caller shows on one connection: it has one. An opening needs no answer, and a small one can cost a tenth of a
+# second to parse: many would be work without end that no request's deadline counts.
+POLICIES_MAX = 4
 
 
 class Terms:
@@ -33,7 +37,8 @@ class Terms:
         return self._node.settings.request_timeout if self._seconds is None else self._seconds
 
     def take(self, message: list[Any]) -> None:
-        """An opening is never answered; what is wrong with it is the answer to each request behind it."""
+        """An opening is never answered; what is wrong with it is the answer to each request behind it. TooLarge when the caller
+        has shown too many policies: its connection is over."""
         self._error = None
         try:
             opening = messages.opening_of(message)
@@ -45,6 +50,8 @@ class Terms:
             self._take_policy(self._text_of(opening))
         except BDError as error:
             self._error = error
+        if self.parsed > POLICIES_MAX:
+            raise TooLarge(f"more than {POLICIES_MAX} policies on one connection")
 
     def _text_of(self, opening: Opening) -> str | None:
         if opening.policy_text is not None or opening.policy is None:

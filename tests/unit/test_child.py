@@ -31,6 +31,7 @@ from bdserver.net.dialling import dial, dial_local
 from bdserver.processes import child
 from bdserver.processes.answers import ANSWERS
 from bdserver.processes.session import Caller
+from bdserver.processes.terms import POLICIES_MAX
 from tests.unit.certificates import make_keys
 from tests.unit.nodes import a_node, document
 from tests.unit.test_answers_admin import packed
@@ -198,6 +199,13 @@ def test_what_is_wrong_with_an_opening_answers_each_request_until_there_is_a_bet
     node = a_node(tmp_path, policy=document("Signed"))
     be_its_listener(node)
     assert codes(node, said + PING + PING + opening(policy_text=document("Signed"), deadline=3) + PING) == [code, code, "PONG"]
+
+
+def test_a_caller_with_ever_other_policies_is_hung_up_on_at_a_limit(node, caplog):
+    policies = [opening(policy_text=document(f"A{number}")) for number in range(POLICIES_MAX + 1)]
+    assert codes(node, b"".join(policies[:-1]) + policies[-2] * 10 + PING) == ["PONG"]
+    assert codes(node, b"".join(policies) + PING) == ["too-large"]
+    assert lines(caplog) == [(logging.WARNING, "client joe from 192.0.2.7: more than 4 policies on one connection")]
 
 
 def test_a_policy_that_is_known_by_its_digest_is_enough(tmp_path):

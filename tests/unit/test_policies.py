@@ -91,3 +91,12 @@ def test_what_takes_too_long_to_compare_does_not_meet_and_a_caller_hears_why(tmp
     assert policies.talkable(view, few)
     with pytest.raises(TooLarge, match="more than 80000 steps"):
         Policies(policy.parse(COSTLY[1]), "lax").meets_ours(ours)
+
+
+def test_what_takes_too_long_to_compare_is_compared_once(monkeypatch):
+    ours, theirs = (policy.parse(text.replace("t:a", "t:once")) for text in COSTLY)
+    monkeypatch.setattr(policy, "STEPS_MAX", 1000)
+    for _ in range(2):
+        with pytest.raises(TooLarge, match="more than 1000 steps"):
+            Policies(ours, "lax").meets_ours(theirs)
+        monkeypatch.setattr(policy, "_compatible_pairs", None)
