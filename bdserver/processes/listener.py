@@ -544,4 +544,5 @@ def _live_and_die(*acts: Callable[[], None]) -> NoReturn:
     except BaseException:
         log.exception("a child met a bug")
     finally:
+        logging.shutdown()  # a line that came again and again may still want to be told how often
         os._exit(status)

@@ -1,8 +1,9 @@
 """The daemon's log: to stderr, to a file, or to syslog. It neither ends nor delays the process that has something to say.
 
 A line that can't be written at once is lost and counted: nobody reads the pipe or /dev/log, the file's folder is gone, the
-disk is full. When lines can be written again, the first one says how many were lost. Whether something is worth a line, and how
-loud, is everybody else's business.
+disk is full. When lines can be written again, the first one says how many were lost. A line that comes again and again is said
+a few times, and then how many times more; of a traceback, so much is said as helps. So whoever makes a process say something
+fills no disk. Whether something is worth a line, and how loud, is everybody else's business.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import select
 import socket
 import stat
 import sys
+import time
+import traceback
+from collections.abc import Iterator
 from typing import Protocol
 
 from bdserver.files import durable
@@ -28,6 +32,14 @@ DAEMON_FACILITY = 3 << 3
 # When it is not this, syslog takes datagrams at the old port.
 DEV_LOG = "/dev/log"
 SYSLOG_PORT = 514
+# When the same line has come so often within so many seconds, it is counted; as long as it goes on coming, how often is said
+# after twice the time of before. Of what a person does, each deserves its line; and so does all that is said to who debugs.
+SAID_MAX, REPEAT_SECONDS, REPEAT_SECONDS_MAX = 3, 1.0, 60.0
+# Lines that are remembered for that. A flood is of a few.
+REMEMBERED_MAX = 64
+# Of a traceback, the innermost frames of each error, and the last lines of all: what a stranger sent may be in them, nested as
+# deep as Python goes, and as long as a message.
+FRAMES_MAX, TRACEBACK_LINES_MAX, TRACEBACK_LINE_CHARACTERS_MAX = 20, 60, 500
 # Of these libraries, only warnings are for an operator.
 NOISY = ("filelock", "asyncio")
 
@@ -47,28 +59,110 @@ class Handler(logging.Handler):
         self.sink = sink
         self.setFormatter(formatter)
         self._lost, self._why = 0, ""
+        self._repeats = _Repeats()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Never raises."""
         try:
-            text = self.format(record)
+            now = time.monotonic()
+            for each in self._repeats.ended(now):
+                self._say(each)
+            if not self._repeats.is_one(record, now):
+                self._say(record)
+        except Exception as error:  # a line whose values do not fit its text: a bug, but not of the one who logs
+            self._lose(f"{record.name}: {error}")
+
+    def flush(self) -> None:
+        """At the end of a process: how often lines came again."""
+        for each in self._repeats.ended(float("inf")):
+            self._say(each)
+
+    def _say(self, record: logging.LogRecord) -> None:
+        if record.exc_info and not record.exc_text:
+            record.exc_text = _traceback(record)
+        text = self.format(record)
+        try:
             if self._lost:
                 self.sink.write(self.format(self._confession()), logging.WARNING)
                 self._lost = 0
             self.sink.write(text, record.levelno)
         except OSError as error:
             self._lose(error.strerror or str(error))
-        except Exception as error:  # a line whose values do not fit its text: a bug, but not of the one who logs
-            self._lose(f"{record.name}: {error}")
 
     def _lose(self, why: str) -> None:
         self._lost += 1
         self._why = why
+        self._repeats.clear()  # it was not said
 
     def _confession(self) -> logging.LogRecord:
         lines = "1 line of this log was lost" if self._lost == 1 else f"{self._lost} lines of this log were lost"
-        values = {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING", "msg": f"{lines}: {self._why}"}
-        return logging.makeLogRecord(values)
+        return _line(__name__, logging.WARNING, f"{lines}: {self._why}")
+
+
+def _line(name: str, level: int, text: str) -> logging.LogRecord:
+    values = {"name": name, "levelno": level, "levelname": logging.getLevelName(level), "msg": text}
+    return logging.makeLogRecord(values)
+
+
+def _traceback(record: logging.LogRecord) -> str:
+    """As much of it as is said."""
+    assert isinstance(record.exc_info, tuple)
+    lines = "".join(traceback.format_exception(*record.exc_info, limit=-FRAMES_MAX)).splitlines()
+    left_out = [f"… {len(lines) - TRACEBACK_LINES_MAX} lines more"] if len(lines) > TRACEBACK_LINES_MAX else []
+    return "\n".join(left_out + [line[:TRACEBACK_LINE_CHARACTERS_MAX] for line in lines[-TRACEBACK_LINES_MAX:]])
+
+
+class _Said:
+    """A line, until when the same again is counted, and how often it was. `seconds`: how long that is at a time."""
+
+    def __init__(self, record: logging.LogRecord, now: float) -> None:
+        self.name, self.level, self.text = record.name, record.levelno, record.getMessage()
+        self.seconds, self.until, self.more = REPEAT_SECONDS, now + REPEAT_SECONDS, 0
+        self.said_left = SAID_MAX
+
+
+class _Repeats:
+    """The lines that this process said a moment ago."""
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self._said: dict[tuple[int, str, object], _Said] = {}
+
+    def is_one(self, record: logging.LogRecord, now: float) -> bool:
+        """Whether it was said a moment ago, more often than is of use; then it is counted."""
+        if record.levelno <= logging.DEBUG:
+            return False
+        key = record.levelno, record.getMessage(), record.exc_info and record.exc_info[0]
+        said = self._said.get(key)
+        if said is None:
+            if len(self._said) >= REMEMBERED_MAX:
+                return False
+            said = self._said[key] = _Said(record, now)
+        if said.said_left:
+            said.said_left -= 1
+            return False
+        said.more += 1
+        return True
+
+    def clear(self) -> None:
+        """Remember none."""
+        self._said.clear()
+
+    def ended(self, now: float) -> Iterator[logging.LogRecord]:
+        """What is to be said of those whose time is over."""
+        if self._process != os.getpid():  # forked: these are the parent's to say
+            self._process = os.getpid()
+            self.clear()
+        for key, said in list(self._said.items()):
+            if now < said.until:
+                continue
+            if not said.more:
+                del self._said[key]
+                continue
+            times = "once" if said.more == 1 else f"{said.more} times"
+            yield _line(said.name, said.level, f"{said.text} … {times} more")
+            said.seconds, said.more = min(2 * said.seconds, REPEAT_SECONDS_MAX), 0
+            said.until = now + said.seconds
 
 
 # --- where lines go -----------------------------------------------------------------------------------------------
