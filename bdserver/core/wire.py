@@ -60,10 +60,12 @@ def encode(message: object) -> bytes:
 
 
 class Decoder:
-    """Collects bytes as they come and gives out messages, one at a time, or the raw bytes that follow one."""
+    """Collects bytes as they come and gives out messages, one at a time, or the raw bytes that follow one. `decoded_bytes`: of
+    all messages so far, inflated."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+        self.decoded_bytes = 0
 
     def feed(self, data: bytes) -> None:
         """Add what was received."""
@@ -83,7 +85,9 @@ class Decoder:
             return None
         payload = bytes(self._buffer[HEADER.size : end])
         del self._buffer[:end]
-        return _decode(_inflate(payload) if flags else payload)
+        text = _inflate(payload) if flags else payload
+        self.decoded_bytes += len(text)
+        return _decode(text)
 
     def take(self, bytes_max: int) -> bytes:
         """Up to `bytes_max` raw bytes that came behind the last message: the beginning of a package."""

@@ -3,7 +3,8 @@
 A link never waits: the loop tells it that its socket is ready, and it takes its next steps; what it wants to be told of is
 `wants()`. Messages that came before its end are handed out before the end is told. Limits: a handshake and a frame each have
 their time, what waits to be sent has a size, so a peer that is silent, half open, dripping or does not read costs a descriptor
-for some seconds, and no more. What is asked on it, and answered, is for others.
+for some seconds, and no more; what is decoded in a turn has a size, so one that floods us gives others their turn. What is
+asked on it, and answered, is for others.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ CHUNK_BYTES = 64 * 1024
 WAITING_BYTES_MAX = 4 << 20
 # Of one link, so much is read before the others have their turn.
 READS_MAX = 4
+# When so much of its messages is decoded, or so many are, the rest waits for the next turn: a kilobyte on its way may be a
+# megabyte, which takes some 20 ms. The last message of a turn may be longer.
+DECODED_BYTES_MAX, MESSAGES_MAX = 1 << 20, 64
 # For connecting and shaking hands; and for the rest of a frame of which some has come.
 OPENING_SECONDS, FRAME_SECONDS = 5.0, 5.0
 
@@ -50,6 +54,7 @@ class Link:
         self._out = bytearray()
         self._want = Want.WORD if is_connected else Want.ROOM
         self._late_at = clock + OPENING_SECONDS
+        self._is_behind = False  # whole messages may have come that were not handed out yet
 
     @property
     def name(self) -> str:
@@ -61,9 +66,10 @@ class Link:
         return self.channel.sock.fileno()
 
     def wants(self) -> int:
-        """What a selector is to wait for."""
+        """What a selector is to wait for. The socket does not tell of what we have read already: while something of that waits,
+        room for an answer is what we wait for, which there is, unless the peer does not read."""
         if self.state is State.OPEN:
-            return selectors.EVENT_READ | (selectors.EVENT_WRITE if self._out else 0)
+            return selectors.EVENT_READ | (selectors.EVENT_WRITE if self._out or self._is_behind else 0)
         return selectors.EVENT_WRITE if self._want is Want.ROOM else selectors.EVENT_READ
 
     def late_at(self) -> float:
@@ -137,13 +143,16 @@ class Link:
             if not found:
                 raise
             self.ended = error
-        if not self._decoder.pending_bytes:
+        if not self._decoder.pending_bytes or self._is_behind:
             self._late_at = float("inf")
         elif self._late_at == float("inf") or found:
             self._late_at = clock + FRAME_SECONDS
         return found
 
     def _read(self, found: list[Any]) -> None:
+        bytes_until = self._decoder.decoded_bytes + DECODED_BYTES_MAX
+        if not self._decode(found, bytes_until):
+            return
         for _ in range(READS_MAX):
             data = self.channel.read(CHUNK_BYTES)
             if data == b"":
@@ -151,8 +160,18 @@ class Link:
             if data is None:
                 return
             self._decoder.feed(data)
-            while (message := self._decoder.next_message()) is not None:
-                found.append(message)
+            if not self._decode(found, bytes_until):
+                return
+
+    def _decode(self, found: list[Any], bytes_until: int) -> bool:
+        """Whether there may be more of it in this turn."""
+        self._is_behind = False
+        while (message := self._decoder.next_message()) is not None:
+            found.append(message)
+            if self._decoder.decoded_bytes >= bytes_until or len(found) >= MESSAGES_MAX:
+                self._is_behind = self._decoder.pending_bytes > 0
+                return False
+        return True
 
 
 def watch(selector: selectors.BaseSelector, link: Link, data: object) -> None:

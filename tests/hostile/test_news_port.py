@@ -7,12 +7,14 @@ import socket
 import struct
 import threading
 import time
+import zlib
 
 import pytest
 
-from bdserver.core.wire import FRAME_BYTES_MAX, HEADER, encode
+from bdserver.core.wire import FLAG_ZLIB, FRAME_BYTES_MAX, HEADER, encode
 from bdserver.errors import BDError
 from bdserver.net import dialling, keys, tls
+from bdserver.net.conversation import Conversation
 from bdserver.processes.callers import STRANGERS_MAX
 from tests.hosts import Mesh, until
 
@@ -220,6 +222,24 @@ def test_ten_thousand_requests_whose_answers_nobody_reads(mesh, unharmed):
     unharmed(SECONDS, ask)
     assert sent[0] >= 10_000
     stream.close()
+
+
+def test_messages_of_a_kilobyte_that_are_a_megabyte(mesh, unharmed):
+    """Whoever asks for something else meanwhile has a turn of the loop between two of them."""
+    payload = zlib.compress(b'["PING",[' + b"0," * 499_990 + b"0]]", 9)
+    bombs, stream, other = (HEADER.pack(len(payload), FLAG_ZLIB) + payload) * 20, node_stream(mesh), node_stream(mesh)
+    ask = Conversation(other, "n1").ask
+
+    def send():
+        with contextlib.suppress(BDError):
+            stream.send(bombs, time.monotonic() + 0.1)
+        began = time.monotonic()
+        ask(["PING"], began + 10)
+        assert time.monotonic() - began < ROUND_TRIP, "on the port for news"
+
+    unharmed(SECONDS, send)
+    stream.close()
+    other.close()
 
 
 def test_ten_thousand_large_exchanges_whose_answers_nobody_reads(mesh, unharmed):

@@ -182,6 +182,36 @@ def test_of_a_flood_only_so_much_is_read_at_once(pair):
     assert 0 < at_once <= links.READS_MAX and at_once + len(heard(two.there)) == links.READS_MAX + 2
 
 
+BOMB = encode(["PING", "x" * (links.DECODED_BYTES_MAX // 2)])  # of a few kilobytes
+
+
+@pytest.mark.parametrize(
+    ("frame", "count", "at_once"), [(BOMB, 9, 2), (encode(["PING"]), 3 * links.MESSAGES_MAX, links.MESSAGES_MAX)]
+)
+def test_so_much_is_decoded_in_a_turn_and_the_rest_comes_without_another_byte(pair, frame, count, at_once):
+    two = pair().open()
+    two.here.say(frame * count)
+    with selectors.DefaultSelector() as selector:
+        links.watch(selector, two.there, "it")
+        turns = []
+        while sum(turns) < count:
+            assert selector.select(5), "nobody is told that there is more"
+            turns.append(len(two.there.ready(NOW)))
+            links.watch(selector, two.there, "it")
+        assert max(turns) == at_once and two.there.late_at() == float("inf")
+        assert not selector.select(0)
+    assert two.there.wants() == selectors.EVENT_READ
+
+
+def test_what_waits_for_its_turn_is_not_late_and_comes_before_the_end(pair):
+    two = pair().open()
+    two.here.say(BOMB * 5 + encode(["PING"])[:-1])
+    two.here.close()
+    assert len(two.there.ready(NOW)) == 2 and two.there.ended is None and two.there.late_at() == float("inf")
+    assert len(two.there.ready(NOW + 1)) == 2 and two.there.ended is None
+    assert len(two.there.ready(NOW + 2)) == 1 and isinstance(two.there.ended, NobodyThere)
+
+
 def dialled(keys, address):
     sock = socket.socket()
     channel = tls.calling(sock, keys["a"], "127.0.0.1:1")
