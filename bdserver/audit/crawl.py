@@ -73,6 +73,7 @@ class Status(NamedTuple):
     policy_mode: str
     rival: str | None
     complaints: list[str]
+    warnings: list[str]
     events: list[dict[str, Any]]
     services: dict[str, Offer]
 
@@ -257,6 +258,7 @@ def _status(said: dict[str, Any]) -> Status:
         "strict" if said.get("policy_mode") == "strict" else "lax",
         _text(said.get("rival")) or None,
         _texts(said["complaints"]),
+        _texts(said["warnings"]),
         [_event(each) for each in said.get("events", [])[:LIST_MAX]],
         {name: _offer(each) for name, each in _items(said["services"])},
     )

@@ -26,7 +26,6 @@ EDGES = {
     ORANGE: "A takes B for dead, or suspects it",
     RED: "A does not know B",
 }
-DAYS_LEFT_WARNING = 30
 EVENTS_MAX = 30
 UNKNOWN_POLICY = "not known here"
 
@@ -51,6 +50,7 @@ class Node(NamedTuple):
     zone: int
     services: dict[str, Offer]
     complaints: list[str]
+    warnings: list[str]  # what it says itself that needs attention
     rival: str | None
 
 
@@ -117,6 +117,7 @@ class Snapshot:
                 zone=zone,
                 services=own.services,
                 complaints=own.complaints,
+                warnings=own.warnings,
                 rival=own.rival,
             )
         state = best.status if best.status != UNVISITED else DEAD
@@ -139,6 +140,7 @@ class Snapshot:
             zone=zone,
             services=heard.services if heard else {},
             complaints=[],
+            warnings=[f"overloaded: {100 * load:.0f} % of its threshold"] if load > 1 else [],
             rival=None,
         )
 
@@ -337,23 +339,15 @@ def _zone(digest: str | None, text: str | None) -> Zone:
 
 
 def _warnings(node: Node) -> Iterator[tuple[int, str]]:
+    """What a node can't say of itself, the gravest first; then what it says: one rule for `bdctl status` and this."""
     if node.state == DEAD:
         yield 0, DEAD
     elif node.state == SUSPECT:
         yield 1, "suspected to be dead"
     elif node.failure:
         yield 1, f"did not answer: {node.failure}"
-    if node.rival:
-        yield 0, f"another live node has this name, at {node.rival}"
-    if node.is_overloaded:
-        yield 1, f"overloaded: {100 * node.load:.0f} % of its threshold"
-    if node.days_left is not None and node.days_left < DAYS_LEFT_WARNING:
-        yield 2 if node.days_left > 1 else 0, f"certificate ends in {node.days_left:.0f} days"
-    for name, offer in node.services.items():
-        if not offer.is_healthy:
-            yield 1, f"service {name} is not well"
-    for complaint in node.complaints:
-        yield 2, complaint
+    for warning in node.warnings:
+        yield 2 if warning in node.complaints else 1, warning
 
 
 def few(names: list[str], most: int = 3) -> str:

@@ -199,9 +199,8 @@ class Chores:
 
     def _say_warnings(self, wall: float) -> None:
         """Each once; a certificate's end at 30, 7 and 1 days, and again after a restart."""
-        for warning in self.node.warnings(self.node.cache.view(), wall):
-            if not warning.startswith(("the service ", "the discoverer's ")):  # said where it is found, and once
-                self.states.say(warning, warning)
+        for fault in self.node.faults(self.node.cache.view(), wall):
+            self.states.say(fault, fault)
         is_late = self.node.heard.report().lag > LAG_SECONDS
         self.states.say("the loop", f"the discoverer's loop is more than {LAG_SECONDS} s late" * is_late, logging.WARNING)
 

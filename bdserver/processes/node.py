@@ -45,6 +45,8 @@ log = logging.getLogger("bdserver.node")
 LAG_SECONDS = 0.5
 # When the end of our certificate is worth a warning, the nearest first.
 CERTIFICATE_DAYS = (1, 7, 30)
+# Of the hints of a node that is alone, a warning shows this many.
+HINTS_SHOWN = 3
 
 # dial(address, credentials, deadline, name, policy digest, policy text, version): as net.dialling.dial.
 Dial = Callable[..., Conversation]
@@ -300,7 +302,24 @@ class Node:
             return view.own
 
     def warnings(self, view: View, now: float) -> list[str]:
-        """What an operator should look at, a line each; empty when all is well."""
+        """What an operator should look at, a line each; empty when all is well. `bdctl status`, systemd and the audit show
+        these, and have no rule of their own for it."""
+        found = self.faults(view, now)
+        hints = (view.hints | set(self.settings.hints)) - {self.address}
+        if hints and not view.others_there():
+            shown = ", ".join(sorted(hints)[:HINTS_SHOWN])
+            found.append(f"alone: none of the nodes at its hints ({shown}) is met, and the log says why")
+        share = self.total_weight(now) / self.settings.receiver_threshold
+        if share > 1:
+            found.append(f"overloaded: {100 * share:.0f} % of its threshold")
+        lag = self.heard.report().lag
+        if lag > LAG_SECONDS:
+            found.append(f"the discoverer's loop was {lag:.1f} s late: this machine has too little processor time")
+        found += [f"the service {name} is not well, and not offered" for name in view.own.extra.get("unhealthy", [])]
+        return found
+
+    def faults(self, view: View, now: float) -> list[str]:
+        """Those of the warnings that stay until somebody mends what they name: the log has each once."""
         found = list(self.services.complaints)
         if self.rules.revoked.complaint:
             found.insert(0, self.rules.revoked.complaint)
@@ -309,10 +328,6 @@ class Node:
             found.insert(0, ending)
         if view.rival is not None:
             found.insert(0, f"two live nodes are named {self.name}: this one at {self.address}, and one at {view.rival[0]}")
-        lag = self.heard.report().lag
-        if lag > LAG_SECONDS:
-            found.append(f"the discoverer's loop was {lag:.1f} s late: this machine has too little processor time")
-        found += [f"the service {name} is not well, and not offered" for name in view.own.extra.get("unhealthy", [])]
         return found
 
     def certificate_warning(self, now: float) -> str | None:

@@ -38,6 +38,7 @@ def status(name, number=1, services=None, weight=10.0, text=None, **changes):
         "lax",
         None,
         [],
+        [f"overloaded: {weight:.0f} % of its threshold"] if weight > 100 else [],
         [],
         services,
     )

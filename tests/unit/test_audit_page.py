@@ -21,7 +21,7 @@ def test_nothing_from_the_mesh_becomes_markup(text):
     offers = {text: Offer("static", 1.0, 1.0, False, "javascript:alert(1)//" + text)}
     event = {"at": 1.0, "what": text, "service": text, "giver": text, "taker": "", "asker": text, "why": text}
     made.statuses["n000"] = made.statuses["n000"]._replace(
-        services=offers, complaints=[text], address=text, software=text, rival=text, events=[event], mesh=text
+        services=offers, complaints=[text], warnings=[text], address=text, software=text, rival=text, events=[event], mesh=text
     )
     made.failures["n002"] = ("deadline", text)
     html = page.render(Snapshot(made), 0, 20)

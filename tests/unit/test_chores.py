@@ -206,8 +206,9 @@ def test_whom_we_have_heard_from_is_written_down(looking):
     assert type(looking.node.heard)(looking.node.heard.path).report().times == {"n0": 1234.0}
 
 
-def test_a_warning_is_said_once_but_not_that_a_service_is_ill(looking, caplog, monkeypatch):
-    monkeypatch.setattr(looking.node, "warnings", lambda view, now: ["the certificate ends", "the service Echo is not well"])
+def test_what_somebody_must_mend_is_said_once_and_what_passes_by_itself_is_not(looking, caplog, monkeypatch):
+    monkeypatch.setattr(looking.node, "faults", lambda view, now: ["the certificate ends"])
+    monkeypatch.setattr(looking.node, "warnings", lambda view, now: ["the certificate ends", "overloaded: 130 %"])
     for _ in range(3):
         looking.look()
     assert said(caplog, logging.ERROR) == ["the certificate ends"]
@@ -232,7 +233,7 @@ def test_a_chore_that_fails_is_said_once_and_the_others_go_on(looking, caplog, m
     with monkeypatch.context() as patch:
         patch.setattr(looking.node, "weigh", broken)
         patch.setattr(looking.node, "total_weight", broken)
-        patch.setattr(looking.node, "warnings", lambda view, now: ["x is broken"])
+        patch.setattr(looking.node, "faults", lambda view, now: ["x is broken"])
         looking.node.peer("n0")
         for _ in range(3):
             looking.look()

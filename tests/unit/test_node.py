@@ -13,6 +13,7 @@ from bdserver.core.membership import LEFT
 from bdserver.core.messages import Pong
 from bdserver.core.nudges import Look
 from bdserver.core.policies import Policies
+from bdserver.core.roles import CLIENT
 from bdserver.files import policyfile
 from bdserver.files.settings import Settings, load
 from bdserver.net import dialling
@@ -307,6 +308,26 @@ def test_all_that_needs_attention_is_told_the_gravest_first(tmp_path):
         view.rival, view.changes = ("10.9.9.9:1", NOW), 1
     rival, ending, broken = node.warnings(node.cache.view(), NOW)
     assert "two live nodes are named me" in rival and "the certificate" in ending and "Broken" in broken
+
+
+def test_a_node_that_is_alone_although_it_has_hints_is_not_well(tmp_path):
+    node, other = a_node(tmp_path, hints=("10.9.9.9:1", "10.0.0.1:9001")), a_node(tmp_path, "other", hints=("10.0.0.2:9001",))
+    assert node.warnings(node.cache.view(), NOW) == [
+        "alone: none of the nodes at its hints (10.9.9.9:1) is met, and the log says why"
+    ]
+    assert other.warnings(other.cache.view(), NOW) == [], "its own address is no hint"
+    assert node.faults(node.cache.view(), NOW) == []
+    assert node.knows(other).warnings(node.cache.view(), NOW) == []
+    with other.cache.locked() as view:
+        view.hint("10.9.9.8:1")
+    assert "10.9.9.8:1" in other.warnings(other.cache.view(), NOW)[0]
+
+
+def test_an_overloaded_node_is_not_well(tmp_path):
+    node = a_node(tmp_path, receiver_threshold=10.0).offer("Echo").overload("Echo")
+    assert node.warnings(node.cache.view(), NOW) == ["overloaded: 110 % of its threshold"]
+    status = node.ask("STATUS", role=CLIENT).own
+    assert status["overloaded"] and status["warnings"] == ["overloaded: 110 % of its threshold"]
 
 
 def test_a_list_of_the_revoked_that_can_not_be_read_is_warned_of_until_it_can(tmp_path):
