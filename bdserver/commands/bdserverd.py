@@ -106,10 +106,10 @@ def _in_background(start: Start) -> int:
             logs.install(logs.to_background(start.node.settings.log_file), start.node.settings.log_level)
             run(start.node, start.sockets, start.claims, on_ready)
     except Exception as error:
+        if logging.getLogger().handlers:  # this first: whoever is told that it ended looks into the log
+            log.exception("the node ended")
         with contextlib.suppress(OSError):  # it was ready, and nobody reads any more
             os.write(ready_write, f"{error}\n".encode())
-        if logging.getLogger().handlers:
-            log.exception("the node ended")
         return TRY_AGAIN
     return 0
 
