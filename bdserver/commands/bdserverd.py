@@ -11,48 +11,19 @@ at once.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import gc
-import logging
-import os
-import sys
-
-import daemon
 
 from bdserver import __version__
-from bdserver.errors import BDError, NotYet
-from bdserver.processes import logs, startup
-from bdserver.processes.run import run
-from bdserver.processes.startup import Start
-
-log = logging.getLogger("bdserver")
-
-# Exit status 2 is for things that only an editor mends: another try is no use. Things that may pass by themselves are 1, as is
-# any no of the host's.
-TRY_AGAIN = 1
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit 0 (in the background: the listener answers), 2 wrong usage or configuration, 1 the host says no."""
     options = _parser().parse_args(arguments)
-    gc.disable()  # until the listener begins its work: what is read before that stays
-    try:
-        if options.check:
-            node = startup.check(options.config, options.ws_policy, options.black_list)
-            print(f"{options.config}: ok: {node.name} of {node.mesh} at {node.address}")
-            return 0
-        files = options.config, options.ws_policy, options.black_list
-        start = startup.prepare(*files, _say, is_background=not options.foreground)
-        return _in_foreground(start) if options.foreground else _in_background(start)
-    except NotYet as error:
-        _say(str(error))
-        return TRY_AGAIN
-    except BDError as error:
-        _say(str(error))
-        return error.exit
-    except (OSError, daemon.daemon.DaemonError) as error:
-        _say(": ".join(str(each) for each in (getattr(error, "filename", ""), getattr(error, "strerror", "") or error) if each))
-        return TRY_AGAIN
+    gc.disable()  # until the listener begins its work: what is imported and read before that stays
+    # Here, since collections are a twelfth of what importing it costs, and a wrong usage needs none of it.
+    from bdserver.commands import daemonising
+
+    return daemonising.begin(options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,67 +36,3 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("ws_policy", metavar="WS_POLICY", nargs="?", default="")
     parser.add_argument("black_list", metavar="BLACK_LIST", nargs="?", default="")
     return parser
-
-
-def _say(text: str) -> None:
-    for line in text.splitlines():
-        print(f"bdserverd: {line}", file=sys.stderr, flush=True)
-
-
-def _in_foreground(start: Start) -> int:
-    handler, needed = logs.to_stderr()  # before we become another user, who may not open root's pipe or terminal
-    logs.install(handler, start.node.settings.log_level)
-    context = _context(start, needed, stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr, detach_process=False)
-    with context, contextlib.ExitStack() as claimed:
-        for claim in start.claims:
-            claimed.enter_context(claim)
-        run(start.node, start.sockets, start.claims, lambda: None)
-    return 0
-
-
-def _in_background(start: Start) -> int:
-    """Detach; the first process waits until the listener answers, or tells why it does not."""
-    ready_read, ready_write = os.pipe()
-    if os.fork() > 0:
-        os.close(ready_write)
-        with os.fdopen(ready_read) as ready:
-            said = ready.readline()
-        if said != "ready\n":
-            _say(said.strip() or "ended before it was ready; see the log")
-        return 0 if said == "ready\n" else TRY_AGAIN
-    os.close(ready_read)
-
-    def on_ready() -> None:
-        os.write(ready_write, b"ready\n")
-        os.close(ready_write)
-
-    try:
-        with _context(start, [ready_write], detach_process=True), contextlib.ExitStack() as claimed:
-            for claim in start.claims:
-                claimed.enter_context(claim)
-            logs.install(logs.to_background(start.node.settings.log_file), start.node.settings.log_level)
-            run(start.node, start.sockets, start.claims, on_ready)
-    except Exception as error:
-        if logging.getLogger().handlers:  # this first: whoever is told that it ended looks into the log
-            log.exception("the node ended")
-        with contextlib.suppress(OSError):  # it was ready, and nobody reads any more
-            os.write(ready_write, f"{error}\n".encode())
-        return TRY_AGAIN
-    return 0
-
-
-def _context(start: Start, needed: list[int], **streams: object) -> daemon.DaemonContext:
-    """A daemon's surroundings (PEP 3143), in the foreground too: / as its folder, its user, no core dump with keys in it."""
-    uid, gid = start.owner
-    if os.geteuid() == 0:
-        os.setgid(gid)  # DaemonContext takes over the user's groups, and leaves root's as the first of them
-    return daemon.DaemonContext(
-        working_directory="/",
-        umask=0o022,
-        uid=uid,
-        gid=gid,
-        initgroups=os.geteuid() == 0,
-        files_preserve=[*start.sockets.files(), *start.claims, *needed],
-        signal_map={},
-        **streams,
-    )
