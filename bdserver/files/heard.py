@@ -2,7 +2,8 @@
 loop was; told by STATUS and the audit.
 
 Beside the cache, not in it: a quiet mesh changes nothing in the cache, while every probe is a word heard. A report, so it
-is renamed into place but not synced: after a crash it begins anew. Nothing decides by it.
+is renamed into place but not synced: killed, the old or the new one is there; after a power cut it may begin anew. Nothing
+decides by it.
 """
 
 from __future__ import annotations

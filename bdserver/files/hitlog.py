@@ -2,7 +2,8 @@
 
 `HIT ~ epoch ~ ctime ~ client-ip` and `REPLICATE ~ …`. A reader remembers where it stopped and reads only what came
 since; the first reading begins 60 s back from the end and no further, however long the log. A process that appends holds a
-shared lock and makes sure that the file still has the name; whoever trims holds it alone: no hit is lost between them.
+shared lock and makes sure that the file still has the name; whoever trims holds it alone: no hit is lost between them, nor
+when a process is killed. Nothing is synced: a power cut may take hits, which count for a minute anyhow, but makes none up.
 A log is a regular file of this folder: a symbolic link or a pipe of its name is refused. What hits weigh is core.weight's
 business.
 

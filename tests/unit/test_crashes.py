@@ -1,0 +1,183 @@
+"""Whatever a crash leaves of a file, what its module promises is kept: each state that the disk may be in is started from."""
+
+import os
+import random
+import subprocess
+import tempfile
+from collections import Counter
+from functools import partial
+
+import pytest
+
+from bdserver.core.weight import HIT
+from bdserver.files import durable
+from bdserver.files.heard import Heard
+from bdserver.files.hitlog import HitLog
+from tests.unit.crashes import Change, Killed, Recording, states, sweep
+
+NOW = 1_700_000_000.0
+# States of each call: in a check before a commit, and when there is time.
+FEW, MANY = 12, 1500
+
+
+@pytest.fixture
+def folder():
+    """Where changes are recorded, and what they leave is made: in memory if that can be, since it is a hundred thousand files."""
+    memory = "/dev/shm"
+    with tempfile.TemporaryDirectory(prefix="crashes.", dir=memory if os.access(memory, os.W_OK) else None) as path:
+        yield path
+
+
+# --- heard --------------------------------------------------------------------------------------------------------
+
+
+def heard(root, name, now):
+    mine = Heard(f"{root}/me.bdheard")
+    mine.times()
+    mine.note(name, now)
+    mine.write({"a", "b"}, now)
+
+
+def what_heard_promises(root, told, is_killed):
+    times = Heard(f"{root}/me.bdheard").times()
+    assert times in ({}, {"a": 100.0}, {"a": 100.0, "b": 200.0}) and (times or not is_killed)
+    heard(root, "a", 300.0)
+    assert Heard(f"{root}/me.bdheard").times()["a"] == 300.0
+
+
+HEARD = {"heard": Change(lambda root: heard(root, "a", 100.0), lambda root, told: heard(root, "b", 200.0), what_heard_promises)}
+
+
+# --- hit logs -----------------------------------------------------------------------------------------------------
+
+
+def hit(root, first, last, told=lambda what: None):
+    mine = HitLog(root)
+    for number in range(first, last):
+        mine.append("a", HIT, "10.0.0.1", NOW + number)
+        told(NOW + number)
+    mine._let_go()
+
+
+def hits(root):
+    return sum((Counter({at: count}) for _, at, count in HitLog(root).runs("a", NOW + 9)), Counter())
+
+
+def many_hits(root, told):
+    mine = HitLog(root)
+    mine.extend("a", [("10.0.0.1", NOW + each % 10) for each in range(30)])
+    mine._let_go()
+    for each in range(30):
+        told(NOW + each % 10)
+
+
+def an_old_log(root):
+    HitLog(root).extend("a", [("10.0.0.1", NOW - 900)] * 12)
+    hit(root, 0, 3)
+
+
+def trimmed(root, told):
+    for number in range(3):
+        told(NOW + number)
+    HitLog(root).trim("a", NOW + 9, 100)
+    hit(root, 3, 5, told)
+
+
+def what_a_hit_log_promises(root, told, is_killed, most):
+    found = hits(root)
+    assert found <= most, "a hit that never was"
+    assert not is_killed or Counter(told) <= found, "a hit that was logged is gone"
+    hit(root, 9, 10)
+    # Of the last line nothing but its end may have been missing.
+    later, one = hits(root), Counter([NOW + 9])
+    assert found + one <= later <= most + one, "the next hit is lost, or more than that"
+    HitLog(root).trim("a", NOW + 9, 0)
+    assert hits(root) == later
+
+
+ONCE = Counter(NOW + each for each in range(5))
+HIT_LOG = {
+    "first hits": Change(
+        lambda root: None, lambda root, told: hit(root, 0, 3, told), partial(what_a_hit_log_promises, most=ONCE)
+    ),
+    "hits": Change(
+        lambda root: hit(root, 0, 2), lambda root, told: hit(root, 2, 5, told), partial(what_a_hit_log_promises, most=ONCE)
+    ),
+    "many hits in one write": Change(
+        lambda root: None, many_hits, partial(what_a_hit_log_promises, most=Counter({NOW + each: 3 for each in range(10)}))
+    ),
+    "a trim": Change(an_old_log, trimmed, partial(what_a_hit_log_promises, most=ONCE)),
+}
+
+
+# --- starting from each -------------------------------------------------------------------------------------------
+
+CHANGES = {
+    f"{what}: {name}": change
+    for what, changes in (
+        ("heard", HEARD), ("hit log", HIT_LOG),
+    )
+    for name, change in changes.items()
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_whatever_a_crash_leaves_keeps_the_promise(folder, name):
+    assert sweep(CHANGES[name], folder, random.randrange(1 << 32), FEW) > 1
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", CHANGES)
+def test_of_many_states_that_a_crash_may_leave_each_keeps_the_promise(folder, name):
+    print(f"{name}: {sweep(CHANGES[name], folder, random.randrange(1 << 32), MANY)} states")
+
+
+# --- the proof can fail -------------------------------------------------------------------------------------------
+
+
+def test_the_same_seed_leads_to_the_same_states(folder):
+    with Recording(folder) as recording:
+        hit(folder, 0, 4)
+    one, other, third = (list(states(recording, seed, FEW)) for seed in (1, 1, 2))
+    assert one == other != third
+
+
+def test_of_one_write_a_crash_leaves_any_part_and_of_a_sync_all(folder):
+    with open(f"{folder}/a", "wb") as file:
+        file.write(b"old")
+    with Recording(folder) as recording:
+        descriptor = os.open(f"{folder}/a", os.O_RDWR | os.O_APPEND)
+        os.write(descriptor, b"new")
+        os.fsync(descriptor)
+        recording.told("done")
+        os.close(descriptor)
+    left = {(state.tree["./a"][1], state.told) for state in states(recording, 0, MANY)}
+    torn = {b"old", b"oldn", b"oldne", b"oldnew", b"old\0\0\0"}
+    assert left == {(each, ()) for each in torn} | {(b"oldnew", ("done",))}
+
+
+def test_of_names_a_power_cut_leaves_any_and_of_a_rename_all_or_nothing(folder):
+    with Recording(folder) as recording:
+        for name in ("a", "b"):
+            os.close(os.open(f"{folder}/{name}", os.O_CREAT | os.O_WRONLY))
+        os.mkdir(f"{folder}/sub")
+        os.rename(f"{folder}/a", f"{folder}/sub/c")
+    left = {" ".join(sorted(path[2:] for path in state.tree if path != ".")) for state in states(recording, 0, MANY)}
+    assert left == {"", "a", "b", "a b", "sub", "a sub", "b sub", "a b sub", "sub sub/c", "b sub sub/c"}
+
+
+def test_a_process_that_is_killed_does_nothing_more(folder):
+    with Recording(folder, kill_at=1) as recording:
+        with pytest.raises(Killed):
+            durable.replace(f"{folder}/a", [b"text"])
+        assert [call.text for call in recording.calls] == [f"create ./.a.new.{os.getpid()}"]
+        recording.revive()
+        durable.replace(f"{folder}/a", [b"text"])
+    assert os.listdir(folder) == ["a"]
+
+
+def test_a_call_that_is_not_recorded_is_noticed(folder):
+    with pytest.raises(AssertionError, match="has escaped the recording"), Recording(folder):
+        subprocess.run(["/bin/sh", "-c", 'echo text > "$0"', f"{folder}/a"], check=True)
+    with pytest.raises(NotImplementedError, match=r"os\.symlink is not recorded"), Recording(folder):
+        os.symlink("a", f"{folder}/b")
