@@ -5,13 +5,15 @@ are numbered by saves, so that a file which was cut, or is an older copy, is tol
 lock; it remembers how far it read, and takes in the whole lines that came since. A change happens under the lock, on what is
 in the file *now*, and adds a line with one write, and a sync when it says something of this node, which nobody else could
 tell us again; when the changes outweigh the view, it is written anew. Nobody
-holds the lock on the network. A power cut may leave what was not synced damaged: the lines before it count.
+holds the lock on the network.
 
 What this node knew once it does not lose with the file: when the file of a running node is gone, cut, damaged or of a newer
 format, memory goes on and the file is made anew from it, by the first process that sees this and has the lock. Bad content is
-set aside as `.corrupt`, and said. A file that merely can't be read now (no descriptor left, no permission, a failing disk) is
-left as it is, and nothing is saved over it. No view is handed out that lacks this node's own record, or has an older one than
-before. What a record means and how records merge is core.membership's business.
+set aside as `.corrupt`, and said; without memory, what stands before it counts. A file that merely can't be read now (no
+descriptor left, no permission, a failing disk) is left as it is, and nothing is saved over it. No view is handed out that lacks
+this node's own record, or has an older one than before. No crash undoes what a save said
+of this node, so a generation never goes back. What a record
+means and how records merge is core.membership's business.
 """
 
 from __future__ import annotations
@@ -63,14 +65,11 @@ class _Known(NamedTuple):
     is_old: bool = False  # of an older format
 
 
-_UNREADABLE = ValueError, ArithmeticError, RecursionError, BDError
+class _Damaged(ValueError):
+    """A line is none of ours; `before`: what is known from those before it."""
 
-
-class _Damaged(Exception):
-    """A line that is none of ours; what the lines before it say."""
-
-    def __init__(self, before: _Known, reason: str) -> None:
-        super().__init__(reason)
+    def __init__(self, why: str, before: _Known):
+        super().__init__(f"{why}, and the lines before it count")
         self.before = before
 
 
@@ -81,6 +80,7 @@ class Cache:
         self.path = path
         self.me = me
         self._could_read = self._could_save = True
+        self._named: tuple[int, int] | None = None  # the file whose name is surely on the disk: device and inode
         self._known = _Known(View(me))
 
     def view(self) -> View:
@@ -167,10 +167,9 @@ class Cache:
             os.close(descriptor)
         try:
             fresh = _taken(before, data)._replace(stamp=stamp)
-        except _Damaged as error:
-            whole = error.before if error.before.save > known.save else known
-            return self._set_aside(whole, stamp, str(error))
-        except _UNREADABLE as error:
+        except (ValueError, ArithmeticError, RecursionError, BDError) as error:
+            if isinstance(error, _Damaged) and not known.view.records:
+                known = error.before
             return self._set_aside(known, stamp, str(error))
         if fresh.save < known.save:  # cut, a copy of before, or made anew by a process that knew less
             known = known._replace(view=_with_newer_own(known.view, fresh.view))
@@ -237,6 +236,7 @@ class Cache:
                 durable.append(descriptor, line)
                 if is_synced:
                     os.fdatasync(descriptor)
+                    self._settle(descriptor)
             except OSError:
                 os.ftruncate(descriptor, known.offset)
                 raise
@@ -246,11 +246,19 @@ class Cache:
         seen = (known.seen + line)[-SEEN_BYTES:]
         return known._replace(stamp=stamp, offset=known.offset + len(line), seen=seen, save=known.save + 1)
 
+    def _settle(self, descriptor: int) -> None:
+        """Another process may have been killed between the rename of this file and the sync of its folder."""
+        status = os.fstat(descriptor)
+        if (status.st_dev, status.st_ino) != self._named:
+            durable.sync(os.path.dirname(self.path) or ".")
+            self._named = status.st_dev, status.st_ino
+
     def _write_anew(self, view: View, save: int) -> _Known:
         line = encode(view, save)
         if len(line) > FILE_BYTES_MAX:
             raise OSError(errno.EFBIG, f"more than {FILE_BYTES_MAX} bytes, which nobody would read")
         stamp = durable.replace(self.path, [line])
+        self._named = stamp.device, stamp.inode
         return _Known(view, stamp, len(line), line[-SEEN_BYTES:], len(line), save)
 
 
@@ -282,7 +290,7 @@ def _continues(descriptor: int, stamp: Stamp, known: _Known) -> bool:
 
 def _taken(known: _Known, data: bytes) -> _Known:
     """What is known with these bytes behind it. Whole lines alone: of the last one, a save that is under way may have written
-    half. ValueError or BadRequest when they are none of ours."""
+    half, and one that the power was cut from any part. ValueError or BadRequest when they are none of ours."""
     *whole, rest = data.split(b"\n")
     view, first_bytes, save, is_old = known.view, known.first_bytes, known.save, known.is_old
     if known.offset:
@@ -294,15 +302,18 @@ def _taken(known: _Known, data: bytes) -> _Known:
         if not has_end and not is_old:  # format 1 had no end of the line
             raise ValueError("the first line is cut")
         first_bytes = len(first) + 1
-    for line in whole:
+    for number, line in enumerate(whole, 1):
         try:
             content = _content(line, is_old)
             if not is_old and content.get("save") != save + 1:
                 raise ValueError(f"save {content.get('save')!r} where {save + 1} should be")
-            _apply(view, content)
-        except _UNREADABLE as error:
-            raise _Damaged(_Known(view, save=save), str(error)) from None
+        except ValueError as error:
+            if number < len(whole) or rest:
+                raise _Damaged(str(error), _Known(view, save=save)) from None
+            rest = line + b"\n"
+            break
         save += 1
+        _apply(view, content)
     data = data[: len(data) - len(rest)]
     return _Known(view, None, known.offset + len(data), (known.seen + data)[-SEEN_BYTES:], first_bytes, save, is_old)
 

@@ -1,6 +1,7 @@
 """How files are handled that processes share and that crashes leave behind: each way of doing it, once for all of files/.
 
 - `replace`: a file is there whole or not at all. It is written beside, synced, renamed, and the folder is synced.
+- `sync`: what was done so far is on the disk before what comes next.
 - `append`, `append_lines`: one write, so that several processes may append to one file without a lock.
 - `lock`: flock(2) with a deadline.
 - `stamp`: has this file changed? Two stamps of one path differ when it has. `has_name`: is it still the file of this name?
@@ -159,7 +160,7 @@ def replace(
         finally:
             os.close(descriptor)
         if is_synced:
-            _sync_folder(folder or ".")
+            sync(folder or ".")
     except BaseException as error:
         _unlink(new)
         if isinstance(error, OSError) and is_full(error):
@@ -197,8 +198,10 @@ def append_lines(descriptor: int, lines: bytes) -> None:
     append(descriptor, lines)
 
 
-def _sync_folder(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+def sync(path: str) -> None:
+    """What was written to this file, or was made, renamed or removed in this folder, is on the disk before anything that
+    comes later: a power cut keeps no order of its own."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

@@ -2,18 +2,22 @@
 
 import os
 import random
+import re
 import subprocess
 import tempfile
 from collections import Counter
 from functools import partial
+from unittest import mock
 
 import pytest
 
+from bdserver.core.membership import Record
 from bdserver.core.weight import HIT
-from bdserver.files import durable
+from bdserver.files import cache, durable
+from bdserver.files.cache import Cache
 from bdserver.files.heard import Heard
 from bdserver.files.hitlog import HitLog
-from tests.unit.crashes import Change, Killed, Recording, states, sweep
+from tests.unit.crashes import Broken, Change, Killed, Recording, states, sweep, sweep_killed
 
 NOW = 1_700_000_000.0
 # States of each call: in a check before a commit, and when there is time.
@@ -26,6 +30,93 @@ def folder():
     memory = "/dev/shm"
     with tempfile.TemporaryDirectory(prefix="crashes.", dir=memory if os.access(memory, os.W_OK) else None) as path:
         yield path
+
+
+# --- the cache ----------------------------------------------------------------------------------------------------
+
+
+def cache_in(root):
+    return Cache(f"{root}/me.bdcache", "me")
+
+
+def started(mine, told=lambda what: None, now=NOW):
+    with mine.locked() as view:
+        view.start(Record("me", "10.0.0.9:1", (0, 0)), now)
+    told(("generation", mine.view().generation))
+
+
+def hinted(mine, told, *hints):
+    for hint in hints:
+        with mine.locked() as view:
+            view.hint(hint)
+        told(("hint", hint))
+
+
+def a_cache(root):
+    mine = cache_in(root)
+    started(mine)
+    hinted(mine, lambda what: None, "before:1")
+
+
+def a_cache_with_half_a_line(root):
+    a_cache(root)
+    with open(f"{root}/me.bdcache", "ab") as file:
+        file.write(b'12345678 {"save":')
+
+
+def a_damaged_cache(root):
+    with open(f"{root}/me.bdcache", "ab") as file:
+        file.write(b"garbage\n" * 9)
+
+
+def first_start(root, told):
+    started(cache_in(root), told)
+
+
+def saves(root, told):
+    mine = cache_in(root)
+    started(mine, told)
+    hinted(mine, told, "a:1", "b:1")
+
+
+def long_saves(root, told):
+    mine = cache_in(root)
+    for count in (1, 2):
+        with mine.locked() as view:
+            for number in range(8):
+                view.hint(f"{'long' * 60}{number}.{count}:1")
+        told(("hint", f"{'long' * 60}7.{count}:1"))
+
+
+def saves_anew(root, told):
+    with mock.patch.object(cache, "CHANGES_BYTES_MIN", -(1 << 20)):
+        saves(root, told)
+
+
+def what_the_cache_promises(root, told, is_killed):
+    mine = cache_in(root)
+    mine.sweep()
+    generation, hints = mine.view().generation, mine.view().hints
+    said = [what for kind, what in told if kind == "generation"]
+    assert generation >= max(said, default=0), "the generation went back"
+    assert {what for kind, what in told if kind == "hint"} <= hints, "a hint that was taken is gone"
+    started(mine, now=1.0)  # the clock of this host begins anew
+    assert mine.view().generation > max([generation, *said]) and hints <= mine.view().hints
+    assert cache_in(root).view().records == mine.view().records, "what is known now is on the disk"
+
+
+def the_cache_had(root, told, is_killed):
+    what_the_cache_promises(root, (("hint", "before:1"), ("generation", int(NOW)), *told), is_killed)
+
+
+CACHE = {
+    "first start": Change(lambda root: None, first_start, what_the_cache_promises),
+    "start and saves": Change(a_cache, saves, the_cache_had),
+    "saves of many blocks": Change(a_cache, long_saves, the_cache_had),
+    "a save behind half a line": Change(a_cache_with_half_a_line, saves, the_cache_had),
+    "saves that write it anew": Change(a_cache, saves_anew, the_cache_had),
+    "a damaged one set aside": Change(a_damaged_cache, saves, what_the_cache_promises),
+}
 
 
 # --- heard --------------------------------------------------------------------------------------------------------
@@ -115,10 +206,16 @@ HIT_LOG = {
 CHANGES = {
     f"{what}: {name}": change
     for what, changes in (
-        ("heard", HEARD), ("hit log", HIT_LOG),
+        ("cache", CACHE), ("heard", HEARD), ("hit log", HIT_LOG),
     )
     for name, change in changes.items()
 }  # fmt: skip
+
+
+# What the next process does when one was killed, before the power is cut.
+AGAIN = {
+    **{f"cache: {name}": saves for name in CACHE},
+}
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -132,7 +229,50 @@ def test_of_many_states_that_a_crash_may_leave_each_keeps_the_promise(folder, na
     print(f"{name}: {sweep(CHANGES[name], folder, random.randrange(1 << 32), MANY)} states")
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("name", AGAIN)
+def test_a_power_cut_while_another_process_goes_on_for_a_killed_one_breaks_no_promise(folder, name):
+    count = sweep_killed(CHANGES[name], AGAIN[name], folder, random.randrange(1 << 32), FEW)
+    print(f"{name}, behind one that was killed: {count} states")
+
+
 # --- the proof can fail -------------------------------------------------------------------------------------------
+
+
+def in_place(path, chunks, **_):
+    with open(path, "wb") as file:
+        for chunk in chunks:
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    return durable.stamp(path)
+
+
+real_replace, real_sync = durable.replace, Recording.sync
+# A fault, and how it is planted.
+FAULTS = {
+    "no sync before a rename": (durable, "replace", lambda *args, **kw: real_replace(*args, **kw, is_synced=False)),
+    "no sync of a folder": (durable, "sync", lambda path: None),
+    "written in place": (durable, "replace", in_place),
+    "no sync of data": (Recording, "sync", lambda self, name, to: None if name == "fdatasync" else real_sync(self, name, to)),
+}
+
+
+@pytest.mark.parametrize(
+    ("fault", "name", "reason"),
+    [
+        ("no sync before a rename", "cache: first start", "the generation went back"),
+        ("no sync before a rename", "cache: saves that write it anew", "the generation went back"),
+        ("no sync of a folder", "cache: first start", "the generation went back"),
+        ("written in place", "cache: saves that write it anew", "the generation went back"),
+        ("no sync of data", "cache: start and saves", "the generation went back"),
+    ],
+)
+def test_a_fault_that_is_planted_is_found_with_its_seed(folder, monkeypatch, fault, name, reason):
+    monkeypatch.setattr(*FAULTS[fault])
+    with pytest.raises(Broken, match=reason) as caught:
+        sweep(CHANGES[name], folder, random.randrange(1 << 32), 20 * FEW)
+    assert re.search(r"\nseed \d+, limit \d+, state \d+\n", str(caught.value))
 
 
 def test_the_same_seed_leads_to_the_same_states(folder):
