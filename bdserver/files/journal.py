@@ -1,7 +1,8 @@
 """The journal, USERNAME.bdjournal: what this node did to services, and why; the audit shows the newest of it.
 
 A JSON line an event, appended with one write, so children need no lock. A full file is renamed to `.1` (a process that is
-writing just then writes there), so two files bound the disk. It informs: a full disk costs an entry, never the deed.
+writing just then writes there), so two files bound the disk. It informs: a full disk costs an entry, never the deed; a power
+cut the newest entries, never the older ones nor those that follow.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Journal:
         """Append an event: {"at": epoch, "what": replicated|gave|retired|published|withdrawn|restored, "service", …}."""
         line = json.dumps({"at": round(now, 3), "what": what, "service": service, **details}) + "\n"
         try:
-            descriptor = durable.open_regular(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+            descriptor = self._open()
             try:
                 durable.append_lines(descriptor, line.encode())
                 is_full = os.fstat(descriptor).st_size > FILE_BYTES_MAX
@@ -38,6 +39,15 @@ class Journal:
                 os.replace(self.path, self.path + ".1")
         except OSError as error:
             log.warning("%s: %s", self.path, error.strerror)
+
+    def _open(self) -> int:
+        flags = os.O_RDWR | os.O_APPEND
+        try:
+            return durable.open_regular(self.path, flags)
+        except FileNotFoundError:
+            # The full one has its new name on the disk before another one gets the old.
+            durable.sync(os.path.dirname(self.path) or ".")
+            return durable.open_regular(self.path, flags | os.O_CREAT)
 
     def recent(self, count: int) -> list[dict[str, Any]]:
         """The newest events, newest first; what is no event is passed over."""

@@ -13,10 +13,11 @@ import pytest
 
 from bdserver.core.membership import Record
 from bdserver.core.weight import HIT
-from bdserver.files import cache, durable
+from bdserver.files import cache, durable, journal
 from bdserver.files.cache import Cache
 from bdserver.files.heard import Heard
 from bdserver.files.hitlog import HitLog
+from bdserver.files.journal import Journal
 from tests.unit.crashes import Broken, Change, Killed, Recording, states, sweep, sweep_killed
 
 NOW = 1_700_000_000.0
@@ -139,6 +140,45 @@ def what_heard_promises(root, told, is_killed):
 HEARD = {"heard": Change(lambda root: heard(root, "a", 100.0), lambda root, told: heard(root, "b", 200.0), what_heard_promises)}
 
 
+# --- the journal --------------------------------------------------------------------------------------------------
+
+
+def noted(root, first, last, told=lambda what: None):
+    mine = Journal(f"{root}/me.bdjournal")
+    for number in range(first, last):
+        mine.note("published", f"S{number}", NOW + number, asker="x" * (number % 3) * 200)
+        told(f"S{number}")
+
+
+def noted_small(root, told):
+    with mock.patch.object(journal, "FILE_BYTES_MAX", 1000):
+        noted(root, 4, 8, told)
+
+
+def what_the_journal_promises(root, told, is_killed):
+    mine = Journal(f"{root}/me.bdjournal")
+    found = mine.recent(99)
+    names = [event["service"] for event in found]
+    assert all(event["at"] == NOW + int(event["service"][1:]) and event["what"] == "published" for event in found)
+    assert len(set(names)) == len(names)
+    if is_killed:
+        assert names == sorted(names, reverse=True) and set(told) <= set(names)
+    noted(root, 9, 10)
+    assert [event["service"] for event in mine.recent(99)] == ["S9", *names]
+
+
+def the_journal_had(root, told, is_killed):
+    assert {f"S{number}" for number in range(4)} <= {event["service"] for event in Journal(f"{root}/me.bdjournal").recent(99)}
+    what_the_journal_promises(root, told, is_killed)
+
+
+JOURNAL = {
+    "first events": Change(lambda root: None, lambda root, told: noted(root, 0, 3, told), what_the_journal_promises),
+    "events": Change(lambda root: noted(root, 0, 4), lambda root, told: noted(root, 4, 7, told), the_journal_had),
+    "a full one": Change(lambda root: noted(root, 0, 4), noted_small, the_journal_had),
+}
+
+
 # --- hit logs -----------------------------------------------------------------------------------------------------
 
 
@@ -206,7 +246,7 @@ HIT_LOG = {
 CHANGES = {
     f"{what}: {name}": change
     for what, changes in (
-        ("cache", CACHE), ("heard", HEARD), ("hit log", HIT_LOG),
+        ("cache", CACHE), ("heard", HEARD), ("journal", JOURNAL), ("hit log", HIT_LOG),
     )
     for name, change in changes.items()
 }  # fmt: skip
@@ -215,6 +255,7 @@ CHANGES = {
 # What the next process does when one was killed, before the power is cut.
 AGAIN = {
     **{f"cache: {name}": saves for name in CACHE},
+    **{f"journal: {name}": lambda root, told: noted(root, 8, 9, told) for name in JOURNAL},
 }
 
 
