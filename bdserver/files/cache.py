@@ -4,16 +4,14 @@ A file of lines, each one a checksum and a JSON object: the first is a whole vie
 are numbered by saves, so that a file which was cut, or is an older copy, is told from one that has grown. A reader takes no
 lock; it remembers how far it read, and takes in the whole lines that came since. A change happens under the lock, on what is
 in the file *now*, and adds a line with one write, and a sync when it says something of this node, which nobody else could
-tell us again; when the changes outweigh the view, it is written anew. Nobody
-holds the lock on the network.
+tell us again; when the changes outweigh the view, it is written anew. Nobody holds the lock on the network.
 
 What this node knew once it does not lose with the file: when the file of a running node is gone, cut, damaged or of a newer
 format, memory goes on and the file is made anew from it, by the first process that sees this and has the lock. Bad content is
 set aside as `.corrupt`, and said; without memory, what stands before it counts. A file that merely can't be read now (no
 descriptor left, no permission, a failing disk) is left as it is, and nothing is saved over it. No view is handed out that lacks
-this node's own record, or has an older one than before. No crash undoes what a save said
-of this node, so a generation never goes back. What a record
-means and how records merge is core.membership's business.
+this node's own record, or has an older one than before. No crash undoes what a save said of this node, so a generation never
+goes back. What a record means and how records merge is core.membership's business.
 """
 
 from __future__ import annotations

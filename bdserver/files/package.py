@@ -2,8 +2,8 @@
 
 The stream is ustar with the service (NAME, or NAME/ and all below it) and NAME.bdcert: regular files and folders, nothing else.
 It is read by our own loop over 512-byte headers and never by tarfile's extract: 3.11's tarfile has known escapes and
-an endless loop. Both sides keep to the same limits. What is unpacked lies in a scratch folder, and goes live by
-services' one rename.
+an endless loop. Both sides keep to the same limits. What is unpacked lies in a scratch folder, whole and on the disk, and goes
+live by services' one rename.
 """
 
 from __future__ import annotations
@@ -87,6 +87,8 @@ def unpack(in_file: Reads, declared_sha256: str, service: str, scratch_dir: str,
         source.read_end()
         if source.hash.hexdigest() != declared_sha256.lower():
             raise source.bad(f"its SHA-256 is not the declared {declared_sha256[:64]!r}")
+        for each, _, _ in os.walk(os.path.join(folder, service)):
+            durable.sync(each)
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, OSError) and durable.is_full(error):

@@ -1,7 +1,9 @@
 """The services this node offers: the directory, the .bdcert beside each, the graveyard.
 
 What is in the directory is live: an installation becomes visible by one rename, or not at all (the service first, its
-.bdcert last; a removal the other way round). A broken .bdcert takes out its own service and no other, and is said.
+.bdcert last; a removal the other way round), each on the disk before the next. No crash undoes a change that is done; of one
+that is not, no half is live and nothing is lost: at worst a new file stands under the old .bdcert, or what it was to replace
+waits in the graveyard. A broken .bdcert takes out its own service and no other, and is said.
 A .bdcert is a regular file of this folder, and no complaint shows what stands in it: it goes to everybody who asks for STATUS,
 and a symbolic link would make it tell of any file that the node may read.
 Changes are made one at a time, whichever process makes them; readers wait for nobody.
@@ -250,12 +252,16 @@ class Services:
             if name not in self.buried():
                 raise CantFind(f"{name}: not in the graveyard")
             here, there = os.path.join(self.services_dir, name), os.path.join(self.graveyard_dir, name)
-            if self.get(name) is not None or (os.path.lexists(there) and os.path.lexists(here)):
+            if self.get(name) is not None:
                 raise BadService(f"{name} is here already: withdraw it first")
+            if os.path.lexists(there) and os.path.lexists(here):  # of a change that was killed, or somebody is putting it there
+                raise BadService(f"{shown(here)} is in the way, and is not offered: remove it first")
             self._check_room(name)
             if os.path.lexists(there):
                 _move(there, here)
+                durable.sync(self.services_dir)
             _move(there + SUFFIX, here + SUFFIX)
+            durable.sync(self.services_dir)
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
@@ -265,6 +271,9 @@ class Services:
             durable.lock(file.fileno(), CHANGE_SECONDS, file.name)
             self._sweep()
             try:
+                for folder in (self.services_dir, self.graveyard_dir):  # the steps of one that was killed come before ours
+                    if os.path.isdir(folder):
+                        durable.sync(folder)
                 yield
             except OSError as error:
                 if durable.is_full(error):
@@ -273,38 +282,52 @@ class Services:
 
     def _put(self, source: str | None, service: Service) -> None:
         target = os.path.join(self.services_dir, service.name)
-        if source is None:
-            if os.path.lexists(target) or os.path.isdir(target + SUFFIX):
+        if os.path.lexists(target) or os.path.isdir(target + SUFFIX):
+            is_file_by_file = source is not None and os.path.isfile(source) and os.path.isfile(target)
+            if not (is_file_by_file and self._is_linked_to_graveyard(service.name)):
                 self._bury(service.name)
-        else:
-            if os.path.lexists(target) or os.path.isdir(target + SUFFIX):
-                self._bury_replaced(service.name, os.path.isfile(source) and os.path.isfile(target))
+        if source is not None:
             _move(source, target)
+        durable.sync(self.services_dir)
         pairs.write(target + SUFFIX, service.pairs())
 
-    def _bury_replaced(self, name: str, is_file_by_file: bool) -> None:
-        """What is about to be replaced goes to the graveyard, and is offered all the while: of a file a second link,
-        which the coming rename replaces. A folder can't be replaced so; for two system calls there is none."""
+    def _is_linked_to_graveyard(self, name: str) -> bool:
+        """Whether a file that another one is about to replace could get a second name in the graveyard, as its .bdcert, so that
+        it is offered all the while. A folder can't be replaced so: it is not offered until the new one is there."""
         here, there = self._places(name)
-        for suffix in (SUFFIX, ""):
-            _remove(there + suffix)
-        if _is_regular(here + SUFFIX):
-            shutil.copy2(here + SUFFIX, there + SUFFIX)
-        elif os.path.lexists(here + SUFFIX):  # a link or a pipe, which nobody was offered
-            _move(here + SUFFIX, there + SUFFIX)
-        if os.path.lexists(here) and not (is_file_by_file and _is_linked(here, there)):
-            _move(here, there)
+        if not _is_regular(here + SUFFIX):  # a link or a pipe, which nobody was offered
+            return False
+        self._clear(there)
+        if not (_is_linked(here, there) and _is_linked(here + SUFFIX, there + SUFFIX)):
+            return False
+        durable.sync(self.graveyard_dir)
+        return True
 
     def _bury(self, name: str) -> None:
         here, there = self._places(name)
+        if os.path.lexists(here + SUFFIX) or not os.path.lexists(there + SUFFIX):
+            self._clear(there)
+        elif os.path.lexists(there):  # of a change that was killed, or a stray file: it is not to take a whole one's place
+            there = os.path.join(self.graveyard_dir, f".{name}.unoffered")
+            self._clear(there)
+        # Else a burial was killed when the .bdcert alone was there: it goes on.
         for suffix in (SUFFIX, ""):  # the .bdcert first: from then on it is not offered
-            _remove(there + suffix)
             if os.path.lexists(here + suffix):
                 _move(here + suffix, there + suffix)
+                durable.sync(self.services_dir)
 
     def _places(self, name: str) -> tuple[str, str]:
-        os.makedirs(self.graveyard_dir, exist_ok=True)
+        if not os.path.isdir(self.graveyard_dir):
+            os.makedirs(self.graveyard_dir, exist_ok=True)
+            durable.sync(os.path.dirname(self.graveyard_dir) or ".")
         return os.path.join(self.services_dir, name), os.path.join(self.graveyard_dir, name)
+
+    def _clear(self, there: str) -> None:
+        """Remove a service from the graveyard, the .bdcert first: no other one ever gets the rest of it."""
+        for path in (there + SUFFIX, there):
+            if os.path.lexists(path):
+                _remove(path)
+                durable.sync(self.graveyard_dir)
 
     def _forget_oldest_retired(self) -> None:
         retired = []
@@ -314,8 +337,7 @@ class Services:
                     path = os.path.join(self.graveyard_dir, name)
                     retired.append((os.lstat(path + SUFFIX).st_ctime_ns, path))
         for _, path in sorted(retired)[:-RETIRED_MAX]:
-            _remove(path + SUFFIX)
-            _remove(path)
+            self._clear(path)
 
     def _sweep(self) -> None:
         before = time.time() - REMAINS_SECONDS
@@ -507,11 +529,24 @@ def _move(source: str, target: str) -> None:
             shutil.copytree(source, beside, symlinks=True)
         else:
             shutil.copy2(source, beside, follow_symlinks=False)
+        _sync_all(beside)
         os.rename(beside, target)
+        durable.sync(os.path.dirname(target))
     except BaseException:
         _remove(beside)
         raise
     _remove(source)
+
+
+def _sync_all(path: str) -> None:
+    """A copy is on the disk, with all that is in it; symbolic links are so with their folder."""
+    if os.path.islink(path):
+        return
+    durable.sync(path)
+    for folder, folders, names in os.walk(path):
+        for each in (os.path.join(folder, name) for name in folders + names):
+            if not os.path.islink(each):
+                durable.sync(each)
 
 
 def _remove(path: str) -> None:

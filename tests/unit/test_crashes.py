@@ -1,8 +1,12 @@
 """Whatever a crash leaves of a file, what its module promises is kept: each state that the disk may be in is started from."""
 
+import contextlib
+import errno
+import io
 import os
 import random
 import re
+import shutil
 import subprocess
 import tempfile
 from collections import Counter
@@ -11,13 +15,15 @@ from unittest import mock
 
 import pytest
 
-from bdserver.core.membership import Record
+from bdserver.core.membership import DYNAMIC, STATIC, Record
 from bdserver.core.weight import HIT
-from bdserver.files import cache, durable, journal
+from bdserver.errors import BadService
+from bdserver.files import cache, durable, journal, package, services
 from bdserver.files.cache import Cache
 from bdserver.files.heard import Heard
 from bdserver.files.hitlog import HitLog
 from bdserver.files.journal import Journal
+from bdserver.files.services import Service, Services
 from tests.unit.crashes import Broken, Change, Killed, Recording, states, sweep, sweep_killed
 
 NOW = 1_700_000_000.0
@@ -241,12 +247,279 @@ HIT_LOG = {
 }
 
 
+# --- services -----------------------------------------------------------------------------------------------------
+
+# Two lives of one service: its files, and what its .bdcert says. A file of several blocks, and a folder in a folder.
+OLD, NEW = 7.0, 3.0
+CONTENT = {
+    (OLD, "file"): {"": b"old" * 300},
+    (NEW, "file"): {"": b"new" * 300},
+    (OLD, "folder"): {"/index": b"old", "/sub/page": b"old" * 300, "/sub/empty": b""},
+    (NEW, "folder"): {"/index": b"new", "/sub/page": b"new" * 300, "/sub/empty": b""},
+}
+KINDS = ("file", "folder", "url")
+URL = "http://{host}/a"
+
+
+def services_in(root):
+    return Services(f"{root}/services", f"{root}/graveyard", f"{root}/graveyard/.incoming")
+
+
+def a_tree(path, content):
+    for name, data in content.items():
+        os.makedirs(os.path.dirname(path + name), exist_ok=True)
+        with open(path + name, "wb") as file:
+            file.write(data)
+
+
+PACKED = {}  # (age, kind) -> (bytes, digest)
+
+
+def packed(tmp, age, kind):
+    """A package of that life, as it comes from another node."""
+    a_tree(f"{tmp}/a", CONTENT[age, kind])
+    stream = io.BytesIO()
+    _, digest = package.pack(Service("a", STATIC, age, URL, "none", f"{tmp}/a", 0.0, (("note", "x" * 600),)), stream)
+    return stream.getvalue(), digest
+
+
+@pytest.fixture(scope="module", autouse=True)
+def packages(tmp_path_factory):
+    for age, kind in CONTENT:
+        PACKED[age, kind] = packed(tmp_path_factory.mktemp("package"), age, kind)
+
+
+def unpacked(root, age, kind):
+    data, digest = PACKED[age, kind]
+    return package.unpack(io.BytesIO(data), digest, "a", f"{root}/graveyard/.incoming", 1 << 20, 99)
+
+
+def no_services(root):
+    os.mkdir(f"{root}/services")
+    os.mkdir(f"{root}/graveyard")
+
+
+def published(root, told, age, kind):
+    """As PUBLISH does it, of a package or a URL."""
+    source = None if kind == "url" else f"{unpacked(root, age, kind)}/a"
+    services_in(root).publish(source, "a", age, URL)
+    told(("live", age, kind))
+
+
+def offered(root, age, kind):
+    no_services(root)
+    published(root, lambda what: None, age, kind)
+
+
+def installed(root, told, age, kind):
+    services_in(root).install(unpacked(root, age, kind), "a", NOW)
+    told(("live", age, kind))
+
+
+def with_replica(root, age, kind):
+    no_services(root)
+    installed(root, lambda what: None, age, kind)
+
+
+def withdrawn(root, told):
+    services_in(root).withdraw("a")
+    told(("buried", OLD))
+
+
+def retired(root, told):
+    services_in(root).retire("a")
+    told(("buried", OLD))
+
+
+def with_replica_and_another_retired(root):
+    with_replica(root, OLD, "file")
+    for suffix, data in (("", b"old"), (".bdcert", b"type=dynamic\n")):
+        with open(f"{root}/graveyard/B{suffix}", "wb") as file:
+            file.write(data)
+
+
+def retired_beyond_their_number(root, told):
+    with mock.patch.object(services, "RETIRED_MAX", 1):
+        services_in(root).retire("a")
+    told(("buried", OLD))
+
+
+def what_a_full_graveyard_promises(root, told, is_killed):
+    names = {name for name in os.listdir(f"{root}/graveyard") if name.startswith("B")}
+    assert names in ({"B", "B.bdcert"}, {"B"}, set()) and ("B.bdcert" not in names or not told)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(f"{root}/graveyard/B.bdcert")
+    what_the_folder_promises(root, told, is_killed, "file", None)
+
+
+def buried(root, kind):
+    offered(root, OLD, kind)
+    withdrawn(root, lambda what: None)
+
+
+def restored(root, told, kind):
+    services_in(root).restore("a")
+    told(("live", OLD, kind))
+
+
+def over_the_buried(root, kind):
+    """An older one is in the graveyard already."""
+    offered(root, 5.0, "url")
+    services_in(root).withdraw("a")
+    published(root, lambda what: None, OLD, kind)
+
+
+def content_of(path):
+    found = {}
+    for at, _, names in os.walk(path):
+        found.update((os.path.join(at, name).removeprefix(path), open(os.path.join(at, name), "rb").read()) for name in names)
+    return found if os.path.isdir(path) else {"": open(path, "rb").read()}
+
+
+def whole(service):
+    """(age of the .bdcert, age of the content, kind) of a service; an AssertionError when it is half of one."""
+    if service.path is None:
+        return service.cost, service.cost, "url"
+    ages = [key for key, content in CONTENT.items() if content == content_of(service.path)]
+    assert ages, f"half a service: {service}"
+    (age, kind), *_ = ages
+    assert service.type == DYNAMIC or service.url == URL
+    for at, folders, names in os.walk(service.path):
+        assert all(os.stat(os.path.join(at, each)).st_mode & 0o777 == 0o755 for each in folders)
+        assert all(os.stat(os.path.join(at, each)).st_mode & 0o777 == 0o644 for each in names)
+    return service.cost, age, kind
+
+
+def restored_in(root):
+    """What an administrator does, who reads what is said."""
+    try:
+        services_in(root).restore("a")
+    except BadService as error:
+        path = str(error).removesuffix(" is in the way, and is not offered: remove it first")
+        assert path == f"{root}/services/a"
+        shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+        services_in(root).restore("a")
+
+
+def what_the_folder_promises(root, told, is_killed, old, new):
+    """`old`, `new`: the kinds (file, folder, url) of what was offered before and is to be offered, or None."""
+    mine = services_in(root)
+    live = mine.get("a")
+    if told and told[-1][0] == "live":
+        _, age, kind = told[-1]
+        assert live is not None, f"what was published is gone: {mine.complaints}"
+        assert whole(live) == (age, age, kind)
+    if told and told[-1][0] == "buried":
+        assert live is None, "what was withdrawn is live again"
+        assert mine.buried() == ["a"], "what was withdrawn is gone"
+    if live is not None:
+        cert, content, kind = whole(live)
+        assert kind in (old, new), "half of a file was taken for a service that has none"
+        # In the middle of publishing over another one, the new service stands under the old .bdcert, and not the reverse.
+        assert cert == content or (cert, content) == (OLD, NEW)
+    elif old is not None:
+        restored_in(root)  # nothing is lost
+        live = services_in(root).get("a")
+        # The new one, or its file, when that had come before the process was killed, and is published again.
+        assert live is not None and whole(live) in ((OLD, OLD, old), (OLD, NEW, new), (NEW, NEW, new))
+    if new is not None:
+        published(root, lambda what: None, NEW, new)
+        assert whole(services_in(root).get("a")) == (NEW, NEW, new), "a second try does not succeed"
+
+
+def _services():
+    yield from (
+        (
+            f"publish a {kind}",
+            Change(no_services, partial(published, age=NEW, kind=kind), partial(what_the_folder_promises, old=None, new=kind)),
+        )
+        for kind in KINDS
+    )
+    yield from (
+        (
+            f"install a {kind}",
+            Change(no_services, partial(installed, age=NEW, kind=kind), partial(what_the_folder_promises, old=None, new=kind)),
+        )
+        for kind in ("file", "folder")
+    )
+    yield from (
+        (
+            f"publish a {new} over a {old}",
+            Change(
+                partial(offered, age=OLD, kind=old),
+                partial(published, age=NEW, kind=new),
+                partial(what_the_folder_promises, old=old, new=new),
+            ),
+        )
+        for old in KINDS
+        for new in KINDS
+    )
+    yield from (
+        (
+            f"withdraw a {kind}",
+            Change(partial(offered, age=OLD, kind=kind), withdrawn, partial(what_the_folder_promises, old=kind, new=None)),
+        )
+        for kind in KINDS
+    )
+    yield from (
+        (
+            f"withdraw a {kind} over another one in the graveyard",
+            Change(partial(over_the_buried, kind=kind), withdrawn, partial(what_the_folder_promises, old=kind, new=None)),
+        )
+        for kind in ("file", "folder")
+    )
+    yield from (
+        (
+            f"retire a {kind}",
+            Change(partial(with_replica, age=OLD, kind=kind), retired, partial(what_the_folder_promises, old=kind, new=None)),
+        )
+        for kind in ("file", "folder")
+    )
+    yield from (
+        (
+            f"restore a {kind}",
+            Change(
+                partial(buried, kind=kind), partial(restored, kind=kind), partial(what_the_folder_promises, old=kind, new=None)
+            ),
+        )
+        for kind in KINDS
+    )
+
+
+def elsewhere(do):
+    """The same change where services, graveyard and scratch lie on file systems of their own."""
+
+    def across(call):
+        def refuse(source, target, **keywords):
+            if os.path.dirname(source) != os.path.dirname(target):
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+            return call(source, target, **keywords)
+
+        return refuse
+
+    def done(root, told):
+        with mock.patch.object(os, "rename", across(os.rename)), mock.patch.object(os, "link", across(os.link)):
+            do(root, told)
+
+    return done
+
+
+SERVICES = dict(_services())
+SERVICES["retire a file beyond their number"] = Change(
+    with_replica_and_another_retired, retired_beyond_their_number, what_a_full_graveyard_promises
+)
+SERVICES |= {
+    f"{name}, elsewhere": SERVICES[name]._replace(do=elsewhere(SERVICES[name].do))
+    for name in ("publish a file", "publish a folder over a file", "withdraw a folder", "restore a file")
+}
+
+
 # --- starting from each -------------------------------------------------------------------------------------------
 
 CHANGES = {
     f"{what}: {name}": change
     for what, changes in (
-        ("cache", CACHE), ("heard", HEARD), ("journal", JOURNAL), ("hit log", HIT_LOG),
+        ("cache", CACHE), ("heard", HEARD), ("journal", JOURNAL), ("hit log", HIT_LOG), ("services", SERVICES),
     )
     for name, change in changes.items()
 }  # fmt: skip
@@ -256,6 +529,8 @@ CHANGES = {
 AGAIN = {
     **{f"cache: {name}": saves for name in CACHE},
     **{f"journal: {name}": lambda root, told: noted(root, 8, 9, told) for name in JOURNAL},
+    **{f"services: publish a {kind}": partial(published, age=NEW, kind=kind) for kind in KINDS},
+    **{f"services: publish a {new} over a {old}": partial(published, age=NEW, kind=new) for old in KINDS for new in KINDS},
 }
 
 
@@ -304,7 +579,12 @@ FAULTS = {
     [
         ("no sync before a rename", "cache: first start", "the generation went back"),
         ("no sync before a rename", "cache: saves that write it anew", "the generation went back"),
+        ("no sync before a rename", "services: publish a url", "what was published is gone"),
         ("no sync of a folder", "cache: first start", "the generation went back"),
+        ("no sync of a folder", "services: publish a file", "taken for a service that has none"),
+        ("no sync of a folder", "services: install a folder", "half "),
+        ("no sync of a folder", "services: withdraw a url", "what was withdrawn is live again"),
+        ("no sync of a folder", "services: restore a url", "what was published is gone"),
         ("written in place", "cache: saves that write it anew", "the generation went back"),
         ("no sync of data", "cache: start and saves", "the generation went back"),
     ],

@@ -509,6 +509,39 @@ def test_a_withdrawal_that_is_killed_half_way_can_be_restored(services, folder, 
     assert services.get("a") is not None and (folder / "a").read_text() == "text"
 
 
+def test_a_withdrawal_that_is_killed_half_way_goes_on_when_another_one_is_published(services, folder, monkeypatch):
+    drop(folder, "a", "weight=7\n", "old")
+    real_rename = os.rename
+
+    def killed(source, target):
+        if not source.endswith(".bdcert"):
+            raise KeyboardInterrupt
+        real_rename(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            services.withdraw("a")
+    services.publish(os.path.join(scratch(services, "a"), "a"), "a", 3)
+    (folder / "a").unlink()
+    (folder / "a.bdcert").unlink()
+    services.restore("a")
+    assert services.get("a").cost == 7 and (folder / "a").read_text() == "old"
+
+
+def test_what_was_never_offered_does_not_take_the_place_of_a_whole_service_in_the_graveyard(services, folder, tmp_path):
+    drop(folder, "a", "weight=7\n", "old")
+    services.withdraw("a")
+    for text in ("stray", "another"):
+        drop(folder, "a", None, text)
+        services.publish(os.path.join(scratch(services, "a"), "a"), "a", 3)
+        (folder / "a.bdcert").unlink()
+        (folder / "a").unlink()
+        assert (tmp_path / "graveyard" / ".a.unoffered").read_text() == text
+    services.restore("a")
+    assert services.get("a").cost == 7 and (folder / "a").read_text() == "old"
+
+
 # --- the graveyard ------------------------------------------------------------------------------------------------
 
 
@@ -522,7 +555,7 @@ def test_what_is_not_in_the_graveyard_or_here_already_is_not_restored(services, 
     with pytest.raises(BadService, match="withdraw it first"):
         services.restore("a")
     (folder / "a.bdcert").unlink()
-    with pytest.raises(BadService, match="withdraw it first"):
+    with pytest.raises(BadService, match="services/a is in the way, and is not offered: remove it first"):
         services.restore("a")
     assert (folder / "a").read_text() == "second"
     assert services.buried() == ["a"]
