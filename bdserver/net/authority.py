@@ -1,8 +1,9 @@
 """The mesh's certificate authority (CA), the folder that it lives in, and what it signs.
 
 Promises P-256 throughout; who a certificate is for stands in a URI bd://MESH/ROLE/NAME. Private keys are 0600 from their first
-instant, no key is ever overwritten, and public files appear whole or not at all. A request says what its name and hosts are,
-never its role. Nothing is signed that nobody would accept: by a CA that has expired, or for a certificate of another CA.
+instant, no key is ever overwritten, and every file appears whole or not at all. No crash undoes what was made; whenever it
+comes, the CA signs as before or as after, and a node's files stay good. A request says what its name and hosts are, never its
+role. Nothing is signed that nobody would accept: by a CA that has expired, or for a certificate of another CA.
 
 Leaves to others: what people read about it (bdkeys), the reading of files of keys (`keys`).
 """
@@ -70,7 +71,7 @@ class Authority:
     def make(cls, folder: str, mesh: str, days: int = CA_DAYS) -> Authority:
         """A new CA, in a folder that its owner alone can enter from now on."""
         refuse_other_names(mesh)
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        _make_folder(folder)
         os.chmod(folder, 0o700)
         _refuse_existing(os.path.join(folder, "ca.key"), os.path.join(folder, "ca.crt"))
         _make(folder, mesh, days, [], "")
@@ -111,13 +112,13 @@ class Authority:
     def issue(self, folder: str, name: str, role: Role, hosts: Hosts, days: int = DAYS) -> x509.Certificate:
         """NAME.key, NAME.csr, NAME.crt and ca.crt in a folder, which is a node's key_dir."""
         refuse_other_names(name)
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        _make_folder(folder)
         base = os.path.join(folder, name)
         _refuse_existing(base + ".crt")
         key = make_request(folder, name, hosts)
         certificate = self.sign(key.public_key(), name, role, hosts, days)
-        _write(base + ".crt", _pem([certificate]))
         self._put_bundle(folder)
+        _write(base + ".crt", _pem([certificate]))
         return certificate
 
     def sign_request(self, request_path: str, role: Role, days: int = DAYS) -> tuple[str, x509.Certificate]:
@@ -145,8 +146,8 @@ class Authority:
         keys.refuse_other_kinds(path, public_key)
         assert isinstance(public_key, ec.EllipticCurvePublicKey)
         fresh = self.sign(public_key, identity.name, identity.role, general_names(identity.hosts), days)
+        self._put_bundle(os.path.dirname(path))  # this first: it knows the CA of the old certificate, too
         _write(path, _pem([fresh]))
-        self._put_bundle(os.path.dirname(path))
         return fresh
 
     def _put_bundle(self, folder: str) -> None:
@@ -317,17 +318,28 @@ def _refuse_existing(*paths: str) -> None:
 
 def _write(path: str, data: bytes) -> None:
     """A public file, whole or not at all. Anybody may read it, whatever the umask: a node runs as another user than root."""
-    new = f"{path}.new.{os.getpid()}"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(new)  # of a crash of another process that had our number
-    _create(new, data, 0o644)
-    os.replace(new, path)
+    os.replace(_beside(path, data, 0o644), path)
     _settle(os.path.dirname(path) or ".")
 
 
 def _create(path: str, data: bytes, mode: int) -> None:
-    """A new file with all of this on the disk, or none."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    """A new file, whole or not at all; FileExistsError when there is one of that name."""
+    new = _beside(path, data, mode)
+    try:
+        os.link(new, path)
+    finally:
+        os.unlink(new)
+
+
+def _beside(path: str, data: bytes, mode: int) -> str:
+    """A file beside this one with all of this on the disk; its path."""
+    new = f"{path}.new.{os.getpid()}"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(new)  # of a crash of another process that had our number
+    try:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, mode)
@@ -335,8 +347,20 @@ def _create(path: str, data: bytes, mode: int) -> None:
             file.flush()
             os.fsync(descriptor)
     except OSError as error:
-        os.unlink(path)
+        os.unlink(new)
         raise BadConfig(f"{path}: can't be written: {error.strerror}") from None
+    return new
+
+
+def _make_folder(folder: str) -> None:
+    """A folder that its owner alone can enter, on the disk with those above it."""
+    path, made = os.path.abspath(folder), []
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+        made.append(path)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    for each in made:
+        _settle(each)
 
 
 def _settle(folder: str) -> None:
@@ -344,5 +368,7 @@ def _settle(folder: str) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        raise BadConfig(f"{folder}: can't be written: {error.strerror}") from None
     finally:
         os.close(descriptor)

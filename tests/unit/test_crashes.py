@@ -16,6 +16,7 @@ from unittest import mock
 import pytest
 
 from bdserver.core.membership import DYNAMIC, STATIC, Record
+from bdserver.core.roles import NODE
 from bdserver.core.weight import HIT
 from bdserver.errors import BadService
 from bdserver.files import cache, durable, journal, package, services
@@ -24,6 +25,8 @@ from bdserver.files.heard import Heard
 from bdserver.files.hitlog import HitLog
 from bdserver.files.journal import Journal
 from bdserver.files.services import Service, Services
+from bdserver.net import authority, keys
+from bdserver.net.authority import Authority, general_names, make_request
 from tests.unit.crashes import Broken, Change, Killed, Recording, states, sweep, sweep_killed
 
 NOW = 1_700_000_000.0
@@ -95,6 +98,17 @@ def long_saves(root, told):
         told(("hint", f"{'long' * 60}7.{count}:1"))
 
 
+def saves_of_others(root, told):
+    """What others say of themselves is not synced; what this node says between and behind it is."""
+    mine = cache_in(root)
+    for counter in range(3):
+        with mine.locked() as view:
+            view.merge(Record("other", "10.0.0.8:1", (1, counter), web_dir="x" * 600), NOW)
+    hinted(mine, told, "a:1")
+    with mine.locked() as view:
+        view.merge(Record("other", "10.0.0.8:1", (1, 9), web_dir="y" * 600), NOW)
+
+
 def saves_anew(root, told):
     with mock.patch.object(cache, "CHANGES_BYTES_MIN", -(1 << 20)):
         saves(root, told)
@@ -121,6 +135,7 @@ CACHE = {
     "start and saves": Change(a_cache, saves, the_cache_had),
     "saves of many blocks": Change(a_cache, long_saves, the_cache_had),
     "a save behind half a line": Change(a_cache_with_half_a_line, saves, the_cache_had),
+    "saves of what others said": Change(a_cache, saves_of_others, the_cache_had),
     "saves that write it anew": Change(a_cache, saves_anew, the_cache_had),
     "a damaged one set aside": Change(a_damaged_cache, saves, what_the_cache_promises),
 }
@@ -131,16 +146,16 @@ CACHE = {
 
 def heard(root, name, now):
     mine = Heard(f"{root}/me.bdheard")
-    mine.times()
+    mine.report()
     mine.note(name, now)
-    mine.write({"a", "b"}, now)
+    mine.write({"a", "b"}, 0.0, now)
 
 
 def what_heard_promises(root, told, is_killed):
-    times = Heard(f"{root}/me.bdheard").times()
+    times = Heard(f"{root}/me.bdheard").report().times
     assert times in ({}, {"a": 100.0}, {"a": 100.0, "b": 200.0}) and (times or not is_killed)
     heard(root, "a", 300.0)
-    assert Heard(f"{root}/me.bdheard").times()["a"] == 300.0
+    assert Heard(f"{root}/me.bdheard").report().times["a"] == 300.0
 
 
 HEARD = {"heard": Change(lambda root: heard(root, "a", 100.0), lambda root, told: heard(root, "b", 200.0), what_heard_promises)}
@@ -514,12 +529,134 @@ SERVICES |= {
 }
 
 
+# --- keys ---------------------------------------------------------------------------------------------------------
+
+
+def a_ca(root):
+    Authority.make(f"{root}/ca", "prod")
+
+
+def made_ca(root, told):
+    a_ca(root)
+    told("ca")
+
+
+def issued(root, told=lambda what: None):
+    Authority.load(f"{root}/ca").issue(f"{root}/keys/web1", "web1", NODE, general_names(["10.0.0.5"]))
+    told("keys")
+
+
+def requested(root, told=lambda what: None):
+    make_request(root, "web1", general_names(["10.0.0.5"]))
+    told("request")
+
+
+def signed(root, told):
+    Authority.load(f"{root}/ca").sign_request(f"{root}/web1.csr", NODE)
+    told("signed")
+
+
+def rolled(root, told):
+    old = Authority.load(f"{root}/ca").certificate
+    name = Authority.load(f"{root}/ca").roll()
+    told(("rolled", name, old))
+
+
+def a_ca_with_a_node(root):
+    a_ca(root)
+    issued(root)
+
+
+def a_ca_that_was_rolled(root):
+    a_ca_with_a_node(root)
+    Authority.load(f"{root}/ca").roll()
+
+
+def renewed(root, told):
+    made = Authority.load(f"{root}/ca").renew(f"{root}/keys/web1/web1.crt")
+    told(("renewed", made))
+
+
+def what_files_of_keys_promise(root, told, is_killed):
+    """Each private key is its owner's alone; each file is whole."""
+    for at, _, names in os.walk(root):
+        for name in names:
+            path = os.path.join(at, name)
+            if ".key" in name:
+                assert os.stat(path).st_mode & 0o077 == 0
+            if name.endswith(".key"):
+                keys.load_key(path)
+            if name.endswith(".crt"):
+                assert keys.load_certificate(path) if name != "ca.crt" else keys.load_authorities(path)
+
+
+def a_ca_is(root, told, is_killed):
+    what_files_of_keys_promise(root, told, is_killed)
+    if told or os.path.exists(f"{root}/ca/ca.key"):
+        Authority.load(f"{root}/ca")
+    else:
+        with contextlib.suppress(FileNotFoundError):  # a certificate without its key, as the complaint of `init` says
+            os.unlink(f"{root}/ca/ca.crt")
+        a_ca(root)
+
+
+def keys_are(root, told, is_killed):
+    what_files_of_keys_promise(root, told, is_killed)
+    if told or os.path.exists(f"{root}/keys/web1/web1.crt"):
+        keys.load(f"{root}/keys/web1", "web1")
+    else:
+        with contextlib.suppress(FileNotFoundError):  # a key without a certificate, as the complaint of `issue` says
+            os.unlink(f"{root}/keys/web1/web1.key")
+        issued(root)
+        keys.load(f"{root}/keys/web1", "web1")
+
+
+def a_request_is(root, told, is_killed):
+    what_files_of_keys_promise(root, told, is_killed)
+    if told:
+        assert keys.load_key(f"{root}/web1.key").public_key() == authority.read_request(f"{root}/web1.csr").public_key
+
+
+def a_signed_one_is(root, told, is_killed):
+    what_files_of_keys_promise(root, told, is_killed)
+    if told:
+        keys.load_certificate(f"{root}/web1.crt")
+    signed(root, lambda what: None)
+
+
+def the_ca_signs_and_the_node_runs(root, told, is_killed):
+    what_files_of_keys_promise(root, told, is_killed)
+    ca = Authority.load(f"{root}/ca")
+    keys.load(f"{root}/keys/web1", "web1")
+    for each in told:
+        if each[0] == "rolled":
+            assert ca.certificate != each[2] and keys.load_key(f"{root}/ca/{each[1]}")
+        else:
+            assert keys.load_certificate(f"{root}/keys/web1/web1.crt") == each[1]
+    ca.renew(f"{root}/keys/web1/web1.crt")
+    keys.load(f"{root}/keys/web1", "web1")
+    ca.roll()
+    Authority.load(f"{root}/ca").renew(f"{root}/keys/web1/web1.crt")
+    keys.load(f"{root}/keys/web1", "web1")
+
+
+KEYS = {
+    "init": Change(lambda root: None, made_ca, a_ca_is),
+    "issue": Change(a_ca, issued, keys_are),
+    "request": Change(lambda root: None, requested, a_request_is),
+    "sign": Change(lambda root: (a_ca(root), requested(root)), signed, a_signed_one_is),
+    "roll": Change(a_ca_with_a_node, rolled, the_ca_signs_and_the_node_runs),
+    "renew": Change(a_ca_with_a_node, renewed, the_ca_signs_and_the_node_runs),
+    "renew behind a roll": Change(a_ca_that_was_rolled, renewed, the_ca_signs_and_the_node_runs),
+}
+
+
 # --- starting from each -------------------------------------------------------------------------------------------
 
 CHANGES = {
     f"{what}: {name}": change
     for what, changes in (
-        ("cache", CACHE), ("heard", HEARD), ("journal", JOURNAL), ("hit log", HIT_LOG), ("services", SERVICES),
+        ("cache", CACHE), ("heard", HEARD), ("journal", JOURNAL), ("hit log", HIT_LOG), ("services", SERVICES), ("keys", KEYS),
     )
     for name, change in changes.items()
 }  # fmt: skip
@@ -564,6 +701,23 @@ def in_place(path, chunks, **_):
     return durable.stamp(path)
 
 
+def created_in_place(path, data, mode):
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def certificate_put_first(self, public_key, *arguments):
+    """Signs as ever, and leaves what it signed where it belongs before anything else is done."""
+    made = real_sign(self, public_key, *arguments)
+    path = os.path.join(os.path.dirname(self.folder), "keys", "web1", "web1.crt")
+    if os.path.exists(path):
+        authority._write(path, authority._pem([made]))
+    return made
+
+
+real_sign = Authority.sign
 real_replace, real_sync = durable.replace, Recording.sync
 # A fault, and how it is planted.
 FAULTS = {
@@ -571,6 +725,8 @@ FAULTS = {
     "no sync of a folder": (durable, "sync", lambda path: None),
     "written in place": (durable, "replace", in_place),
     "no sync of data": (Recording, "sync", lambda self, name, to: None if name == "fdatasync" else real_sync(self, name, to)),
+    "a certificate before its CA's": (Authority, "sign", certificate_put_first),
+    "a key written in place": (authority, "_create", created_in_place),
 }
 
 
@@ -587,6 +743,8 @@ FAULTS = {
         ("no sync of a folder", "services: restore a url", "what was published is gone"),
         ("written in place", "cache: saves that write it anew", "the generation went back"),
         ("no sync of data", "cache: start and saves", "the generation went back"),
+        ("a certificate before its CA's", "keys: renew behind a roll", "is not signed by a CA in"),
+        ("a key written in place", "keys: request", "is not a private key in PEM"),
     ],
 )
 def test_a_fault_that_is_planted_is_found_with_its_seed(folder, monkeypatch, fault, name, reason):
