@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -42,18 +43,30 @@ def until(is_so: Callable[[], Result], seconds: float, what: str, pause: float =
     return result
 
 
+# From its first number on the kernel takes ports for outgoing connections: one that is free now may be taken a moment later.
+EPHEMERAL_FILE = "/proc/sys/net/ipv4/ip_local_port_range"
+FIRST_PORT = 10_000
+
 _given: set[int] = set()
 
 
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on, nor on the one behind it, and that was not given to anybody before."""
+    rng = random.Random()
     while True:
-        with socket.socket() as sock:
-            sock.bind((LOOPBACK, 0))
-            port: int = sock.getsockname()[1]
-        if not {port, port + 1} & _given and _is_free(port + 1):
+        port = rng.randrange(FIRST_PORT, _first_ephemeral() - 1)
+        if not {port, port + 1} & _given and _is_free(port) and _is_free(port + 1):
             _given.update((port, port + 1))
             return port
+
+
+def _first_ephemeral() -> int:
+    try:
+        with open(EPHEMERAL_FILE) as file:
+            first = int(file.read().split()[0])
+    except (OSError, ValueError):
+        first = 0
+    return first if first > 2 * FIRST_PORT else 32_768  # the kernel's own choice; where it was changed, we take our chance
 
 
 def _is_free(port: int) -> bool:
