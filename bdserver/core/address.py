@@ -8,6 +8,7 @@ where something is dialled, and `without_zone` takes it off where hosts of diffe
 
 from __future__ import annotations
 
+import functools
 import re
 from ipaddress import IPv6Address, ip_address
 
@@ -55,6 +56,7 @@ def host_part(address: str) -> str:
     return address.rpartition(":")[0]
 
 
+@functools.lru_cache(maxsize=4096)
 def split_address(text: str, default_port: int | None = None) -> tuple[str, int]:
     """(host, port) of "HOST:PORT" (or "HOST" with a default port); BadRequest when it is neither.
 

@@ -160,8 +160,8 @@ class Link:
             if data is None:
                 return
             self._decoder.feed(data)
-            if not self._decode(found, bytes_until):
-                return
+            if not self._decode(found, bytes_until) or (found and not self.channel.pending()):
+                return  # what is still in the kernel it tells us of; to ask for nothing costs as much as to read
 
     def _decode(self, found: list[Any], bytes_until: int) -> bool:
         """Whether there may be more of it in this turn."""

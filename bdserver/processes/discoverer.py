@@ -118,8 +118,9 @@ class Discoverer:
             self._take_nudges()
         if self._heartbeat in readable:
             self._heartbeat.ready()
+        if self._wakeup.fileno() in readable:
+            self._wakeup.drain()
         self._ears.flush()
-        self._wakeup.drain()
         return True
 
     def _until(self, patience: float) -> float:

@@ -192,9 +192,11 @@ class Lines:
         """When the next patience ends."""
         instants = [self._sweep_at]
         for line in self._lines.values():
-            instants += [turn.deadline for turn in line.waiting if not turn.is_given_up]
+            if line.waiting:
+                instants += [turn.deadline for turn in line.waiting if not turn.is_given_up]
+                instants.append(line.mute_at())
             if line.link is not None:
-                instants += line.link.late_at(), line.next_address_at, line.mute_at()
+                instants.append(min(line.link.late_at(), line.next_address_at))
         if any(line.wants_link for line in self._lines.values()):
             clock = time.monotonic()
             instants += [line.opened_at + OPENING_SECONDS for line in self._opening(clock)]
