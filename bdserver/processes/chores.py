@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from bdserver.core import membership
 from bdserver.core.address import split_address
+from bdserver.core.ticks import following
 from bdserver.errors import BDError, NoSpace
 from bdserver.files import accesslog
 from bdserver.files.accesslog import AccessLog
@@ -101,7 +102,7 @@ class Chores:
         for chore in self._chores:
             is_due = clock >= self._due_at[chore]
             if is_due:
-                self._due_at[chore] = clock + chore.seconds
+                self._due_at[chore] = following(self._due_at[chore], chore.seconds, clock)
             if is_due or is_urgent:
                 self._guarded(chore, wall)
 

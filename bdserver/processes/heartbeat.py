@@ -16,6 +16,7 @@ import time
 
 from bdserver.core import messages
 from bdserver.core.messages import Opening, Pong
+from bdserver.core.ticks import following
 from bdserver.core.wire import Decoder, encode
 from bdserver.errors import BDError, TooBusy
 
@@ -51,7 +52,7 @@ class Heartbeat:
             self._ask(clock)
 
     def _ask(self, clock: float) -> None:
-        self._asked_at, self._beat_at = clock, clock + BEAT_SECONDS
+        self._asked_at, self._beat_at = clock, following(self._beat_at, BEAT_SECONDS, clock)
         self._decoder = Decoder()
         sock = socket.socket(socket.AF_UNIX)
         sock.setblocking(False)

@@ -90,7 +90,7 @@ def test_a_node_whose_loop_is_late_waits_longer_and_does_less():
     assert mind.awareness.value == 3
     assert [probe.seconds for probe in of_kind(actions, Probe)] == [4 * PROBE_SECONDS]
     assert len(of_kind(actions, Synchronise)) == 1 and mind.rounds.next_at() > 10.0 + 4 * 8, "the next round is put off"
-    assert mind.watch.next_at() == pytest.approx(10.0 + 4.0)
+    assert 10.0 + 1.0 < mind.watch.next_at() <= 10.0 + 4.0
 
 
 def test_a_node_whose_loop_is_late_tells_its_news_and_drops_the_echoes():

@@ -24,6 +24,7 @@ from bdserver.core.gossip.ring import Company, fingers
 from bdserver.core.gossip.suspicion import Doubt
 from bdserver.core.membership import SUSPECT, Record
 from bdserver.core.messages import Pong
+from bdserver.core.ticks import following
 from bdserver.core.view import View
 
 PROBE_SECONDS = 0.5  # for the whole of connect, handshake, PING, PONG; an idle machine takes a hundredth of it
@@ -129,7 +130,7 @@ class Watch:
         if clock < self._probe_at:
             return []
         # Lifeguard: a node that sees probes fail all around probes less, and does not add to what is wrong.
-        self._probe_at = clock + self.probe_interval * (1 + self.awareness.value)
+        self._probe_at = following(self._probe_at, self.probe_interval * (1 + self.awareness.value), clock)
         is_calm = not has_news and clock - self._trouble_at > TROUBLE_SECONDS
         in_turn = None if is_calm else self._next_in_turn(view)
         return [name for name in (self.company.follower, in_turn) if name is not None]
