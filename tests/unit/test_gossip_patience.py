@@ -93,7 +93,7 @@ def test_a_node_whose_loop_is_late_waits_longer_and_does_less():
     assert 10.0 + 1.0 < mind.watch.next_at() <= 10.0 + 4.0
 
 
-def test_a_node_whose_loop_is_late_tells_its_news_and_drops_the_echoes():
+def test_a_node_whose_loop_is_late_tells_its_news_and_keeps_the_echoes_for_later():
     for seconds, echoes in ((0.0, 1), (0.3, 0)):
         mind, view = late_mind(seconds)
         mind.watch._probe_at = math.inf  # they would ride along
@@ -105,6 +105,8 @@ def test_a_node_whose_loop_is_late_tells_its_news_and_drops_the_echoes():
             mind.done(push, Taken(0), view, 10.0)
         mind.next_at(view)
         assert len(of_kind(mind.due(view, 10.31, 0.0, 100.0), Push)) == echoes
+        mind._promised_at = math.inf
+        assert of_kind(mind.due(view, 13.0, 0.0, 100.0), Push) or echoes
 
 
 def test_an_answer_that_comes_late_ends_the_doubt_and_is_remembered():

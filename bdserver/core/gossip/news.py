@@ -5,6 +5,9 @@ its fingers, and hands over to each the arc as far as the next one: each node is
 that stay open. Some time later each tells one more at random (an echo), for those who were missed. News that came some
 other way is pushed on to a few at random, until they say that they know: rumour mongering, SWIM's dissemination. A change of
 load alone is no hurry: it rides on probes.
+
+Nothing more is told before those told last have heard us out, and what came meanwhile is told together; who takes long is told
+less often; a node whose own loop is late keeps its echoes until it is in time again.
 """
 
 from __future__ import annotations
@@ -154,10 +157,12 @@ class News:
         """To a few fingers at random: not before those told last have heard us out, so a mesh that is busy gossips less."""
         if not self._is_urgent() or self._pushing or clock < self._push_at:
             return []
-        if self.awareness.is_late:
-            self._drop_echoes()
+        is_gossip = any(piece.way is Way.GOSSIP for piece in self._pieces.values())
+        if self.awareness.is_late and not is_gossip:  # echoes can wait, and go together then
+            self._push_at = clock + PUSH_PAUSE
+            return []
         listeners = fingers(self.company.listeners)
-        count = FANOUT if any(piece.way is Way.GOSSIP for piece in self._pieces.values()) else 1
+        count = FANOUT if is_gossip else 1
         chosen = [view.records[name] for name in self.rng.sample(listeners, min(count, len(listeners)))]
         self._push_at = clock + PUSH_PAUSE
         told = list(self._pieces)[:NEWS_PER_PUSH] if listeners else list(self._pieces)
@@ -167,11 +172,6 @@ class News:
         pushes = [push for push in pushes if push.news]
         self._pushing.update((push.name, clock) for push in pushes)
         return pushes
-
-    def _drop_echoes(self) -> None:
-        """They are for those who were missed, and whom rounds will reach."""
-        for name in [name for name, piece in self._pieces.items() if piece.way is Way.RING]:
-            del self._pieces[name]
 
     def _is_urgent(self) -> bool:
         return any(piece.way is not Way.RIDE for piece in self._pieces.values())

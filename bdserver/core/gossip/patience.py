@@ -2,7 +2,7 @@
 
 Three things say that an answer may be late without anything being wrong: our own loop is late (`Lag`), probes of ours fail
 that should not (`Awareness`, Lifeguard's local health), or this very node took long the last times (`Patience`). Then we wait
-longer, suspect later, probe and synchronise less often, repeat no news and check no suspicion that others have found:
+longer, suspect later, probe and synchronise less often, keep our echoes for later and check no suspicion that others found:
 a mesh whose machines are short of time tells less and later, and never does more because something is late.
 """
 
