@@ -3,6 +3,7 @@
 import pytest
 
 from bdserver.core.gossip.actions import Ask, Probe, Push, Refused, Silent, Synchronise, Taken, There, is_there
+from bdserver.core.membership import Record
 from bdserver.core.messages import Pong
 from tests.unit.minds import drained, follower, mind_at, of_kind, well
 from tests.unit.views import NOW, a_view, changed
@@ -66,3 +67,13 @@ def test_an_action_or_an_outcome_that_nobody_knows_is_a_bug_and_no_silence():
     mind.done(Probe("n0", "n0:1", 1.0), Silent(), view, 0.0)
     with pytest.raises(AssertionError):
         mind.done(ask, "there", view, 0.0)
+
+
+def test_of_a_node_that_is_forgotten_nothing_is_told_and_nobody_waits_for_it():
+    mind, view = mind_at(), a_view("n0", "n1")
+    mind.due(view, 0.0, 0.0, 100.0)
+    view = changed(view, lambda twin: twin.merge(Record("n0", "n0:1", (1, 7), draining=True), NOW))
+    mind.due(view, 0.1, 0.0, 100.0)
+    assert "n0" in mind.news._pieces
+    mind.due(changed(view, lambda twin: twin.forget("n0")), 0.2, 0.0, 100.0)
+    assert "n0" not in mind.news._pieces and "n0" not in mind.news._pushing and mind.company.there == ["n1"]

@@ -32,6 +32,14 @@ def test_a_suspicion_is_shorter_the_more_accuse(nodes, accusers, seconds):
     assert suspicion_seconds(accusers, nodes, 0, 1.0) == pytest.approx(seconds)
 
 
+def test_an_accusation_that_nobody_took_over_is_over_when_the_node_answers():
+    suspicion = Suspicion("me", 1.0, Random(1), Awareness())
+    record = Record("n0", "n0:1", (1, 0))
+    suspicion.accuse(Doubt(record, False, 0), 1.0)
+    suspicion.answered("n0", 2.0)
+    assert suspicion._suspicions["n0"].failures == 0 and suspicion.next_at(a_view("n0")) == math.inf
+
+
 def test_a_suspicion_is_longer_when_our_own_probes_fail_all_around():
     assert suspicion_seconds(4, 10, 8, 1.0) == pytest.approx(4.5)
 
@@ -161,3 +169,7 @@ def test_the_view_that_repeats_a_suspicion_does_not_begin_it_anew():
     assert over > 1.0
     mind.due(changed(view, lambda twin: twin.merge(Record("n1", "n1:1", (1, 5)), NOW)), 1.0, 0.0, 100.0)
     assert mind.suspicion.next_at(view) == over
+    since = mind.suspicion._suspicions["n0"].since
+    more = changed(view, lambda twin: twin.merge(Record("n0", "n0:1", (1, 0), SUSPECT, NOW, accusers=("me", "x")), NOW))
+    mind.due(more, 1.5, 0.0, 100.0)
+    assert mind.suspicion._suspicions["n0"].since == since and mind.suspicion.next_at(more) < over
