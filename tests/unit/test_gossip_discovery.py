@@ -77,3 +77,12 @@ def test_of_a_node_that_is_forgotten_nothing_is_told_and_nobody_waits_for_it():
     assert "n0" in mind.news._pieces
     mind.due(changed(view, lambda twin: twin.forget("n0")), 0.2, 0.0, 100.0)
     assert "n0" not in mind.news._pieces and "n0" not in mind.news._pushing and mind.company.there == ["n1"]
+
+
+def test_another_date_of_the_same_suspicion_is_no_news():
+    mind, suspect = mind_at(), Record("n0", "n0:1", (1, 0), "suspect", NOW, accusers=("n1",))
+    view = changed(a_view("n0", "n1"), lambda twin: twin.merge(suspect, NOW))
+    drained(mind, view, 30)
+    assert not mind.news.is_any
+    mind.due(changed(view, lambda twin: twin.merge(suspect._replace(since=NOW + 1), NOW)), 30.0, 0.0, 100.0)
+    assert not mind.news.is_any
