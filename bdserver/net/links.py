@@ -29,7 +29,7 @@ READS_MAX = 4
 # When so much of its messages is decoded, or so many are, the rest waits for the next turn: a kilobyte on its way may be a
 # megabyte, which takes some 20 ms. The last message of a turn may be longer.
 DECODED_BYTES_MAX, MESSAGES_MAX = 1 << 20, 64
-# For connecting and shaking hands; and for the rest of a frame of which some has come.
+# For connecting and shaking hands, when all is well; and for the rest of a frame of which some has come.
 OPENING_SECONDS, FRAME_SECONDS = 5.0, 5.0
 
 
@@ -45,7 +45,7 @@ class State(StrEnum):
 class Link:
     """One connection. `where`: as logs name it; `used_at`: when something came last; `ended`: why no more will come."""
 
-    def __init__(self, channel: Channel, where: str, clock: float, is_connected: bool) -> None:
+    def __init__(self, channel: Channel, where: str, clock: float, is_connected: bool, opening_seconds: float) -> None:
         self.channel, self.where = channel, where
         self.state = State.SHAKING if is_connected else State.CONNECTING
         self.used_at = clock
@@ -53,7 +53,7 @@ class Link:
         self._decoder = Decoder()
         self._out = bytearray()
         self._want = Want.WORD if is_connected else Want.ROOM
-        self._late_at = clock + OPENING_SECONDS
+        self._late_at = clock + opening_seconds
         self._is_behind = False  # whole messages may have come that were not handed out yet
 
     @property

@@ -97,10 +97,19 @@ Answerer = Callable[[Caller, Any, Slot], None]
 
 
 class Callers:
-    """`is_mute`: nobody is accepted or answered."""
+    """`is_mute`: nobody is accepted or answered. `patience` is as `Lines` has it: on a machine that is short of time whoever is
+    hung up on in the middle of a handshake has cost us most of one, and calls again."""
 
-    def __init__(self, node: Node, selector: selectors.BaseSelector, listening: list[socket.socket], answer: Answerer) -> None:
+    def __init__(
+        self,
+        node: Node,
+        selector: selectors.BaseSelector,
+        listening: list[socket.socket],
+        answer: Answerer,
+        patience: Callable[[float], float],
+    ) -> None:
         self.node, self._selector, self._listening, self._answer = node, selector, listening, answer
+        self._patience = patience
         self._callers: dict[Link, Caller] = {}
         self._is_listening = False
         self._accept_at = 0.0
@@ -129,7 +138,7 @@ class Callers:
             return float("inf")
         room_at, callers = self._accept_at, self._callers.values()
         if (oldest := self._oldest_stranger()) is not None:
-            room_at = max(room_at, oldest.link.used_at + STRANGER_SECONDS)
+            room_at = max(room_at, oldest.link.used_at + self._patience(STRANGER_SECONDS))
         if len(callers) >= CALLERS_MAX:
             idlest = self._idlest()
             room_at = max(room_at, idlest.link.used_at + IDLE_SECONDS_WHEN_FULL if idlest else float("inf"))
@@ -171,7 +180,8 @@ class Callers:
             sock.close()
             return
         try:
-            link = Link(tls.called(sock, self.node.credentials, NODE), host, time.monotonic(), is_connected=True)
+            channel, seconds = tls.called(sock, self.node.credentials, NODE), self._patience(links.OPENING_SECONDS)
+            link = Link(channel, host, time.monotonic(), True, seconds)
         except BDError:  # it has hung up
             return
         caller = self._callers[link] = Caller(link, Terms(self.node), host)

@@ -69,7 +69,9 @@ class Discoverer:
         self._mind = Discovery(node.name, rhythm, node.rng, time.monotonic(), self._hints, self._forbids)
         self._ears = Ears(node, self._mind.pass_on, self._ping)
         names = Names(self._wakeup.call, lambda: self._board.lines.open_waiting())
-        self._board = Switchboard(node, listening, names, self._ears.answer, self._mind.hung_up, self._came_late)
+        self._board = Switchboard(
+            node, listening, names, self._ears.answer, self._mind.hung_up, self._came_late, self._mind.patience.of_others
+        )
         self._talks = Talks(node, self._board.lines, self._done)
         tick_at = self._mind.watch.next_at()
         self._heartbeat = Heartbeat(node.settings.socket, self._board.selector, tick_at)

@@ -107,7 +107,7 @@ class Line:
 
 class Lines:
     """`hung_up(name)` hears of lines that ended by themselves, `came_late(name)` of nodes whose answer came, or whose line
-    opened, when nobody waited for it any more."""
+    opened, when nobody waited any more. `patience(seconds)`: how long to wait now for what takes less when all is well."""
 
     def __init__(
         self,
@@ -116,8 +116,9 @@ class Lines:
         names: Names,
         hung_up: Callable[[str], None],
         came_late: Callable[[str], None],
+        patience: Callable[[float], float],
     ) -> None:
-        self.node, self._selector, self._names = node, selector, names
+        self.node, self._selector, self._names, self.patience = node, selector, names, patience
         self._hung_up, self._came_late = hung_up, came_late
         self._lines: dict[tuple[str, bool], Line] = {}
         self._kept: Collection[str] = ()
@@ -327,7 +328,7 @@ class Lines:
             channel.break_off()
             raise
         if number in (0, errno.EINPROGRESS):
-            return Link(channel, line.address, clock, is_connected=number == 0)
+            return Link(channel, line.address, clock, number == 0, self.patience(links.OPENING_SECONDS))
         channel.break_off()
         if number == errno.ECONNREFUSED:
             raise Refused(f"{line.address}: connection refused")

@@ -19,7 +19,7 @@ from bdserver.processes.node import Node
 
 
 class Switchboard:
-    """`answer` fills slots of callers; `hung_up(name)` and `came_late(name)` are as `Lines` has them."""
+    """`answer` fills slots of callers; `hung_up`, `came_late` and `patience` are as `Lines` has them."""
 
     def __init__(
         self,
@@ -29,10 +29,11 @@ class Switchboard:
         answer: Answerer,
         hung_up: Callable[[str], None],
         came_late: Callable[[str], None],
+        patience: Callable[[float], float] = lambda seconds: seconds,
     ) -> None:
         self.selector = selectors.DefaultSelector()
-        self.lines = Lines(node, self.selector, names, hung_up, came_late)
-        self.callers = Callers(node, self.selector, listening, answer)
+        self.lines = Lines(node, self.selector, names, hung_up, came_late, patience)
+        self.callers = Callers(node, self.selector, listening, answer, patience)
 
     def turn(self, patience: float) -> list[Any]:
         """Wait for at most so many seconds, and do what can be done; the `data` of descriptors that others have registered."""

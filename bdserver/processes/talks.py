@@ -49,7 +49,7 @@ class Talks:
                 if name is None:
                     self._enter(action, address)
                 else:
-                    self._begin(action, self._synchronise(), name, SYNCHRONISE_SECONDS)
+                    self._begin(action, self._synchronise(), name, self.lines.patience(SYNCHRONISE_SECONDS))
             case _:
                 assert_never(action)
 
@@ -79,9 +79,9 @@ class Talks:
             if result.gossip_port:
                 self.lines.let_go(address)
                 ears = f"{host_part(address)}:{result.gossip_port}"
-            self.lines.start(self._synchronise(), ears, None, SYNCHRONISE_SECONDS, done)
+            self.lines.start(self._synchronise(), ears, None, self.lines.patience(SYNCHRONISE_SECONDS), done)
 
-        self.lines.start(ping(), address, None, ENTRANCE_SECONDS, entered)
+        self.lines.start(ping(), address, None, self.lines.patience(ENTRANCE_SECONDS), entered)
 
     def _is_suspect(self, name: str) -> bool:
         """A suspect is asked on another line than the usual one, which may be broken without a word."""

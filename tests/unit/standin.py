@@ -59,6 +59,10 @@ class Straight:
     def __init__(self, node):
         self.node, self.started = node, []
 
+    @staticmethod
+    def patience(seconds):
+        return seconds
+
     def start(self, talk, address, name, seconds, done, is_slow=False):
         self.started.append((address, name, is_slow))
         try:

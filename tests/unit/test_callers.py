@@ -243,6 +243,17 @@ def test_a_stranger_gives_way_when_others_wait_and_a_node_gets_through(callee, k
     assert all(is_closed(sock) for sock in crowd[:50])
 
 
+def test_on_a_machine_that_is_short_of_time_a_stranger_gives_way_later(callee, monkeypatch):
+    """Whoever is hung up on in the middle of a handshake has cost us most of one, and calls again."""
+    callers = callee.board.callers
+    monkeypatch.setattr(module, "STRANGERS_MAX", 1)
+    with socket.create_connection(("127.0.0.1", callee.port)):
+        until(lambda: callers._callers, 20, "it is taken")
+        usual = callers._room_at()
+        callers._patience = lambda seconds: 9 * seconds
+        assert callers._room_at() - usual == pytest.approx(8 * module.STRANGER_SECONDS)
+
+
 def test_who_is_idle_gives_way_when_there_is_no_more_room_and_at_last_anyway(callee, keys, monkeypatch):
     monkeypatch.setattr(module, "CALLERS_MAX", 2)
     monkeypatch.setattr(module, "IDLE_SECONDS_WHEN_FULL", 0.2)

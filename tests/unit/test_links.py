@@ -31,9 +31,9 @@ class Pair:
 
     def __init__(self, keys, caller="a", has_callee=True):
         here, there = socket.socketpair()
-        self.here = Link(tls.calling(here, keys[caller], "127.0.0.1:1"), "127.0.0.1:1", NOW, is_connected=True)
+        self.here = Link(tls.calling(here, keys[caller], "127.0.0.1:1"), "127.0.0.1:1", NOW, True, OPENING_SECONDS)
         self.bare = there
-        self.there = Link(tls.called(there, keys["b"], NODE), "somebody", NOW, is_connected=True) if has_callee else None
+        self.there = Link(tls.called(there, keys["b"], NODE), "somebody", NOW, True, OPENING_SECONDS) if has_callee else None
 
     def open(self):
         for _ in range(4):
@@ -222,7 +222,7 @@ def dialled(keys, address):
     sock = socket.socket()
     channel = tls.calling(sock, keys["a"], "127.0.0.1:1")
     sock.connect_ex(address)
-    link = Link(channel, "127.0.0.1:1", NOW, is_connected=False)
+    link = Link(channel, "127.0.0.1:1", NOW, False, OPENING_SECONDS)
     with selectors.DefaultSelector() as selector:
         links.watch(selector, link, "it")
         assert selector.select(5)[0][0].data == "it"
