@@ -121,6 +121,12 @@ class BadService(BDError):
     code, exit = "bad-service", 2
 
 
+class Quarantined(BDError):
+    """Reading this has met a bug of ours, or ended its reader: it is left out."""
+
+    code, exit = "quarantined", 1
+
+
 class NoSpace(BDError):
     """The disk does not take it."""
 

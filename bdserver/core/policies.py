@@ -6,6 +6,8 @@ its owner decides. What a policy means is core.policy's business.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from bdserver.core import policy
 from bdserver.core.membership import POLICIES_MAX, Record
 from bdserver.core.policy import Policy
@@ -21,11 +23,17 @@ UNKNOWN = Unknown()
 Known = Policy | Unknown | None
 
 
-class Policies:
-    """A node's own policy and mode, and what it has parsed of others'; processes that are forked inherit that."""
+def _parse(digest: str, text: str) -> Policy:
+    return policy.parse(text)
 
-    def __init__(self, own: Policy | None, mode: str) -> None:
-        self.own, self.mode = own, mode
+
+class Policies:
+    """A node's own policy and mode, and what it has parsed of others'; processes that are forked inherit that.
+
+    `read(digest, text)`: the policy in a text; BDError when there is none to be had."""
+
+    def __init__(self, own: Policy | None, mode: str, read: Callable[[str, str], Policy] = _parse) -> None:
+        self.own, self.mode, self.read = own, mode, read
         self._parsed: dict[str, Policy | Unknown] = {}
 
     def parse(self, digest: str, text: str) -> Policy | Unknown:
@@ -34,10 +42,14 @@ class Policies:
             if len(self._parsed) > POLICIES_MAX:
                 self._parsed.clear()
             try:
-                self._parsed[digest] = policy.parse(text)
+                self._parsed[digest] = self.read(digest, text)
             except BDError:
                 self._parsed[digest] = UNKNOWN
         return self._parsed[digest]
+
+    def unread(self, view: View) -> dict[str, str]:
+        """Of a view's policies those that were not parsed here yet, by their digests."""
+        return {digest: text for digest, text in view.policies.items() if digest not in self._parsed}
 
     def of(self, view: View, record: Record) -> Known:
         """A record's policy; None when it has none."""

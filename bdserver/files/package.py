@@ -15,7 +15,7 @@ import stat
 import struct
 import tempfile
 from collections.abc import Iterator
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from bdserver.core.membership import STATIC
 from bdserver.core.names import valid_name
@@ -95,6 +95,15 @@ def unpack(in_file: Reads, declared_sha256: str, service: str, scratch_dir: str,
             raise NoSpace(f"{scratch_dir}: no space for {service}") from None
         raise
     return folder
+
+
+def digest(file: BinaryIO) -> str:
+    """Of what the file holds, whatever was declared; then it is at its beginning again."""
+    found = hashlib.sha256()
+    while chunk := file.read(CHUNK_BYTES):
+        found.update(chunk)
+    file.seek(0)
+    return found.hexdigest()
 
 
 def _check_name(name: str, kind: bytes, service: str) -> None:

@@ -22,14 +22,16 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
+from hashlib import blake2b
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from bdserver.core.membership import DYNAMIC, STATIC, ServiceType
 from bdserver.core.names import valid_name
-from bdserver.errors import BadConfig, BadPackage, BadService, CantFind, NoSpace
-from bdserver.files import durable, pairs
+from bdserver.errors import BadConfig, BadPackage, BadService, CantFind, NoSpace, Quarantined
+from bdserver.files import durable, lines, pairs
 from bdserver.files.durable import Stamp, shown
+from bdserver.files.quarantine import Kind, Quarantine
 from bdserver.files.settings import decimal
 
 SUFFIX = ".bdcert"
@@ -115,8 +117,9 @@ class _Read(NamedTuple):
 class Services:
     """The directory as it is now; every .bdcert is read again only when it changed."""
 
-    def __init__(self, services_dir: str, graveyard_dir: str, scratch_dir: str):
+    def __init__(self, services_dir: str, graveyard_dir: str, scratch_dir: str, quarantine: Quarantine | None = None):
         self.services_dir, self.graveyard_dir, self.scratch_dir = services_dir, graveyard_dir, scratch_dir
+        self._quarantine = quarantine or Quarantine("")
         self.complaints: list[str] = []
         self._edited = os.path.join(graveyard_dir, ".edited")  # touched when a look has found something
         self._read: dict[str, _Read] = {}
@@ -151,6 +154,11 @@ class Services:
                 with open(self._edited, "ab"):
                     os.utime(self._edited)
 
+    def read_anew(self) -> None:
+        """At the next look, read also those that could not be read, though nothing of them has changed."""
+        self._read = {name: read for name, read in self._read.items() if read.service is not None}
+        self._seen = self._looks = None
+
     def get(self, name: str) -> Service | None:
         """The service of that name, or None."""
         return self.all().get(name)
@@ -163,6 +171,9 @@ class Services:
         self._seen = seen if is_settled and all(each.is_settled for each in self._read.values()) else None
 
     def _take(self, looks: _Looks) -> None:
+        new = {name: look for name, look in looks.by_name.items() if name not in self._read or self._read[name].look != look}
+        if new:
+            self._quarantine.tried(lambda: [self._read_one(*each) for each in new.items()])
         read = {name: self._read_one(name, look) for name, look in looks.by_name.items()}
         complaints = [line for name in read for line in read[name].complaints]
         if looks.in_all > SERVICES_MAX:
@@ -184,9 +195,15 @@ class Services:
             return known
         is_settled = look.is_settled()
         try:
-            return _Read(look, is_settled, read_service(self.services_dir, name), [])
-        except (BadService, BadConfig) as error:
+            return _Read(look, is_settled, self._read_service(self.services_dir, name), [])
+        except (BadService, BadConfig, Quarantined) as error:
             return _Read(look, is_settled, None, str(error).splitlines())
+
+    def _read_service(self, folder: str, name: str) -> Service:
+        """As read_service; Quarantined when it is left out."""
+        cert = os.path.join(folder, name + SUFFIX)
+        with self._quarantine.guard(Kind.SERVICE, _digest(cert), shown(cert)):
+            return read_service(folder, name)
 
     # -- changing
 
@@ -207,8 +224,8 @@ class Services:
         """Put an unpacked package live as a replica, and remove its folder. What is here already stays as it is."""
         try:
             try:
-                packed = read_service(folder, name)
-            except (BadConfig, BadService) as error:
+                packed = self._read_service(folder, name)
+            except (BadConfig, BadService, Quarantined) as error:
                 raise BadPackage(str(error).splitlines()[0]) from None
             if name.lower() in CONTAINERS_OWN:
                 raise BadPackage(f"{name}: a servlet container's own folder is no service")
@@ -394,6 +411,15 @@ def _found(path: str) -> str | None:
 
 def _service_type(text: str) -> ServiceType:
     return ServiceType(text.lower())
+
+
+def _digest(cert: str) -> str:
+    """Of a .bdcert: its name, which is read too, and its content as far as there is one."""
+    try:
+        content = durable.read(cert, lines.FILE_BYTES_MAX, follow=False)[0]
+    except OSError:  # its reader says why
+        content = b""
+    return blake2b(os.fsencode(os.path.basename(cert)) + b"\0" + content, digest_size=16).hexdigest()
 
 
 class _Values:

@@ -50,6 +50,7 @@ log = logging.getLogger("bdserver.discoverer")
 def run(node: Node, listening: list[socket.socket], wake_descriptor: int, life_descriptor: int) -> None:
     """Until the other end of the life descriptor is closed, that is until the listener is gone, whatever killed it.
     `listening`: the sockets on which other nodes tell their news."""
+    node.quarantine.settle()  # this first: the discoverer before may have died of what it read
     setproctitle.setproctitle(f"bdserverd: discoverer of {node.name} at {node.address}")
     Discoverer(node, wake_descriptor, life_descriptor, listening).run()
 

@@ -16,11 +16,12 @@ import time
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from bdserver.core import membership, nudges, weight
+from bdserver.core import membership, nudges, policy, weight
 from bdserver.core.address import join_address, split_address
 from bdserver.core.membership import LEFT, Record
 from bdserver.core.nudges import Nudge
 from bdserver.core.policies import Policies
+from bdserver.core.policy import Policy
 from bdserver.core.view import View
 from bdserver.errors import BadConfig, BDError, Forbidden, NoSpace
 from bdserver.files import policyfile
@@ -31,6 +32,7 @@ from bdserver.files.hitlog import HitLog
 from bdserver.files.journal import Journal
 from bdserver.files.parcels import Parcels
 from bdserver.files.policyfile import PolicyFile
+from bdserver.files.quarantine import Entry, Kind, Quarantine
 from bdserver.files.revoked import Revoked
 from bdserver.files.services import Service, Services
 from bdserver.files.settings import Settings, load
@@ -47,6 +49,8 @@ LAG_SECONDS = 0.5
 CERTIFICATE_DAYS = (1, 7, 30)
 # Of the hints of a node that is alone, a warning shows this many.
 HINTS_SHOWN = 3
+# Of the nodes that have a policy that can't be read, as many.
+OWNERS_SHOWN = 3
 
 # dial(address, credentials, deadline, name, policy digest, policy text, version): as net.dialling.dial.
 Dial = Callable[..., Conversation]
@@ -61,6 +65,7 @@ class Files(NamedTuple):
     heard: Heard
     journal: Journal
     parcels: Parcels
+    quarantine: Quarantine
 
 
 class Rules(NamedTuple):
@@ -156,6 +161,11 @@ class Node:
         return self.files.parcels
 
     @property
+    def quarantine(self) -> Quarantine:
+        """What made its reader crash, and is left out."""
+        return self.files.quarantine
+
+    @property
     def policies(self) -> Policies:
         """Whose policies meet."""
         return self.rules.policies
@@ -164,19 +174,30 @@ class Node:
 
     def refresh(self) -> None:
         """Before a fork: the view of now, its policies parsed, our services and their hits read, so that a child starts
-        with everything."""
+        with everything. Of what is new another process may die first: the listener must not."""
         self.rules.revoked.refresh()
         self.total_weight(self.clock())
         view = self.cache.view()
         if view is not self._refreshed:
             self._refreshed = view
             view.prepare()
-            for digest, text in view.policies.items():
-                self.policies.parse(digest, text)
+            if self.policies.unread(view):
+                self.quarantine.tried(lambda: self._parse_policies(view))
+            self._parse_policies(view)
+
+    def _parse_policies(self, view: View) -> None:
+        for digest, text in self.policies.unread(view).items():
+            self.policies.parse(digest, text)
+
+    def read_policy(self, text: str, whose: str) -> Policy:
+        """The policy in a text that a caller has sent; `whose` for complaints."""
+        with self.quarantine.guard(Kind.POLICY, policy.digest(text), whose):
+            return policy.parse(text, whose)
 
     def reload(self) -> list[str]:
         """SIGHUP: read config, policy, black list and keys anew. What is bad is reported, and the old one stays."""
         complaints = []
+        self.services.read_anew()
         parts = self._reload_settings, self._reload_rules, self._reload_black_list, self._reload_revoked, self._reload_keys
         for part in parts:
             try:
@@ -189,9 +210,10 @@ class Node:
         self.settings = self.settings.with_reloadable(load(self.settings.path))
 
     def _reload_rules(self) -> None:
-        self.rules = self.rules._replace(policies=Policies(self.policies.own, self.settings.policy_mode))
+        read, mode = self.policies.read, self.settings.policy_mode
+        self.rules = self.rules._replace(policies=Policies(self.policies.own, mode, read))
         document = policyfile.read(self.sources.ws_policy or self.settings.ws_policy)
-        self.rules = self.rules._replace(document=document, policies=Policies(document.policy, self.settings.policy_mode))
+        self.rules = self.rules._replace(document=document, policies=Policies(document.policy, mode, read))
 
     def _reload_black_list(self) -> None:
         self.rules = self.rules._replace(black_list=BlackList(self.sources.black_list or self.settings.black_list))
@@ -321,6 +343,7 @@ class Node:
     def faults(self, view: View, now: float) -> list[str]:
         """Those of the warnings that stay until somebody mends what they name: the log has each once."""
         found = list(self.services.complaints)
+        found += [_in_quarantine(entry, view) for entry in self.quarantine.entries() if entry.kind is not Kind.SERVICE]
         if self.rules.revoked.complaint:
             found.insert(0, self.rules.revoked.complaint)
         ending = self.certificate_warning(now)
@@ -381,15 +404,33 @@ def open_node(settings: Settings, sources: Sources = Sources()) -> Node:  # noqa
             f"{os.path.join(settings.key_dir, settings.username)}.crt has the role "
             f"{identity.role}, and a node needs the role node: bdkeys issue DIR NAME --role node"
         )
-    document = policyfile.read(sources.ws_policy or settings.ws_policy)
+    document, files = policyfile.read(sources.ws_policy or settings.ws_policy), open_files(settings, identity.name)
     rules = Rules(
         document,
-        Policies(document.policy, settings.policy_mode),
+        Policies(document.policy, settings.policy_mode, guarded(files.quarantine)),
         BlackList(sources.black_list or settings.black_list),
         Revoked(settings.revoked),
     )
     address = advertised(settings, identity.hosts)
-    return Node(settings, credentials, address, rules, open_files(settings, identity.name), sources=sources)
+    return Node(settings, credentials, address, rules, files, sources=sources)
+
+
+def guarded(quarantine: Quarantine) -> Callable[[str, str], Policy]:
+    """Reads a policy, unless it is in quarantine."""
+
+    def read(digest: str, text: str) -> Policy:
+        with quarantine.guard(Kind.POLICY, digest, ""):
+            return policy.parse(text)
+
+    return read
+
+
+def _in_quarantine(entry: Entry, view: View) -> str:
+    """The warning. A policy is told by its digest alone: whose it is, the records say."""
+    owners = sorted(record.name for record in view.records.values() if record.policy == entry.digest)
+    if owners:
+        entry = entry._replace(origin=f"the policy of {', '.join(owners[:OWNERS_SHOWN])}")
+    return entry.words()
 
 
 def open_files(settings: Settings, name: str) -> Files:
@@ -398,11 +439,13 @@ def open_files(settings: Settings, name: str) -> Files:
     def beside_the_cache(suffix: str) -> str:
         return os.path.join(settings.var_dir, settings.username + suffix)
 
+    quarantine = Quarantine(beside_the_cache(".bdquarantine"))
     return Files(
         Cache(beside_the_cache(".bdcache"), name),
-        Services(settings.services_dir, settings.graveyard_dir, os.path.join(settings.graveyard_dir, ".incoming")),
+        Services(settings.services_dir, settings.graveyard_dir, os.path.join(settings.graveyard_dir, ".incoming"), quarantine),
         HitLog(settings.service_log_dir),
         Heard(beside_the_cache(".bdheard")),
         Journal(beside_the_cache(".bdjournal")),
         Parcels(os.path.join(settings.graveyard_dir, ".outgoing")),
+        quarantine,
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from bdserver.core import messages
 from bdserver.core.messages import Opening
-from bdserver.core.policy import Policy, parse
+from bdserver.core.policy import Policy
 from bdserver.core.wire import OLDEST
 from bdserver.errors import BadRequest, BDError, PolicyMismatch, PolicyUnknown, TooLarge
 from bdserver.processes.node import Node
@@ -67,7 +67,7 @@ class Terms:
         self._policy = self._text = None
         if text is not None:
             self.parsed += 1
-            self._policy = parse(text, "the caller's policy")
+            self._policy = self._node.read_policy(text, "the caller's policy")
         self._text = text
 
     def check(self) -> None:

@@ -15,6 +15,7 @@ from bdserver.core.roles import ADMIN
 from bdserver.errors import BadRequest, CantFind, Forbidden
 from bdserver.files import package
 from bdserver.files.password import is_guessed
+from bdserver.files.quarantine import Kind
 from bdserver.processes.session import Session
 
 log = logging.getLogger("bdserver.admin")
@@ -60,7 +61,9 @@ def _received(session: Session, service: str, described: dict[str, Any]) -> str:
     settings = session.node.settings
     with session.receive(described) as file:
         limits = settings.package_bytes_max, settings.package_files_max
-        folder = package.unpack(file, described["sha256"], service, session.node.services.scratch_dir, *limits)
+        origin = f"the package of {service} from {session.caller.name}"
+        with session.node.quarantine.guard(Kind.PACKAGE, package.digest(file), origin):
+            folder = package.unpack(file, described["sha256"], service, session.node.services.scratch_dir, *limits)
     return os.path.join(folder, service)
 
 

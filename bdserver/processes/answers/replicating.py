@@ -24,6 +24,7 @@ from bdserver.core.roles import NODE
 from bdserver.core.view import View
 from bdserver.errors import BadRequest, BDError, Deadline, NobodyThere, TooBusy
 from bdserver.files import package
+from bdserver.files.quarantine import Kind
 from bdserver.processes.answers.routing import offer
 from bdserver.processes.node import Node
 from bdserver.processes.session import Session
@@ -114,7 +115,8 @@ def _copied(session: Session, service: str, found: Found | None) -> No | NotGive
         return NotGiven()
     started = time.monotonic()
     why = _why_replicate(session.view(), service)
-    with found.file as file:
+    origin = f"the package of {service} from {found.giver}"
+    with found.file as file, node.quarantine.guard(Kind.PACKAGE, package.digest(file), origin):
         folder = _unpacked(node, file, found.described, service)
     if to_retire is not None:
         node.services.retire(to_retire)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from bdserver.core import membership, policy, routing
+from bdserver.core import membership, routing
 from bdserver.core.membership import Record
 from bdserver.core.messages import DontHave, Mismatch, No, Nobody, Place, Yes
 from bdserver.core.nudges import Hurry, Visit
@@ -18,7 +18,7 @@ from bdserver.processes.session import Session
 def answer_whereis(session: Session, service: str, client_policy: str | None) -> Place | Nobody | Mismatch:
     """A host that has just said that it takes this call; `details` has the shape of `bdwhereis --json`."""
     node, policies = session.node, session.node.policies
-    client = None if client_policy is None else policy.parse(client_policy, "the client's policy")
+    client = None if client_policy is None else node.read_policy(client_policy, "the client's policy")
     view = _with_own_services(session)
     search = routing.Search(
         routing.Question(

@@ -1,0 +1,255 @@
+"""Quarantine, USERNAME.bdquarantine: what made its reader crash is left out from the second time on, by its digest.
+
+A policy, a service or a package comes from somebody else, and a bug of ours in reading it must not end the node again and
+again. `guard` stands around each reading: an exception that nobody expected is a strike, and so is the death of the process,
+since what it reads is noted in a file that it holds locked, and that outlives it: the next reader sees it, or `settle`.
+`tried` lets another process read first, for one that must not die. A reading that goes well takes a strike back. Everything
+else goes on, and status names what was left out, and where it came from.
+
+A line is one thing, for a person to read and to remove. What another version of BDserver crashed of is tried again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import json
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from bdserver import __version__
+from bdserver.errors import BDError, NoSpace, Quarantined, TooBusy
+from bdserver.files import durable
+
+# The first time may have been a kill, or a lack of memory.
+STRIKES = 2
+# The newest of so many are kept: whoever makes more of them does not fill the disk, and each costs its readers two crashes.
+ENTRIES_MAX = 200
+FILE_BYTES_MAX = 1 << 20
+WORDS_CHARACTERS_MAX = 200
+LOCK_SECONDS = 1.0
+# Reading takes milliseconds, of a thousand services 50; one that hangs is ended after so long, and that is a strike too.
+TRIAL_SECONDS = 2.0
+TRIAL_POLL_SECONDS = 0.001
+# Two for each of so many things that came at once; the rest is left to the next process that dies of them.
+TRIALS_MAX = 16
+
+log = logging.getLogger("bdserver.quarantine")
+
+
+class Kind(StrEnum):
+    """What is read."""
+
+    POLICY = "policy"
+    SERVICE = "service"
+    PACKAGE = "package"
+    RECORD = "record"
+
+
+class Entry(NamedTuple):
+    """One thing that its readers crashed of. `origin`: the file, or the node that told it; `why`: how the last one ended; `at`:
+    epoch seconds."""
+
+    kind: Kind
+    digest: str
+    origin: str
+    why: str = ""
+    at: float = 0.0
+    strikes: int = 0
+    software: str = __version__
+
+    @property
+    def is_left_out(self) -> bool:
+        return self.strikes >= STRIKES and self.software == __version__
+
+    def words(self) -> str:
+        """One line for a person."""
+        return f"{self.origin or self.kind}: in quarantine, since reading it went wrong {self.strikes} times ({self.why})"
+
+
+class Quarantine:
+    """The file, and what this process knows of it; without a path, in memory alone."""
+
+    def __init__(self, path: str):
+        self.path = path
+        self._entries: dict[str, Entry] = {}
+        self._stamp: durable.Stamp | None = None
+
+    @contextlib.contextmanager
+    def guard(self, kind: Kind, digest: str, origin: str) -> Iterator[None]:
+        """Read what has this digest within. Quarantined when it is left out, or met a bug just now; what the reader itself says
+        against it, and what the host lacks, is passed on."""
+        entry = Entry(kind, digest, origin)
+        with self._noted(entry):
+            known = self._look().get(digest)
+            if known is not None and known.is_left_out:
+                raise Quarantined(known.words())
+            try:
+                yield
+            except (BDError, OSError, MemoryError):
+                raise
+            except Exception as error:
+                struck = self._strike(entry, repr(error))
+                log.exception("%s: reading it met a bug", origin or kind)
+                raise Quarantined(struck.words()) from error
+        if known is not None:
+            self._change(lambda entries: entries.pop(digest, None))
+
+    def tried(self, read: Callable[[], object]) -> None:
+        """Have another process read first, again and again until none dies of it any more: whoever asks may then do the same
+        without fear."""
+        for _ in range(TRIALS_MAX):
+            try:
+                pid = os.fork()
+            except OSError as error:  # no room for one now
+                log.warning("can't fork to read what is new: %s", error.strerror)
+                return
+            if pid == 0:
+                _read_and_end(read)
+            _wait(pid)
+            if not self.settle():
+                return
+
+    def settle(self) -> int:
+        """Take up what dead processes were reading when they died: a strike each; how many."""
+        return sum(map(self._settled, glob.glob(glob.escape(self._notes) + "*"))) if self.path else 0
+
+    def entries(self) -> list[Entry]:
+        """What is left out now, the newest last."""
+        return [entry for entry in self._look().values() if entry.is_left_out]
+
+    # -- what is being read
+
+    @contextlib.contextmanager
+    def _noted(self, entry: Entry) -> Iterator[None]:
+        """Meanwhile a file says so. Without room for one, or while another process reads the same, a death is not counted."""
+        with contextlib.ExitStack() as undone:
+            with contextlib.suppress(OSError, TooBusy):
+                if self.path:
+                    self._note(entry, undone)
+            yield
+
+    def _note(self, entry: Entry, undone: contextlib.ExitStack) -> None:
+        note = self._notes + blake2b(entry.digest.encode(errors="replace"), digest_size=16).hexdigest()
+        descriptor = durable.open_regular(note, os.O_RDWR | os.O_CREAT, follow=False, mode=0o600)
+        undone.callback(os.close, descriptor)
+        durable.lock(descriptor, 0, note)
+        self._take_up(descriptor)
+        undone.callback(_unlink, note)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, _line(entry), 0)
+
+    @property
+    def _notes(self) -> str:
+        """What the paths of all notes begin with."""
+        folder, name = os.path.split(self.path)
+        return os.path.join(folder, f".{name}.reading.")
+
+    def _settled(self, note: str) -> int:
+        """1 if a dead process was at it."""
+        try:
+            descriptor = durable.open_regular(note, follow=False)
+        except OSError:  # its reader is through
+            return 0
+        try:
+            durable.lock(descriptor, 0, note)  # which its reader holds as long as it lives
+            _unlink(note)
+            return self._take_up(descriptor)
+        except TooBusy:
+            return 0
+        finally:
+            os.close(descriptor)
+
+    def _take_up(self, descriptor: int) -> int:
+        """A note that nobody holds: a strike, if its reader had begun."""
+        said = _parsed(os.pread(descriptor, FILE_BYTES_MAX, 0))
+        if said is None:
+            return 0
+        self._strike(said, "its reader died")
+        log.error("%s: a process died while it read this", said.origin or said.kind)
+        return 1
+
+    # -- the file
+
+    def _strike(self, entry: Entry, why: str) -> Entry:
+        def strike(entries: dict[str, Entry]) -> None:
+            before = entries.pop(entry.digest, None)
+            strikes = before.strikes if before is not None and before.software == __version__ else 0
+            words = " ".join(why.split())[:WORDS_CHARACTERS_MAX]
+            entries[entry.digest] = entry._replace(why=words, at=round(time.time(), 3), strikes=strikes + 1)
+            for digest in list(entries)[:-ENTRIES_MAX]:
+                del entries[digest]
+
+        self._change(strike)
+        return self._entries[entry.digest]
+
+    def _change(self, change: Callable[[dict[str, Entry]], object]) -> None:
+        """In memory, and in the file if it can be."""
+        with contextlib.ExitStack() as held:
+            try:
+                if self.path:
+                    lock = held.enter_context(open(self.path + ".lock", "wb"))
+                    durable.lock(lock.fileno(), LOCK_SECONDS, self.path)
+            except (OSError, TooBusy) as error:
+                log.error("%s: %s", self.path, error)
+            change(self._look())
+            try:
+                if self.path:
+                    self._stamp = durable.replace(self.path, map(_line, self._entries.values()), mode=0o640)
+            except (OSError, NoSpace) as error:
+                log.error("%s: %s", self.path, error)
+
+    def _look(self) -> dict[str, Entry]:
+        stamp = durable.stamp(self.path) if self.path else None
+        if stamp != self._stamp:
+            self._stamp = stamp
+            try:
+                lines = durable.read(self.path, FILE_BYTES_MAX)[0].splitlines()
+            except OSError:  # removed, or none that we read: nothing is in quarantine
+                lines = []
+            found = filter(None, map(_parsed, lines))
+            self._entries = {entry.digest: entry for entry in found}
+        return self._entries
+
+
+def _read_and_end(read: Callable[[], object]) -> None:
+    """In a process of its own: what it says of it is of no interest, only whether it lives."""
+    try:
+        read()
+    finally:
+        os._exit(0)
+
+
+def _wait(pid: int) -> None:
+    until = time.monotonic() + TRIAL_SECONDS
+    while os.waitpid(pid, os.WNOHANG)[0] == 0:
+        if time.monotonic() > until:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return
+        time.sleep(TRIAL_POLL_SECONDS)
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(OSError):  # another one has taken it up
+        os.unlink(path)
+
+
+def _line(entry: Entry) -> bytes:
+    return json.dumps(entry._asdict()).encode() + b"\n"
+
+
+def _parsed(line: bytes) -> Entry | None:
+    """The entry in a line; None when it is none of ours."""
+    try:
+        said: dict[str, Any] = json.loads(line)
+        digest, origin, why = (str(said[key])[:WORDS_CHARACTERS_MAX] for key in ("digest", "origin", "why"))
+        return Entry(Kind(said["kind"]), digest, origin, why, float(said["at"]), int(said["strikes"]), str(said["software"]))
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return None

@@ -1,0 +1,83 @@
+"""A bug in a reader, planted in the processes of a real daemon: the node goes on, and says what it left out."""
+
+import os
+import sys
+import threading
+
+from tests.hosts import until
+from tests.unit.nodes import document
+
+# Read by the daemon's interpreter before anything of ours: for some words its readers meet a bug, for others they die.
+PLANT = """
+import os, sys
+sys.path[:0] = {paths!r}
+from bdserver.core import policy
+from bdserver.files import services
+
+def planted(whole):
+    def reads(*arguments):
+        if "Dies" in str(arguments):
+            os._exit(1)
+        if "Raises" in str(arguments):
+            raise KeyError("planted")
+        return whole(*arguments)
+    return reads
+
+policy.parse, services.read_service = planted(policy.parse), planted(services.read_service)
+"""
+
+
+def plant(folder):
+    (folder / "plant").mkdir()
+    (folder / "plant" / "sitecustomize.py").write_text(PLANT.format(paths=[each for each in sys.path if each]))
+    return ["env", f"PYTHONPATH={folder / 'plant'}"]
+
+
+def test_what_ends_its_readers_is_left_out_and_said_while_look_ups_go_on(mesh, tmp_path):
+    sick = []
+    for name in ("Dies", "Raises"):
+        (tmp_path / f"{name}.xml").write_text(document(name))
+        sick.append(mesh.host(f"n{name}", ws_policy=tmp_path / f"{name}.xml"))
+    one = mesh.host("n1", within=plant(tmp_path)).start()
+    one.add_service("Echo", weight=0)
+    one.lookup("Echo")
+    is_over, failed = threading.Event(), []
+
+    def look_up():
+        while not is_over.wait(0.01):
+            try:
+                assert one.lookup("Echo")[0] == "ME"
+            except Exception as error:
+                failed.append(error)
+
+    thread = threading.Thread(target=look_up)
+    thread.start()
+    try:
+        one.add_service("Dies")
+        one.add_service("Raises")
+        for host in sick:
+            host.start()
+            one.ask(["HINT", host.address])
+
+        def is_said():
+            said = "\n".join(one.ask(["STATUS"])[1]["warnings"])
+            words = "Dies.bdcert: in", "Raises.bdcert: in", "the policy of nDies: in", "the policy of nRaises: in"
+            return all(f"{each} quarantine" in said for each in words)
+
+        until(is_said, 20, "all four are named")
+        until(lambda: one.discoverer_pid(), 20, "a discoverer is there")
+        before = one.discoverer_pid()
+        until(lambda: sorted(one.alive_names()) == ["n1", "nDies", "nRaises"], 20, "the mesh goes on")
+        other = mesh.host("n2", hints=one.address).start()
+        until(lambda: "n2" in one.alive_names() and "n1" in other.alive_names(), 20, "newcomers are met")
+    finally:
+        is_over.set()
+        thread.join()
+    assert not failed, failed[:3]
+    assert one.discoverer_pid() == before, "nothing dies of it any more"
+    assert list(one.ask(["STATUS"])[1]["services"]) == ["Echo"]
+    one.kill()
+    one.start()
+    until(is_said, 20, "after a restart they are named as well")
+    with open(os.path.join(one.folder, "var", "n1.bdquarantine")) as file:
+        assert len(file.readlines()) == 4

@@ -1,0 +1,269 @@
+"""What made its reader crash twice is left out, and said; what merely failed, or was killed once, is not."""
+
+import errno
+import io
+import os
+import signal
+import time
+
+import pytest
+
+from bdserver.core import policy
+from bdserver.core.policies import UNKNOWN, Policies
+from bdserver.core.roles import ADMIN
+from bdserver.errors import BadPolicy, Quarantined
+from bdserver.files import package, services
+from bdserver.files import quarantine as module
+from bdserver.files.quarantine import ENTRIES_MAX, Kind, Quarantine
+from bdserver.processes.node import guarded
+from tests.unit.nodes import NOW, a_node, document
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "me.bdquarantine")
+
+
+def read(quarantine, digest="d1", fault=None, origin="a.bdcert"):
+    with quarantine.guard(Kind.SERVICE, digest, origin):
+        if isinstance(fault, Exception):
+            raise fault
+        if fault is not None:
+            fault()
+    return "read"
+
+
+def dies_of(quarantine, digest="d1", fault=lambda: os._exit(1)):
+    pid = os.fork()
+    if pid == 0:
+        read(quarantine, digest, fault)
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
+def notes(path):
+    folder = os.path.dirname(path)
+    return [each for each in os.listdir(folder) if ".reading." in each]
+
+
+@pytest.mark.parametrize("has_file", [True, False])
+def test_what_met_a_bug_twice_is_left_out_by_this_process_and_by_others(path, has_file):
+    quarantine = Quarantine(path if has_file else "")
+    for _ in range(2):
+        with pytest.raises(Quarantined, match="a.bdcert: in quarantine"):
+            read(quarantine, fault=KeyError("oops"))
+    for each in (quarantine, Quarantine(path)) if has_file else (quarantine,):
+        with pytest.raises(Quarantined, match=r"went wrong 2 times \(KeyError\('oops'\)\)"):
+            read(each)
+        [entry] = each.entries()
+        assert (entry.kind, entry.digest, entry.origin, entry.strikes) == (Kind.SERVICE, "d1", "a.bdcert", 2)
+    assert read(quarantine, "d2") == "read" and notes(path) == []
+
+
+def test_once_is_not_enough_and_a_reading_that_goes_well_takes_it_back(path):
+    quarantine = Quarantine(path)
+    for _ in range(3):
+        with pytest.raises(Quarantined):
+            read(quarantine, fault=KeyError())
+        assert read(quarantine) == "read" and quarantine.entries() == []
+
+
+@pytest.mark.parametrize("fault", [BadPolicy("f:1: none"), OSError(errno.EMFILE, "x"), MemoryError()], ids=repr)
+def test_what_the_reader_says_and_what_the_host_lacks_is_no_crash(path, fault):
+    quarantine = Quarantine(path)
+    for _ in range(3):
+        with pytest.raises(type(fault)):
+            read(quarantine, fault=fault)
+    assert read(quarantine) == "read" and not os.path.exists(path)
+
+
+@pytest.mark.parametrize("fault", [lambda: os._exit(1), lambda: os.kill(os.getpid(), signal.SIGKILL)], ids=["exit", "kill"])
+def test_the_death_of_a_process_at_it_is_a_crash_that_the_next_reader_sees(path, fault):
+    for _ in range(2):
+        dies_of(Quarantine(path), fault=fault)
+    with pytest.raises(Quarantined, match="its reader died"):
+        read(Quarantine(path))
+    assert notes(path) == []
+
+
+def test_a_death_is_settled_once_and_not_while_the_reader_lives(path):
+    quarantine = Quarantine(path)
+    with quarantine.guard(Kind.POLICY, "living", ""):
+        dies_of(Quarantine(path))
+        assert Quarantine(path).settle() == 1 and Quarantine(path).settle() == 0
+        assert read(Quarantine(path), "living") == "read", "two may read the same"
+    assert quarantine.entries() == [] and Quarantine("").settle() == 0
+
+
+def test_a_note_of_nothing_and_a_stranger_s_are_no_strikes(path):
+    folder, name = os.path.split(path)
+    for each, content in (("empty", b""), ("odd", b"[]"), ("kind", b'{"kind": "none"}')):
+        with open(f"{folder}/.{name}.reading.{each}", "wb") as file:
+            file.write(content)
+    os.mkfifo(f"{folder}/.{name}.reading.pipe")
+    assert Quarantine(path).settle() == 0 and notes(path) == [f".{name}.reading.pipe"]
+
+
+def test_another_process_reads_first_until_none_dies_of_it(path):
+    quarantine = Quarantine(path)
+    seen = []
+
+    def all_three():
+        for digest, fault in (("d1", lambda: os._exit(0)), ("d2", None), ("d3", lambda: os._exit(3))):
+            try:
+                read(quarantine, digest, fault)
+                seen.append(digest)
+            except Quarantined:
+                pass
+
+    quarantine.tried(all_three)
+    assert [entry.digest for entry in quarantine.entries()] == ["d1", "d3"]
+    all_three()
+    assert seen == ["d2"]
+
+
+def test_one_that_hangs_is_ended_and_left_out(path, monkeypatch):
+    monkeypatch.setattr(module, "TRIAL_SECONDS", 0.05)
+    quarantine = Quarantine(path)
+
+    def hang():
+        try:
+            read(quarantine, fault=lambda: time.sleep(60))
+        except Quarantined:
+            pass
+
+    quarantine.tried(hang)
+    assert [entry.digest for entry in quarantine.entries()] == ["d1"]
+
+
+def test_without_a_process_to_try_it_goes_on(path, monkeypatch, caplog):
+    def no_room():
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", no_room)
+    Quarantine(path).tried(lambda: None)
+    assert "can't fork to read what is new: Resource temporarily unavailable" in caplog.text
+
+
+def test_many_are_bounded_and_the_oldest_go(path, monkeypatch):
+    monkeypatch.setattr(module.os, "fsync", lambda descriptor: None)
+    quarantine = Quarantine(path)
+    for number in range(ENTRIES_MAX + 3):
+        with pytest.raises(Quarantined):
+            read(quarantine, f"d{number}", KeyError())
+    assert list(Quarantine(path)._look()) == [f"d{number}" for number in range(3, ENTRIES_MAX + 3)]
+
+
+def test_a_newer_version_tries_again_and_so_does_one_whose_line_was_removed(path, monkeypatch):
+    for _ in range(2):
+        dies_of(Quarantine(path))
+        Quarantine(path).settle()
+    monkeypatch.setattr(module, "__version__", "99.0.0")
+    assert read(Quarantine(path)) == "read" and os.path.getsize(path) == 0
+    monkeypatch.undo()
+    quarantine = Quarantine(path)
+    for _ in range(2):
+        with pytest.raises(Quarantined):
+            read(quarantine, fault=KeyError())
+    os.unlink(path)
+    assert read(quarantine) == "read"
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 99, b"[]\n{}\n", b'{"kind": "policy", "digest": "x"}\n', b"{" * 99999])
+def test_a_file_that_is_none_of_ours_holds_nothing_and_is_written_anew(path, content):
+    with open(path, "wb") as file:
+        file.write(content)
+    quarantine = Quarantine(path)
+    assert read(quarantine) == "read"
+    with pytest.raises(Quarantined):
+        read(quarantine, fault=KeyError())
+    assert list(Quarantine(path)._look()) == ["d1"]
+
+
+def test_where_nothing_can_be_written_memory_counts(tmp_path, caplog):
+    quarantine = Quarantine(str(tmp_path / "none" / "me.bdquarantine"))
+    for _ in range(2):
+        with pytest.raises(Quarantined):
+            read(quarantine, fault=KeyError())
+    with pytest.raises(Quarantined, match="2 times"):
+        read(quarantine)
+    assert "No such file or directory" in caplog.text
+
+
+# --- what a node does of it ---------------------------------------------------------------------------------------
+
+
+def planted(monkeypatch, where, name, faults):
+    """A bug in a reader: `faults` says for a word what happens when it stands in what is read."""
+    whole = getattr(where, name)
+
+    def reads(*arguments):
+        for word, fault in faults.items():
+            if word in str(arguments):
+                fault()
+        return whole(*arguments)
+
+    monkeypatch.setattr(where, name, reads)
+
+
+def oops():
+    raise KeyError("oops")
+
+
+FAULTS = {"Raises": oops, "Dies": lambda: os._exit(1)}
+
+
+def test_a_service_that_ends_its_reader_is_left_out_and_named_and_the_others_are_offered(tmp_path, monkeypatch):
+    node = a_node(tmp_path)
+    planted(monkeypatch, services, "read_service", FAULTS)
+    for name in ("Dies", "Echo", "Raises"):
+        node.offer(name)
+    assert list(node.services.all()) == ["Echo"] == list(node.ask("STATUS").own["services"])
+    warnings = node.ask("STATUS").own["warnings"]
+    for name in ("Dies", "Raises"):
+        assert len([line for line in warnings if f"{name}.bdcert: in quarantine, since reading it went wrong 2" in line]) == 1
+    another = services.Services(node.services.services_dir, node.services.graveyard_dir, "", node.quarantine)
+    assert list(another.all()) == ["Echo"]
+    os.unlink(node.quarantine.path)
+    monkeypatch.undo()
+    node.services.read_anew()
+    assert list(node.services.all()) == ["Dies", "Echo", "Raises"]
+
+
+def test_a_policy_that_ends_its_reader_meets_none_and_its_owner_is_named(tmp_path, monkeypatch):
+    node, raises, dies, well = (a_node(tmp_path, f"n{x}", policy=x and document(x)) for x in ("", "Raises", "Dies", "Well"))
+    planted(monkeypatch, policy, "parse", FAULTS)
+    node.rules = node.rules._replace(policies=Policies(None, "lax", guarded(node.quarantine)))
+    node.knows(raises, dies, well)
+    node.refresh()
+    assert [node.policies.of(node.cache.view(), each.cache.view().own) is UNKNOWN for each in (raises, dies, well)] == [1, 1, 0]
+    warnings = node.ask("STATUS").own["warnings"]
+    for name in ("nRaises", "nDies"):
+        assert len([line for line in warnings if f"the policy of {name}: in quarantine, since reading it went" in line]) == 1
+    assert not [line for line in warnings if "nWell" in line]
+
+
+def test_a_caller_s_policy_that_met_a_bug_is_its_caller_s_affair(tmp_path, monkeypatch):
+    node = a_node(tmp_path).offer("Echo")
+    planted(monkeypatch, policy, "parse", FAULTS)
+    for _ in range(3):
+        with pytest.raises(Quarantined, match="the client's policy: in quarantine"):
+            node.ask("WHEREIS", "Echo", document("Raises"))
+        with (
+            node.call_me(policy_text=document("Raises", "too")) as talk,
+            pytest.raises(Quarantined, match="the caller's policy"),
+        ):
+            talk.ask(["PING"])
+    assert node.ask("WHEREIS", "Echo", document()).host == "ME"
+
+
+def test_a_package_that_ends_its_reader_is_left_out_whatever_digest_is_declared(tmp_path, monkeypatch):
+    node, content = a_node(tmp_path, max_dynamic=3), io.BytesIO(b"x" * 512)
+    planted(monkeypatch, package, "unpack", {"Echo": oops})
+    for number in range(3):
+        described = {"bytes": 512, "sha256": str(number)}
+        with pytest.raises(Quarantined, match="the package of Echo from caller: in quarantine"):
+            node.ask("PUBLISH", "Echo", described, role=ADMIN, package=content)
+        content.seek(0)
+    [entry] = node.quarantine.entries()
+    assert entry.kind is Kind.PACKAGE and any("package of Echo" in line for line in node.warnings(node.cache.view(), NOW))
