@@ -150,7 +150,9 @@ class Mesh:
 
     def status(self) -> Status:
         """How the node that is asked is, and which nodes it knows."""
-        status: Status = self.ask(lambda talk, deadline: talk.ask(["STATUS"], deadline))
+        from bdserver.core import pages
+
+        status: Status = self.ask(lambda talk, deadline: pages.status(lambda request: talk.ask(request, deadline)))
         return status
 
     def ask(self, say: Callable[[Conversation, float], Any]) -> Any:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bdserver.audit.config import AuditConfig, entrances_of
-from bdserver.core import messages
+from bdserver.core import messages, pages
 from bdserver.core.membership import ALIVE, DYNAMIC, RANK, RECORDS_MAX, STATIC, SUSPECT, ServiceType
 from bdserver.errors import BadFrame, BDError
 from bdserver.net import dialling
@@ -131,7 +131,7 @@ def crawl_from(entrances: Sequence[Entrance], seconds: float, credentials: Crede
 
 
 def _asked(talk: Conversation, wish: dict[str, Any], deadline: float) -> messages.Status:
-    return messages.ask_status(lambda request: talk.ask(request, deadline), wish)
+    return pages.status(lambda request: talk.ask(request, deadline), wish)
 
 
 class _Askers:
@@ -154,7 +154,7 @@ class _Askers:
         if kept is None:
             self._open.append(talk)
         self._own.talk = None  # after an error nobody knows what comes next on this connection
-        said: messages.Status = talk.ask(["STATUS", {"of": name, "brief": True}], deadline)
+        said = _asked(talk, {"of": name, "brief": True}, deadline)
         self._own.talk = talk
         return said
 

@@ -14,7 +14,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from bdserver.audit.config import AuditConfig, entrances_of
 from bdserver.audit.refusals import refuse
-from bdserver.core import messages
+from bdserver.core import pages
 from bdserver.core.address import split_address
 from bdserver.core.membership import ALIVE, SUSPECT
 from bdserver.core.names import valid_name
@@ -84,7 +84,7 @@ def _checked(config: AuditConfig, talk: Conversation, details: dict[str, Any], d
 
 def _hosts(talk: Conversation, deadline: float) -> set[str]:
     """The hosts of all nodes that are known to live."""
-    said = messages.ask_status(lambda request: talk.ask(request, deadline), {"brief": True})
+    said = pages.status(lambda request: talk.ask(request, deadline), {"brief": True})
     addresses = [said.own["address"]]
     for row in said.nodes:
         address, status = (row["address"], row["status"]) if isinstance(row, dict) else (row[1], row[2])

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from bdserver import api
 from bdserver.commands import calling
-from bdserver.core import messages
+from bdserver.core import messages, pages
 from bdserver.core.address import join_address, split_address
 from bdserver.core.membership import ALIVE, LEFT, SUSPECT
 from bdserver.core.messages import NoPong, NotFound, Status
@@ -78,8 +78,7 @@ def _ask(options: Namespace, request: list[Any], package: BinaryIO | None = None
 
 def _status(options: Namespace) -> Status:
     """How the node is, and all nodes that it knows, itself too."""
-    said: Status = _ask(options, ["STATUS"])
-    return said
+    return calling.conversation(options, lambda talk, deadline: pages.status(lambda request: talk.ask(request, deadline)))
 
 
 def _address(text: str) -> str:
@@ -198,12 +197,18 @@ def nodes(options: Namespace) -> None:
             node["status"] + ", draining" * node["draining"] + ", not talkable" * (not node["talkable"]),
             node["free_dynamic"],
             "itself" if node["name"] == said.own["name"] else _heard(node["heard_at"]),
-            " ".join(node["services"]) or "-",
+            _names(node),
         ]
         for node in known
     ]
     _table(rows, ["name", "address", "status", "free", "heard", "services"])
     return None
+
+
+def _names(node: dict[str, Any]) -> str:
+    """Of its services; a node may have more than can be told of it."""
+    more = [f"and {node['left_out']} more"] if node.get("left_out") else []
+    return " ".join([*node["services"], *more]) or "-"
 
 
 def _heard(at: float) -> str:
@@ -282,7 +287,7 @@ def hint(options: Namespace) -> None:
 
 def _first_visit(talk: Conversation, address: str, deadline: float) -> tuple[str | None, str]:
     """(the name of the node there, ""), or (None, why it was not reached yet)."""
-    before = {node["name"] for node in talk.ask(["STATUS"], deadline).nodes}
+    before = {node["name"] for node in _known(talk, deadline)}
     talk.ask(["HINT", address], deadline)
     until = min(time.monotonic() + HINT_SECONDS, deadline)
     try:
@@ -292,12 +297,16 @@ def _first_visit(talk: Conversation, address: str, deadline: float) -> tuple[str
     if isinstance(said, NoPong):
         return None, said.reason
     while True:
-        there = _found(talk.ask(["STATUS"], deadline).nodes, address, before)
+        there = _found(_known(talk, deadline), address, before)
         if there is not None:
             return there, ""
         if time.monotonic() + HINT_POLL_SECONDS >= until:
             return None, "it answers, and its record has not come yet"
         time.sleep(HINT_POLL_SECONDS)
+
+
+def _known(talk: Conversation, deadline: float) -> list[dict[str, Any]]:
+    return pages.status(lambda request: talk.ask(request, deadline)).nodes
 
 
 def _found(known: list[dict[str, Any]], address: str, before: set[str | None]) -> str | None:
@@ -328,10 +337,12 @@ def graveyard(options: Namespace) -> None:
             raise BadConfig("graveyard restore needs the name of a SERVICE")
         _ask(options, ["RESTORE", options.service])
         return None
-    names = _ask(options, ["GRAVEYARD"]).names
+    said = _ask(options, ["GRAVEYARD"])
+    if said.left_out:
+        calling.warn("bdctl", f"and {said.left_out} more, which are restored by their names as well")
     if options.json:
-        return _print_json(names)
-    for name in names:
+        return _print_json(said.names)
+    for name in said.names:
         print(name)
     return None
 

@@ -267,10 +267,12 @@ class Offers(NamedTuple):
 
 
 class Status(NamedTuple):
-    """How a node is (fields OWN_STATUS), and whom it knows (each NODE_SEEN, or the list of the brief form)."""
+    """How a node is (fields OWN_STATUS), and whom it knows (each NODE_SEEN, or the list of the brief form). `next`: where
+    it goes on, "" when that was all."""
 
     own: dict[str, Any]
     nodes: list[Any]
+    next: str = ""
 
 
 class Place(NamedTuple):
@@ -365,9 +367,10 @@ class Ok(NamedTuple):
 
 
 class Graveyard(NamedTuple):
-    """Names of the services that lie there."""
+    """Names of the services that lie there; how many more there are than can be told."""
 
     names: list[str]
+    left_out: int = 0
 
 
 class Goodbye(NamedTuple):
@@ -396,7 +399,11 @@ _ROWS_OF_ANSWERS = (
     Answer(
         Status,
         "STATUS",
-        (Field("status", _object(*OWN_STATUS), "status"), Field("nodes", _list_of(_is_sight), "[node…]")),
+        (
+            Field("status", _object(*OWN_STATUS), "status"),
+            Field("nodes", _list_of(_is_sight), "[node…]"),
+            Field("next", _is_text, "next", True),
+        ),
     ),
     Answer(Place, "", (Field("host", _is_text, "host"), *_PLACE, _DETAILS)),
     Answer(Nobody, "CANTFIND", (_DETAILS,)),
@@ -416,7 +423,11 @@ _ROWS_OF_ANSWERS = (
     ),
     Answer(Exchanged, "SYNCHRONIZE", (Field("exchange", _is_object, "exchange"),)),
     Answer(Ok, "OK", (Field("url", _is_text, "url", True),)),
-    Answer(Graveyard, "GRAVEYARD", (Field("names", _list_of(_is_name), "[name…]"),)),
+    Answer(
+        Graveyard,
+        "GRAVEYARD",
+        (Field("names", _list_of(_is_name), "[name…]"), Field("left_out", _is_whole, "n", True)),
+    ),
     Answer(Goodbye, "PEACE OUT", ()),
 )
 ANSWER_ROWS = {row.type: row for row in _ROWS_OF_ANSWERS}
@@ -435,7 +446,7 @@ _ROWS = (
     Request(
         "STATUS",
         EVERYONE,
-        (Field("wish", _is_object, '{"brief": true or false, "of": NAME}, for a crawl', True, 2),),
+        (Field("wish", _is_object, '{"brief": true or false, "of": NAME, "from": NEXT}, for a crawl', True, 2),),
         (Status,),
         "Tell how you are, and whom you know.",
     ),
@@ -595,15 +606,6 @@ _POSSIBLE = {
     ]
     for row in _ROWS
 }
-
-
-def ask_status(ask: Callable[[list[Any]], Any], wish: dict[str, Any]) -> Status:
-    """STATUS with a wish, by `ask(request)`; without it from a node that speaks version 1, which knew none."""
-    try:
-        said: Status = ask(["STATUS", wish])
-    except BadRequest:
-        said = ask(["STATUS"])
-    return said
 
 
 # --- the opening --------------------------------------------------------------------------------------------------

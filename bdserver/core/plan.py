@@ -14,6 +14,8 @@ Plan = dict[str, list[str]]
 SELF = "self"
 # Policies that keep nodes apart make paths of two or three steps. Each step costs its relay a child that waits.
 DEPTH_MAX = 16
+# A name stands in a MASSMESSAGE three times, and is up to 100 characters long: so many, and the relays to them, fit a frame.
+RECIPIENTS_MAX = 1000
 
 
 def tree(me: str, nodes: Iterable[str], recipients: Iterable[str], can_talk: Callable[[str, str], bool], rng: Random) -> Plan:

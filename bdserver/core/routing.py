@@ -165,6 +165,7 @@ class Search:
 
     def _ask_along_a_plan(self, phase: int, command: str, far: list[Record], dead: set[str], seconds: float) -> Outcome | None:
         view = self.q.view
+        far = far[: plan.RECIPIENTS_MAX]
         recipients = [record.name for record in far]
         cut_off = {record.name for record in far if self.q.talkable(record)}  # talkable, and yet not reached
         there = [r.name for r in view.others_there() if r.name not in dead and (r in far or r.name not in self.unreached)]

@@ -46,17 +46,21 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("bdserver.escaped", _escaped)
 
 
+def payload(message: object) -> bytes:
+    """A message as JSON."""
+    return _write(message).encode(errors="bdserver.escaped")
+
+
 def encode(message: object) -> bytes:
     """The frame of a message; TooLarge when the other side would have to refuse it."""
-    payload = _write(message).encode(errors="bdserver.escaped")
-    flags = 0
-    if len(payload) > COMPRESS_ABOVE_BYTES:
-        if len(payload) > MESSAGE_BYTES_MAX:
-            raise TooLarge(f"a message of {len(payload)} bytes is over the {MESSAGE_BYTES_MAX} allowed")
-        payload, flags = zlib.compress(payload, 1), FLAG_ZLIB
-    if len(payload) > FRAME_BYTES_MAX:
-        raise TooLarge(f"a frame of {len(payload)} bytes is over the {FRAME_BYTES_MAX} allowed")
-    return HEADER.pack(len(payload), flags) + payload
+    content, flags = payload(message), 0
+    if len(content) > COMPRESS_ABOVE_BYTES:
+        if len(content) > MESSAGE_BYTES_MAX:
+            raise TooLarge(f"a message of {len(content)} bytes is over the {MESSAGE_BYTES_MAX} allowed")
+        content, flags = zlib.compress(content, 1), FLAG_ZLIB
+    if len(content) > FRAME_BYTES_MAX:
+        raise TooLarge(f"a frame of {len(content)} bytes is over the {FRAME_BYTES_MAX} allowed")
+    return HEADER.pack(len(content), flags) + content
 
 
 class Decoder:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from bdserver.core import pages
 from bdserver.core.messages import Status
 from bdserver.errors import BadConfig, BDError, Forbidden
 from bdserver.net import dialling
+from bdserver.net.conversation import Conversation
 from bdserver.net.keys import Credentials
 
 # For each node: one that is there answers at once.
@@ -38,6 +40,10 @@ class Ended(NamedTuple):
 def kill_request(password: str | None) -> list[str]:
     """The request that ends a node; an admin needs no password."""
     return ["KILL", password] if password else ["KILL"]
+
+
+def _asked(talk: Conversation, deadline: float, request: list[Any]) -> Any:
+    return talk.ask(request, deadline)
 
 
 def kill_outward(
@@ -85,7 +91,7 @@ class _Crawl:
         def kill(address: str) -> None:
             deadline = time.monotonic() + NODE_SECONDS
             with dialling.dial(address, shown, deadline) as talk:
-                to_get.extend(str(node["address"]) for node in talk.ask(["STATUS"], deadline).nodes)
+                to_get.extend(str(node["address"]) for node in pages.status(partial(_asked, talk, deadline)).nodes)
                 talk.ask(self._request, deadline)
 
         while to_get:

@@ -51,6 +51,8 @@ HANDSHAKE_SECONDS = 5.0
 # For the answer to a request whose own time is over, for the word that ends a conversation, and for the next bytes of what was
 # refused.
 LAST_WORD_SECONDS = 1.0
+# It is a line for a person, and may quote what another node said.
+ERROR_CHARACTERS_MAX = 2000
 
 log = logging.getLogger("bdserver.child")
 
@@ -313,4 +315,4 @@ def _command(message: Any) -> str:
 
 
 def _said(error: BDError) -> messages.Error:
-    return messages.Error(error.code, str(error))
+    return messages.Error(error.code, str(error)[:ERROR_CHARACTERS_MAX])

@@ -102,6 +102,7 @@ EXAMPLES = [
     ("GIVEYOURSERVICES", messages.Offers(1.5, ["x"], 2)),
     ("STATUS", messages.Status(OWN, [SEEN, SEEN | {"name": None}])),
     ("STATUS", messages.Status(OWN, [["a", "h:1", "alive", [1, 2], True, 0.0]])),
+    ("STATUS", messages.Status(OWN, [SEEN], "nodes b")),
     ("WHEREIS", messages.Place("ME", 80, "axis", DETAILS)),
     ("WHEREIS", messages.Nobody(DETAILS)),
     ("WHEREIS", messages.Mismatch(DETAILS)),
@@ -120,6 +121,7 @@ EXAMPLES = [
     ("HINT", messages.Ok()),
     ("PUBLISH", messages.Ok("http://h/x")),
     ("GRAVEYARD", messages.Graveyard(["x"])),
+    ("GRAVEYARD", messages.Graveyard(["x"], 7)),
     ("KILL", messages.Goodbye()),
 ]
 
@@ -134,7 +136,7 @@ def test_an_answer_is_the_same_at_the_other_end_and_what_a_newer_node_adds_is_pa
     said, wish = messages.encoded(answer), [{"brief": True}] if command == "STATUS" else []
     assert messages.decode(command, said, wish) == answer
     if messages.ANSWER_ROWS[type(answer)].fields and len(said) > 1:
-        added = [*said, *([0] if command == "PING" else []), "new"]
+        added = [*said, *([0] if command in ("PING", "GRAVEYARD") else []), "new"]
         assert messages.decode(command, added, wish) in (answer, answer._replace(**{answer._fields[-1]: "new"}))
 
 

@@ -7,7 +7,7 @@ import os
 import signal
 from typing import Any
 
-from bdserver.core import membership
+from bdserver.core import membership, pages
 from bdserver.core.address import join_address, split_address
 from bdserver.core.messages import Goodbye, Graveyard, Ok
 from bdserver.core.nudges import Look
@@ -81,7 +81,9 @@ def answer_withdraw(session: Session, service: str) -> Ok:
 
 def answer_graveyard(session: Session) -> Graveyard:
     """Names of the services that were withdrawn or retired."""
-    return Graveyard(sorted(session.node.services.buried()))
+    names = session.node.services.buried()
+    told = pages.within(names, pages.PAGE_BYTES)
+    return Graveyard(told, len(names) - len(told))
 
 
 def answer_restore(session: Session, service: str) -> Ok:

@@ -5,18 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from bdserver import __version__
-from bdserver.core import membership, messages, weight
+from bdserver.core import membership, messages, pages, weight
 from bdserver.core.membership import Record
 from bdserver.core.messages import NoPong, Offers, Pong, Status
 from bdserver.core.roles import ADMIN
 from bdserver.core.view import View
-from bdserver.errors import BDError, NobodyThere, PolicyMismatch, Refused
+from bdserver.errors import BadRequest, BDError, NobodyThere, PolicyMismatch, Refused
+from bdserver.files.services import Service
 from bdserver.files.settings import in_words
 from bdserver.processes.node import Node
 from bdserver.processes.session import Session
 
 # Of the journal, STATUS tells this many events.
 EVENTS_TOLD = 20
+# A list of hints may be longer.
+SETTING_CHARACTERS_MAX = 1000
+# No host's name or digest is longer.
+SHORT_CHARACTERS_MAX = 300
+# A name of 100 characters four times, type and cost; and what JSON makes of an odd character.
+SERVICE_BYTES_ABOUT, BYTES_OF_A_CHARACTER_MAX = 500, 6
 # What is left for our own word when a PING for somebody else has taken its time.
 ANSWER_SECONDS = 0.05
 
@@ -59,30 +66,64 @@ def answer_status(session: Session, wish: dict[str, Any] | None = None) -> Statu
     """The shapes of `bdctl status --json` and `bdctl nodes --json`.
 
     With a wish, for a crawl of the mesh: {"of": NAME} is answered by that node, through this one; {"brief": true} tells
-    of the others what differs between observers: [name, address, status, version, talkable, heard_at]."""
+    of the others what differs between observers: [name, address, status, version, talkable, heard_at]; {"from": NEXT} goes on
+    where the page before ended."""
     wish = wish or {}
-    of, is_brief = wish.get("of"), wish.get("brief") is True
+    of, is_brief, start = wish.get("of"), wish.get("brief") is True, wish.get("from", "")
+    if not isinstance(start, str):
+        raise BadRequest("INVALID REQUEST: from must be what the page before said")
     if isinstance(of, str) and of != session.node.name:
-        return _status_of_another(session, of, is_brief)
+        return _status_of_another(session, of, is_brief, start)
     node, view = session.node, session.view()
-    own = _own_status(node, view, node.clock())
+    told, goes_on = pages.page(_sections(node, view, wish), start)
+    own = _own_status(node, view, node.clock()) | {"services": told["services"]}
     if session.caller.role == ADMIN:
-        own["settings"] = in_words(node.settings)
-    if is_brief:
-        return Status(own, [_brief(node, view, record) for record in view.records.values()])
-    if "brief" in wish:
-        own["policies"] = view.policies
-    known = [_node_seen(node, view, record) for record in view.records.values()]
-    return Status(own, known + [_unvisited(address) for address in sorted(view.hints)])
+        own["settings"] = {name: word[:SETTING_CHARACTERS_MAX] for name, word in in_words(node.settings).items()}
+    if "brief" in wish and not is_brief:
+        own["policies"] = told["policies"]
+    return Status(own, [*told["nodes"].values(), *told["hints"].values()], goes_on)
 
 
-def _status_of_another(session: Session, name: str, is_brief: bool) -> Status:
-    return messages.ask_status(lambda request: session.ask(name, request, session.left()), {"brief": is_brief})
+def _sections(node: Node, view: View, wish: dict[str, Any]) -> list[pages.Section]:
+    """What is told in pages: our services, the texts of policies, all nodes, and hints."""
+    services, weights, is_brief = node.services.all(), node.weights(node.clock()), wish.get("brief") is True
+    texts = [digest for digest, text in view.policies.items() if len(text) <= messages.TEXT_MAX]
+    tell = _brief if is_brief else _node_seen
+    return [
+        pages.Section(
+            "services", sorted(services), lambda name: _offer(node, view.own, services[name], weights.get(name, 0.0))
+        ),
+        pages.Section("policies", sorted(texts) if "brief" in wish and not is_brief else [], view.policies.__getitem__),
+        pages.Section("nodes", sorted(view.records), lambda name: tell(node, view, view.records[name])),
+        pages.Section("hints", [] if is_brief else sorted(view.hints), _unvisited),
+    ]
+
+
+def _offer(node: Node, own: Record, service: Service, weight: float) -> dict[str, Any]:
+    return {
+        "type": service.type,
+        "weight": round(weight, 3),
+        "cost": service.cost,
+        "healthy": service.name not in own.extra.get("unhealthy", []),
+        "checked": service.health != "none",
+        "url": membership.service_url(own, service.name, service.url),
+    }
+
+
+def _status_of_another(session: Session, name: str, is_brief: bool, start: str) -> Status:
+    """One page of it; from a node of version 1, which knows no wish, the only one."""
+    wish = {"brief": is_brief, **({"from": start} if start else {})}
+    try:
+        said: Status = session.ask(name, ["STATUS", wish], session.left())
+    except BadRequest:
+        if start:
+            raise
+        said = session.ask(name, ["STATUS"], session.left())
+    return said
 
 
 def _own_status(node: Node, view: View, now: float) -> dict[str, Any]:
-    own, weights, services = view.own, node.weights(now), node.services.all()
-    unhealthy = own.extra.get("unhealthy", [])
+    own, weights = view.own, node.weights(now)
     return {
         "address": own.address,
         "name": node.name,
@@ -101,20 +142,9 @@ def _own_status(node: Node, view: View, now: float) -> dict[str, Any]:
         "policy": node.rules.document.text,
         "rival": view.rival[0] if view.rival else None,
         "policy_mode": node.settings.policy_mode,
-        "complaints": list(node.services.complaints),
-        "warnings": node.warnings(view, now),
-        "events": node.journal.recent(EVENTS_TOLD),
-        "services": {
-            name: {
-                "type": service.type,
-                "weight": round(weights.get(name, 0.0), 3),
-                "cost": service.cost,
-                "healthy": name not in unhealthy,
-                "checked": service.health != "none",
-                "url": membership.service_url(own, name, service.url),
-            }
-            for name, service in sorted(services.items())
-        },
+        "complaints": pages.lines_within(node.services.complaints),
+        "warnings": pages.lines_within(node.warnings(view, now)),
+        "events": pages.within(node.journal.recent(EVENTS_TOLD)),
     }
 
 
@@ -124,29 +154,49 @@ def _is_talkable(node: Node, view: View, record: Record) -> bool:
 
 def _brief(node: Node, view: View, record: Record) -> list[Any]:
     talkable, heard_at = _is_talkable(node, view, record), node.heard_at(view, record.name)
-    return [record.name, record.address, record.status, list(record.version), talkable, heard_at]
+    return [record.name, _short(record.address), record.status, list(record.version), talkable, heard_at]
 
 
 def _node_seen(node: Node, view: View, record: Record) -> dict[str, Any]:
+    urls, left_out = _urls_within(record)
     return {
-        "address": record.address,
+        "address": _short(record.address),
         "name": record.name,
         "status": record.status,
         "version": list(record.version),
-        "services": sorted(record.services),
-        "types": {name: service.type for name, service in record.services.items()},
-        "urls": {n: membership.service_url(record, n, each.url) for n, each in record.services.items()},
-        "costs": {name: service.cost for name, service in record.services.items()},
+        "services": list(urls),
+        "types": {name: record.services[name].type for name in urls},
+        "urls": urls,
+        "costs": {name: record.services[name].cost for name in urls},
         "free_dynamic": record.free_dynamic,
         "load": record.load,
         "receiver_threshold": record.receiver_threshold,
-        "policy": record.policy,
+        "policy": record.policy and _short(record.policy),
         "talkable": _is_talkable(node, view, record),
         "draining": record.draining,
         "heard_at": node.heard_at(view, record.name),
+        **({"left_out": left_out} if left_out else {}),
     }
+
+
+def _urls_within(record: Record) -> tuple[dict[str, str], int]:
+    """service -> URL of a node's services, as many as may be told of one node; and how many more there are."""
+    urls: dict[str, str] = {}
+    room = pages.PAGE_BYTES // 2
+    for name in sorted(record.services):
+        url = membership.service_url(record, name, record.services[name].url)
+        room -= SERVICE_BYTES_ABOUT + BYTES_OF_A_CHARACTER_MAX * len(url)
+        if room < 0:
+            break
+        urls[name] = url
+    return urls, len(record.services) - len(urls)
+
+
+def _short(text: str) -> str:
+    """An address or a digest, whatever a node says that its own is."""
+    return text[:SHORT_CHARACTERS_MAX]
 
 
 def _unvisited(address: str) -> dict[str, Any]:
     blank = {"services": [], "types": {}, "urls": {}, "free_dynamic": 0, "draining": False, "heard_at": 0.0}
-    return {"address": address, "name": None, "status": "unvisited", "version": [0, 0], "talkable": True, **blank}
+    return {"address": _short(address), "name": None, "status": "unvisited", "version": [0, 0], "talkable": True, **blank}

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from bdserver.core import membership, messages, plan, routing, weight
+from bdserver.core import membership, messages, pages, plan, routing, weight
 from bdserver.core.address import host_part
 from bdserver.core.membership import Record
 from bdserver.core.messages import DontHave, Found, NetFault, No, NotFound, NotGiven, Package, RelayedYes, Yes
@@ -170,7 +170,9 @@ def _fetched(session: Session, service: str) -> Found | None:
             said = session.ask(record.name, ["GIVESERVICE", service], session.left() * routing.SHARE)
             if isinstance(said, Package):
                 return Found(record.name, said.described, said.file)
-    return _fetched_through_others(session, service, [record.name for record in holders]) or _searched(session, service)
+    return _fetched_through_others(session, service, [record.name for record in holders[: plan.RECIPIENTS_MAX]]) or _searched(
+        session, service
+    )
 
 
 def _fetched_through_others(session: Session, service: str, far: list[str]) -> Found | None:
@@ -219,8 +221,8 @@ def find(session: Session, service: str, visited: list[str], steps: int) -> Foun
     visited = list(met)
     next_ones = [r.name for r in view.others_there() if r.name not in met and node.policies.talkable(view, r)]
     if steps == 0 or not next_ones:
-        return NotFound(visited)
-    visited += next_ones
+        return NotFound(pages.within(visited, pages.PAGE_BYTES))
+    visited = pages.within([*visited, *next_ones], pages.PAGE_BYTES)
     for name in next_ones:
         try:
             said = session.ask(name, ["FIND", service, visited, steps - 1], min(FIND_SECONDS, session.left() * 0.5))
@@ -228,8 +230,8 @@ def find(session: Session, service: str, visited: list[str], steps: int) -> Foun
             continue
         if isinstance(said, Found):
             return said
-        visited = list(dict.fromkeys([*visited, *said.visited]))
-    return NotFound(visited[: messages.LIST_MAX])
+        visited = pages.within(dict.fromkeys([*visited, *said.visited]), pages.PAGE_BYTES)
+    return NotFound(visited)
 
 
 def answer_massmessage(
@@ -270,7 +272,7 @@ def answer_massmessage(
                 faults |= dict.fromkeys(names)
                 has_no = has_no or others == "NO"
     if faults:
-        return NetFault(list(faults), "NO" if has_no else "DONTHAVE")
+        return NetFault(pages.within(faults, pages.PAGE_BYTES), "NO" if has_no else "DONTHAVE")
     return No() if has_no else DontHave()
 
 

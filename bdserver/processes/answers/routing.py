@@ -14,6 +14,9 @@ from bdserver.files.services import Service
 from bdserver.processes.node import Node
 from bdserver.processes.session import Session
 
+# Of the nodes that were asked, the last ones: whoever asked more had hundreds of silent holders.
+ASKED_TOLD_MAX = 1000
+
 
 def answer_whereis(session: Session, service: str, client_policy: str | None) -> Place | Nobody | Mismatch:
     """A host that has just said that it takes this call; `details` has the shape of `bdwhereis --json`."""
@@ -47,7 +50,7 @@ def answer_whereis(session: Session, service: str, client_policy: str | None) ->
 
 
 def _details(service: str, found: routing.Outcome, search: routing.Search) -> dict[str, Any]:
-    asked = [{"node": a.node, "answer": a.answer, "ms": round(1000 * a.seconds, 1)} for a in search.asked]
+    asked = [{"node": a.node, "answer": a.answer, "ms": round(1000 * a.seconds, 1)} for a in search.asked[-ASKED_TOLD_MAX:]]
     return {"url": found.url, "node": found.node, "service": service, "phase": found.phase, "asked": asked}
 
 
