@@ -18,15 +18,18 @@ from typing import NamedTuple
 
 from bdserver.errors import BadConfig, NotYet
 from bdserver.files.settings import Settings, load
+from bdserver.processes.callers import CALLERS_MAX
 from bdserver.processes.children import SPARES_MAX
+from bdserver.processes.lines import LINES_MAX
 from bdserver.processes.node import Node, Sources, open_node
 from bdserver.processes.pidfile import PidFile
 from bdserver.processes.sockets import Sockets
 
 # Every 2 s, as in 2006; longer than any interface takes to come up, and shorter than systemd waits for a start (90 s).
 RETRY_SECONDS, WAIT_SECONDS = 2.0, 60.0
-# The listener's descriptors beside one line to each child: sockets, pipes, locks, logs, and what a connection needs while it
-# is handed over.
+# The listener's descriptors beside one line to each child, and the discoverer's beside its connections: sockets, pipes, locks,
+# logs, and what a connection needs while it is handed over. (Of the lines that the discoverer opens itself, as many again may
+# wait for somebody who is silent.)
 DESCRIPTORS_BESIDE = 64
 
 
@@ -116,17 +119,22 @@ def _patiently(attempt: Callable[[], None], say: Callable[[str], None]) -> None:
 
 
 def allow_descriptors(settings: Settings) -> None:
-    """A line to each child is a descriptor of the listener's: raise the soft limit, or say that it is too low."""
-    needed = settings.max_children + SPARES_MAX + DESCRIPTORS_BESIDE
+    """A line to each child is a descriptor of the listener's, a connection with another node one of the discoverer's: raise the
+    soft limit, or say that it is too low."""
+    children, nodes = settings.max_children + SPARES_MAX, CALLERS_MAX + 2 * LINES_MAX
+    needed = max(children, nodes) + DESCRIPTORS_BESIDE
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard if hard == resource.RLIM_INFINITY else max(hard, needed)))
     except (OSError, ValueError):
+        what, less = f"talking with up to {CALLERS_MAX} other nodes", ""
+        if children > nodes:
+            what, less = f"max_children={settings.max_children}", ", or lower max_children"
         raise BadConfig(
-            f"{settings.path}: max_children={settings.max_children} takes {needed} open files, and {min(soft, hard)} are "
-            "allowed: raise the limit (ulimit -n, systemd's LimitNOFILE), or lower max_children"
+            f"{settings.path}: {what} takes {needed} open files, and {min(soft, hard)} are allowed: raise the limit "
+            f"(ulimit -n, systemd's LimitNOFILE){less}"
         ) from None
 
 

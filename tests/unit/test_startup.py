@@ -146,19 +146,30 @@ def limits():
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def test_the_soft_limit_of_open_files_is_raised_to_what_max_children_takes(host, limits):
-    host.write_config(max_children=300)
+@pytest.mark.parametrize(("children", "needed"), [(32, 512 + 64 + 64), (568, 640), (569, 641), (900, 900 + 8 + 64)])
+def test_the_soft_limit_of_open_files_is_raised_to_what_children_or_other_nodes_take(host, limits, children, needed):
+    host.write_config(max_children=children, max_children_per_address=8)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
     startup.allow_descriptors(load(host.config_path))
-    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (300 + 8 + 64, limits[1])
-    resource.setrlimit(resource.RLIMIT_NOFILE, (400, limits[1]))
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (needed, limits[1])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed + 1, limits[1]))
     startup.allow_descriptors(load(host.config_path))
-    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (400, limits[1])  # enough is left as it is
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (needed + 1, limits[1])  # enough is left as it is
 
 
 @as_root
-def test_more_children_than_files_may_be_open_are_refused_with_a_line(host):
-    host.write_config(max_children=300)
+@pytest.mark.parametrize(
+    ("children", "words"),
+    [
+        (
+            900,
+            "max_children=900 takes 972 open files, and 200 are allowed: raise the limit (ulimit -n, systemd's LimitNOFILE), or",
+        ),
+        (300, "talking with up to 512 other nodes takes 640 open files, and 200 are allowed: raise the limit (ulimit -n, sys"),
+    ],
+)
+def test_more_than_may_be_open_is_refused_with_a_line(host, children, words):
+    host.write_config(max_children=children)
     settings = load(host.config_path)
 
     def refused():
@@ -166,7 +177,7 @@ def test_more_children_than_files_may_be_open_are_refused_with_a_line(host):
         return refusal(lambda: startup.allow_descriptors(settings))
 
     [said] = startup.asked_as((12345, 12345), lambda: [refused()])
-    assert "max_children=300 takes 372 open files, and 200 are allowed: raise the limit (ulimit -n, systemd's LimitN" in said
+    assert words in said and (", or lower max_children" in said) == (children == 900)
 
 
 @pytest.mark.parametrize(("key", "word"), [("user", "user"), ("group", "group")])
