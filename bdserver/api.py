@@ -16,7 +16,7 @@ from functools import partial
 
 from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadConfig, BadFrame, Forbidden, NobodyThere
-from bdserver.files.settings import BY_NAME, default_path, load
+from bdserver.files.settings import BY_NAME, default_path, load, local_socket
 from bdserver.net import dialling
 from bdserver.net.entrances import enter, located
 
@@ -201,7 +201,7 @@ def entrances(
 ) -> list[Entrance]:
     """The ways into the mesh: each of `nodes` over TLS; without any, the local socket."""
     if not nodes:
-        return [partial(dialling.dial_local, socket or load(config or default_path()).socket)]
+        return [partial(dialling.dial_local, socket or local_socket(config))]
     from bdserver.core.address import join_address, split_address
 
     addresses = [join_address(*split_address(node, PORT)) for node in nodes]

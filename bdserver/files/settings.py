@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 DEFAULT_PATH = "/etc/bdserver/bdserverd.conf"
+# Where the local node is found by those who may not read its config: its socket, or a link to it.
+USUAL_SOCKET = "/run/bdserver/bdserver.sock"
 
 
 class AppliedBy(StrEnum):
@@ -64,6 +66,14 @@ class Setting(NamedTuple):
 def default_path() -> str:
     """$BDSERVER_CONFIG, else /etc/bdserver/bdserverd.conf."""
     return os.environ.get("BDSERVER_CONFIG") or DEFAULT_PATH
+
+
+def local_socket(config: str | None) -> str:
+    """The socket of this host's node: as its config says; at the usual place where an account may not read the usual config."""
+    path = config or default_path()
+    if path == DEFAULT_PATH and not os.access(path, os.R_OK) and os.path.exists(USUAL_SOCKET):
+        return USUAL_SOCKET
+    return load(path).socket
 
 
 # --- kinds of values ----------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import socket
 from collections.abc import Sequence
 
 from bdserver.errors import BadConfig, NotYet
+from bdserver.files import settings as usual
 from bdserver.files.settings import Settings
 
 log = logging.getLogger("bdserver.sockets")
@@ -97,6 +98,9 @@ class Sockets:
         with contextlib.suppress(OSError):
             if self._file == _identity(self._settings.socket):
                 os.unlink(self._settings.socket)
+        with contextlib.suppress(OSError):  # its folder is root's: what stays leads nowhere, and is replaced at the next start
+            if self._is_usual() and os.readlink(usual.USUAL_SOCKET) == self._settings.socket:
+                os.unlink(usual.USUAL_SOCKET)
 
     def _open_local(self) -> None:
         """One that a crash left behind is replaced: the pid file's lock says that nobody else is here."""
@@ -117,6 +121,23 @@ class Sockets:
         if self._local is not None:
             self._local.close()
         self._local = sock
+        with contextlib.suppress(OSError):  # without the right to it: then others need --socket
+            self._link()
+
+    def _is_usual(self) -> bool:
+        """Whether this is the node that commands without options mean, and its socket lies elsewhere than they look."""
+        mine, theirs = self._settings, os.path.realpath(usual.DEFAULT_PATH)
+        return os.path.realpath(mine.path) == theirs and mine.socket != usual.USUAL_SOCKET
+
+    def _link(self) -> None:
+        """From the usual place, unless another node is there: the config may be for root's eyes alone."""
+        path = usual.USUAL_SOCKET
+        if not self._is_usual() or os.path.exists(path):
+            return
+        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        os.symlink(self._settings.socket, path)
 
 
 def _addresses(settings: Settings) -> list[tuple[int, str]]:

@@ -8,8 +8,10 @@ import stat
 import pytest
 
 from bdserver.errors import BadConfig, NotYet
+from bdserver.files import settings
 from bdserver.files.settings import load
 from bdserver.processes.sockets import Sockets
+from bdserver.processes.startup import asked_as
 from tests.hosts import free_port
 
 ME = (os.getuid(), os.getgid())
@@ -151,3 +153,66 @@ def test_the_file_is_removed_if_it_is_ours(sockets, tmp_path):
     (tmp_path / "local").write_text("another's")
     ours.remove()
     assert os.path.exists(tmp_path / "local")
+
+
+# --- the usual place ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def usual(tmp_path, monkeypatch):
+    """Where accounts that may not read the usual config look; that config is the one that `sockets` writes."""
+    path = tmp_path / "run" / "bdserver.sock"
+    monkeypatch.setattr(settings, "USUAL_SOCKET", str(path))
+    monkeypatch.setattr(settings, "DEFAULT_PATH", str(tmp_path / "config"))
+    monkeypatch.delenv("BDSERVER_CONFIG", raising=False)
+    return path
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become another user")
+def test_an_account_that_may_not_read_the_config_finds_the_local_node(sockets, usual, tmp_path):
+    ours, _ = sockets()
+    os.chmod(tmp_path / "config", 0o600)
+    for folder in [tmp_path, *tmp_path.parents][:3]:
+        folder.chmod(0o755)
+
+    def found():
+        try:
+            return settings.local_socket(None)
+        except BadConfig as error:
+            return str(error)
+
+    nobody = 65534, 65534
+    assert "Permission denied" in asked_as(nobody, lambda: [found()])[0]
+    ours.open()
+    assert asked_as(nobody, lambda: [found()]) == [str(usual)]
+    assert found() == str(tmp_path / "local"), "who may read it believes it"
+    assert asked_as(nobody, lambda: [str(os.stat(usual).st_ino)]) == [str(os.stat(tmp_path / "local").st_ino)]
+    ours.remove()
+    assert not os.path.lexists(usual)
+
+
+def test_only_the_node_of_the_usual_config_is_found_there_and_takes_nobody_s_place(sockets, usual, tmp_path, monkeypatch):
+    usual.parent.mkdir()
+    usual.write_text("another node's")
+    ours, _ = sockets()
+    ours.open()
+    ours.remove()
+    assert usual.read_text() == "another node's"
+    usual.unlink()
+    usual.symlink_to(tmp_path / "of a node that was killed")
+    ours, _ = sockets()
+    ours.open()
+    assert os.readlink(usual) == str(tmp_path / "local")
+    ours.remove()
+    monkeypatch.setattr(settings, "DEFAULT_PATH", str(tmp_path / "another"))
+    ours, _ = sockets()
+    ours.open()
+    assert not os.path.lexists(usual)
+
+
+def test_where_nothing_may_be_put_at_the_usual_place_the_node_listens_all_the_same(sockets, usual):
+    usual.parent.write_text("in the way")
+    ours, _ = sockets()
+    ours.open()
+    assert len(ours.now()) == 2
+    ours.remove()
