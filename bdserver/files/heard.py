@@ -1,5 +1,5 @@
-"""What the discoverer alone knows and others tell, USERNAME.bdheard: when this node last spoke with whom, and how late its
-loop was; told by STATUS and the audit.
+"""What the discoverer alone knows and others tell, USERNAME.bdheard: when this node last spoke with whom, how late its loop
+was, and which of its chores fail; told by STATUS and the audit.
 
 Beside the cache, not in it: a quiet mesh changes nothing in the cache, while every probe is a word heard. A report, so it
 is renamed into place but not synced: killed, the old or the new one is there; after a power cut it may begin anew. Nothing
@@ -25,10 +25,12 @@ log = logging.getLogger("bdserver.heard")
 
 
 class Report(NamedTuple):
-    """`times`: name -> epoch seconds. `lag`: the most seconds that the loop was late, of the last WRITE_SECONDS or more."""
+    """`times`: name -> epoch seconds. `lag`: the most seconds that the loop was late, of the last WRITE_SECONDS or more.
+    `failing`: a line for each thing that the discoverer could not do when it last tried."""
 
     times: dict[str, float]
     lag: float = 0.0
+    failing: tuple[str, ...] = ()
 
 
 class Heard:
@@ -51,13 +53,26 @@ class Heard:
         if not (self._is_new or lag > LATE_SECONDS) or now - self._written_at < WRITE_SECONDS:
             return False
         self._written_at, self._is_new = now, False
-        self._report = Report({name: at for name, at in self._report.times.items() if name in known}, lag)
-        said = {"heard": {name: round(at, 1) for name, at in self._report.times.items()}, "lag": round(lag, 3)}
+        times = {name: at for name, at in self._report.times.items() if name in known}
+        self._write(self._report._replace(times=times, lag=lag))
+        return True
+
+    def tell(self, failing: tuple[str, ...]) -> None:
+        """What fails now; on disk at once, if that is another than before."""
+        if failing != self.report().failing:
+            self._write(self._report._replace(failing=failing))
+
+    def _write(self, report: Report) -> None:
+        self._report = report
+        said = {
+            "heard": {name: round(at, 1) for name, at in report.times.items()},
+            "lag": round(report.lag, 3),
+            "failing": report.failing,
+        }
         try:
             self._stamp = durable.replace(self.path, [json.dumps(said).encode()], is_synced=False)
         except (OSError, NoSpace) as error:
             log.debug("%s: %s", self.path, error)
-        return True
 
     def report(self) -> Report:
         """As the discoverer wrote it last."""
@@ -67,7 +82,7 @@ class Heard:
             try:
                 said = json.loads(durable.read(self.path, FILE_BYTES_MAX)[0])
                 times = {str(name): float(at) for name, at in said["heard"].items()}
-                self._report = Report(times, float(said["lag"]))
+                self._report = Report(times, float(said["lag"]), tuple(map(str, said.get("failing", ()))))
             except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
                 pass  # none that can be read: what we had
         return self._report

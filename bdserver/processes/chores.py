@@ -31,6 +31,8 @@ HEALTH_SECONDS = 5.0
 TRIM_SECONDS = 20.0
 # More states than any node has; a thing that has a new name each time must not fill our memory.
 STATES_MAX = 1000
+# Of why a chore fails, STATUS tells this much.
+WORDS_CHARACTERS_MAX = 300
 
 log = logging.getLogger("bdserver.discoverer")
 
@@ -82,6 +84,7 @@ class Chores:
         self._access_log: AccessLog | None = None
         self._access_settings = ("", "")
         self._is_lonely = False
+        self._failing: dict[str, str] = {}  # chore: why, since it was tried last
         # In this order: what was counted is weighed, and what was weighed goes into our record.
         self._chores = (
             Chore("the access log", LOOK_SECONDS, self._count_accesses),
@@ -105,6 +108,10 @@ class Chores:
                 self._due_at[chore] = following(self._due_at[chore], chore.seconds, clock)
             if is_due or is_urgent:
                 self._guarded(chore, wall)
+        try:
+            self.node.heard.tell(tuple(self._failing.values()))
+        except Exception as error:
+            self.states.say("what fails", f"telling what fails: a bug: {error!r}", error=error)
 
     def late(self, seconds: float) -> None:
         """The loop was so late."""
@@ -122,11 +129,18 @@ class Chores:
         try:
             chore.do(wall)
         except BDError as error:  # the cache is locked too long: skip this turn (as the original did)
-            self.states.say(chore.what, f"{chore.what}: skipping a turn: {error}", logging.WARNING)
+            self._fails(chore, f"skipping a turn: {error}", logging.WARNING)
         except Exception as error:
-            self.states.say(chore.what, f"{chore.what}: a bug: {error!r}", error=error)
+            self._fails(chore, f"a bug: {error!r}", logging.ERROR, error)
         else:
+            self._failing.pop(chore.what, None)
             self.states.say(chore.what, "")
+
+    def _fails(self, chore: Chore, why: str, level: int, error: BaseException | None = None) -> None:
+        """To the log once, and to STATUS as long as it is so."""
+        line = f"{chore.what}: {why}"
+        self._failing[chore.what] = line[:WORDS_CHARACTERS_MAX]
+        self.states.say(chore.what, line, level, error)
 
     # -- the chores
 

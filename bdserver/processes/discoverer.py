@@ -103,6 +103,7 @@ class Discoverer:
         if self._is_reload_due:
             self._reload()
         began = time.monotonic()
+        self.node.beat.note(began)
         self._chores.due(began, self.node.clock())
         self._heartbeat.due(began)
         self._note_hung(began)

@@ -38,6 +38,9 @@ NO_ROOM_PAUSE = 0.1
 NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.ENOSPC)
 # Whether each listening socket is still there is looked at this often: somebody may have deleted the local one's file.
 SOCKETS_SECONDS = 2.0
+# A discoverer that has not turned at so many of the listener's own looks hangs, and is ended: 30 s, longer than any disk that
+# comes back. Looks are counted, not seconds: the whole host may have been stopped meanwhile.
+HUNG_LOOKS = 15
 # The same line is written this often at most, since a flood of connections must not be one of lines.
 SAY_SECONDS = 1.0
 # A loop that meets the same bug again and again must not take a whole core for it.
@@ -76,6 +79,7 @@ class Runs(NamedTuple):
     serve: Callable[[socket.socket, Address | None], None] = lambda sock, address: None  # one connection; None: a local one
     close_ears: Callable[[], None] = _nothing  # in a child: what only the discoverer listens on
     discover: Callable[[int, int], None] = lambda wake, life: None  # in the discoverer, until the life descriptor ends
+    beat: Callable[[], float | None] = lambda: None  # in the listener: when the discoverer's loop has turned last
 
 
 class Listener:
@@ -114,6 +118,7 @@ class Listener:
         gc.freeze()  # what is here now is never collected, so its pages stay shared with the children
         gc.enable()
         self._start_discoverer()
+        self._look_at_discoverer()
         self._guarded(self._runs.on_ready)
         self._agenda[self._pulse] = time.monotonic()
         while not self._is_over():  # from here on we must not die: whatever fails is closed, said, and tried again
@@ -380,6 +385,12 @@ class Listener:
         log.error("the discoverer ended, starting it again in %.2f s", pause)
         self._agenda[self._start_discoverer] = time.monotonic() + pause
 
+    def _look_at_discoverer(self) -> None:
+        self._agenda[self._look_at_discoverer] = time.monotonic() + SOCKETS_SECONDS
+        if self._discoverer.is_hung(self._runs.beat()):
+            log.error("the discoverer hangs: ending it")
+            _kill(self._discoverer.pid, signal.SIGKILL)
+
     # -- signals
 
     def _act_on_signals(self, descriptor: int) -> None:
@@ -425,6 +436,7 @@ class Listener:
         log.info("leaving: %d children to finish", self._pool.busy)
         self._ends_at = time.monotonic() + DRAIN_SECONDS  # this first: whatever fails below, we leave
         self._agenda.pop(self._start_discoverer, None)
+        self._agenda.pop(self._look_at_discoverer, None)
         self._agenda.pop(self._look_at_sockets, None)
         self._guarded(self._runs.on_leaving)
         for sock in list(self._sockets):
@@ -458,6 +470,8 @@ class _Discoverer:
         self.pid = 0  # 0: there is none now
         self.born_at = 0.0
         self._pause = RESTART_PAUSE
+        self._beat: float | None = None
+        self._looks = 0  # at which that was the last beat
         self.wake_read, self.wake_write = os.pipe()
         self.life_read, self.life_write = os.pipe()
         os.set_blocking(self.wake_write, False)  # whoever nudges does not wait: if the pipe is full, it is awake anyway
@@ -466,6 +480,12 @@ class _Discoverer:
     def life_of(self, discover: Callable[[int, int], None]) -> Callable[[], None]:
         """The function that the discoverer's process runs."""
         return functools.partial(discover, self.wake_read, self.life_read)
+
+    def is_hung(self, beat: float | None) -> bool:
+        """At a look at its last beat: whether there was none for too many of them."""
+        self._looks = self._looks + 1 if self.pid and beat is not None and beat == self._beat else 0
+        self._beat = beat
+        return self._looks >= HUNG_LOOKS
 
     def pause_after_its_end(self, now: float) -> float:
         """How long to wait until it is started again: twice as long each time, until one was well."""

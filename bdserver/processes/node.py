@@ -40,11 +40,12 @@ from bdserver.net import dialling, keys
 from bdserver.net.conversation import Conversation
 from bdserver.net.keys import Credentials
 from bdserver.processes.advertised import advertised
+from bdserver.processes.beat import Beat
 
 log = logging.getLogger("bdserver.node")
 
-# A loop that is later than this is worth a warning.
-LAG_SECONDS = 0.5
+# A loop that is later than this is worth a warning; one that has not turned for so long hangs.
+LAG_SECONDS, HUNG_SECONDS = 0.5, 10.0
 # When the end of our certificate is worth a warning, the nearest first.
 CERTIFICATE_DAYS = (1, 7, 30)
 # Of the hints of a node that is alone, a warning shows this many.
@@ -113,6 +114,7 @@ class Node:
         self.dial, self.clock, self.rng = dial, clock, rng or random.Random()
         self.sources = sources
         self.life = Life(os.getpid(), clock())
+        self.beat = Beat()
         self._refreshed: View | None = None
 
     @property
@@ -334,9 +336,12 @@ class Node:
         share = self.total_weight(now) / self.settings.receiver_threshold
         if share > 1:
             found.append(f"overloaded: {100 * share:.0f} % of its threshold")
-        lag = self.heard.report().lag
-        if lag > LAG_SECONDS:
-            found.append(f"the discoverer's loop was {lag:.1f} s late: this machine has too little processor time")
+        report, silent = self.heard.report(), time.monotonic() - self.beat.at()
+        if self.beat.at() and silent > HUNG_SECONDS:
+            found.append(f"the discoverer hangs for {silent:.0f} s: this node hears no news, and others take it for dead")
+        if report.lag > LAG_SECONDS:
+            found.append(f"the discoverer's loop was {report.lag:.1f} s late: this machine has too little processor time")
+        found += report.failing
         found += [f"the service {name} is not well, and not offered" for name in view.own.extra.get("unhealthy", [])]
         return found
 

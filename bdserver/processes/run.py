@@ -33,6 +33,7 @@ GOODBYE_SECONDS, GOODBYE_NODES, GOODBYE_TRIES = 1.0, 3, 6
 def run(node: Node, sockets: Sockets, claims: Sequence[PidFile], on_ready: Callable[[], None]) -> None:
     """Until the end of the node."""
     node.life = Life(os.getpid(), time.time())
+    node.beat.note(time.monotonic())  # from now on it is waited for
     setproctitle.setproctitle(f"bdserverd: listener of {node.name} at {node.address}")
     try:
         begin(node)
@@ -61,6 +62,7 @@ def _parts(node: Node, sockets: Sockets, claims: Sequence[PidFile], on_ready: Ca
         serve=functools.partial(child.serve_connection, node),
         close_ears=sockets.close_ears,
         discover=functools.partial(discoverer.run, node, sockets.ears),
+        beat=node.beat.at,
     )
 
 

@@ -11,8 +11,10 @@ from bdserver.core.membership import DEAD, Record
 from bdserver.core.view import TOMBSTONE_SECONDS
 from bdserver.core.weight import HIT
 from bdserver.errors import NoSpace, TooBusy
+from bdserver.files.heard import Heard
 from bdserver.processes import chores as module
 from bdserver.processes.chores import Chores, States
+from bdserver.processes.node import HUNG_SECONDS
 from bdserver.processes.wakeup import Wakeup
 from tests.unit.standin import StandIn
 from tests.unit.views import NOW
@@ -244,6 +246,61 @@ def test_a_chore_that_fails_is_said_once_and_the_others_go_on(looking, caplog, m
     assert "x is broken" in said(caplog, logging.ERROR)
     looking.look()
     assert "the weight of our services: well again" in said(caplog, logging.INFO)
+
+
+TABLE = ["the access log", "the weight of our services", "the health of our services", "trimming hit logs", "our own record",
+         "whom we have heard from", "warnings", "company"]  # fmt: skip
+
+
+def test_the_table_above_is_that_of_all_chores(looking):
+    assert [chore.what for chore in looking.chores._chores] == TABLE
+
+
+@pytest.mark.parametrize("what", TABLE)
+def test_each_chore_that_fails_is_told_by_status_until_it_is_well_and_the_others_are_done(looking, what):
+    chores, done = looking.chores, []
+
+    def instead(chore):
+        def do(wall):
+            if chore.what == what and is_broken:
+                raise KeyError("oops")
+            done.append(chore.what)
+
+        return chore._replace(do=do)
+
+    is_broken = True
+    chores._chores = tuple(map(instead, chores._chores))
+    chores._due_at = dict.fromkeys(chores._chores, 0.0)
+    looking.look()
+    assert done == [each for each in TABLE if each != what]
+    assert Heard(looking.node.heard.path).report().failing == (f"{what}: a bug: KeyError('oops')",)
+    assert f"{what}: a bug: KeyError('oops')" in looking.node.warnings(looking.node.cache.view(), NOW)
+    is_broken = False
+    looking.look(module.TRIM_SECONDS)
+    assert Heard(looking.node.heard.path).report().failing == ()
+
+
+def test_what_can_not_even_be_told_stops_nothing(looking, monkeypatch, caplog):
+    def broken(failing):
+        raise KeyError("oops")
+
+    monkeypatch.setattr(looking.node.heard, "tell", broken)
+    looking.look()
+    looking.look()
+    assert [line for line in said(caplog, logging.ERROR) if "telling what fails" in line] == [
+        "telling what fails: a bug: KeyError('oops')"
+    ]
+
+
+def test_a_loop_that_has_not_turned_for_long_is_told_by_status(looking):
+    def warnings():
+        return [line for line in looking.node.warnings(looking.node.cache.view(), NOW) if "hangs" in line]
+
+    assert warnings() == [], "it has not begun"
+    looking.node.beat.note(time.monotonic())
+    assert warnings() == []
+    looking.node.beat.note(time.monotonic() - HUNG_SECONDS - 1)
+    assert warnings() == ["the discoverer hangs for 11 s: this node hears no news, and others take it for dead"]
 
 
 def test_a_cache_that_is_locked_too_long_skips_a_turn(looking, caplog, monkeypatch):

@@ -58,7 +58,7 @@ def test_a_file_that_is_gone_or_broken_meanwhile_leaves_what_was_known(tmp_path)
     path = tmp_path / "n.bdheard"
     path.write_text('{"heard": {"beta": 5}, "lag": 0.25}')
     reader = Heard(str(path))
-    assert reader.report() == ({"beta": 5.0}, 0.25)
+    assert reader.report() == ({"beta": 5.0}, 0.25, ())
     path.write_text('{"beta')
     assert reader.report().times == {"beta": 5.0}
     path.unlink()
@@ -69,5 +69,5 @@ def test_a_lag_is_told_though_nobody_was_heard(tmp_path):
     path = str(tmp_path / "n.bdheard")
     heard = Heard(path)
     assert not heard.write(set(), LATE_SECONDS, 100.0) and heard.write(set(), 0.75, 100.0)
-    assert Heard(path).report() == ({}, 0.75)
+    assert Heard(path).report() == ({}, 0.75, ())
     assert not heard.write(set(), 0.9, 104.0), "not yet: whoever noted it keeps it"

@@ -291,6 +291,28 @@ def test_the_discoverer_is_restarted_and_ends_with_its_listener(run):
     until(lambda: "discoverer-ended" in node.said(), 10, "it ends when the life line does")
 
 
+def test_a_discoverer_whose_loop_does_not_turn_is_ended_and_another_one_started(run):
+    def begin():
+        module.SOCKETS_SECONDS, module.HUNG_LOOKS = 0.05, 3
+
+    node = run(begin=begin, beat=lambda: 7.0)
+    until(lambda: node.log.read_text().count("discoverer-") >= 2, 10, "another discoverer")
+    assert "the discoverer hangs: ending it" in node.messages
+
+
+def test_one_whose_loop_turns_is_left_alone_and_looks_at_another_one_begin_anew():
+    life = module._Discoverer()
+    assert not any(life.is_hung(5.0) for _ in range(99)), "there is none"
+    life.pid = 1
+    assert not any(life.is_hung(None) for _ in range(99)), "nobody tells"
+    assert not any(life.is_hung(float(number)) for number in range(99)), "it turns"
+    assert [life.is_hung(98.0) for _ in range(module.HUNG_LOOKS)] == [False] * (module.HUNG_LOOKS - 1) + [True]
+    life.pid = 0
+    assert not life.is_hung(98.0)
+    life.pid = 2
+    assert not life.is_hung(98.0)
+
+
 def discoverer_of(node):
     """The pid of the first one, once it has said so."""
 
