@@ -27,6 +27,7 @@ from bdserver.errors import NoSpace, TooBusy
 TYPE_CHECKING = False  # as typing's, whose import would cost bdwhereis two milliseconds
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import BinaryIO
 
 LOCK_POLL_SECONDS = 0.002
 
@@ -87,6 +88,11 @@ def _shown_character(character: str) -> str:
     code = ord(character)
     # What os.listdir makes of a byte that is no UTF-8.
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else character.encode("unicode_escape").decode()
+
+
+def open_lock(path: str) -> BinaryIO:
+    """A file to hold the lock of, made if there is none. Something else of its name, a pipe say, is not waited for."""
+    return open(open_regular(path, os.O_RDWR | os.O_CREAT, mode=0o644), "r+b")
 
 
 # --- reading ------------------------------------------------------------------------------------------------------

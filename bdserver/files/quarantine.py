@@ -194,7 +194,7 @@ class Quarantine:
         with contextlib.ExitStack() as held:
             try:
                 if self.path:
-                    lock = held.enter_context(open(self.path + ".lock", "wb"))
+                    lock = held.enter_context(durable.open_lock(self.path + ".lock"))
                     durable.lock(lock.fileno(), LOCK_SECONDS, self.path)
             except (OSError, TooBusy) as error:
                 log.error("%s: %s", self.path, error)

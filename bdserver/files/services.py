@@ -151,7 +151,7 @@ class Services:
             self._told = self._looks
             with contextlib.suppress(OSError):  # a full disk: then they find it when the folder changes
                 os.makedirs(self.graveyard_dir, exist_ok=True)
-                with open(self._edited, "ab"):
+                with durable.open_lock(self._edited):
                     os.utime(self._edited)
 
     def read_anew(self) -> None:
@@ -284,8 +284,9 @@ class Services:
     def _changing(self) -> Iterator[None]:
         """One change at a time. Its remains, if it is killed, are swept by a later one."""
         os.makedirs(self.scratch_dir, mode=0o700, exist_ok=True)
-        with open(os.path.join(self.scratch_dir, ".lock"), "wb") as file:
-            durable.lock(file.fileno(), CHANGE_SECONDS, file.name)
+        path = os.path.join(self.scratch_dir, ".lock")
+        with durable.open_lock(path) as file:
+            durable.lock(file.fileno(), CHANGE_SECONDS, path)
             self._sweep()
             try:
                 for folder in (self.services_dir, self.graveyard_dir):  # the steps of one that was killed come before ours

@@ -151,8 +151,8 @@ def load_authorities(path: str) -> list[x509.Certificate]:
 
 
 def read_public(path: str) -> bytes:
-    """The bytes of a file that anybody may read: a certificate, a signing request."""
-    return _read(path, None)
+    """The bytes of a file that anybody may read, or of a pipe: a certificate, a signing request."""
+    return _read(path, None, is_waiting=True)
 
 
 def refuse_other_kinds(path: str, public_key: object) -> None:
@@ -168,15 +168,19 @@ def refuse_other_kinds(path: str, public_key: object) -> None:
 
 def _certificates(path: str, what: str) -> list[x509.Certificate]:
     try:
-        return openssl.load_all(read_public(path))
+        return openssl.load_all(_read(path, None))
     except ValueError:
         raise BadConfig(f"{path}: is not a {what} in PEM") from None
 
 
-def _read(path: str, group: str | None) -> bytes:
-    """The file's bytes; unless `group` is None they are a secret, and the file that was opened is the one that is looked at."""
+def _read(path: str, group: str | None, is_waiting: bool = False) -> bytes:
+    """The file's bytes; unless `group` is None they are a secret, and the file that was opened is the one that is looked at.
+
+    A daemon waits for nobody: only `is_waiting` reads what is not a regular file."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=None if is_waiting else _at_once) as file:
+            if not is_waiting and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise BadConfig(f"{path}: not a regular file")
             if group is not None:
                 _refuse_open(path, os.fstat(file.fileno()), group)
             text = file.read(KEY_FILE_BYTES_MAX + 1)
@@ -185,6 +189,10 @@ def _read(path: str, group: str | None) -> bytes:
     if len(text) > KEY_FILE_BYTES_MAX:
         raise BadConfig(f"{path}: too long for a file of keys")
     return text
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _refuse_open(path: str, status: os.stat_result, group: str) -> None:

@@ -2,14 +2,16 @@
 
 So whether this node lives is the node's own knowledge, and a probe from outside costs one small message on an open connection.
 A listener that does not answer in time hangs: then the discoverer says so to the mesh, and answers for the node no longer,
-until the listener does again. One that hangs up at once, as it does when all its children are busy, does not hang: else whoever
-fills them could have the node declared dead.
+until the listener does again. A socket whose file is gone, or another one, says nothing of it: it is the listener's to mend.
+One that hangs up at once, as it does when all its children are busy, does not hang: else whoever fills them could have the node
+declared dead.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import selectors
 import socket
 import time
@@ -37,6 +39,7 @@ class Heartbeat:
         self._asked_at = self._beat_at = beat_at
         self._question = encode(messages.opened(Opening(deadline=PATIENCE))) + encode(["PING"])
         self._answered_at = float("inf")  # until it has answered once, it may be on its way
+        self._file: tuple[int, int] | None = None  # device and inode of the socket on which it did so last
         self.is_hung = False
 
     def next_at(self) -> float:
@@ -61,6 +64,9 @@ class Heartbeat:
             sock.send(self._question)
         except OSError as error:  # a queue that is full, too: nobody accepts
             sock.close()
+            if self._file is not None and _identity(self._path) != self._file:
+                self._answered_at = clock
+                return
             self._over(error.strerror or str(error))
             return
         self._sock = sock
@@ -97,10 +103,18 @@ class Heartbeat:
         # One that was refused at once, because the listener restarts its socket or is busy, has the same patience as silence.
         is_hung = bool(reason) and (self.is_hung or time.monotonic() >= self._answered_at + PATIENCE)
         if not reason:
-            self._answered_at = time.monotonic()
+            self._answered_at, self._file = time.monotonic(), _identity(self._path)
         if is_hung != self.is_hung:
             self.is_hung = is_hung
             if is_hung:
                 log.error("our listener does not answer (%s): the mesh is told, and probes are not answered", reason)
             else:
                 log.warning("our listener answers again")
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

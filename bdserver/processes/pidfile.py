@@ -27,7 +27,8 @@ class PidFile:
         """Take the lock, or BadConfig with the pid of the process that has it."""
         try:
             while self._file is None:
-                file = open(self.path, "a+")  # noqa: SIM115 (held open on purpose)
+                descriptor = durable.open_regular(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, mode=0o644)
+                file = open(descriptor, "a+")  # noqa: SIM115 (held open on purpose)
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if durable.has_name(file.fileno(), self.path):  # else the one before us removed it while we opened it
                     self._file = file
@@ -40,7 +41,7 @@ class PidFile:
     def is_held(self) -> bool:
         """Whether another process lives that has claimed it."""
         try:
-            with open(self.path) as file:
+            with open(durable.open_regular(self.path)) as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True

@@ -12,6 +12,7 @@ import errno
 import logging
 import os
 import socket
+import stat
 from collections.abc import Sequence
 
 from bdserver.errors import BadConfig, NotYet
@@ -61,8 +62,9 @@ class Sockets:
                 sockets.append(_tcp_socket(settings, setting, port, family, host, is_check))
 
     def now(self) -> Sequence[socket.socket]:
-        """Those that listen now. If the local one's file is gone, it is made again; if that fails, it is said once."""
-        if self._local is not None and not os.path.lexists(self._settings.socket):
+        """Those that listen now. If the local one's file is gone, or something else is there on which nobody listens, it is
+        made again; if that fails, it is said once."""
+        if self._local is not None and not _is_socket(self._settings.socket):
             try:
                 self._open_local()
             except BadConfig as error:
@@ -164,6 +166,13 @@ def _tcp_socket(settings: Settings, setting: str, port: int, family: int, host: 
         said = f"{settings.path}: {setting}={port} can't be had on {where}: {error.strerror or error}"
         raise kind(f"{said} ({hint})" if hint else said) from None
     return sock
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _identity(path: str) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from bdserver.errors import BadConfig, NotYet
+from bdserver.files import durable
 from bdserver.files.settings import Settings, load
 from bdserver.processes.callers import CALLERS_MAX
 from bdserver.processes.children import SPARES_MAX
@@ -183,7 +184,7 @@ def not_allowed(settings: Settings, files: list[str], log_file: str) -> list[str
     named = [settings.ws_policy, settings.black_list, settings.revoked]
     for path in dict.fromkeys([settings.path, *keys, *filter(None, named), *files]):
         try:
-            open(path, "rb").close()
+            os.close(durable.open_regular(path))
         except OSError as error:
             found.append(f"{path}: {who} must be able to read it: {error.strerror}")
     for folder in _folders(settings):

@@ -258,3 +258,15 @@ def test_an_open_file_has_its_name_until_it_is_removed_or_another_takes_its_plac
         path.touch()
         assert not durable.has_name(file.fileno(), str(path))
         assert durable.has_name(file.fileno(), str(tmp_path / "elsewhere"))
+
+
+def test_a_lock_is_made_kept_as_it_is_and_not_waited_for_where_something_else_has_its_name(tmp_path):
+    path = str(tmp_path / "lock")
+    for _ in range(2):
+        with durable.open_lock(path) as file:
+            durable.lock(file.fileno(), 0, path)
+    assert os.path.getsize(path) == 0
+    os.unlink(path)
+    os.mkfifo(path)
+    with pytest.raises(durable.Unfit):
+        durable.open_lock(path)

@@ -1,6 +1,7 @@
 """The heartbeat: a discoverer's questions to its own listener, which a test plays on a real local socket."""
 
 import contextlib
+import os
 import selectors
 import socket
 import time
@@ -135,6 +136,17 @@ def test_a_socket_that_is_gone_is_as_bad_as_silence_in_the_long_run(beating, lis
     answered(beating, listener)
     listener.close()
     until(beating, lambda: beating.is_hung)
+
+
+@pytest.mark.parametrize("instead", [None, os.mkdir, os.mkfifo], ids=["gone", "a folder", "a pipe"])
+def test_a_socket_whose_file_is_gone_or_another_one_says_nothing_of_the_listener(beating, listener, instead):
+    answered(beating, listener)
+    os.unlink(listener.path)
+    if instead is not None:
+        instead(listener.path)
+    began = time.monotonic()
+    until(beating, lambda: time.monotonic() > began + 1.0)  # three times its patience
+    assert not beating.is_hung
 
 
 @pytest.mark.parametrize("answer", [None, ["ERROR", "too-busy", "128 children"]])

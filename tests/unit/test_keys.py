@@ -237,3 +237,13 @@ def test_what_lies_below_a_file_is_missing_and_what_cannot_be_looked_at_is_not(w
         keys.load(f"{web1}/web1.crt", "web1")
     with pytest.raises(BadConfig, match=": File name too long"):
         keys.load(web1, "x" * 300)
+
+
+@pytest.mark.parametrize("name", ["me.key", "me.crt", "ca.crt"])
+def test_what_is_no_file_is_refused_at_once_and_not_waited_for(tmp_path, name):
+    """A daemon reads them at SIGHUP, in its listener."""
+    os.mkfifo(tmp_path / name)
+    (tmp_path / name).chmod(0o600)
+    reads = keys.load_key if name.endswith(".key") else keys.load_certificate
+    with pytest.raises(BadConfig, match=f"{name}: not a regular file"):
+        reads(str(tmp_path / name))

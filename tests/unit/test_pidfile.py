@@ -103,3 +103,11 @@ def test_what_was_not_claimed_is_not_removed(path):
         assert os.path.exists(path)
     finally:
         end(pid)
+
+
+def test_a_pipe_in_its_place_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pid")
+    claim = PidFile(str(tmp_path / "pid"))
+    assert not claim.is_held()
+    with pytest.raises(BadConfig, match="pid: not a regular file"):
+        claim.claim()

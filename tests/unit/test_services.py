@@ -774,3 +774,14 @@ def test_a_full_disk_is_told_and_nothing_half_is_live(services, folder, monkeypa
     assert services.all() == {}
     assert [name for name in os.listdir(folder) if name != "a"] == []
     assert left_in_scratch(services) == []
+
+
+def test_a_pipe_in_the_place_of_a_file_of_ours_keeps_nobody_waiting(services, folder):
+    os.makedirs(services.scratch_dir)
+    os.mkfifo(os.path.join(services.graveyard_dir, ".edited"))
+    drop(folder, "a")
+    services.look()
+    assert list(services.all()) == ["a"]
+    os.mkfifo(os.path.join(services.scratch_dir, ".lock"))
+    with pytest.raises(OSError, match="not a regular file"):
+        services.withdraw("a")

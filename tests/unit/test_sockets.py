@@ -125,6 +125,22 @@ def test_a_local_socket_whose_file_is_deleted_is_made_again_and_said_once(socket
     assert [record.getMessage() for record in caplog.records] == [f"socket={tmp_path}/local was deleted: made again"]
 
 
+@pytest.mark.parametrize("instead", [os.mkfifo, lambda path: open(path, "w").close(), lambda path: os.symlink(path, path)])
+def test_what_took_the_place_of_its_file_gives_way_but_another_socket_does_not(sockets, tmp_path, instead):
+    ours, _ = sockets()
+    ours.open()
+    os.unlink(tmp_path / "local")
+    instead(tmp_path / "local")
+    ours.now()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(tmp_path / "local"))
+    os.unlink(tmp_path / "local")
+    with socket.socket(socket.AF_UNIX) as theirs:
+        theirs.bind(str(tmp_path / "local"))
+        before = os.stat(tmp_path / "local").st_ino
+        assert len(ours.now()) == 2 and os.stat(tmp_path / "local").st_ino == before
+
+
 def test_while_it_cannot_be_made_again_the_others_listen_and_it_is_said_once(sockets, tmp_path, caplog):
     folder = tmp_path / "run"
     folder.mkdir()

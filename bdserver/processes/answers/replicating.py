@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 from bdserver.core import membership, messages, pages, plan, routing, weight
 from bdserver.core.address import host_part
@@ -23,7 +23,7 @@ from bdserver.core.nudges import Hurry
 from bdserver.core.roles import NODE
 from bdserver.core.view import View
 from bdserver.errors import BadRequest, BDError, Deadline, NobodyThere, TooBusy
-from bdserver.files import package
+from bdserver.files import durable, package
 from bdserver.files.quarantine import Kind
 from bdserver.processes.answers.routing import offer
 from bdserver.processes.node import Node
@@ -74,9 +74,9 @@ def _one_at_a_time(session: Session, service: str) -> Iterator[None]:
                 os.unlink(path)
 
 
-def _locked(path: str) -> TextIO | None:
+def _locked(path: str) -> BinaryIO | None:
     """The lock file, locked; None while somebody else has it, or has just removed what we opened."""
-    file = open(path, "w")  # noqa: SIM115 (it is open as long as the lock is wanted)
+    file = durable.open_lock(path)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
