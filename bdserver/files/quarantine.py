@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from bdserver import __version__
 from bdserver.errors import BDError, NoSpace, Quarantined, TooBusy
@@ -34,8 +34,9 @@ ENTRIES_MAX = 200
 FILE_BYTES_MAX = 1 << 20
 WORDS_CHARACTERS_MAX = 200
 LOCK_SECONDS = 1.0
-# Reading takes milliseconds, of a thousand services 50; one that hangs is ended after so long, and that is a strike too.
-TRIAL_SECONDS = 2.0
+# Reading one thing takes milliseconds; on trial, one that takes so much processor time is ended, and that is a strike too. How
+# long all of it takes depends on the machine and its disks: after the second time the trial is over, and nothing is to blame.
+READ_SECONDS, TRIAL_SECONDS = 2.0, 10.0
 TRIAL_POLL_SECONDS = 0.001
 # Two for each of so many things that came at once; the rest is left to the next process that dies of them.
 TRIALS_MAX = 16
@@ -80,6 +81,7 @@ class Quarantine:
         self.path = path
         self._entries: dict[str, Entry] = {}
         self._stamp: durable.Stamp | None = None
+        self._is_trial = False
 
     @contextlib.contextmanager
     def guard(self, kind: Kind, digest: str, origin: str) -> Iterator[None]:
@@ -104,21 +106,36 @@ class Quarantine:
     def tried(self, read: Callable[[], object]) -> None:
         """Have another process read first, again and again until none dies of it any more: whoever asks may then do the same
         without fear."""
-        for _ in range(TRIALS_MAX):
+        for _ in range(TRIALS_MAX if self.path else 0):
             try:
                 pid = os.fork()
             except OSError as error:  # no room for one now
                 log.warning("can't fork to read what is new: %s", error.strerror)
                 return
             if pid == 0:
-                _read_and_end(read)
-            _wait(pid)
+                self._read_and_end(read)
+            if not _has_ended(pid):
+                log.warning("reading what is new takes longer than %g s", TRIAL_SECONDS)
+                self._settle(is_counted=False)
+                return
             if not self.settle():
                 return
 
+    def _read_and_end(self, read: Callable[[], object]) -> NoReturn:
+        """In a process of its own: what it says of it is of no interest, only whether it lives."""
+        self._is_trial = True
+        try:
+            read()
+        finally:
+            os._exit(0)
+
     def settle(self) -> int:
         """Take up what dead processes were reading when they died: a strike each; how many."""
-        return sum(map(self._settled, glob.glob(glob.escape(self._notes) + "*"))) if self.path else 0
+        return self._settle(is_counted=True)
+
+    def _settle(self, is_counted: bool) -> int:
+        notes = glob.glob(glob.escape(self._notes) + "*") if self.path else []
+        return sum(self._settled(note, is_counted) for note in notes)
 
     def entries(self) -> list[Entry]:
         """What is left out now, the newest last."""
@@ -133,6 +150,8 @@ class Quarantine:
             with contextlib.suppress(OSError, TooBusy):
                 if self.path:
                     self._note(entry, undone)
+            if self._is_trial:
+                signal.setitimer(signal.ITIMER_PROF, READ_SECONDS)  # whose signal ends a process
             yield
 
     def _note(self, entry: Entry, undone: contextlib.ExitStack) -> None:
@@ -151,7 +170,7 @@ class Quarantine:
         folder, name = os.path.split(self.path)
         return os.path.join(folder, f".{name}.reading.")
 
-    def _settled(self, note: str) -> int:
+    def _settled(self, note: str, is_counted: bool) -> int:
         """1 if a dead process was at it."""
         try:
             descriptor = durable.open_regular(note, follow=False)
@@ -160,7 +179,7 @@ class Quarantine:
         try:
             durable.lock(descriptor, 0, note)  # which its reader holds as long as it lives
             _unlink(note)
-            return self._take_up(descriptor)
+            return self._take_up(descriptor) if is_counted else 0
         except TooBusy:
             return 0
         finally:
@@ -218,22 +237,16 @@ class Quarantine:
         return self._entries
 
 
-def _read_and_end(read: Callable[[], object]) -> None:
-    """In a process of its own: what it says of it is of no interest, only whether it lives."""
-    try:
-        read()
-    finally:
-        os._exit(0)
-
-
-def _wait(pid: int) -> None:
+def _has_ended(pid: int) -> bool:
+    """Wait for it; False when it had to be ended, since it took too long."""
     until = time.monotonic() + TRIAL_SECONDS
     while os.waitpid(pid, os.WNOHANG)[0] == 0:
         if time.monotonic() > until:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            return
+            return False
         time.sleep(TRIAL_POLL_SECONDS)
+    return True
 
 
 def _unlink(path: str) -> None:

@@ -1,5 +1,6 @@
 """What made its reader crash twice is left out, and said; what merely failed, or was killed once, is not."""
 
+import contextlib
 import errno
 import io
 import os
@@ -122,18 +123,31 @@ def test_another_process_reads_first_until_none_dies_of_it(path):
     assert seen == ["d2"]
 
 
-def test_one_that_hangs_is_ended_and_left_out(path, monkeypatch):
-    monkeypatch.setattr(module, "TRIAL_SECONDS", 0.05)
+def spin():
+    while True:
+        pass
+
+
+def test_one_that_never_comes_to_an_end_is_ended_and_left_out(path, monkeypatch):
+    monkeypatch.setattr(module, "READ_SECONDS", 0.05)
     quarantine = Quarantine(path)
 
     def hang():
-        try:
-            read(quarantine, fault=lambda: time.sleep(60))
-        except Quarantined:
-            pass
+        for digest, fault in (("d1", None), ("d2", spin), ("d3", None)):
+            with contextlib.suppress(Quarantined):
+                read(quarantine, digest, fault)
 
     quarantine.tried(hang)
-    assert [entry.digest for entry in quarantine.entries()] == ["d1"]
+    assert [entry.digest for entry in quarantine.entries()] == ["d2"]
+
+
+def test_a_disk_that_is_slow_is_nothing_to_blame_what_lies_on_it_for(path, monkeypatch, caplog):
+    monkeypatch.setattr(module, "TRIAL_SECONDS", 0.05)
+    quarantine = Quarantine(path)
+    for _ in range(3):
+        quarantine.tried(lambda: read(quarantine, fault=lambda: time.sleep(60)))
+    assert "reading what is new takes longer" in caplog.text and notes(path) == []
+    assert read(quarantine) == "read" and not os.path.exists(path)
 
 
 def test_without_a_process_to_try_it_goes_on(path, monkeypatch, caplog):
