@@ -159,6 +159,8 @@ class Quarantine:
         descriptor = durable.open_regular(note, os.O_RDWR | os.O_CREAT, follow=False, mode=0o600)
         undone.callback(os.close, descriptor)
         durable.lock(descriptor, 0, note)
+        if not durable.has_name(descriptor, note):  # its reader was through with it just now
+            return
         self._take_up(descriptor)
         undone.callback(_unlink, note)
         os.ftruncate(descriptor, 0)
@@ -178,6 +180,8 @@ class Quarantine:
             return 0
         try:
             durable.lock(descriptor, 0, note)  # which its reader holds as long as it lives
+            if not durable.has_name(descriptor, note):  # it was through with it just now
+                return 0
             _unlink(note)
             return self._take_up(descriptor) if is_counted else 0
         except TooBusy:

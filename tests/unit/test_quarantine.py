@@ -96,6 +96,24 @@ def test_a_death_is_settled_once_and_not_while_the_reader_lives(path):
     assert quarantine.entries() == [] and Quarantine("").settle() == 0
 
 
+@pytest.mark.parametrize(
+    "look", [lambda path: Quarantine(path).settle(), lambda path: read(Quarantine(path))], ids=["settle", "read"]
+)
+def test_a_reader_that_is_through_while_its_note_is_looked_at_has_not_died(path, monkeypatch, look):
+    whole = module.durable.lock
+    held = Quarantine(path).guard(Kind.SERVICE, "d1", "")
+    held.__enter__()
+
+    def lock_a_moment_later(descriptor, seconds, name):
+        monkeypatch.setattr(module.durable, "lock", whole)
+        held.__exit__(None, None, None)
+        whole(descriptor, seconds, name)
+
+    monkeypatch.setattr(module.durable, "lock", lock_a_moment_later)
+    look(path)
+    assert not os.path.exists(path) and notes(path) == []
+
+
 def test_a_note_of_nothing_and_a_stranger_s_are_no_strikes(path):
     folder, name = os.path.split(path)
     for each, content in (("empty", b""), ("odd", b"[]"), ("kind", b'{"kind": "none"}')):
