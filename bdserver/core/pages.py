@@ -18,8 +18,9 @@ from bdserver.errors import BadRequest
 PAGE_BYTES = 512 * 1024
 # Of one item, or of one list in the head: eight of them are a page.
 PART_BYTES = PAGE_BYTES // 8
-# 32 MiB: 20,000 nodes of a kilobyte and a half. Whoever goes on and on is not listened to any longer.
-PAGES_MAX = 64
+# 32 MiB: 20,000 nodes of a kilobyte and a half; in brief, a tenth of it. Whoever goes on and on, or whose pages are larger than
+# ours can be, is not listened to any longer: a message may be 8 MiB, and 64 of those are no answer but an attack.
+PAGES_MAX, BRIEF_PAGES_MAX = 64, 8
 
 # So many items are weighed at once: that takes half as long as one by one.
 BATCH = 50
@@ -99,9 +100,11 @@ def status(ask: Callable[[list[Any]], Any], wish: dict[str, Any] | None = None) 
             raise
         said = ask(["STATUS"])
     whole = Status({**said.own}, list(said.nodes))
-    for _ in range(PAGES_MAX):
+    for _ in range(BRIEF_PAGES_MAX if wish and wish.get("brief") is True else PAGES_MAX):
         if not said.next:
             return whole
+        if size(said) > wire.FRAME_BYTES_MAX:
+            break
         try:
             said = ask(["STATUS", {**(wish or {}), "from": said.next}])
         except BadRequest:  # it tells more, and does not take the wish: it was told to speak version 1

@@ -97,6 +97,15 @@ def test_a_node_that_goes_on_for_ever_is_not_listened_to_for_ever():
     ask, asked = asker(Status(OWN, [1], "nodes b"))
     whole = pages.status(ask)
     assert len(asked) == pages.PAGES_MAX + 1 and whole.own["warnings"] == ["me has more to tell than was asked for"]
+    ask, asked = asker(Status(OWN, [1], "nodes b"))
+    assert pages.status(ask, {"brief": True}).own["warnings"] and len(asked) == pages.BRIEF_PAGES_MAX + 1
+
+
+def test_a_page_larger_than_ours_can_be_is_the_last_that_is_listened_to():
+    small, large = Status(OWN, [1], "nodes b"), Status(OWN, ["x" * wire.FRAME_BYTES_MAX], "nodes c")
+    ask, asked = asker(small, large)
+    whole = pages.status(ask)
+    assert len(asked) == 2 and whole.nodes == [1, *large.nodes] and whole.own["warnings"]
 
 
 def test_a_node_of_version_1_tells_what_fits_and_is_asked_without_a_wish():
