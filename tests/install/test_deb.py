@@ -187,6 +187,18 @@ def test_the_node_has_a_user_and_folders_of_its_own(machine):
         pwd.getpwnam("bdserver")  # the copy is a copy: this machine has not got the package
 
 
+def test_folders_of_another_owner_are_given_to_the_daemon_and_that_is_said(package):
+    with machines.Machine() as machine:
+        machine.do("sh", "-c", f"mkdir -p /var/log/bdserver && echo old > {LOG} && chown -R games: /var/log/bdserver")
+        said = install(machine, package)
+        for path in ("/var/log/bdserver", LOG):
+            assert f"bdserver: {path} was owned by games, and is given to bdserver" in said
+        assert "/var/lib/bdserver was owned" not in said
+        give_keys(machine)
+        machine.do("service", "bdserverd", "start")
+        assert machine.processes("^bdserverd: listener") and machine.read(LOG).startswith("old")
+
+
 # --- a node that runs ---------------------------------------------------------------------------------------------
 
 
