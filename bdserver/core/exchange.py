@@ -2,42 +2,69 @@
 
 An exchange is an object with optional fields, the same in request and answer:
     digest    of the sender's whole view; equal digests end it: a quiet mesh pays a constant number of bytes
-    buckets   digests of its parts, sent when the whole differs
+    buckets   digests of its parts, sent when the whole differs, and with records when there are more of them
     versions  {name: [generation, counter, rank]} of the parts in `of` (numbers of buckets)
     records   the sender's news, oldest change first, within a budget of bytes
-    wanted    names of which the sender lacks the newer record
-    policies  {digest: text}; unknown: digests whose text the sender lacks
+    wanted    names of which the sender lacks the newer record; unmet: those of them of which it has no record at all
+    policies  {digest: text}, certificates {digest: DER in base64}; unknown: digests whose text the sender lacks
     known     how many of the records just received were no news (tells a gossiper when to stop)
+    refused   why the receiver's own record is not taken in
     until     with records: pass them on around the ring as far as this node (`gossip.ring.arc`)
 The caller drives: digest -> buckets -> versions -> records. Both sides work on copies that they hold; taking over is
-`absorb`, under the cache's lock. Talking is client's and answers' business.
+`absorb`, under the cache's lock. A record is taken in when `prove` has nothing against it, which takes its owner's certificate:
+that comes along where the other side does not know the node at all, else when it is asked for. Talking is the business of talks
+and ears, proving that of net.proofs.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator
-from typing import Any
+from collections.abc import Callable, Collection, Generator
+from typing import Any, NamedTuple
 
 from bdserver.core import membership
+from bdserver.core.membership import CERTIFICATE_CHARACTERS_MAX, Record, certificate_digest, untimely
 from bdserver.core.names import valid_name
 from bdserver.core.policy import digest as policy_digest
 from bdserver.core.view import BUCKETS, View
-from bdserver.errors import BadRequest
+from bdserver.errors import BadRequest, TooBusy
 
-# What one message carries of records; a frame takes 8 times as much, and a slow link is not blocked for seconds.
-RECORDS_BYTES_MAX = 256 * 1024
-RECORD_BYTES_ABOUT = 400
-SERVICE_BYTES_ABOUT = 60
+# What one message carries of records and certificates: a frame takes twice as much, and the largest record fits.
+RECORDS_BYTES_MAX = 512 * 1024
+# Of a record beside its statement: signature, digest of the certificate, names of fields.
+RECORD_BYTES_BESIDE = 200
+# Records in one message; so many of the smallest have room in it.
+RECORDS_TOLD_MAX = 2000
 # A policy is up to 64 KiB, and a frame takes 1 MiB.
 POLICIES_ASKED_MAX = 8
+CERTIFICATES_ASKED_MAX = 500
 # Rounds within one conversation; a budget that was too small is continued in the next round.
 TURNS_MAX = 4
+# A newcomer to a large mesh takes in all of it at once: while news comes and there is more, so many turns.
+TURNS_WITH_NEWS_MAX = 16
+REFUSED_CHARACTERS_MAX = 300
 
 # In place of a node's name (and none): all around the ring.
 EVERYBODY = "*"
 
 Exchange = dict[str, Any]
+# Why a record is not believed, of which the certificate is this text; None when it is. TooBusy: its teller has told too many.
+Prove = Callable[[Record, str], str | None]
+
+
+class Absorbed(NamedTuple):
+    """What became of an exchange: what it adds to the answer; the names of those whom it told of, and who are known now; why
+    records were left out, and how many lack their certificate."""
+
+    answer: Exchange
+    names: list[str] = []
+    refused: list[str] = []
+    lacking: int = 0
+
+
+def believed(record: Record, certificate: str) -> str | None:
+    """For views whose records nobody signs."""
+    return None
 
 
 def checked(value: object) -> Exchange:
@@ -63,8 +90,13 @@ def respond(view: View, theirs: Exchange) -> Exchange:
         if answer["digest"] != theirs["digest"]:
             answer["buckets"] = [format(each, "x") for each in view.buckets()]
     if "versions" in theirs:
-        news, answer["wanted"] = view.newer_than(theirs["versions"], theirs.get("of", []))
-        answer |= _carrying(view, news)
+        news, wanted = view.newer_than(theirs["versions"], theirs.get("of", []))
+        answer["wanted"] = wanted
+        if unmet := [name for name in wanted if name not in view.records]:
+            answer["unmet"] = unmet
+        answer |= _carrying(view, news, {record.name for record in news} - theirs["versions"].keys())
+        if len(answer.get("records", ())) < len(news):
+            answer["buckets"] = [format(each, "x") for each in view.buckets()]
     return answer | _what_they_lack(view, theirs)
 
 
@@ -80,39 +112,115 @@ def follow_up(view: View, theirs: Exchange) -> Exchange:
 
 def push(view: View, names: list[str], until: str | None = None) -> Exchange:
     """News told unasked."""
-    say = _carrying(view, [view.records[name] for name in names if name in view.records])
+    say = _carrying(view, [view.records[name] for name in dict.fromkeys(names) if name in view.records])
     return say if until is None else {**say, "until": until}
 
 
-def to_pass_on(view: View, theirs: Exchange, talker: str) -> tuple[list[str], str]:
-    """(names, until): what of an exchange, absorbed into `view`, the listener is to pass on around the ring, and how far.
+def tell(read: Callable[[], View], names: list[str], until: str | None = None) -> Generator[Exchange, Exchange, Exchange]:
+    """News told to a listener: yields what to say, is sent the (checked) answers, and returns what they say together: how much
+    was `known`, and whether our own record was `refused`. Texts that the listener lacks are told behind the news."""
+    theirs = yield push(read(), names, until)
+    more = follow_up(read(), {"unknown": theirs.get("unknown", [])})
+    again: Exchange = {}
+    if more:
+        again = yield more if until is None or "records" not in more else {**more, "until": until}
+    refused = {key: each[key] for each in (theirs, again) for key in ("refused",) if key in each}
+    return {"known": theirs.get("known", 0) + again.get("known", 0)} | refused
+
+
+def to_pass_on(names: list[str], theirs: Exchange, talker: str) -> tuple[list[str], str]:
+    """(names, until): what of an exchange the listener is to pass on around the ring, and how far. `names`: whom it told of, as
+    `absorb` has found.
 
     What somebody says of itself unasked (a node that has just come) is passed on all around."""
-    names = [value.get("name") for value in theirs.get("records", []) if isinstance(value, dict)]
-    known = [name for name in names if isinstance(name, str) and name in view.records]
     if "until" in theirs:
-        return known, theirs["until"]
-    return [name for name in known if name == talker], EVERYBODY
+        return names, theirs["until"]
+    return [name for name in names if name == talker], EVERYBODY
 
 
-def absorb(view: View, theirs: Exchange, now: float, talker: str) -> Exchange:
+def absorb(view: View, theirs: Exchange, now: float, talker: str, prove: Prove = believed) -> Absorbed:
     """Merge what an exchange carries into the view (which the caller of this holds locked).
 
-    Returns what it adds to the answer: `known`, and `unknown` digests. `talker`: the name in the certificate
-    of who says so. A broken record is left out, it does not spoil the others."""
+    `talker`: the name in the certificate of who says so. A record that is broken or not believed is left out, it does not spoil
+    the others; when its teller has told too many, the rest is."""
     for digest, text in theirs.get("policies", {}).items():
         if policy_digest(text) == digest:
             view.learn_policy(digest, text)
-    records, known = theirs.get("records", []), 0
-    for value in records:
-        try:
-            known += not view.merge(membership.from_json(value, now), now)
-        except BadRequest:
-            continue
-    answer: Exchange = ({"known": known} if records else {}) | _lacking(view)
+    taking = _Taking(view, theirs.get("certificates", {}), now, talker, prove)
+    with contextlib.suppress(TooBusy):
+        for value in theirs.get("records", ()):
+            taking.take(value)
+    answer = _lacking(view, taking.lacking)
+    if theirs.get("records"):
+        answer["known"] = taking.known
+    if taking.own_refused:
+        answer["refused"] = taking.own_refused[:REFUSED_CHARACTERS_MAX]
     if talker in view.records:
         view.heard(talker, now)
-    return answer
+    return Absorbed(answer, [name for name in taking.names if name in view.records], taking.refused, taking.lacking_count)
+
+
+class _Taking:
+    """The records of one exchange, taken in one by one."""
+
+    def __init__(self, view: View, certificates: dict[str, str], now: float, talker: str, prove: Prove) -> None:
+        self.view, self.now, self.talker, self.prove = view, now, talker, prove
+        self.certificates = certificates
+        self.known = self.lacking_count = 0
+        self.names: list[str] = []
+        self.refused: list[str] = []
+        self.own_refused = ""
+        self.lacking: dict[str, None] = {}  # digests of certificates, in order
+
+    def take(self, value: object) -> None:
+        try:
+            record = membership.from_json(value)
+        except BadRequest as error:
+            self.refused.append(str(error))
+            return
+        self.names.append(record.name)
+        why = untimely(record, self.now)
+        if why is None:
+            record = self._as_known(record)
+            if not self.view.is_news(record, self.now):
+                self.known += 1
+                return
+            why = self._doubt(record)
+        if why is not None:
+            self._refuse(record, why)
+
+    def _as_known(self, record: Record) -> Record:
+        """With the signature that was found to fit, where the owner's words are the same: it can have others."""
+        known = self.view.records.get(record.name)
+        if known is None or not known.said or record.said != known.said:
+            return record
+        return record._replace(signature=known.signature, certificate=known.certificate)
+
+    def _doubt(self, record: Record) -> str | None:
+        """Take it in, unless there is something against it, or its certificate is lacking."""
+        view, digest = self.view, record.certificate
+        known = view.records.get(record.name)
+        if known is not None and known.said and known.said == record.said:  # proved when it came
+            view.merge(record, self.now)
+            return None
+        text = view.certificates.get(digest)
+        if text is None and digest:
+            text = self.certificates.get(digest)
+            if text is None:
+                self.lacking[digest] = None
+                self.lacking_count += 1
+                return None
+            if certificate_digest(text) != digest:
+                return "its certificate came under a wrong digest"
+        why = self.prove(record, text or "")
+        if why is None and view.merge(record, self.now) and digest and record.name != view.me:
+            view.learn_certificate(digest, text or "")
+        return why
+
+    def _refuse(self, record: Record, why: str) -> None:
+        self.refused.append(f"the record of {record.name}: {why}")
+        if record.name == self.talker:
+            self.own_refused = why
 
 
 def has_news(exchange: Exchange) -> bool:
@@ -122,15 +230,16 @@ def has_news(exchange: Exchange) -> bool:
 
 def turns(read: Callable[[], View], take: Callable[[Exchange], Exchange]) -> Generator[Exchange, Exchange, None]:
     """A whole conversation as the caller (push-pull): yields what to say, is sent the (checked) answer. `read` gives the view
-    of now, `take` absorbs an answer and returns what `absorb` does."""
-    say = opening(read())
-    for _ in range(TURNS_MAX):
+    of now, `take` absorbs an answer and returns what that adds to ours."""
+    say, left = opening(read()), TURNS_MAX
+    for _ in range(TURNS_WITH_NEWS_MAX):
         theirs = yield say
+        before = read().digest()
         added = take(theirs) if has_news(theirs) else {}
+        left = TURNS_MAX if "versions" in say and "buckets" in theirs and read().digest() != before else left - 1
         say = follow_up(read(), theirs)
-        if "unknown" in added:
-            say["unknown"] = added["unknown"]
-        if not say:
+        say |= {field: added[field] for field in ("unknown", "refused") if field in added}
+        if not say or not left:
             return
 
 
@@ -143,27 +252,41 @@ def synchronise(read: Callable[[], View], take: Callable[[Exchange], Exchange], 
             say = conversation.send(turn(say))
 
 
-def _lacking(view: View) -> Exchange:
-    unknown = view.unknown_policies()[:POLICIES_ASKED_MAX]
+def _lacking(view: View, certificates: Collection[str] = ()) -> Exchange:
+    unknown = [*view.unknown_policies()[:POLICIES_ASKED_MAX], *list(certificates)[:CERTIFICATES_ASKED_MAX]]
     return {"unknown": unknown} if unknown else {}
 
 
 def _what_they_lack(view: View, theirs: Exchange) -> Exchange:
-    wanted = [view.records[name] for name in theirs.get("wanted", []) if name in view.records]
-    asked = theirs.get("unknown", [])[:POLICIES_ASKED_MAX]
-    texts = {digest: view.policies[digest] for digest in asked if digest in view.policies}
-    return (_carrying(view, wanted) if wanted else {}) | ({"policies": texts} if texts else {})
+    """Records that are wanted, texts that are unknown, and once more the records that were not taken in for want of one."""
+    asked = dict.fromkeys(theirs.get("unknown", [])[: POLICIES_ASKED_MAX + CERTIFICATES_ASKED_MAX])
+    texts = {digest: view.policies[digest] for digest in list(asked) if digest in view.policies}
+    texts = dict(list(texts.items())[:POLICIES_ASKED_MAX])
+    wanted = [name for name in theirs.get("wanted", []) if name in view.records]
+    certified = set(theirs.get("unmet", ()))
+    if any(digest in view.certificates for digest in asked):
+        told_again = [name for name, record in view.records.items() if record.certificate in asked]
+        wanted += told_again
+        certified.update(told_again)
+    records = [view.records[name] for name in dict.fromkeys(wanted)]
+    return _carrying(view, records, certified) | ({"policies": texts} if texts else {})
 
 
-def _carrying(view: View, news: list[membership.Record]) -> Exchange:
+def _carrying(view: View, news: list[Record], certified: Collection[str] = ()) -> Exchange:
+    """As many of these records as there is room for, and the certificates of those `certified`."""
     records: list[dict[str, Any]] = []
+    certificates: dict[str, str] = {}
     room = RECORDS_BYTES_MAX
-    for record in news:
-        room -= RECORD_BYTES_ABOUT + SERVICE_BYTES_ABOUT * len(record.services)
+    for record in news[:RECORDS_TOLD_MAX]:
+        value = membership.as_json(record)
+        text = view.certificates.get(record.certificate, "") if record.name in certified else ""
+        room -= RECORD_BYTES_BESIDE + membership.travelling_bytes(value["said"]) + len(text)
         if room < 0 and records:
             break
-        records.append(membership.as_json(record))
-    return {"records": records} if records else {}
+        records.append(value)
+        if text:
+            certificates[record.certificate] = text
+    return ({"records": records} if records else {}) | ({"certificates": certificates} if certificates else {})
 
 
 def _is_texts(value: object) -> bool:
@@ -178,6 +301,10 @@ def _is_versions(value: object) -> bool:
     )
 
 
+def _is_certificate(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= CERTIFICATE_CHARACTERS_MAX
+
+
 def _is_bucket_numbers(value: object) -> bool:
     return isinstance(value, list) and all(type(n) is int and 0 <= n < BUCKETS for n in value)
 
@@ -187,10 +314,13 @@ _SHAPES: dict[str, Callable[[Any], bool]] = {
     "buckets": _is_texts,
     "of": _is_bucket_numbers,
     "versions": _is_versions,
-    "records": lambda value: isinstance(value, list) and len(value) <= membership.RECORDS_MAX,
+    "records": lambda value: isinstance(value, list) and len(value) <= RECORDS_TOLD_MAX,
     "wanted": _is_texts,
+    "unmet": _is_texts,
     "unknown": _is_texts,
     "policies": lambda value: isinstance(value, dict) and all(isinstance(text, str) for text in value.values()),
+    "certificates": lambda value: isinstance(value, dict) and all(map(_is_certificate, value.values())),
+    "refused": lambda value: isinstance(value, str) and len(value) <= REFUSED_CHARACTERS_MAX,
     "known": lambda value: type(value) is int,
     "until": lambda value: isinstance(value, str) and valid_name(value),
 }

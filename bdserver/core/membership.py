@@ -1,21 +1,30 @@
 """Node records: what is known of one node, how it travels, and how two records of the same node become one.
 
-`join` is commutative, associative and idempotent, so any order of gossip ends in the same records. Only the owner raises its
-record's version (generation, counter: SWIM's incarnation); others may only say, at the same version, that the node is
-suspect or dead. A node that hears such a word of itself jumps above that version. All records together are view's business.
+A record's *statement* is the text that its owner said of itself, and signed; it is passed on as it is, never written anew by
+others. They may only say beside it that the node is suspect or dead at that version (generation, counter: SWIM's incarnation),
+which its owner alone raises. A node that hears such a word of itself jumps above that version. `join` is commutative,
+associative and idempotent, so any order of gossip ends in the same records.
+
+Every number, text and size has its range here, made sure of when a record is read. Whether the signature fits is `net.proofs`'
+business, all records together are view's.
 """
 
 from __future__ import annotations
 
 import json
+import math
+from base64 import b64decode
 from collections.abc import Mapping
 from enum import StrEnum
+from hashlib import sha256
+from json.encoder import encode_basestring_ascii
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from bdserver.core.address import PORT_MAX, host_part, join_address, split_address
 from bdserver.core.names import valid_name
-from bdserver.errors import BadRequest
+from bdserver.core.wire import read_text
+from bdserver.errors import BadFrame, BadRequest, TooLarge
 
 
 class Status(StrEnum):
@@ -43,7 +52,16 @@ VERSION_MAX = 2**53  # beyond it a JSON reader may round
 AHEAD_MAX = 86400.0  # a generation is a time of start: one from more than a day ahead is a lie or a broken clock
 RECORDS_MAX = 20_000
 POLICIES_MAX = 1000
-SERVICES_MAX = 10_000
+SERVICES_MAX = 1000
+# A statement as it travels, with its quotes escaped: 1000 services with names of 40 characters and URLs of 100.
+RECORD_BYTES_MAX = 256 << 10
+ADDRESS_CHARACTERS_MAX, WEB_DIR_CHARACTERS_MAX, URL_CHARACTERS_MAX = 300, 500, 2000
+LOAD_MAX, FREE_DYNAMIC_MAX, THRESHOLD_MAX, COST_MAX = 20, 1_000_000, 1e12, 1e9
+# P-256 signatures are 72 bytes at most, 96 in base64.
+SIGNATURE_CHARACTERS_MAX = 100
+# A certificate by bdkeys is 600 bytes, 800 in base64; one for dozens of hosts fits.
+CERTIFICATE_CHARACTERS_MAX = 4096
+DIGEST_CHARACTERS = 32
 # Lifeguard counts independent accusers up to 3 (gossip.suspicion.CONFIRMATIONS); one more tells "enough".
 ACCUSERS_MAX = 4
 # Shared by all records that have none: it can't be changed.
@@ -60,7 +78,10 @@ class Service(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What is known of one node. `since`: when it became what `status` says, by the clock of who said so."""
+    """What is known of one node. `since`: when it became what `status` says, by the clock of who said so.
+
+    `said` is the text of its owner's statement, `signature` that of it in base64, `certificate` the digest of the owner's. A
+    record that is not signed (yet) has no text either: its fields are the statement."""
 
     name: str
     address: str
@@ -79,6 +100,9 @@ class Record(NamedTuple):
     draining: bool = False
     accusers: tuple[str, ...] = ()
     extra: Mapping[str, Any] = _NOTHING
+    said: str = ""
+    signature: str = ""
+    certificate: str = ""
 
     @property
     def is_there(self) -> bool:
@@ -113,72 +137,141 @@ def service_url(record: Record, service: str, template: str = "") -> str:
 
 DEFAULT_URL = "http://{host}:{axis_port}/{axis_web_dir}/{service}?wsdl"
 
-_KNOWN = frozenset(Record._fields) - {"extra"}
+# Fields of a statement that are there only when they are not at their defaults.
+_SAID = [
+    (key, Record._field_defaults[key])
+    for key in (
+        "free_dynamic", "load", "receiver_threshold", "web_port", "gossip_port", "web_dir", "service_url", "policy", "draining",
+    )
+]  # fmt: skip
+_KNOWN = frozenset(("name", "address", "version", "services", "since", "left", *(key for key, _ in _SAID)))
+
+
+def statement(record: Record) -> str:
+    """What the owner says of itself, as a text to be signed; fields at their defaults stay at home."""
+    fields = {key: getattr(record, key) for key, default in _SAID if getattr(record, key) != default}
+    if record.status not in (SUSPECT, DEAD) and record.since:
+        fields["since"] = record.since
+    if record.status == LEFT:
+        fields["left"] = True
+    if record.services:
+        fields["services"] = {name: list(service) for name, service in record.services.items()}
+    said = {**record.extra, "name": record.name, "address": record.address, "version": list(record.version), **fields}
+    return json.dumps(said, separators=(",", ":"))
+
+
+def unsealed(record: Record) -> Record:
+    """The record as it is before its owner has signed it: what has changed must be said anew."""
+    return record._replace(said="", signature="")
 
 
 def as_json(record: Record) -> dict[str, Any]:
-    """The record as it travels and lies in the cache; fields at their defaults stay at home."""
-    fields = {key: getattr(record, key) for key, default in _DEFAULTS if getattr(record, key) != default}
-    if record.services:
-        fields["services"] = {name: list(service) for name, service in record.services.items()}
-    return {**record.extra, "name": record.name, "address": record.address, "version": list(record.version), **fields}
+    """The record as it travels and lies in the cache: its owner's statement, and what others say beside it."""
+    value: dict[str, Any] = {"said": record.said or statement(record)}
+    if record.signature:
+        value["signature"] = record.signature
+    if record.certificate:
+        value["certificate"] = record.certificate
+    if record.status in (SUSPECT, DEAD):
+        value["status"], value["since"] = record.status, record.since
+        if record.accusers:
+            value["accusers"] = list(record.accusers)
+    return value
 
 
-_DEFAULTS = [(key, Record._field_defaults[key]) for key in Record._fields[3:] if key not in ("extra", "services")]
+def travelling_bytes(said: str) -> int:
+    """How many bytes of a frame such a statement takes at most: within a text, quotes are escaped."""
+    return len(encode_basestring_ascii(said))
 
 
-def from_json(value: object, now: float | None = None) -> Record:
-    """The record that somebody sent; BadRequest names what is wrong. With `now`, absurd versions are refused."""
-    if not isinstance(value, dict):
-        raise BadRequest("a record must be an object")
-    name = value.get("name")
-    if not isinstance(name, str) or not valid_name(name):
+def certificate_digest(text: str) -> str:
+    """How nodes name a certificate to each other: the first 32 hex digits of the SHA-256 of its DER, whose base64 this is;
+    "" when it is none."""
+    try:
+        return sha256(b64decode(text, validate=True)).hexdigest()[:DIGEST_CHARACTERS]
+    except ValueError:
+        return ""
+
+
+def from_json(value: object) -> Record:
+    """The record that somebody sent; BadRequest names what is wrong. Whether it is of our time, `untimely` tells."""
+    said = value.get("said") if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not isinstance(said, str):
+        raise BadRequest("a record must be an object with what its owner said")
+    size = len(said) if len(said) > RECORD_BYTES_MAX else travelling_bytes(said)
+    if size > RECORD_BYTES_MAX:
+        raise BadRequest(f"a record of {size} bytes, where {RECORD_BYTES_MAX} are allowed")
+    try:
+        fields = read_text(said.encode())
+    except (BadFrame, TooLarge, ValueError) as error:
+        raise BadRequest(f"a record whose statement cannot be read: {error}") from None
+    name = fields.get("name") if isinstance(fields, dict) else None
+    if not isinstance(fields, dict) or not isinstance(name, str) or not valid_name(name):
         raise BadRequest(f"a record with the name {str(name)[:60]!r}")
     try:
-        record = _parsed(name, value)
+        return _with_others_word(_parsed(name, fields), value, said)
     except (TypeError, ValueError, KeyError, BadRequest) as error:
         raise BadRequest(f"the record of {name}: {error}") from None
-    if now is not None and record.version[0] > now + AHEAD_MAX:
-        raise BadRequest(f"the record of {name} has a version more than a day ahead: {record.version[0]}")
-    return record
+
+
+def untimely(record: Record, now: float) -> str | None:
+    """Why its times make no sense by our clock, or None."""
+    ahead = record.version[0] - now
+    if ahead > AHEAD_MAX:
+        return f"its version is {ahead / 86400:.1f} days ahead of our clock"
+    if record.since > now + AHEAD_MAX:
+        return f"its {record.status} is {(record.since - now) / 86400:.1f} days ahead of our clock"
+    return None
+
+
+def _with_others_word(record: Record, value: dict[str, Any], said: str) -> Record:
+    """What stands beside the statement. Whoever has left said so itself, and nobody knows better."""
+    signature, certificate = _text(value, "signature", SIGNATURE_CHARACTERS_MAX), _text(value, "certificate", DIGEST_CHARACTERS)
+    status = value.get("status", ALIVE)
+    if status not in (ALIVE, SUSPECT, DEAD):
+        raise ValueError(f"status {str(status)[:20]!r} is not for others to say")
+    accusers = value.get("accusers", ())
+    if not all(isinstance(each, str) and valid_name(each) for each in accusers):
+        raise ValueError("accusers must be names of nodes")
+    since = _number(value, "since", VERSION_MAX)
+    if record.status != LEFT and status != ALIVE:
+        known = tuple(sorted(set(accusers)))[:ACCUSERS_MAX] if status == SUSPECT else ()
+        record = record._replace(status=_STATUSES[status], since=since, accusers=known)
+    return record._replace(said=said if signature else "", signature=signature, certificate=certificate)
 
 
 def _parsed(name: str, value: dict[str, Any]) -> Record:
     address = _typed(value, "address", str)
+    if len(address) > ADDRESS_CHARACTERS_MAX:
+        raise ValueError(f"an address of {len(address)} characters")
     split_address(address)
     generation, counter = _typed(value, "version", list)
     if not all(type(each) is int and 0 <= each <= VERSION_MAX for each in (generation, counter)):
         raise ValueError(f"version {generation!r}, {counter!r}"[:80])
     services = value.get("services", {})
     if not isinstance(services, dict) or len(services) > SERVICES_MAX:
-        raise ValueError("services must be an object, and not too large")
-    status = _STATUSES.get(value.get("status", ALIVE))
-    if status is None:
-        raise ValueError(f"status {str(value['status'])[:20]!r}")
-    accusers = value.get("accusers", ())
-    if not all(isinstance(each, str) and valid_name(each) for each in accusers):
-        raise ValueError("accusers must be names of nodes")
+        raise ValueError(f"services must be an object of {SERVICES_MAX} at most")
     policy = value.get("policy")
-    if policy is not None and not isinstance(policy, str):
+    if policy is not None and (not isinstance(policy, str) or len(policy) > DIGEST_CHARACTERS):
         raise ValueError("policy must be a digest")
     return Record(
         name,
         address,
         (generation, counter),
-        status,
-        float(_typed(value, "since", (int, float), 0.0)),
+        LEFT if _typed(value, "left", bool, False) else ALIVE,
+        _number(value, "since", VERSION_MAX),
         {each: _service(each, fields) for each, fields in services.items()},
-        _typed(value, "free_dynamic", int, 0),
-        _typed(value, "load", int, 0),
-        float(_typed(value, "receiver_threshold", (int, float), 0.0)),
-        _port(value, "web_port"),
-        _port(value, "gossip_port"),
-        _typed(value, "web_dir", str, ""),
-        _typed(value, "service_url", str, ""),
+        _whole(value, "free_dynamic", FREE_DYNAMIC_MAX),
+        _whole(value, "load", LOAD_MAX),
+        _number(value, "receiver_threshold", THRESHOLD_MAX),
+        _whole(value, "web_port", PORT_MAX),
+        _whole(value, "gossip_port", PORT_MAX),
+        _text(value, "web_dir", WEB_DIR_CHARACTERS_MAX),
+        _text(value, "service_url", URL_CHARACTERS_MAX),
         policy,
         _typed(value, "draining", bool, False),
-        tuple(sorted(set(accusers)))[:ACCUSERS_MAX] if status == SUSPECT else (),
-        {key: each for key, each in value.items() if key not in _KNOWN},
+        (),
+        {key: each for key, each in value.items() if key not in _KNOWN} or _NOTHING,
     )
 
 
@@ -192,11 +285,29 @@ def _typed(value: dict[str, Any], key: str, kind: Any, default: Any = _REQUIRED)
     return found
 
 
-def _port(value: dict[str, Any], key: str) -> int:
-    port: int = _typed(value, key, int, 0)
-    if not 0 <= port <= PORT_MAX:
-        raise ValueError(f"{key} {port}")
-    return port
+def _text(value: dict[str, Any], key: str, characters_max: int) -> str:
+    text: str = _typed(value, key, str, "")
+    if len(text) > characters_max:
+        raise ValueError(f"{key} of {len(text)} characters")
+    return text
+
+
+def _whole(value: dict[str, Any], key: str, most: int) -> int:
+    number: int = _typed(value, key, int, 0)
+    if not 0 <= number <= most:
+        raise ValueError(f"{key} {number}")
+    return number
+
+
+def _number(value: dict[str, Any], key: str, most: float) -> float:
+    return _in_range(key, _typed(value, key, (int, float), 0.0), most)
+
+
+def _in_range(what: str, number: float, most: float) -> float:
+    """A float from 0 to the most; a whole number may be too large to become one, and NaN is not within any range."""
+    if not 0 <= number <= most or not math.isfinite(number):
+        raise ValueError(f"{what} {str(number)[:40]}")
+    return float(number)
 
 
 def _service(name: str, fields: Any) -> Service:
@@ -204,9 +315,47 @@ def _service(name: str, fields: Any) -> Service:
         raise ValueError(f"a service named {name[:60]!r}")
     said, cost, url, replicable = fields[:4]
     kind = _SERVICE_TYPES.get(said)
-    if kind is None or not isinstance(url, str) or type(cost) not in (int, float):
+    if kind is None or not isinstance(url, str) or len(url) > URL_CHARACTERS_MAX or type(cost) not in (int, float):
         raise ValueError(f"service {name}")
-    return Service(kind, float(cost), url, bool(replicable))
+    return Service(kind, _in_range(f"the cost of {name}", cost, COST_MAX), url, bool(replicable))
+
+
+# --- our own record -----------------------------------------------------------------------------------------------
+
+
+def raised(version: tuple[int, int]) -> tuple[int, int]:
+    """The version above this one; a counter that has reached its end begins anew in the next generation, so that whatever a
+    node hears, what it says itself stays within the range."""
+    generation, counter = version
+    return (generation, counter + 1) if counter < VERSION_MAX else (generation + 1, 0)
+
+
+def fitting(record: Record) -> tuple[Record, list[str]]:
+    """Our own record as others will take it, and the services that had to be left out: beyond a limit, or those last by name
+    that there is no room for."""
+    names = sorted(name for name, each in record.services.items() if _is_sayable(name, each))[:SERVICES_MAX]
+    room = RECORD_BYTES_MAX - travelling_bytes(statement(record._replace(services=_NOTHING))) - GROWTH_BYTES
+    for number, name in enumerate(names):
+        url = record.services[name].url
+        room -= SERVICE_BYTES_BESIDE + len(name) + (travelling_bytes(encode_basestring_ascii(url)) if url else 0)
+        if room < 0:
+            names = names[:number]
+            break
+    if len(names) == len(record.services):
+        return record, []
+    kept = {name: record.services[name] for name in names}
+    return record._replace(services=kept), sorted(record.services.keys() - kept.keys())
+
+
+# Of a service beside its name and URL, as it travels: type, cost, quotes. What the rest may grow by (a version, a load).
+SERVICE_BYTES_BESIDE, GROWTH_BYTES = 64, 1000
+
+
+def _is_sayable(name: str, service: Service) -> bool:
+    try:
+        return bool(_service(name, list(service)))
+    except ValueError:
+        return False
 
 
 _STATUSES = {status.value: status for status in Status}
@@ -230,10 +379,10 @@ def join(a: Record, b: Record) -> Record:
         return max(a, b, key=standing)
     if a == b:
         return a
-    winner = max(a, b, key=lambda record: (record.since, _content(record)))
+    winner = max(a, b, key=lambda record: (record.since, _content(record), record.signature))
     accusers = tuple(sorted({*a.accusers, *b.accusers}))[:ACCUSERS_MAX]
     return winner._replace(accusers=accusers)
 
 
 def _content(record: Record) -> str:
-    return json.dumps(as_json(record._replace(accusers=())), sort_keys=True)
+    return record.said or statement(record)

@@ -8,13 +8,14 @@ membership's business; whom to tell what and when is gossip's; keeping a view on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from operator import attrgetter
 from typing import NamedTuple
 
 from bdserver.core.membership import (
     ACCUSERS_MAX,
+    AHEAD_MAX,
     ALIVE,
     DEAD,
     LEFT,
@@ -25,7 +26,9 @@ from bdserver.core.membership import (
     Record,
     Service,
     join,
+    raised,
     standing,
+    unsealed,
 )
 
 TOMBSTONE_SECONDS = 86400.0
@@ -85,6 +88,7 @@ class View:
         self.records: dict[str, Record] = {}
         self.hints: set[str] = set()  # addresses that somebody told us, without a name yet
         self.policies: dict[str, str] = {}  # digest -> document
+        self.certificates: dict[str, str] = {}  # digest -> DER in base64, of the nodes whose records are here
         self.heard_at: dict[str, float] = {}
         self.rival: tuple[str, float] | None = None  # another live node with our name: its address, and when
         self.changes = 0
@@ -97,6 +101,7 @@ class View:
         twin = View(self.me, self.generation)
         twin.records, twin.hints = dict(self.records), set(self.hints)
         twin.policies, twin.heard_at = dict(self.policies), dict(self.heard_at)
+        twin.certificates = dict(self.certificates)
         twin.rival = self.rival
         twin._buckets = list(self._buckets) if self._buckets else None
         twin._holders = self._holders
@@ -123,22 +128,23 @@ class View:
     # -- changes by the owner
 
     def start(self, own: Record, now: float) -> None:
-        """This node's (new) start: its record with a generation above all before."""
+        """This node's (new) start: its record with a generation above all before, but for those that a wrong clock has made: no
+        node takes what lies more than a day ahead."""
         previous = self.records.get(self.me)
-        self.generation = max(int(now), self.generation + 1, previous.version[0] + 1 if previous else 0)
+        used = self.generation, previous.version[0] if previous else 0
+        self.generation = max([int(now), *(each + 1 for each in used if each < now + AHEAD_MAX)])
         self.hints.discard(own.address)
         # Two nodes of one name that start in the same second must not have the same version, or nobody would notice.
         counter = int.from_bytes(blake2b(own.address.encode(), digest_size=2).digest(), "big")
-        self._put(own._replace(name=self.me, version=(self.generation, counter), status=ALIVE), now)
+        self._put(unsealed(own._replace(name=self.me, version=(self.generation, counter), status=ALIVE)), now)
 
     def describe(self, own: Record, now: float) -> bool:
         """Take over what this node now says of itself; True, and a raised version, if that differs."""
         previous = self.own
-        if own._replace(version=previous.version, since=previous.since) == previous:
+        if unsealed(own._replace(version=previous.version, since=previous.since)) == unsealed(previous):
             return False
-        generation, counter = previous.version
         since = now if own.status != previous.status else previous.since
-        self._put(own._replace(version=(generation, counter + 1), since=since), now)
+        self._put(unsealed(own._replace(version=raised(previous.version), since=since)), now)
         return True
 
     # -- changes by observers
@@ -161,31 +167,47 @@ class View:
         """Join a record into the view; True if that was news. Our own name's is refuted, not taken."""
         if record.name == self.me:
             return self._refute(record, now)
-        if record.status in (DEAD, LEFT) and record.since < now - TOMBSTONE_SECONDS:
-            return False
-        known = self.records.get(record.name)
-        if known is None and len(self.records) >= RECORDS_MAX:
-            return False
-        joined = record if known is None else join(known, record)
-        if joined == known:
+        joined = self._joined(record, now)
+        if joined is None:
             return False
         self.hints.discard(joined.address)
         self._put(joined, now)
         return True
 
-    def _refute(self, claim: Record, now: float) -> bool:
-        """Somebody spreads a record of our name that is not our last word: jump above it."""
+    def is_news(self, record: Record, now: float) -> bool:
+        """Whether a record, if it is believed, changes anything here."""
+        if record.name == self.me:
+            return self._is_above_ours(record)
+        return self._joined(record, now) is not None
+
+    def _joined(self, record: Record, now: float) -> Record | None:
+        """What is known with this record; None when that is nothing new, or there is no room for it."""
+        if record.status in (DEAD, LEFT) and record.since < now - TOMBSTONE_SECONDS:
+            return None
+        known = self.records.get(record.name)
+        if known is None:
+            return record if len(self.records) < RECORDS_MAX else None
+        joined = join(known, record)
+        return joined if joined != known else None
+
+    def _is_above_ours(self, claim: Record) -> bool:
         own = self.records.get(self.me)
-        if own is None or standing(claim) <= standing(own) or own.status == LEFT:
+        return own is not None and standing(claim) > standing(own) and own.status != LEFT
+
+    def _refute(self, claim: Record, now: float) -> bool:
+        """Somebody spreads a record of our name that is not our last word: jump above it. That we are suspect or dead anybody
+        may say; a newer version only somebody with our name in a certificate."""
+        if not self._is_above_ours(claim):
             return False
+        own = self.own
         if claim.address != own.address and claim.is_there:
             if self.rival and now - self.rival[1] < CONFLICT_PAUSE:
                 return False
             self.rival = (claim.address, now)
             self.changes += 1
-        generation, counter = max(claim.version, own.version)
-        self.generation = max(self.generation, generation)
-        self._put(own._replace(version=(generation, counter + 1)), now)
+        version = raised(max(claim.version, own.version))
+        self.generation = max(self.generation, version[0])
+        self._put(unsealed(own._replace(version=version)), now)
         return True
 
     def forget(self, name: str) -> bool:
@@ -206,7 +228,15 @@ class View:
         for digest in [digest for digest in self.policies if digest not in used]:
             del self.policies[digest]
             self.changes += 1
+        self._drop_certificates()
         return bool(gone)
+
+    def _drop_certificates(self) -> None:
+        """Of nodes that are known no more, or have a newer one."""
+        used = {record.certificate for record in self.records.values()}
+        for digest in [digest for digest in self.certificates if digest not in used]:
+            del self.certificates[digest]
+            self.changes += 1
 
     def hint(self, address: str) -> bool:
         """Note an address where somebody says a node is; True if none is known there yet."""
@@ -232,6 +262,21 @@ class View:
         self.policies[digest] = text
         self.changes += 1
         return True
+
+    def learn_certificate(self, digest: str, text: str) -> bool:
+        """Keep the certificate of a node whose record is here (the caller has checked digest and size)."""
+        if digest in self.certificates:
+            return False
+        self.certificates[digest] = text
+        self.changes += 1
+        return True
+
+    def seal(self, seal: Callable[[Record], Record]) -> None:
+        """Have our own record signed, if it has changed since it was."""
+        own = self.records.get(self.me)
+        if own is not None and not own.said and (sealed := seal(own)) is not own:
+            self.put(sealed)
+            self.changes += 1
 
     def unknown_policies(self) -> list[str]:
         """Digests that records mention and whose text we lack."""

@@ -91,7 +91,7 @@ class Decoder:
         del self._buffer[:end]
         text = _inflate(payload) if flags else payload
         self.decoded_bytes += len(text)
-        return _decode(text)
+        return read_text(text)
 
     def take(self, bytes_max: int) -> bytes:
         """Up to `bytes_max` raw bytes that came behind the last message: the beginning of a package."""
@@ -118,7 +118,8 @@ def _inflate(payload: bytes) -> bytes:
     return text
 
 
-def _decode(text: bytes) -> object:
+def read_text(text: bytes) -> object:
+    """The JSON value in a text that came from a stranger, within all limits; BadFrame or TooLarge."""
     # Counting bytes is a hundred times cheaper than parsing, and counts never too little.
     if text.count(b",") > VALUES_MAX:
         raise TooLarge(f"a message of more than {VALUES_MAX} values")

@@ -9,9 +9,10 @@ tell us again; when the changes outweigh the view, it is written anew. Nobody ho
 What this node knew once it does not lose with the file: when the file of a running node is gone, cut, damaged or of a newer
 format, memory goes on and the file is made anew from it, by the first process that sees this and has the lock. Bad content is
 set aside as `.corrupt`, and said; without memory, what stands before it counts. A file that merely can't be read now (no
-descriptor left, no permission, a failing disk) is left as it is, and nothing is saved over it. No view is handed out that lacks
-this node's own record, or has an older one than before. No crash undoes what a save said of this node, so a generation never
-goes back. What a record means and how records merge is core.membership's business.
+descriptor left, no permission, a failing disk) is left as it is, and nothing is saved over it. No view is handed out that
+lacks this node's own record, or has an older one than before; each version of it is signed on its way out of the lock. No crash
+undoes what a save said of this node, so a generation never goes back. What a record means and how records merge is
+core.membership's business.
 """
 
 from __future__ import annotations
@@ -22,20 +23,21 @@ import json
 import logging
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 from zlib import crc32
 
 from filelock import FileLock, Timeout
 
 from bdserver.core import membership
+from bdserver.core.membership import Record
 from bdserver.core.view import View
 from bdserver.errors import BDError, NoSpace, TooBusy
 from bdserver.files import durable
 from bdserver.files.durable import Stamp
 
-# 1 was the first line alone, without its end; 2 had neither checksums nor numbers. Both are read, and written anew as 3.
-FORMAT, OLD_FORMATS = 3, (1, 2)
+# A file of another format is set aside. 4 is the first whose records are signed.
+FORMAT = 4
 # A save takes milliseconds. After this long, give up: the request is answered NO, and its caller retries.
 LOCK_SECONDS = 2.0
 # 20,000 records of a kilobyte, policies, and as much again in changes: beyond it the file is not ours.
@@ -60,7 +62,6 @@ class _Known(NamedTuple):
     seen: bytes = b""  # their last bytes
     first_bytes: int = 0  # the length of the first line
     save: int = 0  # the number of the last line
-    is_old: bool = False  # of an older format
 
 
 class _Damaged(ValueError):
@@ -72,11 +73,15 @@ class _Damaged(ValueError):
 
 
 class Cache:
-    """The view on disk, and the newest decoded copy of it in memory (which nobody changes: changes go to copies)."""
+    """The view on disk, and the newest decoded copy of it in memory (which nobody changes: changes go to copies).
 
-    def __init__(self, path: str, me: str):
+    `seal` signs this node's own record. All that changes it passes the lock, so each version is signed once, and none is saved
+    or told without."""
+
+    def __init__(self, path: str, me: str, seal: Callable[[Record], Record] = lambda record: record):
         self.path = path
         self.me = me
+        self.seal = seal
         self._could_read = self._could_save = True
         self._named: tuple[int, int] | None = None  # the file whose name is surely on the disk: device and inode
         self._known = _Known(View(me))
@@ -114,6 +119,7 @@ class Cache:
                 raise NoSpace(f"{self.path} can't be read, and nothing is known without it")
             view = known.view.copy()
             yield view
+            view.seal(self.seal)
             if view.changes or self._is_lost(known):
                 self._known = self._save(known, view)
         finally:
@@ -206,11 +212,12 @@ class Cache:
         changes, view.changes = changes_between(known.view, view, view.touched), 0
         if not self._could_read:
             return known._replace(view=view)
+        says_of_us = not _OURS.isdisjoint(changes) or view.records.get(self.me) is not known.view.records.get(self.me)
         line = _line(known.save + 1, changes)
         is_short = known.offset + len(line) < 2 * known.first_bytes + CHANGES_BYTES_MIN
         try:
-            if self._could_save and known.offset and is_short and not known.is_old and os.path.exists(self.path):
-                known = self._append(known, line, is_synced=not _OURS.isdisjoint(changes) or _says_of(changes, self.me))
+            if self._could_save and known.offset and is_short and os.path.exists(self.path):
+                known = self._append(known, line, is_synced=says_of_us)
             else:
                 known = self._write_anew(view, known.save + 1)
         except (OSError, NoSpace) as error:
@@ -264,10 +271,6 @@ class Cache:
 _OURS = frozenset(("generation", "hints"))
 
 
-def _says_of(changes: dict[str, Any], name: str) -> bool:
-    return any(record["name"] == name for record in changes.get("records", ()))
-
-
 def _with_newer_own(view: View, other: View) -> View:
     """The view, and of the two records of this node itself the newer one: what was said of it once never goes back."""
     mine, others = view.records.get(view.me), other.records.get(view.me)
@@ -290,20 +293,19 @@ def _taken(known: _Known, data: bytes) -> _Known:
     """What is known with these bytes behind it. Whole lines alone: of the last one, a save that is under way may have written
     half, and one that the power was cut from any part. ValueError or BadRequest when they are none of ours."""
     *whole, rest = data.split(b"\n")
-    view, first_bytes, save, is_old = known.view, known.first_bytes, known.save, known.is_old
+    view, first_bytes, save = known.view, known.first_bytes, known.save
     if known.offset:
         view = view.copy() if whole else view
     else:
-        has_end = bool(whole)
-        first, *whole = whole or [rest]
-        view, save, is_old = decode(first, view.me)
-        if not has_end and not is_old:  # format 1 had no end of the line
+        if not whole:
             raise ValueError("the first line is cut")
+        first, *whole = whole
+        view, save = decode(first, view.me)
         first_bytes = len(first) + 1
     for number, line in enumerate(whole, 1):
         try:
-            content = _content(line, is_old)
-            if not is_old and content.get("save") != save + 1:
+            content = _content(line)
+            if content.get("save") != save + 1:
                 raise ValueError(f"save {content.get('save')!r} where {save + 1} should be")
         except ValueError as error:
             if number < len(whole) or rest:
@@ -313,7 +315,7 @@ def _taken(known: _Known, data: bytes) -> _Known:
         save += 1
         _apply(view, content)
     data = data[: len(data) - len(rest)]
-    return _Known(view, None, known.offset + len(data), (known.seen + data)[-SEEN_BYTES:], first_bytes, save, is_old)
+    return _Known(view, None, known.offset + len(data), (known.seen + data)[-SEEN_BYTES:], first_bytes, save)
 
 
 # --- lines --------------------------------------------------------------------------------------------------------
@@ -324,10 +326,10 @@ def _line(save: int, changes: dict[str, Any]) -> bytes:
     return b"%08x %b\n" % (crc32(text), text)
 
 
-def _content(line: bytes, is_old: bool) -> dict[str, Any]:
+def _content(line: bytes) -> dict[str, Any]:
     """The object in a line; ValueError when it is not as it was written."""
-    text = line if is_old else line[9:]
-    if not is_old and line[:9] != b"%08x " % crc32(text):
+    text = line[9:]
+    if line[:9] != b"%08x " % crc32(text):
         raise ValueError("a line with a wrong checksum")
     content = json.loads(text)
     if not isinstance(content, dict):
@@ -341,19 +343,18 @@ def encode(view: View, save: int = 1) -> bytes:
     return _line(save, {"format": FORMAT, **changes_between(View(view.me, -1), view, everybody)})
 
 
-def decode(line: bytes, me: str) -> tuple[View, int, bool]:
-    """The view in a first line, without its end, the save's number, and whether it is of an older format; ValueError or
-    BadRequest when it is damaged, foreign or of a newer format."""
-    is_old = line.startswith(b"{")
-    content = _content(line, is_old)
+def decode(line: bytes, me: str) -> tuple[View, int]:
+    """The view in a first line, without its end, and the save's number; ValueError or BadRequest when it is damaged, foreign or
+    of another format."""
+    content = _content(line)
     number, save = content.get("format"), content.get("save", 0)
-    if number not in (OLD_FORMATS if is_old else (FORMAT,)):
+    if number != FORMAT:
         raise ValueError(f"format {number!r}, not {FORMAT}"[:80])
     if "generation" not in content or type(save) is not int:
         raise ValueError("a field is missing or wrong: generation, save")
     view = View(me)
     _apply(view, content)
-    return view, save, is_old
+    return view, save
 
 
 def changes_between(old: View, new: View, touched: Collection[str]) -> dict[str, Any]:
@@ -368,8 +369,10 @@ def changes_between(old: View, new: View, touched: Collection[str]) -> dict[str,
     if new.hints != old.hints:
         content["hints"] = sorted(new.hints)
     content["heard_at"] = _differing(old.heard_at, new.heard_at, names)
-    if new.policies != old.policies:
-        content["policies"] = _differing(old.policies, new.policies, old.policies.keys() | new.policies.keys())
+    for field in ("policies", "certificates"):
+        before, after = getattr(old, field), getattr(new, field)
+        if before != after:
+            content[field] = _differing(before, after, before.keys() | after.keys())
     if new.rival != old.rival:
         content["rival"] = new.rival
     return {key: value for key, value in content.items() if value or key in ("hints", "rival", "generation")}
@@ -390,6 +393,7 @@ def _apply(view: View, content: dict[str, Any]) -> None:
         if "hints" in content:
             view.hints = set(map(str, content["hints"]))
         _merge(view.policies, content.get("policies", {}), str)
+        _merge(view.certificates, content.get("certificates", {}), str)
         _merge(view.heard_at, content.get("heard_at", {}), float)
         if "rival" in content:
             view.rival = tuple(content["rival"]) if content["rival"] else None

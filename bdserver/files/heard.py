@@ -1,5 +1,5 @@
-"""What the discoverer alone knows and others tell, USERNAME.bdheard: when this node last spoke with whom, how late its loop
-was, and which of its chores fail; told by STATUS and the audit.
+"""What the discoverer alone knows and others tell, USERNAME.bdheard: when this node last spoke with whom, who refuses its
+record and why, how late its loop was, and which of its chores fail; told by STATUS and the audit.
 
 Beside the cache, not in it: a quiet mesh changes nothing in the cache, while every probe is a word heard. A report, so it
 is renamed into place but not synced: killed, the old or the new one is there; after a power cut it may begin anew. Nothing
@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from bdserver.errors import NoSpace
@@ -18,6 +20,8 @@ from bdserver.files import durable
 WRITE_SECONDS = 5.0
 # So late is worth a word, though nobody was heard.
 LATE_SECONDS = 0.1
+# More than anybody reads; they have one cause as a rule.
+REFUSALS_MAX = 20
 # 20,000 names of a hundred characters, each with its time.
 FILE_BYTES_MAX = 4 << 20
 
@@ -26,11 +30,13 @@ log = logging.getLogger("bdserver.heard")
 
 class Report(NamedTuple):
     """`times`: name -> epoch seconds. `lag`: the most seconds that the loop was late, of the last WRITE_SECONDS or more.
-    `failing`: a line for each thing that the discoverer could not do when it last tried."""
+    `failing`: a line for each thing that the discoverer could not do when it last tried. `refusals`: who does not take in our
+    record -> why."""
 
     times: dict[str, float]
     lag: float = 0.0
     failing: tuple[str, ...] = ()
+    refusals: Mapping[str, str] = MappingProxyType({})
 
 
 class Heard:
@@ -39,6 +45,7 @@ class Heard:
     def __init__(self, path: str):
         self.path = path
         self._report = Report({})
+        self._refusals: dict[str, str] = {}
         self._stamp: durable.Stamp | None = None
         self._written_at = 0.0
         self._is_new = False
@@ -48,13 +55,23 @@ class Heard:
         self._report.times[name] = now
         self._is_new = True
 
+    def note_refusal(self, name: str, why: str) -> None:
+        """The node of this name does not take in our record; "": it does (again)."""
+        if why == self._refusals.get(name, ""):
+            return
+        if not why:
+            del self._refusals[name]
+        elif len(self._refusals) < REFUSALS_MAX or name in self._refusals:
+            self._refusals[name] = why
+        self._is_new = True
+
     def write(self, known: set[str], lag: float, now: float) -> bool:
         """Now and then, on disk; names that are known no longer are dropped. Whether it was written, or tried to be."""
         if not (self._is_new or lag > LATE_SECONDS) or now - self._written_at < WRITE_SECONDS:
             return False
         self._written_at, self._is_new = now, False
         times = {name: at for name, at in self._report.times.items() if name in known}
-        self._write(self._report._replace(times=times, lag=lag))
+        self._write(self._report._replace(times=times, lag=lag, refusals=dict(self._refusals)))
         return True
 
     def tell(self, failing: tuple[str, ...]) -> None:
@@ -68,6 +85,7 @@ class Heard:
             "heard": {name: round(at, 1) for name, at in report.times.items()},
             "lag": round(report.lag, 3),
             "failing": report.failing,
+            "refusals": dict(report.refusals),
         }
         try:
             self._stamp = durable.replace(self.path, [json.dumps(said).encode()], is_synced=False)
@@ -82,7 +100,9 @@ class Heard:
             try:
                 said = json.loads(durable.read(self.path, FILE_BYTES_MAX)[0])
                 times = {str(name): float(at) for name, at in said["heard"].items()}
-                self._report = Report(times, float(said["lag"]), tuple(map(str, said.get("failing", ()))))
+                refusals = {str(name): str(why) for name, why in said.get("refusals", {}).items()}
+                failing = tuple(map(str, said.get("failing", ())))
+                self._report = Report(times, float(said["lag"]), failing, refusals)
             except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
                 pass  # none that can be read: what we had
         return self._report

@@ -34,6 +34,11 @@ class Revoked:
         self._serials: frozenset[int] = frozenset()
         self._take()
 
+    @property
+    def entries(self) -> tuple[frozenset[str], frozenset[int]]:
+        """The names and the serial numbers in force."""
+        return self._names, self._serials
+
     def refusal(self, name: str, serial: int) -> str | None:
         """Why this certificate is refused, or None."""
         self.refresh()

@@ -112,6 +112,10 @@ def _above_zero(most: float, words: str) -> Kind:
     return Kind(read, _shortest, words)
 
 
+# As in core.membership: others would not take a record with longer ones.
+WEB_DIR_CHARACTERS_MAX, URL_CHARACTERS_MAX = 500, 2000
+
+
 def _shortest(number: float) -> str:
     return repr(number).removesuffix(".0")
 
@@ -162,7 +166,15 @@ def _read_log_format(text: str) -> str:
     return text
 
 
+def _read_url_path(text: str) -> str:
+    if len(text) > WEB_DIR_CHARACTERS_MAX:
+        raise ValueError
+    return _read_url_part(text)
+
+
 def _read_template(text: str) -> str:
+    if len(text) > URL_CHARACTERS_MAX:
+        raise ValueError
     rest = _read_url_part(text)
     for name in _FILLED_IN:
         rest = rest.replace(name, "")
@@ -208,9 +220,14 @@ def _read_password(text: str) -> str:
     return _read_text(text)
 
 
-TEMPLATE = Kind(_read_template, str, "a URL in which only {host} {axis_port} {axis_web_dir} {service} are filled in")
+TEMPLATE = Kind(
+    _read_template,
+    str,
+    f"a URL of up to {URL_CHARACTERS_MAX} characters, in which only {{host}} {{axis_port}} {{axis_web_dir}} {{service}} are "
+    "filled in",
+)
 LOG_FORMAT = Kind(_read_log_format, str, "common, combined, or a LogFormat of Apache's with %r or %U")
-URL_PATH = Kind(_read_url_part, str, "a path in URLs")
+URL_PATH = Kind(_read_url_path, str, f"a path in URLs, of up to {WEB_DIR_CHARACTERS_MAX} characters")
 ACCOUNT = Kind(_read_account, str, "the name of a user or group")
 PASSWORD = Kind(_read_password, str, "a text, or a whole hash as bdctl password prints it")
 PATH = Kind(_read_path, str, "a path")

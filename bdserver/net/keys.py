@@ -12,12 +12,15 @@ from __future__ import annotations
 import grp
 import os
 import stat
+from base64 import b64encode
 from datetime import UTC, datetime
+from hashlib import sha256
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from bdserver.errors import BadConfig, NotYet
 from bdserver.net import openssl
@@ -30,13 +33,17 @@ KEY_FILE_BYTES_MAX = 1 << 20
 # Debian's package of this name makes the group for daemons that share a key, and gives keys root:ssl-cert and mode 0640.
 KEY_GROUPS = ("ssl-cert",)
 
+# As core.membership has it, which a client's commands need not import.
+DIGEST_CHARACTERS = 32
+
 
 class Credentials:
     """Our key, our certificate, and the CAs we believe, checked, in one OpenSSL context for calling and being called.
 
-    `not_after`: when our certificate is worth nothing, its own end or that of the CA that signed it, whichever is first."""
+    `not_after`: when our certificate is worth nothing, its own end or that of the CA that signed it, whichever is first.
+    `digest`: of the certificate, `der` itself in base64, as records name and tell it."""
 
-    __slots__ = ("context", "identity", "not_after")
+    __slots__ = ("_key", "authorities", "context", "der", "digest", "identity", "not_after")
 
     def __init__(
         self,
@@ -48,6 +55,13 @@ class Credentials:
         self.identity = identity_of(certificate)
         self.not_after = not_after
         self.context = make_context(key, certificate, authorities)
+        self._key, self.authorities = key, authorities
+        der = certificate.public_bytes(Encoding.DER)
+        self.der, self.digest = b64encode(der).decode(), sha256(der).hexdigest()[:DIGEST_CHARACTERS]
+
+    def sign(self, data: bytes) -> bytes:
+        """Our signature of this: ECDSA with SHA-256."""
+        return self._key.sign(data, ec.ECDSA(SHA256()))
 
     def days_left(self, now: float) -> float:
         """Days until `not_after`."""

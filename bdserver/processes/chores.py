@@ -1,9 +1,9 @@
 """What the discoverer does for its own node beside gossip: it looks after the services here, and says what needs attention.
 
 It counts the hits in the web server's log, weighs the services, has their health looked at, trims hit logs, keeps our own
-record as it should be, writes down whom we have heard from, and says warnings. Each chore is behind a guard of its own: one
-that fails is said once, and the others and the loop go on. How each is done is the business of the modules in files/, and of
-health.
+record as it should be, drops records that are believed no longer, writes down whom we have heard from, and says warnings. Each
+chore is behind a guard of its own: one that fails is said once, and the others and the loop go on. How each is done is the
+business of the modules in files/, of health and doubts.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from bdserver.core.ticks import following
 from bdserver.errors import BDError, NoSpace
 from bdserver.files import accesslog
 from bdserver.files.accesslog import AccessLog
+from bdserver.processes.doubts import Doubts
 from bdserver.processes.health import Health
 from bdserver.processes.heartbeat import Heartbeat
 from bdserver.processes.node import LAG_SECONDS, Node
@@ -81,6 +82,7 @@ class Chores:
         self._lag = 0.0  # the most since it was written down last
         self._health = Health(lambda name, why: call(lambda: self._say_health(name, why)))
         self._looking: threading.Thread | None = None
+        self._doubts = Doubts(node)
         self._access_log: AccessLog | None = None
         self._access_settings = ("", "")
         self._is_lonely = False
@@ -92,6 +94,7 @@ class Chores:
             Chore("the health of our services", HEALTH_SECONDS, self._look_at_health),
             Chore("trimming hit logs", TRIM_SECONDS, self._trim),
             Chore("our own record", LOOK_SECONDS, self._describe),
+            Chore("records whose certificates count no longer", LOOK_SECONDS, self._drop_doubted),
             Chore("whom we have heard from", LOOK_SECONDS, self._write_heard),
             Chore("warnings", LOOK_SECONDS, self._say_warnings),
             Chore("company", LOOK_SECONDS, self._say_if_lonely),
@@ -207,6 +210,19 @@ class Chores:
         with self.node.cache.locked() as fresh:
             self.node.describe(fresh, wall, unhealthy=sick)
             fresh.expire(wall)
+
+    def _drop_doubted(self, wall: float) -> None:
+        gone = self._doubts.gone(self.node.cache.view(), wall)
+        if not gone:
+            return
+        try:
+            with self.node.cache.locked() as view:
+                for name, why in gone.items():
+                    if view.forget(name):
+                        log.warning("%s is known no longer: %s", name, why)
+        except BDError:
+            self._doubts.look_again()
+            raise
 
     def _write_heard(self, wall: float) -> None:
         if self.node.heard.write(set(self.node.cache.view().records), self._lag, wall):

@@ -37,6 +37,7 @@ from bdserver.processes.names import Names
 from bdserver.processes.node import Node
 from bdserver.processes.switchboard import Switchboard
 from bdserver.processes.talks import LOCK_SECONDS, Talks, ping
+from bdserver.processes.tellers import Tellers
 from bdserver.processes.wakeup import Wakeup
 
 # A node whose listener hangs tells the mesh so, for so long.
@@ -68,12 +69,13 @@ class Discoverer:
         self._view = node.cache.view()
         rhythm = Rhythm(node.settings.probe_interval, node.settings.round_min, node.settings.round_max)
         self._mind = Discovery(node.name, rhythm, node.rng, time.monotonic(), self._hints, self._forbids)
-        self._ears = Ears(node, self._mind.pass_on, self._ping)
+        tellers = Tellers(node)
+        self._ears = Ears(node, self._mind.pass_on, self._ping, tellers)
         names = Names(self._wakeup.call, lambda: self._board.lines.open_waiting())
         self._board = Switchboard(
             node, listening, names, self._ears.answer, self._mind.hung_up, self._came_late, self._mind.patience.of_others
         )
-        self._talks = Talks(node, self._board.lines, self._done)
+        self._talks = Talks(node, self._board.lines, self._done, tellers)
         tick_at = self._mind.watch.next_at()
         self._heartbeat = Heartbeat(node.settings.socket, self._board.selector, tick_at)
         self._chores = Chores(node, self._states, self._wakeup.call, self._heartbeat, tick_at)

@@ -1,6 +1,7 @@
 """What the discoverer answers other nodes, on the socket for news: PING, PROBE, SYNCHRONIZE.
 
-Exchanges that came together are taken into the view together: one lock and one line in the cache file for all of them.
+Exchanges that came together are taken into the view together: one lock and one line in the cache file for all of them. What
+they tell is proved first, within the budget of each caller (tellers).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from bdserver.errors import BDError, NoSuchCommand, PolicyMismatch, TooBusy
 from bdserver.processes.callers import Caller, Slot
 from bdserver.processes.node import Node
 from bdserver.processes.talks import LOCK_SECONDS
+from bdserver.processes.tellers import Tellers
 
 # pass_on(names, until, view, clock): as core.gossip's Discovery.
 PassOn = Callable[[list[str], str, View, float], None]
@@ -29,20 +31,21 @@ log = logging.getLogger("bdserver.ears")
 
 
 class _Heard(NamedTuple):
-    """An exchange that came; once it is taken in: what that adds to the answer, and whether it was news."""
+    """An exchange that came; once it is taken in: what became of it, and whether it was news."""
 
     caller: Caller
     theirs: exchange.Exchange
     slot: Slot
-    added: exchange.Exchange = {}
+    absorbed: exchange.Absorbed = exchange.Absorbed({})
     is_news: bool = False
 
 
 class Ears:
     """`pass_on` hears what is to be told on around the ring, `ping` asks a node in another one's place."""
 
-    def __init__(self, node: Node, pass_on: PassOn, ping: Ping) -> None:
+    def __init__(self, node: Node, pass_on: PassOn, ping: Ping, tellers: Tellers | None = None) -> None:
         self.node, self._pass_on, self._ping = node, pass_on, ping
+        self._tellers = tellers or Tellers(node)
         self._inbox: list[_Heard] = []
 
     def answer(self, caller: Caller, message: Any, slot: Slot) -> None:
@@ -56,9 +59,18 @@ class Ears:
             case "PROBE":
                 self._probe(arguments[0], slot)
             case "SYNCHRONIZE":
-                self._inbox.append(_Heard(caller, exchange.checked(arguments[0]), slot))
+                self._hear(_Heard(caller, exchange.checked(arguments[0]), slot))
             case name:
                 raise AssertionError(f"{name} should be answered here")
+
+    def _hear(self, heard: _Heard) -> None:
+        name, theirs = heard.caller.link.name, heard.theirs
+        if theirs.get("records") and self._tellers.is_spent(name):
+            heard.slot.fill(No())
+            return
+        if "refused" in theirs:
+            self.node.heard.note_refusal(name, theirs["refused"])
+        self._inbox.append(heard)
 
     def _probe(self, address: str, slot: Slot) -> None:
         """PING a node that the caller could not reach: one that is known, lest we be anybody's port scanner."""
@@ -94,9 +106,9 @@ class Ears:
             return
         view = self.node.cache.view()
         for heard in inbox:
-            heard.slot.fill(Exchanged(exchange.respond(view, heard.theirs) | heard.added))
+            heard.slot.fill(Exchanged(_answer(view, heard)))
             if heard.is_news:
-                names, until = exchange.to_pass_on(view, heard.theirs, heard.caller.link.name)
+                names, until = exchange.to_pass_on(heard.absorbed.names, heard.theirs, heard.caller.link.name)
                 if names:
                     self._pass_on(names, until, view, time.monotonic())
 
@@ -106,7 +118,12 @@ class Ears:
         now, taken = self.node.clock(), []
         with self.node.cache.locked(LOCK_SECONDS) as view:
             for heard in inbox:
-                before = view.changes
-                added = exchange.absorb(view, heard.theirs, now, heard.caller.link.name)
-                taken.append(heard._replace(added=added, is_news=view.changes > before))
+                before, name = view.changes, heard.caller.link.name
+                absorbed = exchange.absorb(view, heard.theirs, now, name, self._tellers.prove_for(name))
+                self._tellers.took(name, absorbed)
+                taken.append(heard._replace(absorbed=absorbed, is_news=view.changes > before))
         return taken
+
+
+def _answer(view: View, heard: _Heard) -> exchange.Exchange:
+    return exchange.respond(view, heard.theirs) | heard.absorbed.answer

@@ -39,6 +39,7 @@ from bdserver.files.settings import Settings, load
 from bdserver.net import dialling, keys
 from bdserver.net.conversation import Conversation
 from bdserver.net.keys import Credentials
+from bdserver.net.proofs import Proofs
 from bdserver.processes.advertised import advertised
 from bdserver.processes.beat import Beat
 
@@ -52,6 +53,7 @@ CERTIFICATE_DAYS = (1, 7, 30)
 HINTS_SHOWN = 3
 # Of the nodes that have a policy that can't be read, as many.
 OWNERS_SHOWN = 3
+NAMES_SHOWN_CHARACTERS = 100
 
 # dial(address, credentials, deadline, name, policy digest, policy text, version): as net.dialling.dial.
 Dial = Callable[..., Conversation]
@@ -111,6 +113,8 @@ class Node:
         self.settings, self.credentials, self.address = settings, credentials, address
         self.name = credentials.identity.name  # another one in a certificate that is read anew is refused
         self.rules, self.files = rules, files
+        self.proofs = Proofs(credentials, self.refusal, clock)
+        files.cache.seal = lambda record: self.proofs.seal(record)  # by the key that is in force then
         self.dial, self.clock, self.rng = dial, clock, rng or random.Random()
         self.sources = sources
         self.life = Life(os.getpid(), clock())
@@ -228,6 +232,7 @@ class Node:
         if (fresh.identity.name, fresh.identity.mesh, fresh.identity.role) != (self.name, self.mesh, "node"):
             raise BadConfig(f"{self.settings.username}.crt is now for another node: restart instead")
         self.credentials = fresh
+        self.proofs = Proofs(fresh, self.refusal, self.clock)
 
     # -- this node's own state
 
@@ -265,13 +270,22 @@ class Node:
         """Bring this node's own record in `view` (held locked) up to date; True if it changed.
 
         None leaves `draining` and `unhealthy` as the record has them."""
-        services = self.services.all()
-        own, document = view.own, self.rules.document
-        sick = own.extra.get("unhealthy", []) if unhealthy is None else unhealthy
+        document = self.rules.document
         if document.digest is not None and document.text is not None:
             view.learn_policy(document.digest, document.text)
+        if self.proofs.digest:
+            view.learn_certificate(self.proofs.digest, self.proofs.certificate)
+        described, _ = self._described(view.own, now, draining, unhealthy)
+        return view.describe(described, now)
+
+    def _described(
+        self, own: Record, now: float, draining: bool | None = None, unhealthy: Collection[str] | None = None
+    ) -> tuple[Record, list[str]]:
+        """Our record as it should be, and the services that have no room in it."""
+        services = self.services.all()
+        sick = own.extra.get("unhealthy", []) if unhealthy is None else unhealthy
         total = self.total_weight(now)
-        return view.describe(
+        return membership.fitting(
             own._replace(
                 address=self.address,
                 services={
@@ -279,19 +293,24 @@ class Node:
                     for name, each in services.items()
                     if name not in sick
                 },
-                free_dynamic=max(self.settings.max_dynamic - self.dynamic_count(), 0),
+                free_dynamic=min(max(self.settings.max_dynamic - self.dynamic_count(), 0), membership.FREE_DYNAMIC_MAX),
                 load=weight.load_step(total, self.settings.receiver_threshold),
                 receiver_threshold=self.settings.receiver_threshold,
                 web_port=self.settings.axis_port,
                 gossip_port=self.settings.gossip_port,
                 web_dir=self.settings.axis_web_dir,
                 service_url=self.settings.service_url,
-                policy=document.digest,
+                policy=self.rules.document.digest,
                 draining=own.draining if draining is None else draining,
                 extra={"unhealthy": sorted(set(sick) & services.keys())} if set(sick) & services.keys() else {},
-            ),
-            now,
+                certificate=self.proofs.digest,
+            )
         )
+
+    def _left_out(self, own: Record, now: float) -> list[str]:
+        """The services that have no room in our record; asked for only where some are not in it."""
+        missing = self.services.all().keys() - own.services.keys() - set(own.extra.get("unhealthy", []))
+        return self._described(own, now)[1] if missing else []
 
     def hit(self, service: str, caller: str, now: float, kind: str = "HIT") -> None:
         """Log a call (or a REPLICATE); a full disk costs us the count, not the client its answer. Where the web server's
@@ -339,6 +358,7 @@ class Node:
         report, silent = self.heard.report(), time.monotonic() - self.beat.at()
         if self.beat.at() and silent > HUNG_SECONDS:
             found.append(f"the discoverer hangs for {silent:.0f} s: this node hears no news, and others take it for dead")
+        found += [f"{name} refuses our record: {why}" for name, why in sorted(report.refusals.items())]
         if report.lag > LAG_SECONDS:
             found.append(f"the discoverer's loop was {report.lag:.1f} s late: this machine has too little processor time")
         found += report.failing
@@ -349,6 +369,13 @@ class Node:
         """Those of the warnings that stay until somebody mends what they name: the log has each once."""
         found = list(self.services.complaints)
         found += [_in_quarantine(entry, view) for entry in self.quarantine.entries() if entry.kind is not Kind.SERVICE]
+        left_out = self._left_out(view.own, now)
+        if left_out:
+            names = ", ".join(left_out)[:NAMES_SHOWN_CHARACTERS]
+            found.append(f"{len(left_out)} services are not told to the mesh, which has no room for them in a record: {names}")
+        ahead = (view.own.version[0] - now) / 86400
+        if ahead > 1:
+            found.insert(0, f"this node started {ahead:.1f} days ahead of its clock, so others refuse its record: restart it")
         if self.rules.revoked.complaint:
             found.insert(0, self.rules.revoked.complaint)
         ending = self.certificate_warning(now)

@@ -15,7 +15,10 @@ from collections.abc import Callable, Sequence
 import setproctitle
 
 from bdserver.core import exchange, membership
+from bdserver.core.messages import Exchanged
+from bdserver.core.view import View
 from bdserver.errors import BDError
+from bdserver.net.conversation import Conversation
 from bdserver.processes import child, discoverer, reload, systemd
 from bdserver.processes.children import Limits
 from bdserver.processes.listener import Listener, Runs
@@ -141,6 +144,16 @@ def say_goodbye(node: Node, sockets: Sockets) -> None:
         with contextlib.suppress(BDError):  # it is told by another one
             deadline = time.monotonic() + GOODBYE_SECONDS
             with node.call(membership.gossip_address(record), deadline, record.name) as conversation:
-                conversation.ask(["SYNCHRONIZE", exchange.push(view, [node.name])], deadline)
+                _tell(conversation, view, node.name, deadline)
             told += 1
     log.info("%s left, %d nodes were told", node.name, told)
+
+
+def _tell(conversation: Conversation, view: View, name: str, deadline: float) -> None:
+    """That record, and behind it what the other side lacks of it."""
+    telling = exchange.tell(lambda: view, [name])
+    with contextlib.suppress(StopIteration):
+        say = next(telling)
+        while True:
+            said = conversation.ask(["SYNCHRONIZE", say], deadline)
+            say = telling.send(exchange.checked(said.exchange) if isinstance(said, Exchanged) else {})

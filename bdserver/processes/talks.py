@@ -19,6 +19,7 @@ from bdserver.core.view import View
 from bdserver.errors import BDError, PolicyMismatch, TooBusy
 from bdserver.processes.lines import Lines, Ourselves, Talk
 from bdserver.processes.node import Node
+from bdserver.processes.tellers import Tellers
 
 SYNCHRONISE_SECONDS = 5.0
 # For a PING at a hinted address, which tells where that node hears news.
@@ -33,8 +34,9 @@ Done = Callable[[Action, Outcome], None]
 class Talks:
     """`done(action, outcome)` hears what came of each action that was started."""
 
-    def __init__(self, node: Node, lines: Lines, done: Done) -> None:
+    def __init__(self, node: Node, lines: Lines, done: Done, tellers: Tellers | None = None) -> None:
         self.node, self.lines, self.done = node, lines, done
+        self._tellers = tellers or Tellers(node)
 
     def start(self, action: Action) -> None:
         """Carry it out; its outcome comes later, or at once."""
@@ -49,7 +51,7 @@ class Talks:
                 if name is None:
                     self._enter(action, address)
                 else:
-                    self._begin(action, self._synchronise(), name, self.lines.patience(SYNCHRONISE_SECONDS))
+                    self._begin(action, self._synchronise(name), name, self.lines.patience(SYNCHRONISE_SECONDS))
             case _:
                 assert_never(action)
 
@@ -79,7 +81,7 @@ class Talks:
             if result.gossip_port:
                 self.lines.let_go(address)
                 ears = f"{host_part(address)}:{result.gossip_port}"
-            self.lines.start(self._synchronise(), ears, None, self.lines.patience(SYNCHRONISE_SECONDS), done)
+            self.lines.start(self._synchronise(address), ears, None, self.lines.patience(SYNCHRONISE_SECONDS), done)
 
         self.lines.start(ping(), address, None, self.lines.patience(ENTRANCE_SECONDS), entered)
 
@@ -97,7 +99,7 @@ class Talks:
         pong = yield ["PING"]
         if probe.news:
             with contextlib.suppress(BDError):  # it lives, whatever becomes of the news: others tell it too
-                yield from self._tell(probe.news)
+                yield from self._tell(probe.name, probe.news)
         return pong
 
     def _ask(self, ask: Ask) -> Talk:
@@ -109,30 +111,45 @@ class Talks:
         return Silent(is_nack=True, reason=f"{ask.helper} did not reach it either")
 
     def _push(self, push: Push) -> Talk:
-        return Taken((yield from self._tell(push.news, push.until)))
+        return Taken((yield from self._tell(push.name, push.news, push.until)))
 
-    def _tell(self, names: tuple[str, ...], until: str | None = None) -> Generator[list[Any], Any, int]:
+    def _tell(self, whom: str, names: tuple[str, ...], until: str | None = None) -> Generator[list[Any], Any, int]:
         """The records of these names; how many of them were known there."""
-        theirs = _heard((yield ["SYNCHRONIZE", exchange.push(self._view(), list(names), until)]))
-        more = exchange.follow_up(self._view(), {"unknown": theirs.get("unknown", [])})
-        if more:
-            _heard((yield ["SYNCHRONIZE", more]))
-        known: int = theirs.get("known", 0)
-        return known
-
-    def _synchronise(self) -> Talk:
-        turns = exchange.turns(self._view, self._take)
-        say = next(turns)
+        telling = exchange.tell(self._view, list(names), until)
+        say = next(telling)
         while True:
             theirs = _heard((yield ["SYNCHRONIZE", say]))
             try:
+                say = telling.send(theirs)
+            except StopIteration as end:
+                if self.node.name in names:
+                    self.node.heard.note_refusal(whom, end.value.get("refused", ""))
+                known: int = end.value["known"]
+                return known
+
+    def _synchronise(self, whom: str) -> Talk:
+        """`whom`: the node's name, or its address while we know no more."""
+        turns = exchange.turns(self._view, lambda theirs: self._take(whom, theirs))
+        say, refused = next(turns), ""
+        while True:
+            theirs = _heard((yield ["SYNCHRONIZE", say]))
+            refused = theirs.get("refused", refused)
+            is_alike = theirs.get("digest") == say.get("digest", "")
+            try:
                 say = turns.send(theirs)
             except StopIteration:
+                if refused or is_alike:
+                    self.node.heard.note_refusal(whom, refused)
                 return There()
 
-    def _take(self, theirs: exchange.Exchange) -> exchange.Exchange:
+    def _take(self, whom: str, theirs: exchange.Exchange) -> exchange.Exchange:
+        if theirs.get("records") and self._tellers.is_spent(whom):
+            raise TooBusy(f"{whom} has told too much for a minute")
         with self.node.cache.locked(LOCK_SECONDS) as view:
-            return exchange.absorb(view, theirs, self.node.clock(), "")
+            prove = self._tellers.prove_for(whom)
+            absorbed = exchange.absorb(view, theirs, self.node.clock(), whom, prove)
+        self._tellers.took(whom, absorbed)
+        return absorbed.answer
 
 
 def ping() -> Talk:

@@ -20,6 +20,7 @@ from bdserver.audit import config as audit_config
 from bdserver.commands import bdctl, bddemo, bdkeys, bdserverd, bdwhereis
 from bdserver.core import exchange, membership, messages, wire
 from bdserver.files import parcels, settings
+from bdserver.processes import tellers
 from docs.made import completion
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -137,13 +138,28 @@ def limits_table() -> str:
             ["characters of a text argument, a policy too", messages.TEXT_MAX],
             ["entries of a list of names, or of a plan", messages.LIST_MAX],
             ["steps of a FIND", messages.STEPS_MAX],
-            ["records in a view, or in an exchange", membership.RECORDS_MAX],
+            ["records in a view", membership.RECORDS_MAX],
+            ["records in an exchange", exchange.RECORDS_TOLD_MAX],
+            ["bytes of records and certificates that BDserver puts into an exchange", exchange.RECORDS_BYTES_MAX],
+            ["bytes of a statement as it travels", membership.RECORD_BYTES_MAX],
             ["services of one record", membership.SERVICES_MAX],
+            [
+                "characters of an address, a `web_dir`, a URL",
+                f"{membership.ADDRESS_CHARACTERS_MAX}, {membership.WEB_DIR_CHARACTERS_MAX}, {membership.URL_CHARACTERS_MAX}",
+            ],
+            ["`load`", f"0 to {membership.LOAD_MAX}"],
+            ["`free_dynamic`", f"0 to {membership.FREE_DYNAMIC_MAX}"],
+            ["`receiver_threshold`", f"0 to {membership.THRESHOLD_MAX:.0f}"],
+            ["cost of a service", f"0 to {membership.COST_MAX:.0f}"],
+            ["characters of a certificate in base64", membership.CERTIFICATE_CHARACTERS_MAX],
+            ["certificates asked for at once", exchange.CERTIFICATES_ASKED_MAX],
+            ["records of one teller that are proved within a minute", tellers.PROVED_MAX],
+            ["of those, and of what is no record, refused", tellers.REFUSED_MAX],
             ["texts of policies that a node keeps", membership.POLICIES_MAX],
             ["texts of policies asked for at once", exchange.POLICIES_ASKED_MAX],
             ["accusers that a record names", membership.ACCUSERS_MAX],
             ["a version's generation and counter", membership.VERSION_MAX],
-            ["seconds that a generation may be ahead of the receiver's clock", f"{membership.AHEAD_MAX:.0f}"],
+            ["seconds that a generation, or `since`, may be ahead of the receiver's clock", f"{membership.AHEAD_MAX:.0f}"],
             ["packages under way through a node", parcels.UNDER_WAY_MAX],
             ["of those, for one caller", parcels.OF_ONE_CALLER_MAX],
         ],

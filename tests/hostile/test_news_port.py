@@ -243,7 +243,7 @@ def test_messages_of_a_kilobyte_that_are_a_megabyte(mesh, unharmed):
 
 
 def test_ten_thousand_large_exchanges_whose_answers_nobody_reads(mesh, unharmed):
-    record = {"name": "n1", "address": "127.0.0.1:1", "version": [1, 1]}
+    record = {"said": '{"name": "n1", "address": "127.0.0.1:1", "version": [1, 1]}'}
     request = encode(["SYNCHRONIZE", {"records": [record] * 500}])
     stream = node_stream(mesh)
 

@@ -26,6 +26,7 @@ from bdserver.core.membership import DEAD, LEFT, Record
 from bdserver.core.messages import Pong
 from bdserver.core.view import View
 from bdserver.core.wire import encode
+from tests.unit.seals import prove, seal_own, sealed
 
 EPOCH = 1_700_000_000.0
 # Of TLS: what a handshake takes in both directions with the opening and both goodbyes, certificates of the mesh's size, and
@@ -59,6 +60,7 @@ class Host:
         self.view = View(self.name) if forget else self.view.copy()
         own = self.view.records.get(self.name) or Record(self.name, self.address, (0, 0))
         self.view.start(own._replace(policy=self.policy), self.wall())
+        seal_own(self.view)
         for hint in hints:
             self.view.hint(hint)
         self.mind = Discovery(self.name, Rhythm(), Random(self.net.rng.random()), self.net.now, lambda: hints, self._forbids)
@@ -76,6 +78,7 @@ class Host:
         """Change a copy of the view, as the cache's lock does; look at what follows if it changed."""
         view = self.view.copy()
         result = do(view)
+        view.seal(sealed)
         if view.changes:
             self.view = view
             self.wake()
@@ -236,33 +239,43 @@ class Net:
             digest = callee.view.digest()
             self._count(FRAME_BYTES, ["PING"], ["PONG", digest])
             if action.news:
-                self._turn(caller, callee, exchange.push(caller.view, list(action.news)))
+                self._tell(caller, callee, list(action.news))
             return Pong(digest)
         if isinstance(action, Push):
-            say = exchange.push(caller.view, list(action.news), action.until)
-            return Taken(self._turn(caller, callee, say).get("known", 0))
+            return Taken(self._tell(caller, callee, list(action.news), action.until))
         exchange.synchronise(
             lambda: caller.view,
-            lambda theirs: self._absorbed(caller, callee, theirs),
+            lambda theirs: self._absorbed(caller, callee, theirs).answer,
             lambda say: self._turn(caller, callee, say),
         )
         return There()
+
+    def _tell(self, caller, callee, names, until=None):
+        """How much of the news was known."""
+        telling = exchange.tell(lambda: caller.view, names, until)
+        say = next(telling)
+        while True:
+            try:
+                say = telling.send(self._turn(caller, callee, say))
+            except StopIteration as end:
+                return end.value["known"]
 
     def _turn(self, caller, callee, say):
         theirs = exchange.checked(say)
         added = {}
         if exchange.has_news(theirs):
             before = callee.view
-            added = self._absorbed(callee, caller, theirs)
+            absorbed = self._absorbed(callee, caller, theirs)
+            added = absorbed.answer
             if callee.view is not before:
-                callee.mind.pass_on(*exchange.to_pass_on(callee.view, theirs, caller.name), callee.view, self.now)
+                callee.mind.pass_on(*exchange.to_pass_on(absorbed.names, theirs, caller.name), callee.view, self.now)
         answer = exchange.respond(callee.view, theirs) | added
         self._count(FRAME_BYTES, ["SYNCHRONIZE", say], ["SYNCHRONIZE", answer])
         return exchange.checked(answer)
 
     def _absorbed(self, listener, talker, theirs):
         before = listener.view
-        added = listener.change(lambda view: exchange.absorb(view, theirs, listener.wall(), talker.name))
+        added = listener.change(lambda view: exchange.absorb(view, theirs, listener.wall(), talker.name, prove))
         if listener.view is not before:
             self.on_change(talker, listener)
         return added

@@ -10,6 +10,7 @@ import threading
 import time
 from random import Random
 
+from bdserver.core.membership import Record
 from bdserver.core.policies import Policies
 from bdserver.core.roles import NODE
 from bdserver.core.wire import Decoder, encode
@@ -20,6 +21,7 @@ from bdserver.files.revoked import Revoked
 from bdserver.files.settings import load
 from bdserver.net import keys, tls
 from bdserver.net.authority import Authority, general_names
+from bdserver.net.proofs import Proofs
 from bdserver.processes.discoverer import Discoverer
 from bdserver.processes.node import Node, Rules, open_files
 
@@ -58,10 +60,17 @@ def make_node(folder, authority, name, port=1, **settings):
     return node
 
 
+def signed(folder, authority, record):
+    """(record, certificate): as a node of that name says it, which has a certificate of this mesh."""
+    proofs = Proofs(credentials_of(os.path.join(folder, f"keys of {record.name}"), authority, record.name), lambda *it: None)
+    return proofs.seal(record), proofs.certificate
+
+
 class Gossiper:
     """A node with a discoverer that turns when it is told to; no listener, no children."""
 
     def __init__(self, folder, authority, name, **settings):
+        self.folder, self.authority = folder, authority
         self.listening = socket.create_server(("127.0.0.1", 0))
         port = self.listening.getsockname()[1]
         self.node = make_node(folder, authority, name, port - 1, **settings)
@@ -85,8 +94,18 @@ class Gossiper:
 
     def meet(self, other):
         """Know that node, as from gossip long ago."""
+        own, certificates = other.view.own, other.view.certificates
         with self.node.cache.locked() as view:
-            view.merge(other.view.own, time.time())
+            view.merge(own, time.time())
+            view.learn_certificate(own.certificate, certificates[own.certificate])
+
+    def hears_of(self, name):
+        """Know the record of a node that nobody can reach; it and its certificate are good."""
+        record = Record(name, "127.0.0.1:1", (1, 0))
+        sealed, certificate = signed(self.folder, self.authority, record)
+        with self.node.cache.locked() as view:
+            view.merge(sealed, time.time())
+            view.learn_certificate(sealed.certificate, certificate)
 
     def nudge(self, *said):
         from bdserver.core import nudges

@@ -27,6 +27,7 @@ from bdserver.processes.answers import answer, ask_ourselves
 from bdserver.processes.node import Life, Node, Rules, open_files
 from bdserver.processes.session import Caller, Session
 from bdserver.processes.terms import Terms
+from tests.unit.seals import Believing
 
 NOW = 1_700_000_000.0
 # Above what Linux gives out: whom nobody has said to be the listener must not be hit by a KILL.
@@ -261,6 +262,7 @@ def a_node(tmp_path, name="me", policy="", days=365.0, **settings):
         random.Random(number),
     )
     node.network, node._nudges = network, []
+    node.proofs = Believing()
     node.life = Life(NOBODYS_PID, NOW)
     network.nodes[address] = node
     with node.cache.locked() as view:

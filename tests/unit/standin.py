@@ -6,7 +6,7 @@ from random import Random
 from types import SimpleNamespace
 
 from bdserver.core import exchange
-from bdserver.core.membership import Record
+from bdserver.core.membership import Record, from_json
 from bdserver.core.messages import Exchanged, Pong
 from bdserver.core.policies import Policies
 from bdserver.core.view import View
@@ -16,6 +16,7 @@ from bdserver.files.blacklist import BlackList
 from bdserver.files.revoked import Revoked
 from bdserver.files.settings import load
 from bdserver.processes.node import Node, Rules, open_files
+from tests.unit.seals import Believing
 from tests.unit.views import NOW
 
 
@@ -39,7 +40,7 @@ class Peer:
             case ["PING"]:
                 return Pong(self.view.digest())
             case ["SYNCHRONIZE", theirs]:
-                added = exchange.absorb(self.view, theirs, NOW, "me") if exchange.has_news(theirs) else {}
+                added = exchange.absorb(self.view, theirs, NOW, "me").answer if exchange.has_news(theirs) else {}
                 return Exchanged(exchange.respond(self.view, theirs) | added)
         raise AssertionError(request)
 
@@ -50,7 +51,7 @@ class Peer:
     def told(self):
         """The names of all records that it was told."""
         says = [request[1] for request in self.asked if request[0] == "SYNCHRONIZE"]
-        return {record["name"] for say in says for record in say.get("records", [])}
+        return {from_json(record).name for say in says for record in say.get("records", [])}
 
 
 class Straight:
@@ -136,6 +137,7 @@ class StandIn(Node):
         rules = Rules(policyfile.read(""), Policies(None, "lax"), BlackList(""), Revoked(""))
         files = open_files(loaded, "me")
         super().__init__(loaded, credentials, "127.0.0.1:9001", rules, files, self._dial, rng=Random(1))
+        self.proofs = Believing()
         self.peers = {}
         with self.cache.locked() as view:
             view.start(self.own_record(), NOW)

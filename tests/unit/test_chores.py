@@ -16,6 +16,7 @@ from bdserver.processes import chores as module
 from bdserver.processes.chores import Chores, States
 from bdserver.processes.node import HUNG_SECONDS
 from bdserver.processes.wakeup import Wakeup
+from tests.unit.seals import Believing
 from tests.unit.standin import StandIn
 from tests.unit.views import NOW
 
@@ -200,6 +201,30 @@ def test_tombstones_of_more_than_a_day_are_dropped(looking):
         view.changes += 1
     looking.look()
     assert looking.node.cache.view().records.keys() == {"me", "young"}
+
+
+def test_a_node_whose_certificate_counts_no_longer_is_dropped_with_a_line(looking, caplog, monkeypatch):
+    class Doubting(Believing):
+        def doubt_certificate(self, record, certificate):
+            return "it is revoked here" if record.name == "n0" else None
+
+    for name in ("n0", "n1"):
+        looking.node.peer(name)
+    looking.look()
+    looking.node.proofs = Doubting()
+    real = looking.node.cache.locked
+
+    def busy():
+        raise TooBusy("locked")
+
+    monkeypatch.setattr(looking.node.cache, "locked", busy)
+    looking.look()
+    monkeypatch.setattr(looking.node.cache, "locked", real)
+    assert "n0" in looking.node.cache.view().records
+    for _ in range(2):
+        looking.look()
+    assert looking.node.cache.view().records.keys() == {"me", "n1"}
+    assert caplog.messages.count("n0 is known no longer: it is revoked here") == 1
 
 
 def test_whom_we_have_heard_from_is_written_down(looking):

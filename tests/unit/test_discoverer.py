@@ -12,11 +12,11 @@ import pytest
 from bdserver.core import nudges
 from bdserver.core.exchange import EVERYBODY
 from bdserver.core.gossip.actions import Verdict
-from bdserver.core.membership import ALIVE, DEAD, Record
+from bdserver.core.membership import ALIVE, DEAD, Record, as_json
 from bdserver.errors import TooBusy
 from bdserver.processes import discoverer as module
 from tests.hosts import until
-from tests.unit.gossipers import PATIENCE, Gossiper, Peer, Said, credentials_of, make_authority, turn_until
+from tests.unit.gossipers import PATIENCE, Gossiper, Peer, Said, credentials_of, make_authority, signed, turn_until
 
 
 @pytest.fixture(scope="module")
@@ -181,8 +181,7 @@ def test_who_has_something_unexpected_is_visited(two):
     one, other = two
     for each in two:
         calm(each)
-    with other.node.cache.locked() as view:
-        view.merge(Record("far", "192.0.2.1:1", (1, 0)), time.time())
+    other.hears_of("far")
     one.nudge(nudges.Visit("nobody"), nudges.Visit("n1"))
     turn_until(two, lambda: "far" in one.view.records)
 
@@ -190,8 +189,7 @@ def test_who_has_something_unexpected_is_visited(two):
 @pytest.mark.parametrize("nudge", [nudges.Tell(EVERYBODY, ("far",)), nudges.Look()])
 def test_what_a_child_was_told_is_passed_on_and_a_look_finds_what_has_changed(two, nudge):
     one, other = two
-    with one.node.cache.locked() as view:
-        view.merge(Record("far", "192.0.2.1:1", (1, 0)), time.time())
+    one.hears_of("far")
     one.nudge(nudge)
     turn_until(two, lambda: "far" in other.view.records)
 
@@ -319,8 +317,9 @@ def test_a_node_outside_speaks_to_it(gossiper, tmp_path, authority):
 
     def talk():
         said = Said.dial(one.node.gossip_port, credentials_of(str(tmp_path / "k"), authority, "n9"))
-        record = {"name": "n9", "address": "127.0.0.1:9", "version": [1, 1]}
-        came.extend([said.ask(["PING"]), said.ask(["SYNCHRONIZE", {"records": [record]}]), said.ask(["STATUS"])])
+        sealed, certificate = signed(str(tmp_path), authority, Record("n9", "127.0.0.1:9", (1, 1)))
+        news = {"records": [as_json(sealed)], "certificates": {sealed.certificate: certificate}}
+        came.extend([said.ask(["PING"]), said.ask(["SYNCHRONIZE", news]), said.ask(["STATUS"])])
 
     thread = threading.Thread(target=talk)
     thread.start()

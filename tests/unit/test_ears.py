@@ -12,8 +12,10 @@ from bdserver.core.messages import Exchanged, No, NoPong, Pong
 from bdserver.core.policy import digest
 from bdserver.core.view import View
 from bdserver.errors import BadRequest, Deadline, NoSuchCommand, PolicyMismatch, Refused, TooBusy
+from bdserver.processes import tellers
 from bdserver.processes.callers import Slot
 from bdserver.processes.ears import Ears
+from tests.unit.seals import Believing
 from tests.unit.standin import StandIn
 from tests.unit.views import NOW
 
@@ -149,7 +151,7 @@ def test_two_views_become_one_in_a_conversation(hearing):
     hearing.node.learn(Record("c", "c:9001", (1, 0)))
     exchange.synchronise(
         lambda: view,
-        lambda theirs: exchange.absorb(view, theirs, NOW, "me"),
+        lambda theirs: exchange.absorb(view, theirs, NOW, "me").answer,
         lambda say: exchange.checked(hearing.answer(["SYNCHRONIZE", say]).exchange),
     )
     assert view.digest() == hearing.view.digest() and {"a", "b", "c"} <= view.records.keys()
@@ -167,3 +169,35 @@ def test_a_bug_is_told_and_the_loop_goes_on(hearing, monkeypatch, caplog):
         said = hearing.answer(news_of("a"))
     assert isinstance(said, messages.Error) and "bug" in said.text and "ZeroDivisionError" in caplog.text
     assert isinstance(hearing.answer(news_of("a")), Exchanged) and "a" in hearing.view.records
+
+
+class Doubting(Believing):
+    """Believes nobody."""
+
+    def doubt(self, record, certificate):
+        return "its signature does not fit"
+
+
+def test_a_caller_that_tells_too_much_is_answered_no_and_others_are_heard(hearing, monkeypatch):
+    monkeypatch.setattr(tellers, "REFUSED_MAX", 3)
+    hearing.node.proofs = Doubting()
+    before = hearing.view
+    said = hearing.answer(news_of("a", "b", "c", "d"))
+    assert said.exchange == {"known": 0} and hearing.view is before and hearing.passed_on == []
+    assert hearing.hear(news_of("a")).said == No() and hearing.hear(["PING"]).said == Pong(hearing.view.digest())
+    assert isinstance(hearing.answer(["SYNCHRONIZE", {"digest": "x"}]), Exchanged), "what tells nothing is answered"
+    hearing.node.proofs = Believing()
+    slot = hearing.hear(news_of("a"), "n1")
+    hearing.ears.flush()
+    assert isinstance(slot.said, Exchanged) and "a" in hearing.view.records
+
+
+def test_a_caller_whose_own_record_is_not_believed_is_told_so(hearing):
+    hearing.node.proofs = Doubting()
+    assert hearing.answer(news_of("n0")).exchange == {"known": 0, "refused": "its signature does not fit"}
+
+
+def test_a_caller_may_say_that_it_refuses_ours(hearing):
+    hearing.answer(["SYNCHRONIZE", {"refused": "it is not signed"}])
+    hearing.node.heard.write(set(), 0.0, NOW)
+    assert hearing.node.heard.report().refusals == {"n0": "it is not signed"}

@@ -1,6 +1,7 @@
 """SYNCHRONIZE between two views: they end equal, and pay for the difference alone."""
 
 import json
+from functools import partial
 from random import Random
 
 import pytest
@@ -8,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bdserver.core import exchange
-from bdserver.core.membership import Record, Service
+from bdserver.core.membership import Record, Service, as_json, certificate_digest
 from bdserver.core.policy import digest
 from bdserver.core.view import View
-from bdserver.errors import BadRequest
+from bdserver.errors import BadRequest, TooBusy
+from tests.unit.seals import certificate_of, prove, seal_own, sealed
 
 NOW = 1_700_000_000.0
 
@@ -31,12 +33,12 @@ def synchronised(caller, callee):
 
     def turn(say):
         theirs = exchange.checked(json.loads(json.dumps(say)))
-        added = exchange.absorb(callee, theirs, NOW, caller.me) if exchange.has_news(theirs) else {}
+        added = exchange.absorb(callee, theirs, NOW, caller.me).answer if exchange.has_news(theirs) else {}
         answer = exchange.checked(json.loads(json.dumps(exchange.respond(callee, theirs) | added)))
         said.extend([say, answer])
         return answer
 
-    exchange.synchronise(lambda: caller, lambda theirs: exchange.absorb(caller, theirs, NOW, callee.me), turn)
+    exchange.synchronise(lambda: caller, lambda theirs: exchange.absorb(caller, theirs, NOW, callee.me).answer, turn)
     return said
 
 
@@ -67,15 +69,17 @@ def test_one_difference_among_a_thousand_costs_little():
 
 
 def test_a_large_difference_comes_in_pieces_within_the_budget(monkeypatch):
+    """A newcomer takes in all of it in one conversation, a node that has much to tell does so in several."""
     monkeypatch.setattr(exchange, "RECORDS_BYTES_MAX", 10_000)
-    a, b = a_view("a"), a_view("b", 100)
-    rounds = 0
-    while a.digest() != b.digest():
-        said = synchronised(a, b)
-        assert max(len(each.get("records", [])) for each in said) <= 10_000 // exchange.RECORD_BYTES_ABOUT
-        rounds += 1
-        assert rounds < 20
-    assert rounds > 2
+    a, b = a_view("a"), a_view("b", 300)
+    for caller, callee, conversations in ((a, b, 1), (b, a_view("c"), 12)):
+        rounds = 0
+        while caller.digest() != callee.digest():
+            said = synchronised(caller, callee)
+            assert max(len(json.dumps(each.get("records", []))) for each in said) <= 10_000
+            rounds += 1
+            assert rounds < 20
+        assert rounds <= conversations
 
 
 def test_a_policy_travels_once():
@@ -113,15 +117,16 @@ def test_a_policy_under_a_wrong_digest_is_not_learnt():
 
 def test_a_broken_record_does_not_spoil_the_others():
     view = a_view("a")
-    good = {"name": "x", "address": "x:1", "version": [1, 0]}
-    added = exchange.absorb(view, {"records": [5, {"name": "y"}, good]}, NOW, "b")
-    assert view.records["x"].address == "x:1" and added["known"] == 0
+    good = {"said": '{"name": "x", "address": "x:1", "version": [1, 0]}'}
+    absorbed = exchange.absorb(view, {"records": [5, {"said": '{"name": "y"}'}, good]}, NOW, "b")
+    assert view.records["x"].address == "x:1" and absorbed.answer["known"] == 0
+    assert absorbed.names == ["x"] and len(absorbed.refused) == 2
 
 
 def test_a_gossiper_hears_how_much_was_known():
     view = a_view("a", 3)
     say = exchange.push(view, ["n0", "n1"])
-    assert exchange.absorb(view, say, NOW, "b")["known"] == 2
+    assert exchange.absorb(view, say, NOW, "b").answer["known"] == 2
 
 
 @pytest.mark.parametrize(
@@ -129,7 +134,8 @@ def test_a_gossiper_hears_how_much_was_known():
     [
         None, [], 5, {"digest": 5}, {"buckets": "x"}, {"buckets": [1]}, {"of": [32]}, {"of": [-1]}, {"of": ["1"]},
         {"versions": []}, {"versions": {"a": [1, 2]}}, {"versions": {"a": [1, 2, "x"]}}, {"records": {}}, {"wanted": [[]]},
-        {"unknown": [1]}, {"policies": {"a": 1}}, {"known": "x"},
+        {"unknown": [1]}, {"policies": {"a": 1}}, {"known": "x"}, {"unmet": 5}, {"refused": 5}, {"refused": "x" * 301},
+        {"certificates": []}, {"certificates": {"a": 1}}, {"certificates": {"a": "x" * 4097}},
     ],
 )  # fmt: skip
 def test_an_exchange_of_a_wrong_shape_is_refused(bad):
@@ -150,7 +156,131 @@ def test_a_conversation_that_does_not_end_by_itself_ends_all_the_same():
 
 def test_a_node_passes_on_what_it_is_told_and_all_around_what_another_says_of_itself():
     view = a_view("me", 3)
-    records = [{"name": "n0"}, {"name": "n1"}, {"name": "nobody"}, {"name": ["n2"]}, "n2"]
-    assert exchange.to_pass_on(view, {"records": records, "until": "n9"}, "n1") == (["n0", "n1"], "n9")
-    assert exchange.to_pass_on(view, {"records": records}, "n1") == (["n1"], exchange.EVERYBODY)
+    assert exchange.to_pass_on(["n0", "n1"], {"until": "n9"}, "n1") == (["n0", "n1"], "n9")
+    assert exchange.to_pass_on(["n0", "n1"], {}, "n1") == (["n1"], exchange.EVERYBODY)
     assert exchange.push(view, ["n0", "nobody"], "n9")["until"] == "n9" and "until" not in exchange.push(view, ["n0"])
+
+
+# --- records that are signed ------------------------------------------------------------------------------------------
+
+
+def signed_view(name, *others):
+    """A view whose records, and those of the others, are signed and certified."""
+    view = seal_own(a_view(name))
+    for other in others:
+        record = sealed(other if isinstance(other, Record) else Record(other, f"{other}:1", (1, 0)))
+        view.merge(record, NOW)
+        view.learn_certificate(record.certificate, certificate_of(record.name))
+    return view
+
+
+def told(listener, say, talker="b", prove=prove):
+    return exchange.absorb(listener, exchange.checked(json.loads(json.dumps(say))), NOW, talker, prove)
+
+
+def test_a_record_comes_with_its_certificate_or_not_at_all():
+    a, b = signed_view("a"), signed_view("b", "n0")
+    absorbed = told(a, exchange.push(b, ["n0"]))
+    digest_ = b.records["n0"].certificate
+    assert absorbed.answer == {"known": 0, "unknown": [digest_]} and absorbed.lacking == 1
+    assert absorbed.names == [] and "n0" not in a.records and a.certificates.keys() == {a.own.certificate}
+    again = exchange.follow_up(b, absorbed.answer)
+    assert again["certificates"] == {digest_: certificate_of("n0")} and len(again["records"]) == 1
+    absorbed = told(a, again)
+    assert absorbed.answer == {"known": 0} and absorbed.names == ["n0"]
+    assert a.records["n0"] == b.records["n0"] and a.certificates[digest_] == certificate_of("n0")
+
+
+def test_news_of_a_node_that_is_known_takes_one_message_and_no_certificate():
+    a, b = signed_view("a", "n0"), signed_view("b", Record("n0", "n0:1", (1, 5)))
+    say = exchange.push(b, ["n0"])
+    assert "certificates" not in say and told(a, say).answer == {"known": 0} and a.records["n0"].version == (1, 5)
+
+
+def test_telling_brings_what_the_listener_lacks_and_how_far_it_is_to_go():
+    a, b, said = signed_view("a", "n1"), signed_view("b", "n0", "n1"), []
+    telling = exchange.tell(lambda: b, ["n0", "n1"], "n9")
+    said += [next(telling)]
+    said += [telling.send(told(a, said[0]).answer)]
+    with pytest.raises(StopIteration) as end:
+        telling.send(told(a, said[1]).answer)
+    assert end.value.value == {"known": 1} and "n0" in a.records
+    assert [sorted(each) for each in said] == [["records", "until"], ["certificates", "records", "until"]]
+
+
+@pytest.mark.parametrize("is_newcomer_calling", [True, False])
+def test_a_newcomer_learns_all_with_its_certificates_in_one_conversation_of_few_turns(is_newcomer_calling, monkeypatch):
+    monkeypatch.setattr(exchange, "absorb", partial(exchange.absorb, prove=prove))
+    mesh, newcomer = signed_view("a", *(f"n{number}" for number in range(1000))), signed_view("b")
+    said = synchronised(*((newcomer, mesh) if is_newcomer_calling else (mesh, newcomer)))
+    assert max(len(json.dumps(each)) for each in said) < exchange.RECORDS_BYTES_MAX * 1.3
+    if is_newcomer_calling:
+        assert len(newcomer.records) == 1002 == len(newcomer.certificates) and newcomer.digest() == mesh.digest()
+        assert len(said) // 2 <= 7
+    else:  # whoever has much to tell, and is not asked again and again, goes on in its next round
+        assert len(newcomer.records) > 250
+    assert mesh.records["b"] == newcomer.own
+
+
+def test_what_is_known_is_not_proved_again_whoever_tells_it_and_with_whatever_signature():
+    a, b = signed_view("a", "n0"), signed_view("b", "n0")
+    b.accuse("n0", NOW)
+    say, asked = exchange.push(b, ["n0"]), []
+    say["records"][0]["signature"] = "ABCD"
+    absorbed = told(a, say, prove=lambda *it: asked.append(it) or "no")
+    assert not asked and absorbed.refused == [] and a.records["n0"].status == "suspect"
+    assert a.records["n0"].signature == signed_view("x", "n0").records["n0"].signature
+    assert told(a, say, prove=lambda *it: asked.append(it) or "no").answer["known"] == 1 and not asked
+
+
+@pytest.mark.parametrize("name", ["n0", "a"])
+def test_what_is_not_believed_is_left_out_and_why_is_told(name):
+    """Also of our own name, whose version nobody but us may raise."""
+    a = signed_view("a", "n0")
+    before = dict(a.records)
+    forged = sealed(Record(name, f"{name}:1", (int(NOW), 2**53), "dead", NOW))._replace(signature="AAAA")
+    say = {"records": [as_json(forged)]}
+    absorbed = told(a, say)
+    assert absorbed.refused == [f"the record of {name}: its signature does not fit"] and a.records == before
+    assert absorbed.answer == {"known": 0}
+    say["certificates"] = {forged.certificate: "AAAA"}
+    a.certificates.clear()
+    assert told(a, say).refused == [f"the record of {name}: its certificate came under a wrong digest"]
+    assert a.records == before and not a.certificates
+
+
+def test_whoever_tells_its_own_record_hears_why_it_is_not_taken_in():
+    a, b = signed_view("a"), signed_view("b")
+    b.start(b.own, NOW + 2 * 86400 + 5)
+    absorbed = told(a, exchange.push(seal_own(b), ["b"]))
+    assert absorbed.answer == {"known": 0, "refused": "its version is 2.0 days ahead of our clock"}
+    assert "b" not in a.records and "refused" not in told(a, exchange.push(b, ["b"]), "c").answer
+    turns = exchange.turns(lambda: a, lambda theirs: told(a, theirs).answer)
+    next(turns)
+    assert "refused" in turns.send(exchange.push(b, ["b"])), "the other way round too"
+
+
+def test_a_teller_that_has_told_too_much_is_heard_no_further():
+    def spent(record, certificate):
+        if record.name == "n2":
+            raise TooBusy("enough")
+
+    a, b = signed_view("a", "n0"), signed_view("b", *(f"n{number}" for number in range(4)))
+    absorbed = told(a, exchange.push(b, ["n1", "n2", "n3"]) | {"certificates": b.certificates}, prove=spent)
+    assert absorbed.names == ["n1"] and {"n0", "n1"} <= a.records.keys() and "n3" not in a.records
+
+
+def test_one_message_asks_for_so_many_certificates_and_tells_so_many_records(monkeypatch):
+    a, b = signed_view("a"), signed_view("b", *(f"n{number}" for number in range(30)))
+    monkeypatch.setattr(exchange, "CERTIFICATES_ASKED_MAX", 7)
+    monkeypatch.setattr(exchange, "RECORDS_TOLD_MAX", 20)
+    say = exchange.push(b, [f"n{number}" for number in range(30)])
+    assert len(say["records"]) == 20 and len(told(a, say).answer["unknown"]) == 7
+    with pytest.raises(BadRequest):
+        exchange.checked({"records": [1] * 21})
+
+
+def test_a_certificate_that_nobody_uses_is_not_kept():
+    a = signed_view("a")
+    told(a, {"certificates": {certificate_digest(certificate_of("x")): certificate_of("x")}})
+    assert a.certificates.keys() == {a.own.certificate}

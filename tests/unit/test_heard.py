@@ -2,7 +2,7 @@
 
 import os
 
-from bdserver.files.heard import LATE_SECONDS, WRITE_SECONDS, Heard
+from bdserver.files.heard import LATE_SECONDS, REFUSALS_MAX, WRITE_SECONDS, Heard
 
 
 def test_another_process_reads_what_the_discoverer_wrote(tmp_path):
@@ -58,7 +58,7 @@ def test_a_file_that_is_gone_or_broken_meanwhile_leaves_what_was_known(tmp_path)
     path = tmp_path / "n.bdheard"
     path.write_text('{"heard": {"beta": 5}, "lag": 0.25}')
     reader = Heard(str(path))
-    assert reader.report() == ({"beta": 5.0}, 0.25, ())
+    assert reader.report() == ({"beta": 5.0}, 0.25, (), {})
     path.write_text('{"beta')
     assert reader.report().times == {"beta": 5.0}
     path.unlink()
@@ -69,5 +69,23 @@ def test_a_lag_is_told_though_nobody_was_heard(tmp_path):
     path = str(tmp_path / "n.bdheard")
     heard = Heard(path)
     assert not heard.write(set(), LATE_SECONDS, 100.0) and heard.write(set(), 0.75, 100.0)
-    assert Heard(path).report() == ({}, 0.75, ())
+    assert Heard(path).report() == ({}, 0.75, (), {})
     assert not heard.write(set(), 0.9, 104.0), "not yet: whoever noted it keeps it"
+
+
+def test_who_refuses_our_record_is_told_until_it_does_no_longer(tmp_path):
+    path = str(tmp_path / "n.bdheard")
+    heard = Heard(path)
+    heard.note_refusal("beta", "")
+    assert not heard.write(set(), 0.0, 100.0), "that is nothing new"
+    heard.note_refusal("beta", "its version is 2.0 days ahead of our clock")
+    heard.note_refusal("gamma", "it is not signed")
+    assert heard.write(set(), 0.0, 100.0)
+    assert Heard(path).report().refusals == {"beta": "its version is 2.0 days ahead of our clock", "gamma": "it is not signed"}
+    heard.note_refusal("beta", "")
+    heard.write(set(), 0.0, 100.0 + WRITE_SECONDS)
+    assert Heard(path).report().refusals == {"gamma": "it is not signed"}
+    for number in range(2 * REFUSALS_MAX):
+        heard.note_refusal(f"n{number}", "no")
+    heard.write(set(), 0.0, 100.0 + 2 * WRITE_SECONDS)
+    assert len(Heard(path).report().refusals) == REFUSALS_MAX

@@ -11,17 +11,25 @@ from bdserver.core.membership import (
     DYNAMIC,
     LEFT,
     RANK,
+    RECORD_BYTES_MAX,
+    SERVICES_MAX,
     STATIC,
     SUSPECT,
+    VERSION_MAX,
     Record,
     Service,
     ServiceType,
     Status,
     as_json,
+    certificate_digest,
+    fitting,
     from_json,
     join,
+    raised,
     service_url,
     standing,
+    travelling_bytes,
+    untimely,
 )
 from bdserver.errors import BadRequest
 from tests.unit.views import NOW, records
@@ -52,29 +60,158 @@ def test_a_record_survives_the_wire(record):
     assert from_json(json.loads(json.dumps(as_json(record)))) == record
 
 
-def test_unknown_fields_are_kept_and_forwarded():
-    value = as_json(Record("a", "10.0.0.1:1", (1, 0))) | {"rack": [1, {"x": 2}]}
-    assert as_json(from_json(value))["rack"] == [1, {"x": 2}]
+def with_fields(**fields):
+    """A record in whose statement these stand, beside what must."""
+    return {"said": json.dumps({"name": "a", "address": "10.0.0.1:1", "version": [1, 0]} | fields)}
+
+
+def test_what_its_owner_said_is_passed_on_byte_for_byte_whatever_is_in_it():
+    said = '{"version":[1,0],  "rack": [1, {"x": 2}],\n "name":"a", "status": "dead", "address":"10.0.0.1:1", "name": "a"}'
+    value = {"said": said, "signature": "c2ln", "certificate": "ab"}
+    record = from_json(value)
+    assert as_json(record) == value and record.status is ALIVE and record.extra["rack"] == [1, {"x": 2}]
+    told = as_json(record._replace(status=SUSPECT, since=NOW, accusers=("b",)))
+    assert told == value | {"status": "suspect", "since": NOW, "accusers": ["b"]} and from_json(told).said == said
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"name": 5}, {"name": "../x"}, {"address": "nowhere"}, {"address": 5}, {"version": [1]}, {"version": [1, -1]},
-        {"version": [1.5, 1]}, {"version": [2**53 + 1, 0]}, {"version": "x"}, {"status": "undead"}, {"services": []},
+        {"version": [1.5, 1]}, {"version": "x"}, {"services": []}, {"version": None}, {"left": 1},
         {"services": {"..": ["static", 1, "", True]}}, {"services": {"a": ["odd", 1, "", True]}}, {"services": {"a": 1}},
-        {"services": {"a": ["static", "1", "", True]}}, {"since": "x"}, {"load": True}, {"draining": 1}, {"policy": 5},
-        {"accusers": ["../x"]}, {"accusers": 5}, {"version": [int(NOW) + 86402, 0]},
-        {"gossip_port": 65536}, {"gossip_port": "1"}, {"web_port": -1}, {"web_port": 65536},
+        {"services": {"a": ["static", "1", "", True]}}, {"since": "x"}, {"load": True}, {"load": 1.0}, {"draining": 1},
+        {"policy": 5}, {"policy": "x" * 33}, {"gossip_port": "1"}, {"services": {"a": []}}, {"services": {"a": ["static", True, ""]}},
     ],
 )  # fmt: skip
-def test_a_broken_record_is_a_bad_request_that_names_it(change):
+def test_a_broken_statement_is_a_bad_request_that_names_it(change):
     with pytest.raises(BadRequest, match="record"):
-        from_json(as_json(Record("a", "10.0.0.1:1", (1, 0))) | change, NOW)
+        from_json(with_fields(**change))
 
 
-def test_a_generation_of_up_to_a_day_ahead_is_taken():
-    assert from_json(as_json(Record("a", "10.0.0.1:1", (int(NOW) + 86400, 0))), NOW).version[0] == int(NOW) + 86400
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"status": "undead"}, {"status": "left"}, {"status": 5}, {"accusers": ["../x"]}, {"accusers": 5}, {"since": "x"},
+        {"since": -1}, {"since": 1e300}, {"since": True}, {"signature": 5}, {"signature": "x" * 101}, {"certificate": "x" * 33},
+        {"certificate": None}, {"said": None}, {"said": ""}, {"said": "[]"}, {"said": "{}"}, {"said": "[" * 100_000},
+        {"said": '{"name":"a","address":"a:1","version":[1,0],"x":1e999}'}, {"said": '{"name":"a\\ud800"}'}, {"said": "null"},
+        {"said": '{"name":"a","address":"a:1","version":[1,0],"load":NaN}'}, {"said": "\ud800"},
+        {"said": '{"name":"a","address":"a:1","version":[1,' + "9" * 30 + "]}"},
+    ],
+)  # fmt: skip
+def test_what_others_may_not_say_beside_it_is_refused(change):
+    with pytest.raises(BadRequest, match="record"):
+        from_json(with_fields() | change)
+
+
+def test_whoever_left_said_so_itself_and_others_words_beside_it_do_not_count():
+    for beside in ({}, {"status": "dead", "since": NOW + 5}, {"status": "suspect", "accusers": ["b"]}):
+        record = from_json(with_fields(left=True, since=NOW) | beside)
+        assert (record.status, record.since, record.accusers) == (LEFT, NOW, ())
+
+
+def in_service(field):
+    def change(value):
+        service = ["static", 1.0, "", True]
+        service[field] = value
+        return {"services": {"Echo": service}}
+
+    return change
+
+
+RANGES = [
+    ("load", 20, 21, lambda value: {"load": value}),
+    ("free_dynamic", 1_000_000, 1_000_001, lambda value: {"free_dynamic": value}),
+    ("receiver_threshold", 1e12, 1.0001e12, lambda value: {"receiver_threshold": value}),
+    ("web_port", 65535, 65536, lambda value: {"web_port": value}),
+    ("gossip_port", 65535, 65536, lambda value: {"gossip_port": value}),
+    ("generation", 2**53, 2**53 + 1, lambda value: {"version": [value, 0]}),
+    ("counter", 2**53, 2**53 + 1, lambda value: {"version": [1, value]}),
+    ("since", 2**53, 2**53 + 2, lambda value: {"since": value}),
+    ("cost", 1e9, 1.0001e9, in_service(1)),
+]
+
+
+@pytest.mark.parametrize(("what", "most", "beyond", "change"), RANGES, ids=[row[0] for row in RANGES])
+def test_every_number_has_a_range(what, most, beyond, change):
+    for value in (0, most):
+        assert from_json(with_fields(**change(value)))
+    for value in (beyond, -1, 10**18, -(10**18), 10**19 - 1, "1", None, True, [1]):
+        with pytest.raises(BadRequest, match="record"):
+            from_json(with_fields(**change(value)))
+
+
+TEXTS = [
+    ("address", 300, lambda size: {"address": f"{'a' * 60}.{'a' * (size - 66)}:9001"[-size:]}),
+    ("web_dir", 500, lambda size: {"web_dir": "x" * size}),
+    ("service_url", 2000, lambda size: {"service_url": "x" * size}),
+    ("url", 2000, lambda size: in_service(2)("x" * size)),
+]
+
+
+@pytest.mark.parametrize(("what", "most", "change"), TEXTS, ids=[row[0] for row in TEXTS])
+def test_every_text_has_a_length(what, most, change):
+    if what != "address":  # a host's name ends before
+        assert from_json(with_fields(**change(most)))
+    with pytest.raises(BadRequest, match="record"):
+        from_json(with_fields(**change(most + 1)))
+
+
+def services(count, name="S{:037}", url=""):
+    return {name.format(number): Service(STATIC, 1.0, url, True) for number in range(count)}
+
+
+def test_a_thousand_services_have_room_and_not_one_more():
+    record = Record("a", "10.0.0.1:1", (1, 0), services=services(SERVICES_MAX, url="http://10.0.0.1:8080/" + "x" * 79))
+    assert fitting(record) == (record, []) and from_json(as_json(record)).services == record.services
+    more = record._replace(services=services(SERVICES_MAX + 1))
+    with pytest.raises(BadRequest, match="1000 at most"):
+        from_json(as_json(more))
+    assert fitting(more)[1] == [max(more.services)]
+
+
+def test_a_record_is_limited_by_the_bytes_that_travel():
+    for filler, each in (("x", 1), ("\x01", 7), ('"', 4), ("é", 7), ("\n", 3)):
+        room = RECORD_BYTES_MAX - travelling_bytes(with_fields(x="")["said"])
+        fits, beyond = (with_fields(x=filler * (room // each + more)) for more in (-10, 1))
+        assert from_json(fits) and len(json.dumps(fits["said"])) <= RECORD_BYTES_MAX
+        with pytest.raises(BadRequest, match="bytes, where 262144 are allowed"):
+            from_json(beyond)
+
+
+@pytest.mark.parametrize("url", ["x" * 1900, '"\\' * 500, "é" * 900])
+def test_of_our_own_services_those_stay_at_home_that_have_no_room(url):
+    record = Record("a", "10.0.0.1:1", (1, 0), services=services(900, url=url))
+    fits, left_out = fitting(record)
+    assert left_out and left_out == sorted(left_out) and set(left_out) == record.services.keys() - fits.services.keys()
+    assert max(fits.services) < min(left_out) and len(fits.services) > 20
+    assert from_json(as_json(fits)).services == fits.services
+
+
+def test_a_service_of_ours_that_nobody_would_take_costs_us_that_service_alone():
+    odd = {"dear": Service(STATIC, 2e9, "", True), "long": Service(STATIC, 1.0, "x" * 2001, True), **services(2)}
+    fits, left_out = fitting(Record("a", "10.0.0.1:1", (1, 0), services=odd))
+    assert left_out == ["dear", "long"] and from_json(as_json(fits)).services == services(2)
+
+
+def test_times_of_up_to_a_day_ahead_are_of_our_time():
+    record = Record("a", "10.0.0.1:1", (int(NOW) + 86400, 0), SUSPECT, NOW + 86400)
+    assert untimely(record, NOW) is None
+    assert untimely(record._replace(version=(int(NOW) + 2 * 86400, 0)), NOW) == "its version is 2.0 days ahead of our clock"
+    assert untimely(record._replace(since=NOW + 3 * 86400), NOW) == "its suspect is 3.0 days ahead of our clock"
+
+
+def test_whatever_version_comes_the_next_one_is_above_it_and_within_the_range():
+    assert raised((5, 7)) == (5, 8) and raised((5, VERSION_MAX - 1)) == (5, VERSION_MAX)
+    assert raised((5, VERSION_MAX)) == (6, 0)
+
+
+def test_a_certificate_is_named_by_its_content_and_nonsense_is_not():
+    assert (
+        certificate_digest("AAAA") == certificate_digest("AAAA") != certificate_digest("AAAB")
+        and certificate_digest("AA") == ""
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,7 +235,7 @@ def test_a_status_and_the_type_of_a_service_are_the_texts_that_travel():
     assert [STATIC, DYNAMIC] == list(ServiceType) == ["static", "dynamic"]
     record = Record("a", "10.0.0.1:1", (1, 0), SUSPECT, services={"Echo": Service(DYNAMIC, 1.0, "", True)})
     text = json.dumps(as_json(record))
-    assert '"status": "suspect"' in text and '["dynamic", 1.0, "", true]' in text
+    assert '"status": "suspect"' in text and '[\\"dynamic\\",1.0,\\"\\",true]' in text
     back = from_json(json.loads(text))
     assert back.status is SUSPECT and back.services["Echo"].type is DYNAMIC
 

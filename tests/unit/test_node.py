@@ -9,16 +9,17 @@ from random import Random
 import pytest
 
 from bdserver import errors
-from bdserver.core.membership import LEFT
+from bdserver.core.membership import LEFT, as_json, from_json, raised
 from bdserver.core.messages import Pong
 from bdserver.core.nudges import Look
 from bdserver.core.policies import Policies
-from bdserver.core.roles import CLIENT
+from bdserver.core.roles import CLIENT, NODE
 from bdserver.files import policyfile
 from bdserver.files.settings import Settings, load
 from bdserver.net import dialling
-from bdserver.net.authority import Authority
+from bdserver.net.authority import Authority, general_names
 from bdserver.processes.node import Life, Node, Rules, Sources, open_files, open_node
+from bdserver.processes.run import begin
 from tests.unit.certificates import make_keys
 from tests.unit.nodes import NOW, a_mesh, a_node, acquaint, document
 
@@ -191,6 +192,47 @@ def test_a_node_describes_itself(tmp_path):
     assert (own.free_dynamic, own.load, own.receiver_threshold, own.web_port, own.web_dir) == (2, 15, 2.0, 80, "w")
     assert own.service_url == "http://{host}/" and own.policy == node.rules.document.digest
     assert node.cache.view().policies == {own.policy: document("A")} and own.address == node.address
+
+
+def test_its_record_is_signed_and_with_new_keys_signed_anew(config, folder):
+    node = open_node(load(config()))
+    begin(node)
+    view = node.cache.view()
+    assert node.proofs.doubt(view.own, view.certificates[view.own.certificate]) is None
+    before = view.own
+    assert not node.update_own() and node.cache.view().own is before, "each version is signed once"
+    for each in ("me.key", "me.crt"):
+        os.unlink(f"{folder}/me/{each}")
+    Authority.load(f"{folder}/ca").issue(f"{folder}/me", "me", NODE, general_names(["10.0.0.1"]), 100)
+    assert node.reload() == [] and node.update_own()
+    view = node.cache.view()
+    assert view.own.version == raised(before.version) and view.own.certificate != before.certificate
+    assert node.proofs.doubt(view.own, view.certificates[view.own.certificate]) is None
+    assert node.proofs.doubt(before, view.certificates[before.certificate]) is None, "the old one counts until it ends"
+
+
+def test_services_that_have_no_room_in_its_record_are_left_out_and_said(tmp_path):
+    node = a_node(tmp_path, max_dynamic=10**12)
+    for number in range(150):
+        node.services.publish(None, f"S{number:03}", 1.0, f"http://u/{'x' * 1900}")
+    assert node.update_own() and not node.update_own()
+    own = node.cache.view().own
+    assert 100 < len(own.services) < 150 and own.free_dynamic == 1_000_000 and from_json(as_json(own)) == own
+    [warning] = node.warnings(node.cache.view(), NOW)
+    assert (
+        warning.startswith(f"{150 - len(own.services)} services are not told to the mesh, which has no room")
+        and "S149" not in own.services
+    )
+
+
+def test_a_start_with_a_wrong_clock_is_said_by_the_node_and_by_those_who_refuse_it(tmp_path):
+    node = a_node(tmp_path)
+    node.heard.note_refusal("N2", "its version is 2.0 days ahead of our clock")
+    node.heard.write(set(), 0.0, NOW)
+    refused = "N2 refuses our record: its version is 2.0 days ahead of our clock"
+    assert node.warnings(node.cache.view(), NOW) == [refused]
+    ahead = "this node started 2.0 days ahead of its clock, so others refuse its record: restart it"
+    assert node.warnings(node.cache.view(), NOW - 2 * 86400) == [ahead, refused]
 
 
 def test_what_has_not_changed_is_told_to_nobody(tmp_path):

@@ -4,10 +4,11 @@ import pytest
 
 from bdserver.core.gossip.actions import Ask, Probe, Push, Refused, Silent, Synchronise, Taken, There
 from bdserver.core.membership import Record
-from bdserver.core.messages import No, NoPong, Pong
+from bdserver.core.messages import Exchanged, No, NoPong, Pong
 from bdserver.core.policy import digest
 from bdserver.errors import BadRequest, Deadline, NobodyThere, PolicyMismatch, TooBusy
 from bdserver.errors import Refused as RefusedError
+from bdserver.processes import tellers
 from bdserver.processes.lines import Ourselves
 from bdserver.processes.talks import Talks
 from tests.unit.standin import StandIn, Straight
@@ -167,3 +168,44 @@ def test_what_comes_while_the_cache_is_locked_by_others_is_no_fault_of_theirs(no
     node.peer("n0").view.merge(Record("far", "far:9001", (1, 0)), NOW)
     monkeypatch.setattr(node.cache, "locked", locked)
     assert same(outcome(Synchronise("n0", "n0:9001")), There())
+
+
+def refusals(node):
+    node.heard._written_at = 0.0
+    node.heard.write(set(), 0.0, NOW)
+    return node.heard.report().refusals
+
+
+@pytest.mark.parametrize(
+    "action", [Push("n0", "n0:9001", ("me",)), Probe("n0", "n0:9001", 1.0, ("me",)), Synchronise("n0", "n0:9001")]
+)
+def test_who_refuses_our_record_is_noted_until_it_takes_it_in(node, outcome, action):
+    peer = node.peer("n0")
+    with node.cache.locked() as view:
+        view.start(view.own, NOW + 2 * 86400 + 5)
+    outcome(action)
+    assert refusals(node) == {"n0": "its version is 2.0 days ahead of our clock"} and "me" not in peer.view.records
+    with node.cache.locked() as view:
+        view.start(view.own, NOW)
+    outcome(action)
+    assert "me" in peer.view.records
+    outcome(action)  # a round is sure of it when both say the same
+    assert refusals(node) == {}
+
+
+def test_of_others_news_nobody_refuses_ours(node, outcome):
+    peer = node.peer("n0")
+    peer.instead = lambda request: Exchanged({"refused": "no", "known": 0})
+    outcome(Push("n0", "n0:9001", ("n0",)))
+    assert refusals(node) == {}
+
+
+def test_a_node_that_tells_too_much_is_not_heard_out_and_lives(node, outcome, monkeypatch):
+    monkeypatch.setattr(tellers, "PROVED_MAX", 1)
+    peer = node.peer("n0")
+    peer.view.merge(Record("far", "far:9001", (1, 0)), NOW)
+    talks = Talks(node, Straight(node), lambda *it: None)
+    for _ in range(2):
+        talks.start(Synchronise("n0", "n0:9001"))
+        peer.view.merge(Record("farther", "farther:9001", (1, 0)), NOW)
+    assert "far" in node.cache.view().records and "farther" not in node.cache.view().records

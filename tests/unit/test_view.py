@@ -7,8 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bdserver.core import view as module
-from bdserver.core.membership import ALIVE, DEAD, LEFT, STATIC, SUSPECT, Record, Service, standing
+from bdserver.core.membership import (
+    ALIVE,
+    DEAD,
+    LEFT,
+    STATIC,
+    SUSPECT,
+    VERSION_MAX,
+    Record,
+    Service,
+    as_json,
+    from_json,
+    standing,
+    untimely,
+)
 from bdserver.core.view import TOMBSTONE_SECONDS, View
+from tests.unit.seals import sealed
 from tests.unit.views import NOW, a_view, records
 
 
@@ -63,6 +77,81 @@ def test_a_restart_is_a_higher_generation_even_when_the_clock_fell_back():
     first = view.generation
     view.start(view.own, NOW - 1000)
     assert view.generation == first + 1 == view.own.version[0]
+
+
+@pytest.mark.parametrize(("days", "is_taken_back"), [(0.9, False), (1.1, True), (3650, True)])
+def test_a_start_takes_back_what_a_wrong_clock_has_made_and_nobody_takes(days, is_taken_back):
+    view = a_view()
+    view.start(view.own, NOW + days * 86400)
+    ahead = view.generation
+    view.start(view.own, NOW + 10)
+    assert view.generation == view.own.version[0] == (int(NOW) + 10 if is_taken_back else ahead + 1)
+
+
+@pytest.mark.parametrize("status", [ALIVE, SUSPECT, DEAD])
+def test_whatever_is_claimed_of_us_our_answer_can_be_read_by_everybody(status):
+    for counter in (VERSION_MAX - 1, VERSION_MAX):
+        view = a_view()
+        assert view.merge(view.own._replace(version=(view.generation, counter), status=status, address="x:1"), NOW)
+        for _ in range(3):
+            assert view.describe(view.own._replace(load=1 - view.own.load), NOW)
+            assert from_json(as_json(view.own)) == view.own and untimely(view.own, NOW) is None
+
+
+def test_what_changes_of_our_own_record_is_to_be_signed_anew_and_only_that():
+    view, asked = a_view("n0"), []
+
+    def seal(record):
+        asked.append(record.version)
+        return sealed(record)
+
+    for change, is_one in (
+        (lambda: None, True),
+        (lambda: None, False),
+        (lambda: view.describe(view.own._replace(load=1), NOW), True),
+        (lambda: view.describe(view.own, NOW), False),
+        (lambda: view.merge(view.own._replace(status=DEAD), NOW), True),
+        (lambda: view.accuse("n0", NOW), False),
+        (lambda: view.start(view.own, NOW), True),
+        (lambda: view.describe(view.own._replace(certificate="ab"), NOW), True),
+        (lambda: view.describe(view.own._replace(status=LEFT), NOW), True),
+    ):
+        change()
+        before = view.changes
+        view.seal(seal)
+        assert (view.changes > before) is is_one and view.own.said
+        assert asked[-1] == view.own.version and len(asked) == len(set(asked))
+    other = View("x")
+    other.seal(seal)
+    assert not other.records
+
+
+def test_certificates_are_kept_as_long_as_records_name_them():
+    view = a_view(Record("a", "10.0.0.1:1", (1, 0), certificate="one"))
+    assert view.learn_certificate("one", "text") and not view.learn_certificate("one", "text")
+    view.learn_certificate("two", "text")
+    view.changes = 0
+    view.expire(NOW)
+    assert view.certificates == {"one": "text"} == view.copy().certificates and view.changes == 1
+    view.forget("a")
+    view.expire(NOW)
+    assert view.certificates == {}
+
+
+def test_what_is_news_is_known_before_it_is_taken():
+    view = a_view(Record("a", "10.0.0.1:1", (1, 5)))
+    for record, is_news in (
+        (Record("a", "10.0.0.1:1", (1, 5)), False),
+        (Record("a", "10.0.0.1:1", (1, 4), DEAD, NOW), False),
+        (Record("a", "10.0.0.1:1", (1, 6)), True),
+        (Record("b", "10.0.0.1:1", (1, 6)), True),
+        (Record("b", "10.0.0.1:1", (1, 6), DEAD, NOW - 2 * TOMBSTONE_SECONDS), False),
+        (view.own, False),
+        (view.own._replace(status=DEAD), True),
+        (view.own._replace(version=(1, 1), status=DEAD), False),
+    ):
+        assert view.is_news(record, NOW) is is_news
+        assert view.copy().merge(record, NOW) is is_news
 
 
 def test_a_rival_of_the_same_name_is_noted_and_outbid_but_not_all_the_time():

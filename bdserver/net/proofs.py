@@ -1,0 +1,144 @@
+"""Who says what a record says: our own is signed here, others' are proved.
+
+Promises that a record against which `doubt` has nothing was said by the node of its name: its certificate is by a CA of our
+ca.crt, of our mesh, of the role node, for that name and for the host of its address, both are in date, it is not revoked, and
+the signature over the statement is by its key. What a certificate says is worked out once; dates and the revoked are looked at
+each time. Costs 0.1 ms for a record of a node that is known, 0.3 ms for a new one (tests/bench/scale.py), so it is asked once
+for each version of a record, when it is taken in, and never in a look-up.
+
+Leaves to others when to ask (`core.exchange`), and how many records a teller may have proved (`processes.tellers`).
+"""
+
+from __future__ import annotations
+
+import time
+from base64 import b64decode, b64encode
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from bdserver.core import membership
+from bdserver.core.address import split_address, without_zone
+from bdserver.core.membership import Record
+from bdserver.core.roles import NODE
+from bdserver.net import openssl
+from bdserver.net.identity import Identity, expired, identity_of, too_early
+from bdserver.net.keys import Credentials, issuers_among
+
+# Before what is signed, so that no other text that a node's key may ever sign can be taken for a record.
+PREFIX = b"BDserver record 1\0"
+# Certificates that are kept as worked out, some 2 KiB each: as many nodes as anybody has simulated, in 10 MiB.
+CERTIFICATES_KEPT_MAX = 5000
+
+# refusal(name, serial): why that certificate is revoked, or None.
+Refusal = Callable[[str, int], str | None]
+
+
+class _Worked(NamedTuple):
+    """A certificate as far as it stays the same: why it is none of a node of ours, else whose it is and how long it counts."""
+
+    why: str
+    identity: Identity | None = None
+    certificate: x509.Certificate | None = None
+    key: ec.EllipticCurvePublicKey | None = None
+    issuers: tuple[x509.Certificate, ...] = ()
+
+
+class Proofs:
+    """`digest` and `certificate` (DER in base64) are our own. With other credentials, others are to be made."""
+
+    def __init__(self, credentials: Credentials, refusal: Refusal, clock: Callable[[], float] = time.time) -> None:
+        self._credentials, self._refusal, self._clock = credentials, refusal, clock
+        self._worked: OrderedDict[str, _Worked] = OrderedDict()
+
+    @property
+    def digest(self) -> str:
+        """Of our certificate, as records name it."""
+        return self._credentials.digest
+
+    @property
+    def certificate(self) -> str:
+        """Ours, as it travels."""
+        return self._credentials.der
+
+    # -- our own record
+
+    def seal(self, record: Record) -> Record:
+        """Our own record, signed. BadRequest when nobody could read it, not even we."""
+        said = membership.statement(record)
+        signature = b64encode(self._credentials.sign(PREFIX + said.encode())).decode()
+        sealed = record._replace(said=said, signature=signature, certificate=self.digest)
+        membership.from_json(membership.as_json(sealed))
+        return sealed
+
+    # -- others' records
+
+    def doubt(self, record: Record, certificate: str) -> str | None:
+        """Why this record is not believed, of which the certificate is this text; None when it is."""
+        if not record.signature:
+            return "it is not signed"
+        why = self.doubt_certificate(record, certificate)
+        if why is not None:
+            return why
+        key = self._look(record.certificate, certificate).key
+        try:
+            assert key is not None
+            key.verify(b64decode(record.signature, validate=True), PREFIX + record.said.encode(), ec.ECDSA(SHA256()))
+        except (InvalidSignature, ValueError):
+            return "its signature does not fit"
+        return None
+
+    def doubt_certificate(self, record: Record, certificate: str) -> str | None:
+        """The same, without a look at the signature: for records that were believed when they came."""
+        worked = self._look(record.certificate, certificate)
+        identity, its = worked.identity, worked.certificate
+        if identity is None or its is None:
+            return worked.why
+        if identity.name != record.name:
+            return f"its certificate is that of {identity.name}"
+        host = without_zone(split_address(record.address)[0])
+        if host not in identity.hosts:
+            return f"its certificate is for {' and '.join(identity.hosts) or 'no host'}, not for {host}"
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        if now > openssl.ends(its):
+            return f"its certificate {expired(its)}"
+        if now < openssl.begins(its):
+            return f"its certificate {too_early(its)}"
+        if not any(openssl.begins(issuer) <= now <= openssl.ends(issuer) for issuer in worked.issuers):
+            return "the CA of its certificate is not in date"
+        return self._refusal(identity.name, identity.serial)
+
+    def _look(self, digest: str, text: str) -> _Worked:
+        worked = self._worked.get(digest)
+        if worked is None:
+            worked = self._worked[digest] = self._work_out(text)
+            if len(self._worked) > CERTIFICATES_KEPT_MAX:
+                self._worked.popitem(last=False)
+        else:
+            self._worked.move_to_end(digest)
+        return worked
+
+    def _work_out(self, text: str) -> _Worked:
+        try:
+            certificate = x509.load_der_x509_certificate(b64decode(text, validate=True))
+            key = certificate.public_key()
+            identity = identity_of(certificate)
+        except Exception as error:  # the parser of strangers' certificates has many, and none of them is worth more words
+            return _Worked(f"its certificate cannot be read: {str(error)[:80]}")
+        issuers = tuple(issuers_among(self._credentials.authorities, certificate))
+        ours = self._credentials.identity.mesh
+        if not issuers:
+            return _Worked("its certificate is signed by a CA that is not in our ca.crt")
+        if identity.mesh != ours:
+            return _Worked(f"its certificate is of mesh {identity.mesh}, not of our mesh {ours}")
+        if identity.role != NODE:
+            return _Worked(f"its certificate is for the role {identity.role}, not for the role node")
+        if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != ec.SECP256R1.name:
+            return _Worked("its certificate is for another kind of key")
+        return _Worked("", identity, certificate, key, issuers)

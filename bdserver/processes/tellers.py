@@ -1,0 +1,93 @@
+"""Who told how much that had to be proved: a budget for each teller, and what was left out said in the log.
+
+To prove a record costs a tenth of a millisecond of the one loop that hears news, so a node that tells thousands that are made
+up would keep it from all else. Within a minute a teller may have so many proved, and so many of them may be refused, which is
+more than a mesh of thousands that comes back after a power cut has to tell; a teller that has spent that is answered NO until
+the minute is over.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from bdserver.core.exchange import Absorbed, Prove
+from bdserver.core.membership import Record
+from bdserver.errors import TooBusy
+from bdserver.processes.node import Node
+
+MINUTE = 60.0
+PROVED_MAX, REFUSED_MAX = 6000, 600
+# Tellers have certificates, so there are as many as nodes; those whose minute is over are forgotten beyond this.
+TELLERS_MAX = 1000
+SHOWN_CHARACTERS_MAX = 300
+
+log = logging.getLogger("bdserver.tellers")
+
+
+class _Teller:
+    """What one told in its minute; `line`: what was said of it in the log last."""
+
+    __slots__ = ("began", "line", "proved", "refused", "was_refused")
+
+    def __init__(self, clock: float) -> None:
+        self.began, self.proved, self.refused, self.was_refused, self.line = clock, 0, 0, 0, ""
+
+    @property
+    def is_spent(self) -> bool:
+        return self.proved >= PROVED_MAX or self.refused >= REFUSED_MAX
+
+
+class Tellers:
+    """All tellers, by name."""
+
+    def __init__(self, node: Node, clock: Callable[[], float] = time.monotonic) -> None:
+        self._node, self._clock = node, clock
+        self._tellers: dict[str, _Teller] = {}
+
+    def is_spent(self, name: str) -> bool:
+        """Whether this one must wait until its minute is over."""
+        return self._of(name).is_spent
+
+    def prove_for(self, name: str) -> Prove:
+        """How records that this one tells are proved, for one exchange, of which `took` then hears."""
+        teller = self._of(name)
+        teller.was_refused = teller.refused
+
+        def prove(record: Record, certificate: str) -> str | None:
+            if teller.is_spent:
+                raise TooBusy(f"{name} has told too much for a minute")
+            teller.proved += 1
+            why = self._node.proofs.doubt(record, certificate)
+            teller.refused += why is not None
+            return why
+
+        return prove
+
+    def took(self, name: str, absorbed: Absorbed) -> None:
+        """An exchange of this one was taken in, but for what it says."""
+        teller = self._of(name)
+        teller.proved += absorbed.lacking
+        teller.refused = teller.was_refused + len(absorbed.refused)
+        if not absorbed.refused:
+            return
+        line = absorbed.refused[-1][:SHOWN_CHARACTERS_MAX]
+        if not teller.was_refused and line != teller.line:
+            log.warning("left out of what %s tells: %s", name, line)
+            teller.line = line
+        if teller.is_spent:
+            log.warning("%s told too much for a minute, and is not heard for the rest of it (the last: %s)", name, line)
+
+    def _of(self, name: str) -> _Teller:
+        clock = self._clock()
+        teller = self._tellers.get(name)
+        if teller is None:
+            if len(self._tellers) >= TELLERS_MAX:
+                self._tellers = {each: it for each, it in self._tellers.items() if clock < it.began + MINUTE}
+            teller = self._tellers[name] = _Teller(clock)
+        elif clock >= teller.began + MINUTE:
+            if teller.refused > 1:
+                log.warning("%d records were left out of what %s told within a minute", teller.refused, name)
+            teller.began, teller.proved, teller.refused, teller.was_refused = clock, 0, 0, 0
+        return teller
