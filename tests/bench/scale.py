@@ -9,14 +9,23 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from base64 import b64encode
 from collections.abc import Callable
 
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from bdserver.core import exchange, membership
+from bdserver.core.address import split_address
 from bdserver.core.membership import Record, Service
+from bdserver.core.roles import NODE
 from bdserver.core.view import View
 from bdserver.files.cache import Cache
 from bdserver.net import dialling, keys
+from bdserver.net.authority import Authority, general_names
 from bdserver.net.conversation import Conversation
+from bdserver.net.proofs import PREFIX
 from tests.bench.memory import pss_mib
 from tests.bench.pairs import Row, measure, milliseconds
 from tests.bench.peers import cpu_seconds
@@ -66,12 +75,13 @@ def rows(folder: str, pairs: int) -> list[Row]:
 def change_cost(folder: str) -> str:
     """Processor time of all of a node's processes for one change that the mesh tells it, as a share of a core at one a second."""
     with Mesh(folder, "change") as mesh:
-        found = {}
+        found, joined = {}, []
         for nodes, services in ((SMALL_NODES, SMALL_SERVICES), (NODES, SERVICES)):
             host = _host(mesh, f"n{nodes}")
             _fill(host, nodes, services)
             host.start()
             found[nodes] = _change_seconds(mesh, host)
+            joined.append(_join_seconds(mesh, host, nodes))
             host.end()
         files = _cache_seconds(os.path.join(folder, "cache"))
     lines = [
@@ -79,7 +89,12 @@ def change_cost(folder: str) -> str:
         f"{1000 * kept:.1f} ms on one that stays open ({100 * kept:.2f} % of a core at one a second)"
         for nodes, (anew, kept) in found.items()
     ]
-    lines.append(f"of it one save of the cache and its reading by two more processes: {1000 * files:.2f} ms "
+    (few, _), (many, took) = joined
+    lines.append(
+        f"a newcomer takes in {NODES:,} records with their certificates: {many - few:.2f} s of processor time more than "
+        f"{SMALL_NODES}, {took:.2f} s from its start"
+    )
+    lines.append(f"of a change one save of the cache and its reading by two more processes: {1000 * files:.2f} ms "
                  f"({100 * files:.2f} %; budget 2 %)")  # fmt: skip
     return "\n".join(lines)
 
@@ -104,11 +119,36 @@ def _credentials(mesh: Mesh) -> keys.Credentials:
 
 def _fill(host: Host, nodes: int, services: int) -> None:
     """A cache as the host would have it after it met so many others."""
+    signers = Signers(host.mesh)
     with _cache(host).locked() as view:
-        fill(view, host.name, nodes - 1, services)
+        fill(view, host.name, nodes - 1, services, signers.signed)
 
 
-def fill(view: View, me: str, nodes: int, services: int) -> None:
+class Signers:
+    """Nodes of a mesh that are not there: each has a certificate of its own, and all have one key."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._authority, self._key = Authority.load(mesh.authority), ec.generate_private_key(ec.SECP256R1())
+
+    def signed(self, record: Record) -> tuple[Record, str]:
+        """The record as its node would have said it, and the node's certificate."""
+        host, _ = split_address(record.address)
+        certificate = self._authority.sign(self._key.public_key(), record.name, NODE, general_names([host]))
+        text = b64encode(certificate.public_bytes(Encoding.DER)).decode()
+        return self.signed_again(record._replace(certificate=membership.certificate_digest(text))), text
+
+    def signed_again(self, record: Record) -> Record:
+        """What a node says that has its certificate already."""
+        said = membership.statement(record)
+        return record._replace(said=said, signature=self._sign(said))
+
+    def _sign(self, said: str) -> str:
+        return b64encode(self._key.sign(PREFIX + said.encode(), ec.ECDSA(SHA256()))).decode()
+
+
+def fill(
+    view: View, me: str, nodes: int, services: int, signed: Callable[[Record], tuple[Record, str]] = lambda record: (record, "")
+) -> None:
     """Records of other nodes, each with services of its own, some with a policy; `me` with nothing yet."""
     now = time.time()
     if me not in view.records:
@@ -117,7 +157,11 @@ def fill(view: View, me: str, nodes: int, services: int) -> None:
         named = {f"Service-{number * services + each}": Service("static", 1.0, "", True) for each in range(services)}
         address = f"10.{number // 65536}.{number // 256 % 256}.{number % 256}:9001"
         version = (int(now), number)
-        view.merge(Record(f"node-{number:05}", address, version, services=named, receiver_threshold=100.0, web_port=8080), now)
+        bare = Record(f"node-{number:05}", address, version, services=named, receiver_threshold=100.0, web_port=8080)
+        record, certificate = signed(bare)
+        view.merge(record, now)
+        if certificate:
+            view.learn_certificate(record.certificate, certificate)
 
 
 def _cache(host: Host) -> Cache:
@@ -234,29 +278,55 @@ def _turn(talk: Conversation, say: exchange.Exchange) -> exchange.Exchange:
 
 def _change_seconds(mesh: Mesh, host: Host) -> tuple[float, float]:
     """Processor seconds of one change that is told to it: on a connection of its own, and on one that stays open."""
-    credentials = _credentials(mesh)
+    credentials, signers = _credentials(mesh), Signers(mesh)
 
     def dial() -> Conversation:
         return dialling.dial(host.gossip_address, credentials, time.monotonic() + SECONDS)
 
-    def tell(talk: Conversation, generation: int) -> None:
-        record = Record("node-00001", "10.0.0.1:9001", (generation, 0))
-        _turn(talk, {"records": [membership.as_json(record)]})
+    def tell(talk: Conversation, said: exchange.Exchange) -> None:
+        assert _turn(talk, said)["known"] == 0
 
     first = int(time.time())
+    changes = _changes(signers, first, 2 * CHANGES + 1)
+    with dial() as talk:  # it learns the certificate
+        tell(talk, changes.pop(0))
     found = []
     for is_open in (False, True):
         before = _cpu_seconds(host)
         with dial() as kept:
             for number in range(CHANGES):
-                generation = first + CHANGES * is_open + number + 1
+                said = changes[CHANGES * is_open + number]
                 if is_open:
-                    tell(kept, generation)
+                    tell(kept, said)
                 else:
                     with dial() as talk:
-                        tell(talk, generation)
+                        tell(talk, said)
         found.append((_cpu_seconds(host) - before) / CHANGES)
     return found[0], found[1]
+
+
+def _changes(signers: Signers, first: int, count: int) -> list[exchange.Exchange]:
+    """One node's news, change after change; with the first comes its certificate."""
+    record, text = signers.signed(Record("node-00001", "10.0.0.1:9001", (first, 0)))
+    found: list[exchange.Exchange] = [{"records": [membership.as_json(record)], "certificates": {record.certificate: text}}]
+    for number in range(1, count):
+        changed = signers.signed_again(record._replace(version=(first + number, 0)))
+        found.append({"records": [membership.as_json(changed)]})
+    return found
+
+
+def _join_seconds(mesh: Mesh, host: Host, nodes: int) -> tuple[float, float]:
+    """Seconds of processor time that a newcomer has spent when it knows all that this host does, and seconds by the clock."""
+    newcomer = mesh.host(f"new-to-{nodes}", hints=host.address, probe_interval=A_DAY, round_min=A_DAY, round_max=A_DAY)
+    began = time.monotonic()
+    newcomer.launch()
+    cache = _cache(newcomer)
+    until(lambda: len(cache.view().records) == nodes + 1, 60, f"it knows {nodes} nodes")
+    took = time.monotonic() - began
+    time.sleep(1)  # what it does about them, too
+    spent = _cpu_seconds(newcomer)
+    newcomer.end()
+    return spent, took
 
 
 def _cpu_seconds(host: Host) -> float:
