@@ -65,8 +65,15 @@ class Mesh(hosts.Mesh):
         return self
 
 
+# A version of the protocol that is to come, as far as that is known: its number.
+NEXT_RUN = RUN.replace("from importlib", "from bdserver.core import wire; wire.VERSION += 1; from importlib")
+
+
 class Host(hosts.Host):
-    """As the demo's, and a test may change, stop and look into it."""
+    """As the demo's, and a test may change, stop and look into it. `is_next`: what it starts from now on speaks the next version
+    of the protocol, too."""
+
+    is_next = False
 
     def __init__(self, mesh: Mesh, name: str, config: dict[str, Any]):
         self.within = list(config.pop("within", ()))
@@ -74,7 +81,8 @@ class Host(hosts.Host):
 
     def command_line(self, command: str, *arguments: str) -> list[str]:
         """The words that run one of our commands on this host."""
-        return [*self.within, *super().command_line(command, *arguments)]
+        words = [*self.within, *super().command_line(command, *arguments)]
+        return [NEXT_RUN if word == RUN and self.is_next else word for word in words]
 
     def start(self, *arguments: str) -> Host:
         """Launch the daemon, wait until it answers; itself."""

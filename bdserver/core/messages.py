@@ -446,7 +446,7 @@ _ROWS = (
     Request(
         "STATUS",
         EVERYONE,
-        (Field("wish", _is_object, '{"brief": true or false, "of": NAME, "from": NEXT}, for a crawl', True, 2),),
+        (Field("wish", _is_object, '{"brief": true or false, "of": NAME, "from": NEXT}, for a crawl', True),),
         (Status,),
         "Tell how you are, and whom you know.",
     ),

@@ -92,23 +92,15 @@ def page(sections: Iterable[Section], start: str = "") -> tuple[dict[str, dict[s
 
 
 def status(ask: Callable[[list[Any]], Any], wish: dict[str, Any] | None = None) -> Status:
-    """The whole of STATUS, by `ask(request)`, page after page; without the wish from a node that speaks version 1."""
-    try:
-        said: Status = ask(["STATUS"] if wish is None else ["STATUS", wish])
-    except BadRequest:
-        if wish is None or "of" in wish:
-            raise
-        said = ask(["STATUS"])
+    """The whole of STATUS, by `ask(request)`, page after page."""
+    said: Status = ask(["STATUS"] if wish is None else ["STATUS", wish])
     whole = Status({**said.own}, list(said.nodes))
     for _ in range(BRIEF_PAGES_MAX if wish and wish.get("brief") is True else PAGES_MAX):
         if not said.next:
             return whole
         if size(said) > wire.FRAME_BYTES_MAX:
             break
-        try:
-            said = ask(["STATUS", {**(wish or {}), "from": said.next}])
-        except BadRequest:  # it tells more, and does not take the wish: it was told to speak version 1
-            break
+        said = ask(["STATUS", {**(wish or {}), "from": said.next}])
         for part in ("services", "policies"):
             if part in said.own:
                 whole.own[part] = {**whole.own.get(part, {}), **said.own[part]}

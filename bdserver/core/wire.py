@@ -14,9 +14,9 @@ import zlib
 
 from bdserver.errors import BadFrame, TooLarge
 
-# What a caller says in its opening; docs/PROTOCOL.md tells what each version added. Pair by pair, the older of the two
-# sides' versions is spoken, if it is not older than the other's OLDEST.
-VERSION, OLDEST = 2, 1
+# What a caller says in its opening. Pair by pair, the older of the two sides' versions is spoken, if it is not older than the
+# other's OLDEST, which is the one before VERSION as soon as there is one.
+VERSION, OLDEST = 1, 1
 
 HEADER = struct.Struct("!IB")
 FLAG_ZLIB = 1

@@ -168,12 +168,12 @@ def restart(count, seed):
 
 
 def liar(count, seed):
-    """One node says of another, at a version far above its own, that it is dead: who believed it, and for how long."""
+    """One node says of another, at the version that this has signed, that it is dead: who believed it, and for how long."""
     net, hosts = calm(count, seed)
     net.run(1)
     teller, victim = net.rng.sample(hosts, 2)
     record = victim.view.own
-    lie = record._replace(status=DEAD, version=(record.version[0] + 80_000, 0), since=teller.wall())
+    lie = record._replace(status=DEAD, since=teller.wall())
     believed = set()
     net.on_change = lambda caller, callee: (
         believed.add(callee.name) if callee.view.records[victim.name].status == DEAD else None

@@ -151,12 +151,6 @@ def test_the_status_of_another_node_comes_through_this_one(tmp_path):
         node.ask("STATUS", {"of": "stranger"})
 
 
-def test_an_older_node_is_asked_without_a_wish(tmp_path):
-    node, other = a_node(tmp_path), a_node(tmp_path, "other", protocol=1)
-    acquaint(node, other)
-    assert node.ask("STATUS", {"of": "other", "brief": True}).own["name"] == "other"
-
-
 def test_a_policy_that_takes_too_long_to_compare_costs_no_answer_about_others(tmp_path, monkeypatch):
     monkeypatch.setattr(policy, "STEPS_MAX", 80_000)
     node, other = a_node(tmp_path, policy=COSTLY[0]), a_node(tmp_path, "other", policy=COSTLY[1])

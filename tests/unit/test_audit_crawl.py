@@ -8,7 +8,7 @@ from bdserver.audit import crawl
 from bdserver.audit.config import AuditConfig
 from bdserver.core import messages
 from bdserver.core.messages import Status
-from bdserver.errors import BadFrame, BadRequest, NobodyThere
+from bdserver.errors import BadFrame, NobodyThere
 from bdserver.net import dialling
 
 from .stand_in import OFFER, Node, own, seen, unvisited
@@ -130,16 +130,6 @@ def test_an_entry_that_speaks_briefly_unasked_is_no_entry(mesh):
 def test_a_state_that_nobody_knows_is_nonsense(mesh):
     mesh.told["beta"] = Status(own("beta"), [brief("gamma", 3, "tired")])
     assert crawled().failures["beta"] == ("bad-frame", "'tired' is no state of a node")
-
-
-def test_a_node_of_the_version_before_knows_no_wishes(monkeypatch):
-    def status(wish=None):
-        if wish is not None:
-            raise BadRequest("INVALID REQUEST: STATUS takes 0 arguments, not 1")
-        return Status(own(), [seen("alpha")])
-
-    monkeypatch.setattr(dialling, "dial_local", lambda path, deadline: Node(STATUS=status).dial())
-    assert crawled().entry == "alpha"
 
 
 def test_with_keys_of_its_own_it_calls_each_node_itself(mesh, monkeypatch):

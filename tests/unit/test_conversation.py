@@ -11,7 +11,7 @@ import pytest
 from bdserver import errors
 from bdserver.core import messages
 from bdserver.core.policy import digest
-from bdserver.core.wire import FRAME_BYTES_MAX, HEADER, VERSION, Decoder, encode
+from bdserver.core.wire import FRAME_BYTES_MAX, HEADER, OLDEST, VERSION, Decoder, encode
 from bdserver.net.conversation import Conversation, LocalStream, receive
 from tests.unit.test_messages import EXAMPLES
 
@@ -269,9 +269,10 @@ def test_an_opening_goes_first_and_again_when_the_time_changes(talk_to):
 
 
 def test_an_older_version_is_spoken_when_told(talk_to):
-    callee = Callee(*pongs(1))
-    talk_to(callee, version=1).ask(["PING"], soon())
-    assert (callee.openings()[0]["version"], callee.openings()[0]["oldest"]) == (1, 1)
+    for version in (OLDEST, VERSION, VERSION + 1):
+        callee = Callee(*pongs(1))
+        talk_to(callee, version=version).ask(["PING"], soon())
+        assert (callee.openings()[0]["version"], callee.openings()[0]["oldest"]) == (version, OLDEST)
 
 
 def test_a_client_says_its_policy_at_once(talk_to):

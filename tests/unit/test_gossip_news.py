@@ -9,6 +9,7 @@ from bdserver.core.gossip.news import FANOUT, transmissions
 from bdserver.core.gossip.ring import arc, pieces
 from bdserver.core.membership import SUSPECT, Record
 from tests.unit.minds import drained, follower, mind_at, of_kind
+from tests.unit.seals import sealed
 from tests.unit.views import NOW, a_view, changed
 
 
@@ -117,10 +118,12 @@ def test_nothing_new_is_pushed_while_the_last_listeners_are_still_listening():
         assert bool(pushes) == (number == 1)
 
 
-def test_a_change_of_load_alone_rides_on_probes():
-    mind, view = mind_at(), a_view("n0", "n1")
+@pytest.mark.parametrize("seal", [lambda record: record, sealed])
+def test_a_change_of_load_alone_rides_on_probes(seal):
+    """Signed, it comes with another text and another signature."""
+    mind, view = mind_at(), changed(a_view("n0", "n1"), lambda twin: twin.seal(seal))
     drained(mind, view, 5)
-    view = changed(view, lambda twin: twin.describe(twin.own._replace(load=7), NOW))
+    view = changed(view, lambda twin: twin.describe(twin.own._replace(load=7), NOW) and twin.seal(seal))
     actions = mind.due(view, 5.0, 0.0, 100.0)
     assert not of_kind(actions, Push)
     mind.hurry("n0")

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from bdserver.core import messages
 from bdserver.core.messages import REQUESTS, check
 from bdserver.core.roles import ADMIN, CLIENT, NODE
+from bdserver.core.wire import VERSION
 from bdserver.errors import BadFrame, BadRequest, Forbidden, NoSuchCommand
 from bdserver.processes.answers import ANSWERS
 
@@ -225,3 +226,21 @@ def test_an_opening_without_an_oldest_version_speaks_one_alone():
 def test_what_is_wrong_in_an_opening_is_named(message, named):
     with pytest.raises(BadRequest, match=named):
         messages.opening_of(message)
+
+
+def test_an_argument_of_a_version_to_come_is_not_known_in_the_one_before(monkeypatch):
+    """A stand-in, as long as there is one version: PING with a colour since the next."""
+    older, newer = VERSION, VERSION + 1
+    row = messages.REQUESTS["PING"]
+    row = row._replace(arguments=(messages.Field("colour", lambda value: value == "red", "red", True, newer),))
+    monkeypatch.setitem(messages.REQUESTS, "PING", row)
+    for version in (older, newer):
+        known = {**messages._KNOWN[VERSION], "PING": messages._known(row, version)}
+        monkeypatch.setitem(messages._KNOWN, version, known)
+    assert messages.check(["PING", "red"], NODE, newer) == (row, ["red"])
+    for version in (older, newer):
+        assert messages.check(["PING"], NODE, version) == (row, [])
+    with pytest.raises(BadRequest, match="colour must be red"):
+        messages.check(["PING", "blue"], NODE, newer)
+    with pytest.raises(BadRequest, match="takes 0 arguments, not 1"):
+        messages.check(["PING", "red"], NODE, older)

@@ -108,16 +108,6 @@ def test_a_page_larger_than_ours_can_be_is_the_last_that_is_listened_to():
     assert len(asked) == 2 and whole.nodes == [1, *large.nodes] and whole.own["warnings"]
 
 
-def test_a_node_of_version_1_tells_what_fits_and_is_asked_without_a_wish():
-    ask, asked = asker(BadRequest("no wish"), Status(OWN, [1]))
-    assert pages.status(ask, {"brief": True}).nodes == [1] and asked == [["STATUS", {"brief": True}], ["STATUS"]]
-    ask, asked = asker(Status(OWN, [1], "nodes b"), BadRequest("no wish"))
-    assert pages.status(ask).own["warnings"] == ["me has more to tell than was asked for"]
-    for wish in (None, {"of": "a", "brief": True}):
-        with pytest.raises(BadRequest):
-            pages.status(asker(BadRequest("no wish"))[0], wish)
-
-
 # --- the largest that can be --------------------------------------------------------------------------------------
 
 

@@ -21,7 +21,7 @@ from bdserver.core.exchange import EVERYBODY
 from bdserver.core.gossip.actions import Outcome, Push, Taken, is_there
 from bdserver.core.gossip.patience import Awareness
 from bdserver.core.gossip.ring import Company, fingers, pieces
-from bdserver.core.membership import SUSPECT, Record
+from bdserver.core.membership import SUSPECT, Record, unsealed
 from bdserver.core.view import View
 
 FANOUT = 3
@@ -207,4 +207,5 @@ def _for(listener: Record, news: list[str]) -> tuple[str, ...]:
 def _differs_in_load_alone(a: Record, b: Record) -> bool:
     """A raised version without any difference is a refutation, and urgent."""
     is_loaded_otherwise = (a.load, a.free_dynamic) != (b.load, b.free_dynamic)
-    return is_loaded_otherwise and a._replace(version=b.version, load=b.load, free_dynamic=b.free_dynamic) == b
+    alike = a._replace(version=b.version, load=b.load, free_dynamic=b.free_dynamic)
+    return is_loaded_otherwise and unsealed(alike) == unsealed(b)

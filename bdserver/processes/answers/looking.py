@@ -111,14 +111,9 @@ def _offer(node: Node, own: Record, service: Service, weight: float) -> dict[str
 
 
 def _status_of_another(session: Session, name: str, is_brief: bool, start: str) -> Status:
-    """One page of it; from a node of version 1, which knows no wish, the only one."""
+    """One page of it."""
     wish = {"brief": is_brief, **({"from": start} if start else {})}
-    try:
-        said: Status = session.ask(name, ["STATUS", wish], session.left())
-    except BadRequest:
-        if start:
-            raise
-        said = session.ask(name, ["STATUS"], session.left())
+    said: Status = session.ask(name, ["STATUS", wish], session.left())
     return said
 
 
