@@ -11,6 +11,7 @@ import time
 from bdserver.core.gossip.actions import Push
 from bdserver.core.membership import ALIVE, DEAD, SUSPECT, Record, Service
 from tests.simulation.mesh import EPOCH, Net
+from tests.unit.seals import certificate_of, sealed
 
 SIZES = (10, 100, 1000)
 RUMOUR_SIZES = (*SIZES, 10_000)
@@ -24,10 +25,11 @@ def calm(count, seed, **keywords):
     """A mesh that has been up for long: everybody knows everybody, nobody has news. Views share their records."""
     net = Net(seed, has_transcript=False, **keywords)
     hosts = net.add(count)
-    records = {host.name: _record(host.name, host.address) for host in hosts}
+    records = {host.name: sealed(_record(host.name, host.address)) for host in hosts}
+    certificates = {record.certificate: certificate_of(name) for name, record in records.items()}
     for host in hosts:
         host.start()
-        host.view.records, host.view.generation = records, int(EPOCH)
+        host.view.records, host.view.certificates, host.view.generation = records, certificates, int(EPOCH)
         mind = host.mind
         mind._notice(host.view, net.now)
         mind.news._pieces.clear(), mind.news._arcs.clear()
