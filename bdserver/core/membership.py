@@ -220,7 +220,7 @@ def untimely(record: Record, now: float) -> str | None:
     if ahead > AHEAD_MAX:
         return f"its version is {ahead / 86400:.1f} days ahead of our clock"
     if record.since > now + AHEAD_MAX:
-        return f"its {record.status} is {(record.since - now) / 86400:.1f} days ahead of our clock"
+        return f"that it is {record.status} is dated {(record.since - now) / 86400:.1f} days ahead of our clock"
     return None
 
 

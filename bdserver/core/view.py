@@ -136,7 +136,9 @@ class View:
         self.hints.discard(own.address)
         # Two nodes of one name that start in the same second must not have the same version, or nobody would notice.
         counter = int.from_bytes(blake2b(own.address.encode(), digest_size=2).digest(), "big")
-        self._put(unsealed(own._replace(name=self.me, version=(self.generation, counter), status=ALIVE)), now)
+        since = min(own.since, now)  # what a wrong clock has dated is not believed, either
+        fresh = own._replace(name=self.me, version=(self.generation, counter), status=ALIVE, since=since)
+        self._put(unsealed(fresh), now)
 
     def describe(self, own: Record, now: float) -> bool:
         """Take over what this node now says of itself; True, and a raised version, if that differs."""

@@ -273,10 +273,9 @@ class Node:
         document = self.rules.document
         if document.digest is not None and document.text is not None:
             view.learn_policy(document.digest, document.text)
-        if self.proofs.digest:
-            view.learn_certificate(self.proofs.digest, self.proofs.certificate)
+        is_learnt = bool(self.proofs.digest) and view.learn_certificate(self.proofs.digest, self.proofs.certificate)
         described, _ = self._described(view.own, now, draining, unhealthy)
-        return view.describe(described, now)
+        return view.describe(described, now) or is_learnt
 
     def _described(
         self, own: Record, now: float, draining: bool | None = None, unhealthy: Collection[str] | None = None

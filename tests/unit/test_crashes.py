@@ -103,10 +103,10 @@ def saves_of_others(root, told):
     mine = cache_in(root)
     for counter in range(3):
         with mine.locked() as view:
-            view.merge(Record("other", "10.0.0.8:1", (1, counter), web_dir="x" * 600), NOW)
+            view.merge(Record("other", "10.0.0.8:1", (1, counter), extra={"x": "x" * 600}), NOW)
     hinted(mine, told, "a:1")
     with mine.locked() as view:
-        view.merge(Record("other", "10.0.0.8:1", (1, 9), web_dir="y" * 600), NOW)
+        view.merge(Record("other", "10.0.0.8:1", (1, 9), extra={"x": "y" * 600}), NOW)
 
 
 def saves_anew(root, told):
@@ -121,7 +121,7 @@ def what_the_cache_promises(root, told, is_killed):
     said = [what for kind, what in told if kind == "generation"]
     assert generation >= max(said, default=0), "the generation went back"
     assert {what for kind, what in told if kind == "hint"} <= hints, "a hint that was taken is gone"
-    started(mine, now=1.0)  # the clock of this host begins anew
+    started(mine, now=NOW - 80_000)  # the clock of this host fell back
     assert mine.view().generation > max([generation, *said]) and hints <= mine.view().hints
     assert cache_in(root).view().records == mine.view().records, "what is known now is on the disk"
 

@@ -90,5 +90,5 @@ def test_a_record_of_a_time_to_come_is_not_kept_when_the_clock_is_right_again(no
     found = gone(node, Doubts(node), NOW)
     assert found == {
         "early": "its version is 3.0 days ahead of our clock",
-        "late": "its dead is 2.0 days ahead of our clock",
+        "late": "that it is dead is dated 2.0 days ahead of our clock",
     }

@@ -199,7 +199,7 @@ def test_times_of_up_to_a_day_ahead_are_of_our_time():
     record = Record("a", "10.0.0.1:1", (int(NOW) + 86400, 0), SUSPECT, NOW + 86400)
     assert untimely(record, NOW) is None
     assert untimely(record._replace(version=(int(NOW) + 2 * 86400, 0)), NOW) == "its version is 2.0 days ahead of our clock"
-    assert untimely(record._replace(since=NOW + 3 * 86400), NOW) == "its suspect is 3.0 days ahead of our clock"
+    assert untimely(record._replace(since=NOW + 3 * 86400), NOW) == "that it is suspect is dated 3.0 days ahead of our clock"
 
 
 def test_whatever_version_comes_the_next_one_is_above_it_and_within_the_range():

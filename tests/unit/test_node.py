@@ -209,6 +209,10 @@ def test_its_record_is_signed_and_with_new_keys_signed_anew(config, folder):
     assert view.own.version == raised(before.version) and view.own.certificate != before.certificate
     assert node.proofs.doubt(view.own, view.certificates[view.own.certificate]) is None
     assert node.proofs.doubt(before, view.certificates[before.certificate]) is None, "the old one counts until it ends"
+    with node.cache.locked() as view:  # signed anew by another process, before it was described anew
+        del view.certificates[view.own.certificate]
+        view.changes += 1
+    assert node.update_own() and node.cache.view().own.certificate in node.cache.view().certificates
 
 
 def test_services_that_have_no_room_in_its_record_are_left_out_and_said(tmp_path):

@@ -83,9 +83,11 @@ def test_a_restart_is_a_higher_generation_even_when_the_clock_fell_back():
 def test_a_start_takes_back_what_a_wrong_clock_has_made_and_nobody_takes(days, is_taken_back):
     view = a_view()
     view.start(view.own, NOW + days * 86400)
+    view.describe(view.own._replace(status=LEFT), NOW + days * 86400)
     ahead = view.generation
     view.start(view.own, NOW + 10)
     assert view.generation == view.own.version[0] == (int(NOW) + 10 if is_taken_back else ahead + 1)
+    assert untimely(view.own, NOW + 20) is None
 
 
 @pytest.mark.parametrize("status", [ALIVE, SUSPECT, DEAD])
