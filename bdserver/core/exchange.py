@@ -19,6 +19,7 @@ and ears, proving that of net.proofs.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Collection, Generator
 from typing import Any, NamedTuple
 
@@ -43,6 +44,8 @@ TURNS_MAX = 4
 # A newcomer to a large mesh takes in all of it at once: while news comes and there is more, so many turns.
 TURNS_WITH_NEWS_MAX = 16
 REFUSED_CHARACTERS_MAX = 300
+# A newcomer's certificate is told with its record for so long: else each node on the way around the ring would have to ask.
+YOUNG_SECONDS = 60.0
 
 # In place of a node's name (and none): all around the ring.
 EVERYBODY = "*"
@@ -110,16 +113,19 @@ def follow_up(view: View, theirs: Exchange) -> Exchange:
     return say | _what_they_lack(view, theirs)
 
 
-def push(view: View, names: list[str], until: str | None = None) -> Exchange:
-    """News told unasked."""
-    say = _carrying(view, [view.records[name] for name in dict.fromkeys(names) if name in view.records])
+def push(view: View, names: list[str], until: str | None = None, now: float = math.inf) -> Exchange:
+    """News told unasked. A node that has just started, by its generation, may be a newcomer, whose certificate nobody has."""
+    news = [view.records[name] for name in dict.fromkeys(names) if name in view.records]
+    say = _carrying(view, news, {record.name for record in news if record.version[0] > now - YOUNG_SECONDS})
     return say if until is None else {**say, "until": until}
 
 
-def tell(read: Callable[[], View], names: list[str], until: str | None = None) -> Generator[Exchange, Exchange, Exchange]:
+def tell(
+    read: Callable[[], View], names: list[str], now: float, until: str | None = None
+) -> Generator[Exchange, Exchange, Exchange]:
     """News told to a listener: yields what to say, is sent the (checked) answers, and returns what they say together: how much
     was `known`, and whether our own record was `refused`. Texts that the listener lacks are told behind the news."""
-    theirs = yield push(read(), names, until)
+    theirs = yield push(read(), names, until, now)
     more = follow_up(read(), {"unknown": theirs.get("unknown", [])})
     again: Exchange = {}
     if more:

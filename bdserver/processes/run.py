@@ -151,7 +151,7 @@ def say_goodbye(node: Node, sockets: Sockets) -> None:
 
 def _tell(conversation: Conversation, view: View, name: str, deadline: float) -> None:
     """That record, and behind it what the other side lacks of it."""
-    telling = exchange.tell(lambda: view, [name])
+    telling = exchange.tell(lambda: view, [name], time.time())
     with contextlib.suppress(StopIteration):
         say = next(telling)
         while True:

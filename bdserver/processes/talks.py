@@ -115,7 +115,7 @@ class Talks:
 
     def _tell(self, whom: str, names: tuple[str, ...], until: str | None = None) -> Generator[list[Any], Any, int]:
         """The records of these names; how many of them were known there."""
-        telling = exchange.tell(self._view, list(names), until)
+        telling = exchange.tell(self._view, list(names), self.node.clock(), until)
         say = next(telling)
         while True:
             theirs = _heard((yield ["SYNCHRONIZE", say]))

@@ -252,7 +252,7 @@ class Net:
 
     def _tell(self, caller, callee, names, until=None):
         """How much of the news was known."""
-        telling = exchange.tell(lambda: caller.view, names, until)
+        telling = exchange.tell(lambda: caller.view, names, caller.wall(), until)
         say = next(telling)
         while True:
             try:

@@ -191,6 +191,14 @@ def test_a_record_comes_with_its_certificate_or_not_at_all():
     assert a.records["n0"] == b.records["n0"] and a.certificates[digest_] == certificate_of("n0")
 
 
+@pytest.mark.parametrize(("age", "is_along"), [(0, True), (exchange.YOUNG_SECONDS - 1, True), (exchange.YOUNG_SECONDS, False)])
+def test_of_a_node_that_has_just_started_the_certificate_goes_along(age, is_along):
+    b = signed_view("b", Record("n0", "n0:1", (int(NOW), 0)), "n1")
+    say = exchange.push(b, ["n0", "n1"], None, NOW + age)
+    assert list(say.get("certificates", {})) == [b.records["n0"].certificate] * is_along
+    assert "certificates" not in exchange.push(b, ["n0", "n1"])
+
+
 def test_news_of_a_node_that_is_known_takes_one_message_and_no_certificate():
     a, b = signed_view("a", "n0"), signed_view("b", Record("n0", "n0:1", (1, 5)))
     say = exchange.push(b, ["n0"])
@@ -199,7 +207,7 @@ def test_news_of_a_node_that_is_known_takes_one_message_and_no_certificate():
 
 def test_telling_brings_what_the_listener_lacks_and_how_far_it_is_to_go():
     a, b, said = signed_view("a", "n1"), signed_view("b", "n0", "n1"), []
-    telling = exchange.tell(lambda: b, ["n0", "n1"], "n9")
+    telling = exchange.tell(lambda: b, ["n0", "n1"], NOW, "n9")
     said += [next(telling)]
     said += [telling.send(told(a, said[0]).answer)]
     with pytest.raises(StopIteration) as end:
