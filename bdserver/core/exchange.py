@@ -65,11 +65,6 @@ class Absorbed(NamedTuple):
     lacking: int = 0
 
 
-def believed(record: Record, certificate: str) -> str | None:
-    """For views whose records nobody signs."""
-    return None
-
-
 def checked(value: object) -> Exchange:
     """An exchange as it came from the network, its shape made sure of; BadRequest says what is wrong."""
     if isinstance(value, dict):
@@ -144,7 +139,7 @@ def to_pass_on(names: list[str], theirs: Exchange, talker: str) -> tuple[list[st
     return [name for name in names if name == talker], EVERYBODY
 
 
-def absorb(view: View, theirs: Exchange, now: float, talker: str, prove: Prove = believed) -> Absorbed:
+def absorb(view: View, theirs: Exchange, now: float, talker: str, prove: Prove) -> Absorbed:
     """Merge what an exchange carries into the view (which the caller of this holds locked).
 
     `talker`: the name in the certificate of who says so. A record that is broken or not believed is left out, it does not spoil
@@ -184,12 +179,12 @@ class _Taking:
         except BadRequest as error:
             self.refused.append(str(error))
             return
-        self.names.append(record.name)
         why = untimely(record, self.now)
         if why is None:
             record = self._as_known(record)
             if not self.view.is_news(record, self.now):
                 self.known += 1
+                self.names.append(record.name)
                 return
             why = self._doubt(record)
         if why is not None:
@@ -207,7 +202,7 @@ class _Taking:
         view, digest = self.view, record.certificate
         known = view.records.get(record.name)
         if known is not None and known.said and known.said == record.said:  # proved when it came
-            view.merge(record, self.now)
+            self._merge(record)
             return None
         text = view.certificates.get(digest)
         if text is None and digest:
@@ -219,9 +214,13 @@ class _Taking:
             if certificate_digest(text) != digest:
                 return "its certificate came under a wrong digest"
         why = self.prove(record, text or "")
-        if why is None and view.merge(record, self.now) and digest and record.name != view.me:
+        if why is None and self._merge(record) and digest and record.name != view.me:
             view.learn_certificate(digest, text or "")
         return why
+
+    def _merge(self, record: Record) -> bool:
+        self.names.append(record.name)
+        return self.view.merge(record, self.now)
 
     def _refuse(self, record: Record, why: str) -> None:
         self.refused.append(f"the record of {record.name}: {why}")

@@ -461,7 +461,7 @@ _ROWS = (
     Request(
         "SYNCHRONIZE",
         (NODE,),
-        (Field("exchange", _is_object, "digest, buckets, versions, records, policies"),),
+        (Field("exchange", _is_object, "digest, buckets, versions, records, certificates, policies"),),
         (Exchanged, No),
         "Take my news, give me yours (push-pull).",
         ports=(NEWS,),

@@ -106,7 +106,7 @@ class Ears:
             return
         view = self.node.cache.view()
         for heard in inbox:
-            heard.slot.fill(Exchanged(_answer(view, heard)))
+            heard.slot.fill(Exchanged(self._answer(view, heard)))
             if heard.is_news:
                 names, until = exchange.to_pass_on(heard.absorbed.names, heard.theirs, heard.caller.link.name)
                 if names:
@@ -124,6 +124,8 @@ class Ears:
                 taken.append(heard._replace(absorbed=absorbed, is_news=view.changes > before))
         return taken
 
-
-def _answer(view: View, heard: _Heard) -> exchange.Exchange:
-    return exchange.respond(view, heard.theirs) | heard.absorbed.answer
+    def _answer(self, view: View, heard: _Heard) -> exchange.Exchange:
+        answer = exchange.respond(view, heard.theirs)
+        if "digest" in answer and answer["digest"] == heard.theirs["digest"]:  # it has our record as we have it
+            self.node.heard.note_refusal(heard.caller.link.name, "")
+        return answer | heard.absorbed.answer

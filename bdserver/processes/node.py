@@ -357,7 +357,10 @@ class Node:
         report, silent = self.heard.report(), time.monotonic() - self.beat.at()
         if self.beat.at() and silent > HUNG_SECONDS:
             found.append(f"the discoverer hangs for {silent:.0f} s: this node hears no news, and others take it for dead")
-        found += [f"{name} refuses our record: {why}" for name, why in sorted(report.refusals.items())]
+        for name, why in sorted(report.refusals.items()):
+            record = view.records.get(name)
+            if record is None or record.is_there:
+                found.append(f"{name} refuses our record: {why}")
         if report.lag > LAG_SECONDS:
             found.append(f"the discoverer's loop was {report.lag:.1f} s late: this machine has too little processor time")
         found += report.failing

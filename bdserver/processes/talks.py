@@ -139,8 +139,13 @@ class Talks:
                 say = turns.send(theirs)
             except StopIteration:
                 if refused or is_alike:
-                    self.node.heard.note_refusal(whom, refused)
+                    self.node.heard.note_refusal(self._name_at(whom), refused)
                 return There()
+
+    def _name_at(self, whom: str) -> str:
+        """Of whom we only knew the address we may know the name by now."""
+        record = self._view().at_address(whom)
+        return record.name if record is not None else whom
 
     def _take(self, whom: str, theirs: exchange.Exchange) -> exchange.Exchange:
         if theirs.get("records") and self._tellers.is_spent(whom):

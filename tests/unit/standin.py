@@ -16,7 +16,7 @@ from bdserver.files.blacklist import BlackList
 from bdserver.files.revoked import Revoked
 from bdserver.files.settings import load
 from bdserver.processes.node import Node, Rules, open_files
-from tests.unit.seals import Believing
+from tests.unit.seals import Believing, believe
 from tests.unit.views import NOW
 
 
@@ -40,7 +40,7 @@ class Peer:
             case ["PING"]:
                 return Pong(self.view.digest())
             case ["SYNCHRONIZE", theirs]:
-                added = exchange.absorb(self.view, theirs, NOW, "me").answer if exchange.has_news(theirs) else {}
+                added = exchange.absorb(self.view, theirs, NOW, "me", believe).answer if exchange.has_news(theirs) else {}
                 return Exchanged(exchange.respond(self.view, theirs) | added)
         raise AssertionError(request)
 

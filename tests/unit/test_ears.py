@@ -15,7 +15,7 @@ from bdserver.errors import BadRequest, Deadline, NoSuchCommand, PolicyMismatch,
 from bdserver.processes import tellers
 from bdserver.processes.callers import Slot
 from bdserver.processes.ears import Ears
-from tests.unit.seals import Believing
+from tests.unit.seals import Believing, believe
 from tests.unit.standin import StandIn
 from tests.unit.views import NOW
 
@@ -151,7 +151,7 @@ def test_two_views_become_one_in_a_conversation(hearing):
     hearing.node.learn(Record("c", "c:9001", (1, 0)))
     exchange.synchronise(
         lambda: view,
-        lambda theirs: exchange.absorb(view, theirs, NOW, "me").answer,
+        lambda theirs: exchange.absorb(view, theirs, NOW, "me", believe).answer,
         lambda say: exchange.checked(hearing.answer(["SYNCHRONIZE", say]).exchange),
     )
     assert view.digest() == hearing.view.digest() and {"a", "b", "c"} <= view.records.keys()
@@ -201,3 +201,7 @@ def test_a_caller_may_say_that_it_refuses_ours(hearing):
     hearing.answer(["SYNCHRONIZE", {"refused": "it is not signed"}])
     hearing.node.heard.write(set(), 0.0, NOW)
     assert hearing.node.heard.report().refusals == {"n0": "it is not signed"}
+    hearing.answer(["SYNCHRONIZE", {"digest": "another"}])
+    hearing.answer(["SYNCHRONIZE", {"digest": hearing.view.digest()}])
+    hearing.node.heard.write(set(), 0.0, NOW + 60)
+    assert hearing.node.heard.report().refusals == {}, "it has the same records"

@@ -1,7 +1,6 @@
 """SYNCHRONIZE between two views: they end equal, and pay for the difference alone."""
 
 import json
-from functools import partial
 from random import Random
 
 import pytest
@@ -13,7 +12,7 @@ from bdserver.core.membership import Record, Service, as_json, certificate_diges
 from bdserver.core.policy import digest
 from bdserver.core.view import View
 from bdserver.errors import BadRequest, TooBusy
-from tests.unit.seals import certificate_of, prove, seal_own, sealed
+from tests.unit.seals import believe, certificate_of, prove, seal_own, sealed
 
 NOW = 1_700_000_000.0
 
@@ -27,18 +26,18 @@ def a_view(name, count=0, rng=None):
     return view
 
 
-def synchronised(caller, callee):
+def synchronised(caller, callee, proving=believe):
     """A whole conversation; the exchanges that were said."""
     said = []
 
     def turn(say):
         theirs = exchange.checked(json.loads(json.dumps(say)))
-        added = exchange.absorb(callee, theirs, NOW, caller.me).answer if exchange.has_news(theirs) else {}
+        added = exchange.absorb(callee, theirs, NOW, caller.me, proving).answer if exchange.has_news(theirs) else {}
         answer = exchange.checked(json.loads(json.dumps(exchange.respond(callee, theirs) | added)))
         said.extend([say, answer])
         return answer
 
-    exchange.synchronise(lambda: caller, lambda theirs: exchange.absorb(caller, theirs, NOW, callee.me).answer, turn)
+    exchange.synchronise(lambda: caller, lambda theirs: exchange.absorb(caller, theirs, NOW, callee.me, proving).answer, turn)
     return said
 
 
@@ -111,14 +110,14 @@ def test_texts_that_did_not_come_with_their_records_come_with_a_later_round(coun
 
 def test_a_policy_under_a_wrong_digest_is_not_learnt():
     view = a_view("a")
-    exchange.absorb(view, {"policies": {"ab": "<Policy/>"}}, NOW, "b")
+    exchange.absorb(view, {"policies": {"ab": "<Policy/>"}}, NOW, "b", believe)
     assert not view.policies
 
 
 def test_a_broken_record_does_not_spoil_the_others():
     view = a_view("a")
     good = {"said": '{"name": "x", "address": "x:1", "version": [1, 0]}'}
-    absorbed = exchange.absorb(view, {"records": [5, {"said": '{"name": "y"}'}, good]}, NOW, "b")
+    absorbed = exchange.absorb(view, {"records": [5, {"said": '{"name": "y"}'}, good]}, NOW, "b", believe)
     assert view.records["x"].address == "x:1" and absorbed.answer["known"] == 0
     assert absorbed.names == ["x"] and len(absorbed.refused) == 2
 
@@ -126,7 +125,7 @@ def test_a_broken_record_does_not_spoil_the_others():
 def test_a_gossiper_hears_how_much_was_known():
     view = a_view("a", 3)
     say = exchange.push(view, ["n0", "n1"])
-    assert exchange.absorb(view, say, NOW, "b").answer["known"] == 2
+    assert exchange.absorb(view, say, NOW, "b", believe).answer["known"] == 2
 
 
 @pytest.mark.parametrize(
@@ -217,10 +216,9 @@ def test_telling_brings_what_the_listener_lacks_and_how_far_it_is_to_go():
 
 
 @pytest.mark.parametrize("is_newcomer_calling", [True, False])
-def test_a_newcomer_learns_all_with_its_certificates_in_one_conversation_of_few_turns(is_newcomer_calling, monkeypatch):
-    monkeypatch.setattr(exchange, "absorb", partial(exchange.absorb, prove=prove))
+def test_a_newcomer_learns_all_with_its_certificates_in_one_conversation_of_few_turns(is_newcomer_calling):
     mesh, newcomer = signed_view("a", *(f"n{number}" for number in range(1000))), signed_view("b")
-    said = synchronised(*((newcomer, mesh) if is_newcomer_calling else (mesh, newcomer)))
+    said = synchronised(*((newcomer, mesh) if is_newcomer_calling else (mesh, newcomer)), prove)
     assert max(len(json.dumps(each)) for each in said) < exchange.RECORDS_BYTES_MAX * 1.3
     if is_newcomer_calling:
         assert len(newcomer.records) == 1002 == len(newcomer.certificates) and newcomer.digest() == mesh.digest()

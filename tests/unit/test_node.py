@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from bdserver import errors
-from bdserver.core.membership import LEFT, as_json, from_json, raised
+from bdserver.core.membership import DEAD, LEFT, Record, as_json, from_json, raised
 from bdserver.core.messages import Pong
 from bdserver.core.nudges import Look
 from bdserver.core.policies import Policies
@@ -232,7 +232,11 @@ def test_services_that_have_no_room_in_its_record_are_left_out_and_said(tmp_path
 def test_a_start_with_a_wrong_clock_is_said_by_the_node_and_by_those_who_refuse_it(tmp_path):
     node = a_node(tmp_path)
     node.heard.note_refusal("N2", "its version is 2.0 days ahead of our clock")
+    node.heard.note_refusal("gone", "and refuses nobody any more")
     node.heard.write(set(), 0.0, NOW)
+    with node.cache.locked() as view:
+        view.merge(Record("gone", "10.0.0.9:1", (1, 0), DEAD, NOW), NOW)
+        view.hints.clear()
     refused = "N2 refuses our record: its version is 2.0 days ahead of our clock"
     assert node.warnings(node.cache.view(), NOW) == [refused]
     ahead = "this node started 2.0 days ahead of its clock, so others refuse its record: restart it"

@@ -177,7 +177,13 @@ def refusals(node):
 
 
 @pytest.mark.parametrize(
-    "action", [Push("n0", "n0:9001", ("me",)), Probe("n0", "n0:9001", 1.0, ("me",)), Synchronise("n0", "n0:9001")]
+    "action",
+    [
+        Push("n0", "n0:9001", ("me",)),
+        Probe("n0", "n0:9001", 1.0, ("me",)),
+        Synchronise("n0", "n0:9001"),
+        Synchronise(None, "n0:9001"),
+    ],
 )
 def test_who_refuses_our_record_is_noted_until_it_takes_it_in(node, outcome, action):
     peer = node.peer("n0")
