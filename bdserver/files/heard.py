@@ -87,6 +87,17 @@ class Heard:
             "failing": report.failing,
             "refusals": dict(report.refusals),
         }
+        self._put(said)
+        return True
+
+    def begin(self) -> None:
+        """At a start of the node: who refused its record before has a new one to judge."""
+        report = self.report()
+        if report.refusals:
+            self._report = report._replace(refusals={})
+            self._put({"heard": report.times, "lag": report.lag})
+
+    def _put(self, said: dict[str, object]) -> None:
         try:
             self._stamp = durable.replace(self.path, [json.dumps(said).encode()], is_synced=False)
         except (OSError, NoSpace) as error:

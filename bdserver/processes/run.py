@@ -72,6 +72,7 @@ def _parts(node: Node, sockets: Sockets, claims: Sequence[PidFile], on_ready: Ca
 def begin(node: Node) -> None:
     """This node's record with a new generation, on disk before anybody hears of it."""
     node.quarantine.settle()  # this first: the life before may have ended with what is read now
+    node.heard.begin()
     with node.cache.locked() as view:
         previous = view.records.get(node.name)
         view.start((previous or node.own_record())._replace(address=node.address, draining=False), time.time())

@@ -99,7 +99,7 @@ def _made_empty_list(mesh):
     return True
 
 
-def test_a_revoked_node_is_called_no_more_and_does_not_get_in(mesh):
+def test_a_revoked_node_is_known_no_more_and_does_not_get_in(mesh):
     alpha, beta, gamma = mesh.start(3)
     gamma.add_service("Echo")
     mesh.wait_known()
@@ -110,7 +110,7 @@ def test_a_revoked_node_is_called_no_more_and_does_not_get_in(mesh):
         host.write_config(revoked="revoked")
     hup(alpha, beta)
     for host in (alpha, beta):
-        until(lambda host=host: host.status_of(gamma.name) == "dead", 60, f"{gamma.name} is dead for {host.name}")
+        until(lambda host=host: host.status_of(gamma.name) == "unknown", 20, f"{host.name} knows {gamma.name} no more")
     assert alpha.lookup("Echo")[0] in ("CANTFIND", "NETFAULT")
     until(lambda: "is revoked here" in alpha.log + beta.log, 60, "who calls with it is refused, and that is said")
 
