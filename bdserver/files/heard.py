@@ -87,21 +87,16 @@ class Heard:
             "failing": report.failing,
             "refusals": dict(report.refusals),
         }
-        self._put(said)
-        return True
+        try:
+            self._stamp = durable.replace(self.path, [json.dumps(said).encode()], is_synced=False)
+        except (OSError, NoSpace) as error:
+            log.debug("%s: %s", self.path, error)
 
     def begin(self) -> None:
         """At a start of the node: who refused its record before has a new one to judge."""
         report = self.report()
         if report.refusals:
-            self._report = report._replace(refusals={})
-            self._put({"heard": report.times, "lag": report.lag})
-
-    def _put(self, said: dict[str, object]) -> None:
-        try:
-            self._stamp = durable.replace(self.path, [json.dumps(said).encode()], is_synced=False)
-        except (OSError, NoSpace) as error:
-            log.debug("%s: %s", self.path, error)
+            self._write(report._replace(refusals={}))
 
     def report(self) -> Report:
         """As the discoverer wrote it last."""
