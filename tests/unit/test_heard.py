@@ -87,7 +87,7 @@ def test_who_refuses_our_record_is_told_until_it_does_no_longer(tmp_path):
     assert Heard(path).report().refusals == {"gamma": "it is not signed"}
     started = Heard(path)
     started.begin()
-    assert started.report() == Heard(path).report() == ({}, 0.0, {}), "a start begins anew with them"
+    assert started.report() == Heard(path).report() == ({}, 0.0, (), {}), "a start begins anew with them"
     for number in range(2 * REFUSALS_MAX):
         heard.note_refusal(f"n{number}", "no")
     heard.write(set(), 0.0, 100.0 + 2 * WRITE_SECONDS)
