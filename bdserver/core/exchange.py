@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 from bdserver.core import membership
 from bdserver.core.membership import CERTIFICATE_CHARACTERS_MAX, Record, certificate_digest, untimely
+from bdserver.core.messages import TEXT_MAX
 from bdserver.core.names import valid_name
 from bdserver.core.policy import digest as policy_digest
 from bdserver.core.view import BUCKETS, View
@@ -144,13 +145,12 @@ def absorb(view: View, theirs: Exchange, now: float, talker: str, prove: Prove) 
 
     `talker`: the name in the certificate of who says so. A record that is broken or not believed is left out, it does not spoil
     the others; when its teller has told too many, the rest is."""
-    for digest, text in theirs.get("policies", {}).items():
-        if policy_digest(text) == digest:
-            view.learn_policy(digest, text)
     taking = _Taking(view, theirs.get("certificates", {}), now, talker, prove)
     with contextlib.suppress(TooBusy):
         for value in theirs.get("records", ()):
             taking.take(value)
+    if "policies" in theirs:
+        _take_policies(view, theirs["policies"])
     answer = _lacking(view, taking.lacking)
     if theirs.get("records"):
         answer["known"] = taking.known
@@ -226,6 +226,14 @@ class _Taking:
         self.refused.append(f"the record of {record.name}: {why}")
         if record.name == self.talker:
             self.own_refused = why
+
+
+def _take_policies(view: View, texts: dict[str, str]) -> None:
+    """Those that somebody has, whose text we lack: nobody fills our memory with others."""
+    for digest in view.unknown_policies():
+        text = texts.get(digest, "")
+        if text and len(text) <= TEXT_MAX and policy_digest(text) == digest:
+            view.learn_policy(digest, text)
 
 
 def has_news(exchange: Exchange) -> bool:

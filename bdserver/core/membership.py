@@ -51,7 +51,8 @@ RANK: Final[Mapping[str, int]] = {ALIVE: 0, SUSPECT: 1, DEAD: 2, LEFT: 3}
 VERSION_MAX = 2**53  # beyond it a JSON reader may round
 AHEAD_MAX = 86400.0  # a generation is a time of start: one from more than a day ahead is a lie or a broken clock
 RECORDS_MAX = 20_000
-POLICIES_MAX = 1000
+# Of all policies' texts together: a mesh has a few, of some kilobytes each.
+POLICIES_MAX, POLICIES_CHARACTERS_MAX = 1000, 8 << 20
 SERVICES_MAX = 1000
 # A statement as it travels, with its quotes escaped: 1000 services with names of 40 characters and URLs of 100.
 RECORD_BYTES_MAX = 256 << 10

@@ -19,6 +19,7 @@ from bdserver.core.membership import (
     ALIVE,
     DEAD,
     LEFT,
+    POLICIES_CHARACTERS_MAX,
     POLICIES_MAX,
     RANK,
     RECORDS_MAX,
@@ -260,6 +261,8 @@ class View:
     def learn_policy(self, digest: str, text: str) -> bool:
         """Keep a policy's text (whose digest the caller has checked)."""
         if digest in self.policies or len(self.policies) >= POLICIES_MAX:
+            return False
+        if sum(map(len, self.policies.values())) + len(text) > POLICIES_CHARACTERS_MAX:
             return False
         self.policies[digest] = text
         self.changes += 1

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bdserver.core import exchange
 from bdserver.core.membership import Record, Service, as_json, certificate_digest
+from bdserver.core.messages import TEXT_MAX
 from bdserver.core.policy import digest
 from bdserver.core.view import View
 from bdserver.errors import BadRequest, TooBusy
@@ -79,6 +80,14 @@ def test_a_large_difference_comes_in_pieces_within_the_budget(monkeypatch):
             rounds += 1
             assert rounds < 20
         assert rounds <= conversations
+
+
+def test_policies_that_nobody_has_or_that_are_too_long_are_not_kept():
+    a, long = a_view("a"), "<Policy/>" + "x" * TEXT_MAX
+    a.describe(a.own._replace(policy=digest(long)), NOW)
+    told = {digest(each): each for each in ("<Policy/>", long)}
+    exchange.absorb(a, {"policies": told}, NOW, "b", believe)
+    assert a.policies == {} and a.unknown_policies() == [digest(long)]
 
 
 def test_a_policy_travels_once():

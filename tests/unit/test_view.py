@@ -257,6 +257,12 @@ def test_a_policys_text_is_learnt_once_and_there_is_a_limit(monkeypatch):
     assert not view.learn_policy("b", "<Policy/>") and view.policies == {"a": "<Policy/>"}
 
 
+def test_all_policies_together_have_a_size(monkeypatch):
+    view = a_view("n0")
+    monkeypatch.setattr(module, "POLICIES_CHARACTERS_MAX", 15)
+    assert view.learn_policy("a", "x" * 10) and not view.learn_policy("b", "x" * 6) and view.learn_policy("c", "x" * 5)
+
+
 def test_the_living_are_found_at_an_address_before_the_dead():
     view = a_view(Record("old", "10.0.0.1:1", (9, 0), DEAD, NOW), Record("new", "10.0.0.1:1", (1, 0)))
     assert view.at_address("10.0.0.1:1").name == "new" and view.at_address("10.0.0.2:1") is None
