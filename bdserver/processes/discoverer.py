@@ -27,6 +27,7 @@ from bdserver.core.gossip.discovery import Discovery
 from bdserver.core.gossip.rounds import Rhythm
 from bdserver.core.gossip.watch import PROBE_SECONDS
 from bdserver.core.membership import Record
+from bdserver.core.ticks import following
 from bdserver.core.view import View
 from bdserver.errors import BDError, NobodyThere
 from bdserver.processes import reload
@@ -76,7 +77,7 @@ class Discoverer:
             node, listening, names, self._ears.answer, self._mind.hung_up, self._came_late, self._mind.patience.of_others
         )
         self._talks = Talks(node, self._board.lines, self._done, tellers)
-        tick_at = self._mind.watch.next_at()
+        tick_at = following(self._mind.watch.next_at(), TURN_SECONDS, time.monotonic())
         self._heartbeat = Heartbeat(node.settings.socket, self._board.selector, tick_at)
         self._chores = Chores(node, self._states, self._wakeup.call, self._heartbeat, tick_at)
         for descriptor in (self._wake, self._life, self._wakeup.fileno()):

@@ -327,3 +327,10 @@ def test_a_node_outside_speaks_to_it(gossiper, tmp_path, authority):
     thread.join(PATIENCE)
     assert [each[0] for each in came] == ["PONG", "SYNCHRONIZE", "ERROR"]
     assert came[2][1] == "no-such-command" and one.node.address in came[2][2] and "n9" in one.view.records
+
+
+def test_its_chores_are_done_every_second_however_seldom_it_probes(gossiper):
+    one = gossiper("n0", probe_interval=3600)
+    one.discoverer.turn(0.0)
+    soon = time.monotonic() + 1.0
+    assert one.discoverer._chores.next_at() <= soon and one.discoverer._heartbeat.next_at() <= soon
