@@ -3,53 +3,22 @@
 import os
 import threading
 import time
-from base64 import b64encode
 
 import pytest
 
 from bdserver.core import membership
 from bdserver.core.exchange import RECORDS_TOLD_MAX
-from bdserver.core.membership import DEAD, Record, Service, as_json, certificate_digest, from_json
-from bdserver.net import dialling, keys
-from bdserver.net.proofs import PREFIX
+from bdserver.core.membership import DEAD, Record, Service, as_json, certificate_digest
+from bdserver.net import keys
+from tests.hostile.attacks import Liar
 from tests.hosts import Mesh, until
 
 LOOK_UP_SECONDS = 1.0  # far above what one takes, far below what one takes that asks somebody silent
 
 
-class Liar:
-    """Holds the keys of a node, and says what it likes."""
-
-    def __init__(self, mesh, host, name="liar", folder=None):
-        self.mesh, self.host, self.name = mesh, host, name
-        self.keys = keys.load(folder or mesh.issue(name, folder=f"{mesh.folder}/{name}-{time.monotonic_ns()}"), name)
-
-    def says(self, record, by=None, certificate=None):
-        """The record as it signs it, with the key of `by`, under the certificate of `by` or another."""
-        signer = by or self.keys
-        said = membership.statement(record)
-        text = certificate or signer.der
-        signature = b64encode(signer.sign(PREFIX + said.encode())).decode()
-        return as_json(record._replace(said=said, signature=signature, certificate=certificate_digest(text))), text
-
-    def exchange(self, said):
-        """The answer of the host's discoverer; None when that is NO."""
-        deadline = time.monotonic() + 20
-        with dialling.dial(self.host.gossip_address, self.keys, deadline) as talk:
-            return getattr(talk.ask(["SYNCHRONIZE", said], deadline), "exchange", None)
-
-    def tell(self, *told):
-        """Records that are (as_json, certificate)."""
-        certificates = {certificate_digest(text): text for _, text in told}
-        return self.exchange({"records": [record for record, _ in told], "certificates": certificates})
-
-    def record_of(self, name):
-        """(the record of that node as it stands, its certificate), as the host tells them to whoever asks."""
-        said = self.exchange({"of": list(range(32)), "versions": {}})
-        for value in said["records"]:
-            if (record := from_json(value)).name == name:
-                return record, said["certificates"][record.certificate]
-        raise AssertionError(f"no {name}")
+def a_liar(mesh, name="liar"):
+    """That tells n1, with keys of a node of that name."""
+    return Liar(mesh.hosts[0], keys.load(mesh.issue(name, folder=f"{mesh.folder}/{name}-{time.monotonic_ns()}"), name))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +42,7 @@ def _started(mesh):
 
 @pytest.fixture
 def liar(mesh):
-    return Liar(mesh, mesh.hosts[0])
+    return a_liar(mesh)
 
 
 @pytest.fixture(autouse=True)
@@ -174,7 +143,7 @@ def test_what_a_node_says_of_itself_beyond_any_range(liar, mesh, change):
 
 
 def test_certificates_that_are_not_those_of_a_node_of_this_mesh(mesh, tmp_path):
-    liar = Liar(mesh, mesh.hosts[0], "forger")
+    liar = a_liar(mesh, "forger")
     client = keys.load(mesh.issue("ghost", role="client", folder=str(tmp_path / "client")), "ghost")
     other = keys.load(Mesh(str(tmp_path / "other"), mesh.name).issue("ghost", folder=str(tmp_path / "others")), "ghost")
     revoked = keys.load(mesh.issue("ghost", folder=str(tmp_path / "revoked")), "ghost")
@@ -207,7 +176,7 @@ def test_300_phantoms_that_hold_what_is_asked_for_at_a_silent_address(liar, mesh
 
 def test_20_000_records_made_up(mesh):
     """Look-ups go on, the teller is not heard any more, and a node that really comes is known within seconds."""
-    liar = Liar(mesh, mesh.hosts[0], "flood")
+    liar = a_liar(mesh, "flood")
     value, text = liar.says(Record("made-up", "127.0.0.1:9", (1, 1)))
     made_up = [value | {"said": value["said"].replace("made-up", f"made-up-{number}")} for number in range(20_000)]
     answers, is_over = [], threading.Event()

@@ -3,19 +3,17 @@
 import contextlib
 import os
 import resource
-import socket
-import struct
 import threading
 import time
-import zlib
 
 import pytest
 
-from bdserver.core.wire import FLAG_ZLIB, FRAME_BYTES_MAX, HEADER, encode
+from bdserver.core.wire import encode
 from bdserver.errors import BDError
-from bdserver.net import dialling, keys, tls
+from bdserver.net import dialling, keys
 from bdserver.net.conversation import Conversation
 from bdserver.processes.callers import STRANGERS_MAX
+from tests.hostile import attacks
 from tests.hosts import Mesh, until
 
 CROWD = 2000
@@ -92,9 +90,7 @@ def unharmed(mesh):
 
 
 def raw(mesh):
-    sock = socket.create_connection(("127.0.0.1", mesh.hosts[0].port + 1), 20)
-    sock.settimeout(20)
-    return sock
+    return attacks.raw(mesh.hosts[0].gossip_address)
 
 
 def descriptors(pid):
@@ -146,7 +142,7 @@ def test_those_who_are_no_nodes_of_this_mesh(mesh, unharmed, stranger, who):
 
 
 def node_stream(mesh):
-    return tls.connect(raw(mesh), credentials(mesh, "node"), mesh.hosts[0].gossip_address, time.monotonic() + 20)
+    return attacks.stream(mesh.hosts[0].gossip_address, credentials(mesh, "node"))
 
 
 def is_ended(stream, seconds=20.0):
@@ -159,14 +155,13 @@ def is_ended(stream, seconds=20.0):
 def test_one_byte_a_moment_before_and_after_the_handshake(mesh, unharmed):
     drips = [raw(mesh) for _ in range(20)]
     streams = [node_stream(mesh) for _ in range(5)]
-    hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500)
     frame = encode(["SYNCHRONIZE", {"digest": os.urandom(2000).hex()}])
     sent = [0]
 
     def drip():
         for sock in drips:
             with contextlib.suppress(OSError):
-                sock.sendall(hello[sent[0] : sent[0] + 1])
+                sock.sendall(attacks.HELLO[sent[0] : sent[0] + 1])
         for stream in streams:
             with contextlib.suppress(BDError):
                 stream.send(frame[sent[0] : sent[0] + 1], time.monotonic() + 5)
@@ -181,25 +176,15 @@ def test_one_byte_a_moment_before_and_after_the_handshake(mesh, unharmed):
 
 def test_half_records_and_resets(mesh, unharmed):
     def reset():
-        for data in (b"", b"\x16", b"\x16\x03\x01\xff\xff" + bytes(1000), b"GET / HTTP/1.1\r\n\r\n"):
+        for data in attacks.NO_HELLO:
             sock = raw(mesh)
             sock.sendall(data)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            sock.close()
+            attacks.reset(sock)
 
     unharmed(3.0, reset)
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"\xff" * 1000,
-        HEADER.pack(FRAME_BYTES_MAX + 1, 0),
-        encode(["PING"])[:-2],
-        encode([["PING"]]),
-        HEADER.pack(4, 0) + b"null",
-    ],
-)
+@pytest.mark.parametrize("data", attacks.GARBAGE)
 def test_garbage_in_frames_of_a_node(mesh, unharmed, data):
     def send():
         stream = node_stream(mesh)
@@ -226,8 +211,7 @@ def test_ten_thousand_requests_whose_answers_nobody_reads(mesh, unharmed):
 
 def test_messages_of_a_kilobyte_that_are_a_megabyte(mesh, unharmed):
     """Whoever asks for something else meanwhile has a turn of the loop between two of them."""
-    payload = zlib.compress(b'["PING",[' + b"0," * 499_990 + b"0]]", 9)
-    bombs, stream, other = (HEADER.pack(len(payload), FLAG_ZLIB) + payload) * 20, node_stream(mesh), node_stream(mesh)
+    bombs, stream, other = attacks.BOMB * 20, node_stream(mesh), node_stream(mesh)
     ask = Conversation(other, "n1").ask
 
     def send():

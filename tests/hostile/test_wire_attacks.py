@@ -2,13 +2,12 @@
 
 import json
 import socket
-import struct
 import threading
-import zlib
 
 import pytest
 
-from bdserver.core.wire import DEPTH_MAX, FRAME_BYTES_MAX, HEADER, Decoder, encode
+from bdserver.core.wire import Decoder, encode
+from tests.hostile.attacks import BAD
 from tests.hosts import until
 
 
@@ -38,45 +37,6 @@ def exchanged(target, data, half_close=True):
     while (message := decoder.next_message()) is not None:
         messages.append(message)
     return messages
-
-
-def frame(payload, flags=0):
-    return HEADER.pack(len(payload), flags) + payload
-
-
-BAD = {
-    "garbage": (b"\xff" * 64, "bad-frame"),
-    "plain HTTP": (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "bad-frame"),
-    "a declared length over the limit": (struct.pack("!IB", FRAME_BYTES_MAX + 1, 0), "too-large"),
-    "unknown flags": (frame(b'["PING"]', 2), "bad-frame"),
-    "not JSON": (frame(b'["PING"'), "bad-frame"),
-    "not UTF-8": (frame(b'["\xff"]'), "bad-frame"),
-    "NaN": (frame(b'["HINT", NaN]'), "bad-frame"),
-    "an infinite number": (frame(b'["HINT", 1e999]'), "bad-frame"),
-    "a huge integer": (frame(b'["HINT", ' + b"9" * 5000 + b"]"), "bad-frame"),
-    "a lone surrogate": (frame(b'["HINT", "\\ud800"]'), "bad-frame"),
-    "null": (frame(b"null"), "bad-frame"),
-    "broken zlib": (frame(b"xxxx", 1), "bad-frame"),
-    "cut zlib": (frame(zlib.compress(b'["PING"]')[:-3], 1), "bad-frame"),
-    "a zlib bomb": (frame(zlib.compress(b"[" + b" " * (64 << 20) + b"]", 9), 1), "too-large"),
-    "deep nesting": (frame(b"[" * 100_000 + b"]" * 100_000), "too-large"),
-    "one level too deep": (frame(b"[" * (DEPTH_MAX + 1) + b"]" * (DEPTH_MAX + 1)), "too-large"),
-    "a million values": (frame(zlib.compress(b"[" + b"1," * 1_000_000 + b"1]"), 1), "too-large"),
-    "a frame cut in the middle": (frame(b'["PING"]')[:-2], "bad-frame"),
-    "an object": (frame(b"{}"), "bad-request"),
-    "an empty list": (frame(b"[]"), "bad-request"),
-    "a command that is no text": (frame(b"[1]"), "bad-request"),
-    "no such command": (frame(b'["MAKEIMAGE"]'), "no-such-command"),
-    "too many arguments": (frame(b'["PING", 1]'), "bad-request"),
-    "too few arguments": (frame(b'["WHEREIS"]'), "bad-request"),
-    "a path for a service": (encode(["WITHDRAW", "../../etc/passwd"]), "bad-request"),
-    "a dot file for a service": (encode(["WITHDRAW", ".bashrc"]), "bad-request"),
-    "an opening of another version": (encode(["OPEN", {"version": 99}]) + encode(["PING"]), "bad-request"),
-    "an opening of the wrong shape": (encode(["OPEN", 3]) + encode(["PING"]), "bad-request"),
-    "a policy that is no XML": (encode(["OPEN", {"version": 1, "policy_text": "<"}]) + encode(["PING"]), "bad-policy"),
-    "a digest nobody knows": (encode(["OPEN", {"version": 1, "policy": "ab"}]) + encode(["PING"]), "policy-unknown"),
-    "no time left": (encode(["OPEN", {"version": 1, "deadline": 0}]) + encode(["PING"]), "deadline"),
-}
 
 
 @pytest.mark.parametrize("name", BAD)
