@@ -18,7 +18,8 @@ from hypothesis.configuration import set_hypothesis_home_dir
 TESTS = Path(__file__).parent
 # The folders of `make check`. In the others real daemons, web servers and machines take their time.
 CHECKED = ("unit", "simulation", "fuzz")
-# Setup, call and teardown of a test each. The slowest (a mesh of 20 daemons on two busy cores) takes a fifth of it.
+# Setup, call and teardown of a test each, unless it says otherwise: `@pytest.mark.long(seconds=…)`. The slowest of the others
+# (a mesh of 20 daemons on two busy cores) takes a fifth of it.
 PHASE_SECONDS_MAX = 180.0
 
 set_hypothesis_home_dir(TESTS.parent / ".cache" / "hypothesis")  # beside the other tools' caches
@@ -86,16 +87,18 @@ class _time_limit:
 
     def __init__(self, item):
         self.item = item
+        long = item.get_closest_marker("long")
+        self.seconds = long.kwargs.get("seconds", PHASE_SECONDS_MAX) if long else PHASE_SECONDS_MAX
 
     def __enter__(self):
         signal.signal(signal.SIGALRM, self._give_up)
-        signal.setitimer(signal.ITIMER_REAL, PHASE_SECONDS_MAX)
+        signal.setitimer(signal.ITIMER_REAL, self.seconds)
 
     def __exit__(self, *exception):
         signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _give_up(self, number, frame):
-        pytest.fail(f"{self.item.nodeid} took more than {PHASE_SECONDS_MAX:.0f} s")
+        pytest.fail(f"{self.item.nodeid} took more than {self.seconds:.0f} s")
 
 
 # --- reporting ----------------------------------------------------------------------------------------------------

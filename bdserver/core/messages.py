@@ -232,7 +232,7 @@ DETAILS = (
     Field("url", _is_text, "of the service"),
     Field("node", _is_text, "who serves it"),
     Field("service", _is_text, "its name"),
-    Field("phase", _is_whole, "1, 2 or 3"),
+    Field("phase", _is_whole, "1 to 4"),
     Field(
         "asked",
         _list_of(_object(Field("node", _is_text, "whom"), Field("answer", _is_text, "what"), Field("ms", _is_number, "time"))),

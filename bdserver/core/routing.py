@@ -3,7 +3,9 @@
   1. ask the holders WILLYOUEXECUTE; this node takes its own turn first with probability 1/(holders+1), else last;
   2. all are overloaded: ask the non-holders WILLYOUREPLICATE; who says YES has the service now, and is the answer;
   3. nobody can: tell a holder YOUWILLEXECUTE, overloaded or not: a client is served late rather than never;
-  4. CANTFIND.
+  4. nobody is left: ask a holder that is said to be dead. A liar can say so of a node that lives, until that hears of it and
+     refutes it, and no client should notice; one that is dead indeed costs a short wait;
+  5. CANTFIND.
 Only nodes whose policy meets the client's may be named. Of two random candidates, the one with the lower load
 comes first (always the least loaded of all would be a herd's choice); the original drew blindly, and so does routing=original.
 docs/ROUTING.md has both in figures. Nodes that our policy
@@ -32,6 +34,9 @@ Ask = Callable[[str, list[Any], float], Any]
 HOLDER_SECONDS = 0.8
 # In phase 3 there is nobody else to turn to.
 LATE_SECONDS = 5.0
+# In phase 4, of so many: a node that lives answers in 10 ms, and whoever looks up what nobody has any more waits no longer.
+DEAD_SECONDS = 0.4
+DEAD_TRIES = 2
 # Copying a service takes its time.
 REPLICATE_SECONDS = 10.0
 REPLICA_TRIES = 3
@@ -94,6 +99,20 @@ class Search:
 
     def whereis(self) -> Outcome:
         """Run through the phases until one says YES."""
+        found = self._among_the_living()
+        return found if found.word == "YES" else self._among_the_dead() or found
+
+    def _among_the_dead(self) -> Outcome | None:
+        dead = [
+            record for record in self.q.view.dead_holders(self.q.service) if self.q.suits(record) and self.q.talkable(record)
+        ]
+        self.q.rng.shuffle(dead)
+        for record in dead[:DEAD_TRIES]:
+            if self.q.left() > 0 and (found := self._ask(4, "YOUWILLEXECUTE", record, DEAD_SECONDS)):
+                return found
+        return None
+
+    def _among_the_living(self) -> Outcome:
         view, service = self.q.view, self.q.service
         everybody = view.holders(service)
         own = next((record for record in everybody if record.name == view.me), None)

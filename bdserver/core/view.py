@@ -330,13 +330,20 @@ class View:
 
     def holders(self, service: str) -> list[Record]:
         """The nodes that have a service, alive or suspect, this node too: found without a look at every record."""
+        return [record for record in self._having(service) if record.is_there]
+
+    def dead_holders(self, service: str) -> list[Record]:
+        """Those that had it when they were last heard of."""
+        return [record for record in self._having(service) if record.status == DEAD]
+
+    def _having(self, service: str) -> list[Record]:
         if self._holders is None:
             found: dict[str, list[str]] = {}
             for name, record in self.records.items():
                 for each in record.services:
                     found.setdefault(each, []).append(name)
             self._holders = {each: tuple(names) for each, names in found.items()}
-        return [record for name in self._holders.get(service, ()) if (record := self.records[name]).is_there]
+        return [self.records[name] for name in self._holders.get(service, ())]
 
     def _index(self, before: Mapping[str, Service], after: Mapping[str, Service], name: str) -> None:
         """Copies of this view share the index: it is replaced, never changed."""

@@ -4,11 +4,13 @@ The switch has two bridges. A host hangs on the left one; plugged into the right
 as well, which is how a mesh is cut into halves. Nothing here touches the machine's own network.
 """
 
+import ctypes
 import os
 import shutil
 import subprocess
 
 LEFT, RIGHT = "left", "right"
+CLONE_NEWNET = 0x40000000  # of <sched.h>
 
 
 def why_not() -> str:
@@ -62,6 +64,12 @@ class Network:
     def within(self, host: str) -> list[str]:
         """The words that run a command on that host."""
         return ["ip", "netns", "exec", self.namespace(host)]
+
+    def enter(self, host: str) -> None:
+        """This process is on that host from now on: for one that was forked to be."""
+        with open(f"/run/netns/{self.namespace(host)}") as namespace:
+            if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET) != 0:
+                raise OSError(ctypes.get_errno(), "setns")
 
     def on(self, host: str, *arguments: str) -> str:
         """Run ip(8) on that host."""

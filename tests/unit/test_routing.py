@@ -6,7 +6,7 @@ import pytest
 
 from bdserver.core import messages
 from bdserver.core.membership import DEAD, LEFT, SUSPECT, Record, Service
-from bdserver.core.routing import ORDERS, PLANS_MAX, Question, Search, ordered
+from bdserver.core.routing import DEAD_SECONDS, DEAD_TRIES, ORDERS, PLANS_MAX, Question, Search, ordered
 from bdserver.core.view import View
 from bdserver.errors import Deadline, NobodyThere, PolicyMismatch, Refused, TooBusy
 
@@ -135,6 +135,22 @@ def test_a_dead_holder_is_passed_over_and_noted():
 def test_who_is_known_to_be_gone_is_not_even_asked(status):
     mesh = Mesh(record("a", status=status, since=NOW), record("b"))
     assert mesh.whereis() == ("YES", "b", 1) and mesh.asked == [("b", "WILLYOUEXECUTE")]
+
+
+def test_who_is_said_to_be_dead_is_asked_when_nobody_else_has_it():
+    """One liar can say so of a node that lives."""
+    dead = record("a", status=DEAD, since=NOW)
+    assert Mesh(dead).whereis() == ("YES", "a", 4)
+    assert Mesh(dead, record("b"), policies={"b": "x"}).whereis("y") == ("YES", "a", 4)
+    assert Mesh(dead, policies={"a": "x"}).whereis("y") == ("CANTFIND", "", 0)
+    mesh = Mesh(*(dead._replace(name=name) for name in "abcd"), says=dict.fromkeys("abcd", NobodyThere("gone")))
+    assert mesh.whereis() == ("CANTFIND", "", 0) and len(mesh.asked) == DEAD_TRIES
+    assert mesh.clock < DEAD_TRIES * DEAD_SECONDS + 0.1
+    mesh = Mesh(dead)
+    mesh.deadline = 0.0
+    assert mesh.whereis() == ("CANTFIND", "", 0) and not mesh.asked
+    mesh = Mesh(record("a", status=LEFT, since=NOW))
+    assert mesh.whereis() == ("CANTFIND", "", 0) and not mesh.asked
 
 
 def test_suspects_are_asked_last():

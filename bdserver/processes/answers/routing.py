@@ -44,7 +44,7 @@ def answer_whereis(session: Session, service: str, client_policy: str | None) ->
         return Nobody(details)
     if found.word == "POLICYMISMATCH":
         return Mismatch(details)
-    if found.phase == 2:
+    if found.phase in (2, 4):  # what we know of it is old
         node.nudge(Visit(found.node))
     return Place("ME" if found.node == node.name else found.host, found.port, found.web_dir, details)
 
