@@ -76,6 +76,15 @@ def test_every_setting_shown_with_a_value_exists(page):
     assert [name for name in shown if name not in settings.BY_NAME] == []
 
 
+def test_every_test_that_the_documents_name_exists():
+    named = {(page, *each) for page in PAGES for each in re.findall(r"`(tests/[\w/.]+)(?:::(\w+))?`", page.read_text())}
+    assert len([name for _, _, name in named if name]) > 50  # of the table in SECURITY.md
+    for page, path, name in named:
+        assert (ROOT / path).exists(), f"{_id(page)} names {path}"
+        found = not name or re.search(rf"^ *def {name}\(", (ROOT / path).read_text(), re.MULTILINE)
+        assert found, f"{_id(page)} names {path}::{name}"
+
+
 @pytest.mark.parametrize("page", MAN_PAGES, ids=_id)
 def test_the_man_pages_are_without_fault(page):
     if shutil.which("mandoc") is None:
