@@ -19,7 +19,7 @@ from tests.netns.insider import ACTS, Insider, attack
 
 SECONDS = float(os.environ.get("BDSERVER_SOAK_SECONDS", "180"))
 LOOK_UP_SECONDS = 10.0  # a client's patience
-P99_SECONDS = 1.0  # generous: what is measured depends on who else is on the machine
+P99_SECONDS = 3.0  # generous: what is measured depends on who else is on the machine
 FALSE_DEATH_SECONDS = 3.0
 GROWTH_MIB = 64.0  # of all processes of a node, as they share it (PSS)
 LOG_BYTES_MAX = 1_000_000
@@ -169,6 +169,7 @@ def test_whatever_an_insider_does_the_others_look_up_as_ever(lan, shared_path, r
         "longest ms": round(1000 * took[-1], 1),
         "longest false death s": round(max(deaths.values(), default=0.0), 1),
         "false deaths": len(deaths),
+        "longest log": max(len(host.log) for host in well),
     }
     print(f"\nattacks: {done}\n{figures}")
     assert not any("Traceback" in host.log or "met a bug" in host.log for host in well)
@@ -178,8 +179,8 @@ def test_whatever_an_insider_does_the_others_look_up_as_ever(lan, shared_path, r
     assert [act for act, counts in done.items() if not counts["done"]] == [], "an attack that was none"
 
     grown = {name: round(mib - before[name], 1) for name, mib in at_rest(lan, well).items()}
-    figures |= {"most grown MiB": max(grown.values()), "longest log": max(len(host.log) for host in well)}
-    print(figures, grown)
+    figures["most grown MiB"] = max(grown.values())
+    print(grown)
     for name, value in figures.items():
         record_property(name, value)
     assert max(grown.values()) < GROWTH_MIB
