@@ -29,7 +29,7 @@ from bdserver.core.messages import TEXT_MAX
 from bdserver.core.names import valid_name
 from bdserver.core.policy import digest as policy_digest
 from bdserver.core.view import BUCKETS, View
-from bdserver.errors import BadRequest, TooBusy
+from bdserver.errors import BadRequest, Quarantined, TooBusy
 
 # What one message carries of records and certificates: a frame takes twice as much, and the largest record fits.
 RECORDS_BYTES_MAX = 512 * 1024
@@ -54,6 +54,13 @@ EVERYBODY = "*"
 Exchange = dict[str, Any]
 # Why a record is not believed, of which the certificate is this text; None when it is. TooBusy: its teller has told too many.
 Prove = Callable[[Record, str], str | None]
+
+# Stands around the reading of one record; Quarantined when it is left out.
+Guard = Callable[[object], contextlib.AbstractContextManager[None]]
+
+
+def _unguarded(value: object) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext()
 
 
 class Absorbed(NamedTuple):
@@ -140,15 +147,19 @@ def to_pass_on(names: list[str], theirs: Exchange, talker: str) -> tuple[list[st
     return [name for name in names if name == talker], EVERYBODY
 
 
-def absorb(view: View, theirs: Exchange, now: float, talker: str, prove: Prove) -> Absorbed:
+def absorb(view: View, theirs: Exchange, now: float, talker: str, prove: Prove, guard: Guard = _unguarded) -> Absorbed:
     """Merge what an exchange carries into the view (which the caller of this holds locked).
 
-    `talker`: the name in the certificate of who says so. A record that is broken or not believed is left out, it does not spoil
-    the others; when its teller has told too many, the rest is."""
+    `talker`: the name in the certificate of who says so. A record that is broken or not believed, or that its readers crash of,
+    is left out, it does not spoil the others; when its teller has told too many, the rest is."""
     taking = _Taking(view, theirs.get("certificates", {}), now, talker, prove)
     with contextlib.suppress(TooBusy):
         for value in theirs.get("records", ()):
-            taking.take(value)
+            try:
+                with guard(value):
+                    taking.take(value)
+            except Quarantined as error:
+                taking.refused.append(str(error))
     if "policies" in theirs:
         _take_policies(view, theirs["policies"])
     answer = _lacking(view, taking.lacking)

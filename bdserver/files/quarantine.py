@@ -1,10 +1,10 @@
 """Quarantine, USERNAME.bdquarantine: what made its reader crash is left out from the second time on, by its digest.
 
-A policy, a service or a package comes from somebody else, and a bug of ours in reading it must not end the node again and
-again. `guard` stands around each reading: an exception that nobody expected is a strike, and so is the death of the process,
-since what it reads is noted in a file that it holds locked, and that outlives it: the next reader sees it, or `settle`.
-`tried` lets another process read first, for one that must not die. A reading that goes well takes a strike back. Everything
-else goes on, and status names what was left out, and where it came from.
+A policy, a record, a service or a package comes from somebody else, and a bug of ours in reading it must not end the node
+again and again. `guard` stands around each reading: an exception that nobody expected is a strike, and so is the death of the
+process: what it reads is noted in a file that it holds locked, and that outlives it; the next reader sees it, or `settle`
+does. `tried` lets another process read first, for one that must not die. A reading that goes well takes a strike back.
+Everything else goes on, and status names what was left out, and where it came from.
 
 A line is one thing, for a person to read and to remove. What another version of BDserver crashed of is tried again.
 """

@@ -119,7 +119,8 @@ class Ears:
         with self.node.cache.locked(LOCK_SECONDS) as view:
             for heard in inbox:
                 before, name = view.changes, heard.caller.link.name
-                absorbed = exchange.absorb(view, heard.theirs, now, name, self._tellers.prove_for(name))
+                prove, guard = self._tellers.prove_for(name), self._tellers.guard_for(name)
+                absorbed = exchange.absorb(view, heard.theirs, now, name, prove, guard)
                 self._tellers.took(name, absorbed)
                 taken.append(heard._replace(absorbed=absorbed, is_news=view.changes > before))
         return taken

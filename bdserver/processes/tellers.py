@@ -8,13 +8,16 @@ the minute is over.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
+from hashlib import blake2b
 
-from bdserver.core.exchange import Absorbed, Prove
+from bdserver.core.exchange import Absorbed, Guard, Prove
 from bdserver.core.membership import Record
 from bdserver.errors import TooBusy
+from bdserver.files.quarantine import Kind
 from bdserver.processes.node import Node
 
 MINUTE = 60.0
@@ -64,6 +67,16 @@ class Tellers:
             return why
 
         return prove
+
+    def guard_for(self, name: str) -> Guard:
+        """What stands around the reading of each record that this one tells."""
+
+        def guard(value: object) -> contextlib.AbstractContextManager[None]:
+            said = value.get("said") if isinstance(value, dict) else None
+            digest = blake2b(repr(said).encode(errors="replace"), digest_size=16).hexdigest()
+            return self._node.quarantine.guard(Kind.RECORD, digest, f"a record that {name} told")
+
+        return guard
 
     def took(self, name: str, absorbed: Absorbed) -> None:
         """An exchange of this one was taken in, but for what it says."""

@@ -27,9 +27,9 @@ policy.parse, services.read_service = planted(policy.parse), planted(services.re
 """
 
 
-def plant(folder):
+def plant(folder, bug=PLANT):
     (folder / "plant").mkdir()
-    (folder / "plant" / "sitecustomize.py").write_text(PLANT.format(paths=[each for each in sys.path if each]))
+    (folder / "plant" / "sitecustomize.py").write_text(bug.format(paths=[each for each in sys.path if each]))
     return ["env", f"PYTHONPATH={folder / 'plant'}"]
 
 
@@ -81,3 +81,44 @@ def test_what_ends_its_readers_is_left_out_and_said_while_look_ups_go_on(mesh, t
     until(is_said, 20, "after a restart they are named as well")
     with open(os.path.join(one.folder, "var", "n1.bdquarantine")) as file:
         assert len(file.readlines()) == 4
+
+
+PLANT_FOR_RECORDS = """
+import os, sys
+sys.path[:0] = {paths!r}
+from bdserver.core import membership
+
+def planted(whole):
+    def reads(value):
+        if "nDies" in str(value):
+            os._exit(1)
+        if "nRaises" in str(value):
+            raise KeyError("planted")
+        return whole(value)
+    return reads
+
+membership.from_json = planted(membership.from_json)
+"""
+
+
+def test_a_record_that_ends_its_readers_is_left_out_and_said_while_the_mesh_goes_on(mesh, tmp_path):
+    one = mesh.host("n1", within=plant(tmp_path, PLANT_FOR_RECORDS)).start()
+    two = mesh.host("n2", hints=one.address).start()
+    mesh.wait_known()
+    one.add_service("Echo", weight=0)
+    two.lookup("Echo")
+    sick = [mesh.host(name, hints=two.address).start() for name in ("nDies", "nRaises")]
+    until(lambda: {each.name for each in sick} <= set(two.alive_names()), 20, "a node without the bug knows them")
+
+    def is_said():
+        assert two.lookup("Echo")
+        said = [line for line in one.ask(["STATUS"])[1]["warnings"] if "a record that" in line and "in quarantine" in line]
+        return any("its reader died" in line for line in said) and any("KeyError" in line for line in said)
+
+    until(is_said, 40, "both records are named")
+    until(lambda: one.discoverer_pid(), 20, "a discoverer is there")
+    before = one.discoverer_pid()
+    other = mesh.host("n3", hints=one.address).start()
+    until(lambda: "n3" in one.alive_names() and "n1" in other.alive_names(), 20, "newcomers are met")
+    assert one.discoverer_pid() == before, "nothing dies of it any more"
+    assert not {"nDies", "nRaises"} & set(one.alive_names())

@@ -1,5 +1,6 @@
 """SYNCHRONIZE between two views: they end equal, and pay for the difference alone."""
 
+import contextlib
 import json
 from random import Random
 
@@ -12,7 +13,7 @@ from bdserver.core.membership import Record, Service, as_json, certificate_diges
 from bdserver.core.messages import TEXT_MAX
 from bdserver.core.policy import digest
 from bdserver.core.view import View
-from bdserver.errors import BadRequest, TooBusy
+from bdserver.errors import BadRequest, Quarantined, TooBusy
 from tests.unit.seals import believe, certificate_of, prove, seal_own, sealed
 
 NOW = 1_700_000_000.0
@@ -80,6 +81,20 @@ def test_a_large_difference_comes_in_pieces_within_the_budget(monkeypatch):
             rounds += 1
             assert rounds < 20
         assert rounds <= conversations
+
+
+def test_a_record_that_its_readers_crash_of_is_left_out_and_the_others_are_taken_in():
+    view, told = a_view("a"), [as_json(sealed(Record(name, f"{name}:1", (1, 0)))) for name in ("b", "c")]
+
+    @contextlib.contextmanager
+    def guard(value):
+        if '"b"' in value["said"]:
+            raise Quarantined("a record that d told: in quarantine")
+        yield
+
+    said = exchange.absorb(view, {"records": told}, NOW, "d", lambda record, certificate: None, guard)
+    assert said.refused == ["a record that d told: in quarantine"]
+    assert "b" not in view.records
 
 
 def test_policies_that_nobody_has_or_that_are_too_long_are_not_kept():
