@@ -10,6 +10,7 @@ import pytest
 
 from bdserver.errors import BadConfig
 from bdserver.files import lines, pairs
+from bdserver.files import settings as module
 from bdserver.files.password import hash_password
 from bdserver.files.settings import BY_NAME, SETTINGS, AppliedBy, Settings, default_path, load, sample
 
@@ -129,6 +130,23 @@ def test_the_most_that_a_value_may_be(config, key, most, above):
 def test_a_wrong_value_is_shown_with_what_it_must_be(config, key, text):
     (said,) = complaints_of(config(f"\n{key}={text}\n"))
     assert said.startswith(f"2: {key}={text[:60]!r} must be {BY_NAME[key].kind.words}")
+
+
+@pytest.mark.parametrize(("key", "text"), [
+    ("axis_web_dir", "x" * 501), ("service_url", "http://h/" + "x" * 2000), ("admin_password", "a\x07b")])  # fmt: skip
+def test_what_others_would_not_take_in_or_nobody_can_print_is_refused(config, key, text):
+    (said,) = complaints_of(config(f"{key}={text}\n"))
+    assert key in said
+
+
+def test_an_account_that_may_not_read_the_usual_config_finds_the_usual_socket(monkeypatch, tmp_path):
+    usual = tmp_path / "bdserver.sock"
+    monkeypatch.setattr(module, "DEFAULT_PATH", str(tmp_path / "no.conf"))
+    monkeypatch.setattr(module, "USUAL_SOCKET", str(usual))
+    with pytest.raises(BadConfig):
+        module.local_socket(module.DEFAULT_PATH)
+    usual.touch()
+    assert module.local_socket(module.DEFAULT_PATH) == str(usual)
 
 
 def test_each_complaint_has_its_line_and_none_hides_another(config):
