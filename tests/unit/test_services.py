@@ -785,3 +785,21 @@ def test_a_pipe_in_the_place_of_a_file_of_ours_keeps_nobody_waiting(services, fo
     os.mkfifo(os.path.join(services.scratch_dir, ".lock"))
     with pytest.raises(OSError, match="not a regular file"):
         services.withdraw("a")
+
+
+def test_a_copy_to_another_file_system_is_synced_whole_and_links_with_their_folder(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(module.durable, "sync", synced.append)
+    folder = tmp_path / "Site"
+    folder.mkdir()
+    (folder / "page").write_text("hello")
+    (folder / "link").symlink_to("page")
+    module._sync_all(str(folder))
+    module._sync_all(str(folder / "link"))
+    assert synced == [str(folder), str(folder / "page")]
+
+
+def test_what_was_never_offered_is_no_reason_to_keep_a_second_name(services, folder):
+    drop(folder, "Echo", cert=None)
+    (folder / "Echo.bdcert").symlink_to("/etc/passwd")
+    assert not services._is_linked_to_graveyard("Echo")
