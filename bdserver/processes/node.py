@@ -210,6 +210,8 @@ class Node:
                 part()
             except BDError as error:
                 complaints.append(str(error))
+            except Exception as error:  # a damaged certificate, of which libraries have many words
+                complaints.append(f"what SIGHUP reads anew can't be read: {error!r}")
         return complaints
 
     def _reload_settings(self) -> None:

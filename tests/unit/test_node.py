@@ -452,3 +452,15 @@ def test_without_dice_of_its_own_a_node_has_some(tmp_path):
     rules = Rules(policyfile.NONE, Policies(None, "lax"), node.rules.black_list, node.rules.revoked)
     bare = Node(Settings(str(tmp_path / "x"), {}), node.credentials, "h:1", rules, node.files)
     assert isinstance(bare.rng, Random) and bare.own_record().version == (0, 0)
+
+
+def test_whatever_goes_wrong_at_sighup_ends_nobody_and_the_old_one_stays(tmp_path, monkeypatch):
+    node, *_ = a_mesh(tmp_path, "me")
+    before = node.credentials
+
+    def damaged(*arguments):
+        raise KeyError("an algorithm that nobody knows")
+
+    monkeypatch.setattr("bdserver.processes.node.keys.load", damaged)
+    assert any("an algorithm that nobody knows" in each for each in node.reload())
+    assert node.credentials is before
