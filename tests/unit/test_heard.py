@@ -71,6 +71,8 @@ def test_a_lag_is_told_though_nobody_was_heard(tmp_path):
     assert not heard.write(set(), LATE_SECONDS, 100.0) and heard.write(set(), 0.75, 100.0)
     assert Heard(path).report() == ({}, 0.75, (), {})
     assert not heard.write(set(), 0.9, 104.0), "not yet: whoever noted it keeps it"
+    assert heard.write(set(), 0.0, 105.0) and Heard(path).report() == ({}, 0.0, (), {}), "a node that is alone is in time again"
+    assert not heard.write(set(), 0.0, 120.0)
 
 
 def test_who_refuses_our_record_is_told_until_it_does_no_longer(tmp_path):
