@@ -56,11 +56,7 @@ Exchange = dict[str, Any]
 Prove = Callable[[Record, str], str | None]
 
 # Stands around the reading of one record; Quarantined when it is left out.
-Guard = Callable[[object], contextlib.AbstractContextManager[None]]
-
-
-def _unguarded(value: object) -> contextlib.AbstractContextManager[None]:
-    return contextlib.nullcontext()
+Guard = Callable[[object], contextlib.AbstractContextManager[object]]
 
 
 class Absorbed(NamedTuple):
@@ -133,8 +129,8 @@ def tell(
     again: Exchange = {}
     if more:
         again = yield more if until is None or "records" not in more else {**more, "until": until}
-    refused = {key: each[key] for each in (theirs, again) for key in ("refused",) if key in each}
-    return {"known": theirs.get("known", 0) + again.get("known", 0)} | refused
+    refused = again.get("refused", theirs.get("refused"))
+    return {"known": theirs.get("known", 0) + again.get("known", 0)} | ({} if refused is None else {"refused": refused})
 
 
 def to_pass_on(names: list[str], theirs: Exchange, talker: str) -> tuple[list[str], str]:
@@ -147,7 +143,9 @@ def to_pass_on(names: list[str], theirs: Exchange, talker: str) -> tuple[list[st
     return [name for name in names if name == talker], EVERYBODY
 
 
-def absorb(view: View, theirs: Exchange, now: float, talker: str, prove: Prove, guard: Guard = _unguarded) -> Absorbed:
+def absorb(
+    view: View, theirs: Exchange, now: float, talker: str, prove: Prove, guard: Guard = contextlib.nullcontext
+) -> Absorbed:
     """Merge what an exchange carries into the view (which the caller of this holds locked).
 
     `talker`: the name in the certificate of who says so. A record that is broken or not believed, or that its readers crash of,
