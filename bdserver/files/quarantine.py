@@ -79,19 +79,23 @@ class Quarantine:
 
     def __init__(self, path: str):
         self.path = path
+        self._notes = _Notes(path, self._died)
         self._entries: dict[str, Entry] = {}
         self._stamp: durable.Stamp | None = None
         self._is_trial = False
+        self._deaths = 0
 
     @contextlib.contextmanager
     def guard(self, kind: Kind, digest: str, origin: str) -> Iterator[None]:
         """Read what has this digest within. Quarantined when it is left out, or met a bug just now; what the reader itself says
         against it, and what the host lacks, is passed on."""
         entry = Entry(kind, digest, origin)
-        with self._noted(entry):
+        with self._notes.of(entry):
             known = self._look().get(digest)
             if known is not None and known.is_left_out:
                 raise Quarantined(known.words())
+            if self._is_trial:
+                signal.setitimer(signal.ITIMER_PROF, READ_SECONDS)  # whose signal ends a process
             try:
                 yield
             except (BDError, OSError, MemoryError):
@@ -116,7 +120,7 @@ class Quarantine:
                 self._read_and_end(read)
             if not _has_ended(pid):
                 log.warning("reading what is new takes longer than %g s", TRIAL_SECONDS)
-                self._settle(is_counted=False)
+                self._notes.settle(is_counted=False)
                 return
             if not self.settle():
                 return
@@ -131,74 +135,21 @@ class Quarantine:
 
     def settle(self) -> int:
         """Take up what dead processes were reading when they died: a strike each; how many."""
-        return self._settle(is_counted=True)
-
-    def _settle(self, is_counted: bool) -> int:
-        notes = glob.glob(glob.escape(self._notes) + "*") if self.path else []
-        return sum(self._settled(note, is_counted) for note in notes)
+        before = self._deaths
+        self._notes.settle()
+        return self._deaths - before
 
     def entries(self) -> list[Entry]:
         """What is left out now, the newest last."""
         return [entry for entry in self._look().values() if entry.is_left_out]
 
-    # -- what is being read
-
-    @contextlib.contextmanager
-    def _noted(self, entry: Entry) -> Iterator[None]:
-        """Meanwhile a file says so. Without room for one, or while another process reads the same, a death is not counted."""
-        with contextlib.ExitStack() as undone:
-            with contextlib.suppress(OSError, TooBusy):
-                if self.path:
-                    self._note(entry, undone)
-            if self._is_trial:
-                signal.setitimer(signal.ITIMER_PROF, READ_SECONDS)  # whose signal ends a process
-            yield
-
-    def _note(self, entry: Entry, undone: contextlib.ExitStack) -> None:
-        note = self._notes + blake2b(entry.digest.encode(errors="replace"), digest_size=16).hexdigest()
-        descriptor = durable.open_regular(note, os.O_RDWR | os.O_CREAT, follow=False, mode=0o600)
-        undone.callback(os.close, descriptor)
-        durable.lock(descriptor, 0, note)
-        if not durable.has_name(descriptor, note):  # its reader was through with it just now
-            return
-        self._take_up(descriptor)
-        undone.callback(_unlink, note)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, _line(entry), 0)
-
-    @property
-    def _notes(self) -> str:
-        """What the paths of all notes begin with."""
-        folder, name = os.path.split(self.path)
-        return os.path.join(folder, f".{name}.reading.")
-
-    def _settled(self, note: str, is_counted: bool) -> int:
-        """1 if a dead process was at it."""
-        try:
-            descriptor = durable.open_regular(note, follow=False)
-        except OSError:  # its reader is through
-            return 0
-        try:
-            durable.lock(descriptor, 0, note)  # which its reader holds as long as it lives
-            if not durable.has_name(descriptor, note):  # it was through with it just now
-                return 0
-            _unlink(note)
-            return self._take_up(descriptor) if is_counted else 0
-        except TooBusy:
-            return 0
-        finally:
-            os.close(descriptor)
-
-    def _take_up(self, descriptor: int) -> int:
-        """A note that nobody holds: a strike, if its reader had begun."""
-        said = _parsed(os.pread(descriptor, FILE_BYTES_MAX, 0))
-        if said is None:
-            return 0
-        self._strike(said, "its reader died")
-        log.error("%s: a process died while it read this", said.origin or said.kind)
-        return 1
-
     # -- the file
+
+    def _died(self, entry: Entry) -> None:
+        """A process did while it read this."""
+        self._deaths += 1
+        self._strike(entry, "its reader died")
+        log.error("%s: a process died while it read this", entry.origin or entry.kind)
 
     def _strike(self, entry: Entry, why: str) -> Entry:
         def strike(entries: dict[str, Entry]) -> None:
@@ -241,6 +192,66 @@ class Quarantine:
         return self._entries
 
 
+class _Notes:
+    """What is being read now, by any process of this node: a file for each thing, which its reader holds locked as long as it
+    lives, and removes. One that nobody holds was left by a reader that died: `died(entry)` hears of it, once.
+
+    Records come by the thousand, and one process reads them all: it keeps one file for them, and writes over it."""
+
+    def __init__(self, path: str, died: Callable[[Entry], None]):
+        folder, name = os.path.split(path)
+        self._begin = os.path.join(folder, f".{name}.reading.") if path else ""
+        self._died = died
+        self._of_records: int | None = None
+
+    @contextlib.contextmanager
+    def of(self, entry: Entry) -> Iterator[None]:
+        """Meanwhile a file says so. Without room for one, or while another process reads the same, a death is not counted."""
+        with contextlib.ExitStack() as undone:
+            with contextlib.suppress(OSError, TooBusy):
+                if self._begin:
+                    self._write(entry, undone)
+            yield
+
+    def _write(self, entry: Entry, undone: contextlib.ExitStack) -> None:
+        if entry.kind is Kind.RECORD:
+            if self._of_records is None:
+                self._of_records = self._held(self._begin + "records", os.O_CREAT)
+            descriptor = self._of_records
+            undone.callback(_empty, descriptor)
+        else:
+            path = self._begin + blake2b(entry.digest.encode(errors="replace"), digest_size=16).hexdigest()
+            descriptor = self._held(path, os.O_CREAT)
+            undone.callback(os.close, descriptor)
+            undone.callback(_unlink, path)
+        os.pwrite(descriptor, _line(entry), 0)
+
+    def settle(self, is_counted: bool = True) -> None:
+        """Take up, and remove, what dead processes left; without `is_counted` it is only removed."""
+        for path in glob.glob(glob.escape(self._begin) + "*") if self._begin else ():
+            with contextlib.suppress(OSError, TooBusy):  # its reader lives, or is through
+                descriptor = self._held(path, is_counted=is_counted)
+                _unlink(path)
+                os.close(descriptor)
+
+    def _held(self, path: str, flags: int = 0, is_counted: bool = True) -> int:
+        """A note, locked for us, and what a dead process left in it taken up; TooBusy while another has it, or was through with
+        it just now."""
+        descriptor = durable.open_regular(path, os.O_RDWR | flags, follow=False, mode=0o600)
+        try:
+            durable.lock(descriptor, 0, path)
+            if not durable.has_name(descriptor, path):
+                raise TooBusy(f"{path} is gone")
+            left = _parsed(os.pread(descriptor, FILE_BYTES_MAX, 0).partition(b"\n")[0])
+            if left is not None and is_counted:
+                self._died(left)
+            _empty(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+
 def _has_ended(pid: int) -> bool:
     """Wait for it; False when it had to be ended, since it took too long."""
     until = time.monotonic() + TRIAL_SECONDS
@@ -251,6 +262,12 @@ def _has_ended(pid: int) -> bool:
             return False
         time.sleep(TRIAL_POLL_SECONDS)
     return True
+
+
+def _empty(note: int) -> None:
+    """Nothing is being read. A note of a few lines is written over: to cut it would take much longer."""
+    with contextlib.suppress(OSError):  # a full disk has no room for what was to stand there, either
+        os.pwrite(note, b"\n", 0)
 
 
 def _unlink(path: str) -> None:

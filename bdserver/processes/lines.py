@@ -144,18 +144,9 @@ class Lines:
         self.open_waiting()
 
     def _advance(self, line: Line, talk: Talk, said: Any, deadline: float, done: Done) -> None:
-        """Give the talk an answer (None: its beginning) or an error; note what it says next, or its end."""
-        try:
-            request = talk.throw(said) if isinstance(said, BDError) else talk.send(said)
-        except StopIteration as end:
-            done(end.value)
-            return
-        except BDError as error:
-            done(error)
-            return
-        except Exception:
-            log.exception("a talk with %s met a bug", line.address)
-            done(NobodyThere("a bug"))
+        """Give the talk an answer (None: its beginning) or an error; note what it says next."""
+        request = self._said(line, talk, said, done)
+        if request is None:
             return
         turn = _Turn(talk, request, deadline, done)
         line.waiting.append(turn)
@@ -174,18 +165,23 @@ class Lines:
 
     def _end(self, line: Line, turn: _Turn, error: BDError) -> None:
         """A talk may make the best of an error, but not say more on a line that is over."""
-        try:
-            turn.talk.throw(error)
-        except StopIteration as end:
-            turn.done(end.value)
-        except BDError as ended:
-            turn.done(ended)
-        except Exception:
-            log.exception("a talk with %s met a bug", line.address)
-            turn.done(NobodyThere("a bug"))
-        else:
+        if self._said(line, turn.talk, error, turn.done) is not None:
             turn.talk.close()
             turn.done(error)
+
+    def _said(self, line: Line, talk: Talk, heard: Any, done: Done) -> list[Any] | None:
+        """What the talk says to an answer or an error; None when that has ended it, and `done` knows."""
+        try:
+            request: list[Any] = talk.throw(heard) if isinstance(heard, BDError) else talk.send(heard)
+            return request
+        except StopIteration as end:
+            done(end.value)
+        except BDError as error:
+            done(error)
+        except Exception:
+            log.exception("a talk with %s met a bug", line.address)
+            done(NobodyThere("a bug"))
+        return None
 
     # -- time
 

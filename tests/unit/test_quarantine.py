@@ -25,8 +25,8 @@ def path(tmp_path):
     return str(tmp_path / "me.bdquarantine")
 
 
-def read(quarantine, digest="d1", fault=None, origin="a.bdcert"):
-    with quarantine.guard(Kind.SERVICE, digest, origin):
+def read(quarantine, digest="d1", fault=None, origin="a.bdcert", kind=Kind.SERVICE):
+    with quarantine.guard(kind, digest, origin):
         if isinstance(fault, Exception):
             raise fault
         if fault is not None:
@@ -34,10 +34,10 @@ def read(quarantine, digest="d1", fault=None, origin="a.bdcert"):
     return "read"
 
 
-def dies_of(quarantine, digest="d1", fault=lambda: os._exit(1)):
+def dies_of(quarantine, digest="d1", fault=lambda: os._exit(1), kind=Kind.SERVICE):
     pid = os.fork()
     if pid == 0:
-        read(quarantine, digest, fault)
+        read(quarantine, digest, fault, kind=kind)
         os._exit(0)
     os.waitpid(pid, 0)
 
@@ -112,6 +112,41 @@ def test_a_reader_that_is_through_while_its_note_is_looked_at_has_not_died(path,
     monkeypatch.setattr(module.durable, "lock", lock_a_moment_later)
     look(path)
     assert not os.path.exists(path) and notes(path) == []
+
+
+def test_records_are_read_by_one_process_which_keeps_one_note_for_all(path, monkeypatch):
+    opened, whole = [], module.durable.open_regular
+    monkeypatch.setattr(module.durable, "open_regular", lambda path, *a, **b: opened.append(path) or whole(path, *a, **b))
+    quarantine = Quarantine(path)
+    for number in range(100):
+        assert read(quarantine, f"d{number}" * number, kind=Kind.RECORD) == "read"
+    assert opened == [f"{os.path.dirname(path)}/.me.bdquarantine.reading.records"]
+    assert Quarantine(path).settle() == 0 and read(Quarantine(path), kind=Kind.RECORD) == "read", "two may read"
+    assert not os.path.exists(path)
+
+
+def test_the_record_that_a_reader_died_of_is_told_from_those_that_it_has_read(path):
+    for _ in range(2):  # the second reader takes up what the first has left
+        pid = os.fork()
+        if pid == 0:
+            quarantine = Quarantine(path)
+            for digest, fault in (("long" * 20, None), ("d2", lambda: os._exit(1)), ("never", None)):
+                read(quarantine, digest, fault, kind=Kind.RECORD)
+            os._exit(0)
+        os.waitpid(pid, 0)
+    assert Quarantine(path).settle() == 1
+    [entry] = Quarantine(path).entries()
+    assert (entry.kind, entry.digest, entry.strikes, entry.why) == (Kind.RECORD, "d2", 2, "its reader died")
+
+
+def test_a_disk_that_is_full_costs_the_count_not_the_record(path, monkeypatch):
+    def full(descriptor, data, at):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    quarantine = Quarantine(path)
+    assert read(quarantine, kind=Kind.RECORD) == "read"
+    monkeypatch.setattr(module.os, "pwrite", full)
+    assert [read(each, kind=Kind.RECORD) for each in (quarantine, Quarantine(path))] == ["read", "read"]
 
 
 def test_a_note_of_nothing_and_a_stranger_s_are_no_strikes(path):
