@@ -234,7 +234,7 @@ class Callers:
 
     def _heard(self, caller: Caller, message: Any) -> None:
         if messages.is_opening(message):
-            caller.terms.take(message)
+            caller.terms.take(message, caller.who)
             return
         self._refuse_revoked(caller)
         if len(caller.slots) >= SLOTS_MAX:

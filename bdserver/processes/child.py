@@ -196,7 +196,7 @@ class _Conversation:
         try:
             while (message := self._next_message()) is not None:
                 if messages.is_opening(message):
-                    self._terms.take(message)
+                    self._terms.take(message, str(self._caller))
                 elif not self._answered(message):
                     return
         except (NobodyThere, Deadline) as error:

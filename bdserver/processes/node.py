@@ -195,9 +195,9 @@ class Node:
         for digest, text in self.policies.unread(view).items():
             self.policies.parse(digest, text)
 
-    def read_policy(self, text: str, whose: str) -> Policy:
-        """The policy in a text that a caller has sent; `whose` for complaints."""
-        with self.quarantine.guard(Kind.POLICY, policy.digest(text), whose):
+    def read_policy(self, text: str, whose: str, caller: str) -> Policy:
+        """The policy in a text that a caller has sent; `whose` for complaints, of which others than the caller hear too."""
+        with self.quarantine.guard(Kind.POLICY, policy.digest(text), f"{whose} ({caller})"):
             return policy.parse(text, whose)
 
     def reload(self) -> list[str]:

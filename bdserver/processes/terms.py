@@ -36,9 +36,9 @@ class Terms:
         """How long a request may take: as the opening says, else as the settings do."""
         return self._node.settings.request_timeout if self._seconds is None else self._seconds
 
-    def take(self, message: list[Any]) -> None:
+    def take(self, message: list[Any], caller: str) -> None:
         """An opening is never answered; what is wrong with it is the answer to each request behind it. TooLarge when the caller
-        has shown too many policies: its connection is over."""
+        has shown too many policies: its connection is over. `caller`: as logs name it."""
         self._error = None
         try:
             opening = messages.opening_of(message)
@@ -47,7 +47,7 @@ class Terms:
             ours = self._node.settings.protocol
             if opening.oldest > ours:
                 raise BadRequest(f"INVALID REQUEST: this node speaks versions {OLDEST} to {ours} of the protocol")
-            self._take_policy(self._text_of(opening))
+            self._take_policy(self._text_of(opening), caller)
         except BDError as error:
             self._error = error
         if self.parsed > POLICIES_MAX:
@@ -61,13 +61,13 @@ class Terms:
             raise PolicyUnknown("your policy is not known here by its digest: send policy_text")
         return text
 
-    def _take_policy(self, text: str | None) -> None:
+    def _take_policy(self, text: str | None, caller: str) -> None:
         if text == self._text:
             return
         self._policy = self._text = None
         if text is not None:
             self.parsed += 1
-            self._policy = self._node.read_policy(text, "the caller's policy")
+            self._policy = self._node.read_policy(text, "the caller's policy", caller)
         self._text = text
 
     def check(self) -> None:

@@ -1,36 +1,11 @@
 """A bug in a reader, planted in the processes of a real daemon: the node goes on, and says what it left out."""
 
 import os
-import sys
 import threading
 
 from tests.hosts import until
+from tests.plants import IN_POLICIES, IN_RECORDS, IN_SERVICES, plant
 from tests.unit.nodes import document
-
-# Read by the daemon's interpreter before anything of ours: for some words its readers meet a bug, for others they die.
-PLANT = """
-import os, sys
-sys.path[:0] = {paths!r}
-from bdserver.core import policy
-from bdserver.files import services
-
-def planted(whole):
-    def reads(*arguments):
-        if "Dies" in str(arguments):
-            os._exit(1)
-        if "Raises" in str(arguments):
-            raise KeyError("planted")
-        return whole(*arguments)
-    return reads
-
-policy.parse, services.read_service = planted(policy.parse), planted(services.read_service)
-"""
-
-
-def plant(folder, bug=PLANT):
-    (folder / "plant").mkdir()
-    (folder / "plant" / "sitecustomize.py").write_text(bug.format(paths=[each for each in sys.path if each]))
-    return ["env", f"PYTHONPATH={folder / 'plant'}"]
 
 
 def test_what_ends_its_readers_is_left_out_and_said_while_look_ups_go_on(mesh, tmp_path):
@@ -38,7 +13,7 @@ def test_what_ends_its_readers_is_left_out_and_said_while_look_ups_go_on(mesh, t
     for name in ("Dies", "Raises"):
         (tmp_path / f"{name}.xml").write_text(document(name))
         sick.append(mesh.host(f"n{name}", ws_policy=tmp_path / f"{name}.xml"))
-    one = mesh.host("n1", within=plant(tmp_path)).start()
+    one = mesh.host("n1", within=plant(tmp_path, IN_POLICIES, IN_SERVICES)).start()
     one.add_service("Echo", weight=0)
     one.lookup("Echo")
     is_over, failed = threading.Event(), []
@@ -83,26 +58,8 @@ def test_what_ends_its_readers_is_left_out_and_said_while_look_ups_go_on(mesh, t
         assert len(file.readlines()) == 4
 
 
-PLANT_FOR_RECORDS = """
-import os, sys
-sys.path[:0] = {paths!r}
-from bdserver.core import membership
-
-def planted(whole):
-    def reads(value):
-        if "nDies" in str(value):
-            os._exit(1)
-        if "nRaises" in str(value):
-            raise KeyError("planted")
-        return whole(value)
-    return reads
-
-membership.from_json = planted(membership.from_json)
-"""
-
-
 def test_a_record_that_ends_its_readers_is_left_out_and_said_while_the_mesh_goes_on(mesh, tmp_path):
-    one = mesh.host("n1", within=plant(tmp_path, PLANT_FOR_RECORDS)).start()
+    one = mesh.host("n1", within=plant(tmp_path, IN_RECORDS)).start()
     two = mesh.host("n2", hints=one.address).start()
     mesh.wait_known()
     one.add_service("Echo", weight=0)

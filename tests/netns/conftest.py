@@ -20,11 +20,11 @@ class Lan(Mesh):
         self.network = network
         self.subnet = ipaddress.ip_network("10.77.0.0/24")
 
-    def host(self, name: str, **config) -> Host:
-        """Cabled to the switch, not yet started."""
+    def host(self, name: str, within: list[str] | None = None, **config) -> Host:
+        """Cabled to the switch, not yet started; `within`: words before each of its commands, on that host."""
         address = str(self.subnet[len(self.network.addresses) + 1])
         self.network.add(name, address)
-        return super().host(name, ip=address, port=PORT, within=self.network.within(name), **FAST | config)
+        return super().host(name, ip=address, port=PORT, within=[*self.network.within(name), *(within or [])], **FAST | config)
 
 
 @pytest.fixture(scope="session")

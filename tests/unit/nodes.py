@@ -124,7 +124,8 @@ class Talk:
         self._package = self._file = None
         self.session = Session(node, caller, self._receive, ask_ourselves)
         self._terms = Terms(node)
-        self._terms.take(_travelled(messages.opened(opening._replace(policy=None if opening.policy_text else opening.policy))))
+        said = messages.opened(opening._replace(policy=None if opening.policy_text else opening.policy))
+        self._terms.take(_travelled(said), str(caller))
 
     def ask(self, request, deadline=None, package=None):
         """The typed answer, or the exception of its code."""

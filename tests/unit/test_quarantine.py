@@ -314,11 +314,11 @@ def test_a_caller_s_policy_that_met_a_bug_is_its_caller_s_affair(tmp_path, monke
     node = a_node(tmp_path).offer("Echo")
     planted(monkeypatch, policy, "parse", FAULTS)
     for _ in range(3):
-        with pytest.raises(Quarantined, match="the client's policy: in quarantine"):
+        with pytest.raises(Quarantined, match=r"the client's policy \(node caller from [^)]*\): in quarantine"):
             node.ask("WHEREIS", "Echo", document("Raises"))
         with (
             node.call_me(policy_text=document("Raises", "too")) as talk,
-            pytest.raises(Quarantined, match="the caller's policy"),
+            pytest.raises(Quarantined, match=r"the caller's policy \(node caller from"),
         ):
             talk.ask(["PING"])
     assert node.ask("WHEREIS", "Echo", document()).host == "ME"

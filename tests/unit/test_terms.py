@@ -28,14 +28,14 @@ def test_without_an_opening_a_request_has_the_time_of_the_settings_and_no_policy
 
 def test_a_policy_by_its_text_or_by_a_digest_that_is_known(node):
     terms = Terms(node)
-    terms.take(["OPEN", {"version": 1, "policy": digest(ONE), "deadline": 3}])
+    terms.take(["OPEN", {"version": 1, "policy": digest(ONE), "deadline": 3}], "n1")
     with pytest.raises(PolicyUnknown):
         terms.check()
-    terms.take(["OPEN", {"version": 1, "policy_text": ONE}])
+    terms.take(["OPEN", {"version": 1, "policy_text": ONE}], "n1")
     terms.check()
     with node.cache.locked() as view:
         view.learn_policy(digest(ONE), ONE)
-    terms.take(["OPEN", {"version": 1, "policy": digest(ONE)}])
+    terms.take(["OPEN", {"version": 1, "policy": digest(ONE)}], "n1")
     terms.check()
     assert terms.seconds == 3.0
 
@@ -52,20 +52,20 @@ def test_a_policy_by_its_text_or_by_a_digest_that_is_known(node):
 )
 def test_what_is_wrong_with_an_opening_is_told_until_the_next_one(node, opening, error):
     terms = Terms(node)
-    terms.take(["OPEN", opening])
+    terms.take(["OPEN", opening], "n1")
     for _ in range(2):
         with pytest.raises(error):
             terms.check()
-    terms.take(["OPEN", {"version": 1, "policy_text": ONE}])
+    terms.take(["OPEN", {"version": 1, "policy_text": ONE}], "n1")
     terms.check()
 
 
 def test_a_policy_is_parsed_once_as_long_as_it_is_the_same_and_each_that_is_broken_counts(node):
     terms, of_ours = Terms(node), ["OPEN", {"version": 1, "policy_text": ONE}]
     for opening in (of_ours, of_ours, ["OPEN", {"version": 1}], of_ours, of_ours):
-        terms.take(opening)
+        terms.take(opening, "n1")
         terms.check()
     assert terms.parsed == 2
     for _ in range(2):
-        terms.take(["OPEN", {"version": 1, "policy_text": "<"}])
+        terms.take(["OPEN", {"version": 1, "policy_text": "<"}], "n1")
     assert terms.parsed == 4

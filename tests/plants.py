@@ -1,0 +1,43 @@
+"""Bugs of ours, planted in the processes of a real daemon: for some words its readers meet an exception, for others they die."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+# Read by the daemon's interpreter before anything of ours.
+_SITE = """
+import os, sys
+sys.path[:0] = {paths!r}
+
+def planted(whole):
+    def reads(*arguments):
+        if "Dies" in str(arguments):
+            os._exit(1)
+        if "Raises" in str(arguments):
+            raise KeyError("planted")
+        return whole(*arguments)
+    return reads
+
+"""
+IN_POLICIES = """
+from bdserver.core import policy
+policy.parse = planted(policy.parse)
+"""
+IN_SERVICES = """
+from bdserver.files import services
+services.read_service = planted(services.read_service)
+"""
+IN_RECORDS = """
+from bdserver.core import membership
+membership.from_json = planted(membership.from_json)
+"""
+
+
+def plant(folder: str | os.PathLike[str], *bugs: str) -> list[str]:
+    """The words before a command of a host's: its processes have these bugs. The folder gets a folder of their own."""
+    place = os.path.join(folder, "plant")
+    os.makedirs(place)
+    with open(os.path.join(place, "sitecustomize.py"), "w") as file:
+        file.write(_SITE.format(paths=[each for each in sys.path if each]) + "".join(bugs))
+    return ["env", f"PYTHONPATH={place}"]
