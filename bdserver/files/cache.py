@@ -283,8 +283,10 @@ def _with_newer_own(view: View, other: View) -> View:
 
 
 def _continues(descriptor: int, stamp: Stamp, known: _Known) -> bool:
-    """Whether this is the file that we read before, only longer."""
+    """Whether this is the file that we read before, only longer. One that changed and did not grow was written to by others."""
     if known.stamp is None or not known.offset or stamp[:2] != known.stamp[:2] or stamp.size < known.offset:
+        return False
+    if stamp.size == known.offset and stamp != known.stamp:
         return False
     return os.pread(descriptor, len(known.seen), known.offset - len(known.seen)) == known.seen
 

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
@@ -107,7 +107,10 @@ def _load(folder: str, name: str, group: str, remedy: str) -> Credentials:
     issuer = longest(issuers, now)
     _refuse_outdated(authorities_path, f"the CA that signed {certificate_path} ", issuer, now)
     not_after = min(openssl.ends(certificate), openssl.ends(issuer)).timestamp()
-    return Credentials(key, certificate, authorities, not_after)
+    try:
+        return Credentials(key, certificate, authorities, not_after)
+    except Exception:  # OpenSSL looks closer than what has read them until here
+        raise BadConfig(f"{certificate_path}, {authorities_path}: OpenSSL can't read one of these certificates") from None
 
 
 def issuers_among(authorities: list[x509.Certificate], certificate: x509.Certificate) -> list[x509.Certificate]:
@@ -116,7 +119,7 @@ def issuers_among(authorities: list[x509.Certificate], certificate: x509.Certifi
     for authority in authorities:
         try:
             openssl.refuse_other_issuer(certificate, authority)
-        except (ValueError, TypeError, InvalidSignature):
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
             continue
         found.append(authority)
     return found
@@ -181,10 +184,14 @@ def refuse_other_kinds(path: str, public_key: object) -> None:
 
 
 def _certificates(path: str, what: str) -> list[x509.Certificate]:
+    text = _read(path, None)
     try:
-        return openssl.load_all(_read(path, None))
-    except ValueError:
+        certificates = openssl.load_all(text)
+        for certificate in certificates:  # each part is read when it is asked for: a damaged one shows no earlier
+            _ = certificate.public_key(), certificate.extensions, certificate.subject, certificate.signature_hash_algorithm
+    except Exception:  # as many kinds as for keys
         raise BadConfig(f"{path}: is not a {what} in PEM") from None
+    return certificates
 
 
 def _read(path: str, group: str | None, is_waiting: bool = False) -> bytes:

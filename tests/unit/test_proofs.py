@@ -4,6 +4,7 @@ import time
 from base64 import b64decode, b64encode
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -68,6 +69,17 @@ def test_what_a_node_says_of_itself_is_believed_also_over_the_wire(folder, mine)
     assert mine.doubt(membership.from_json(membership.as_json(left)), certificate) is None
     suspect = record._replace(status=SUSPECT, since=9.0, accusers=("beta",))
     assert mine.doubt(suspect, certificate) is None, "that is others' word, and none of its owner's"
+
+
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+def test_of_what_a_certificate_says_no_bit_may_change_and_whatever_becomes_of_it_is_a_reason(folder, mine):
+    record, certificate = told(folder, a_record())
+    der = b64decode(certificate)
+    signed = x509.load_der_x509_certificate(der).tbs_certificate_bytes
+    for at in range(len(der)):
+        bent = b64encode(der[:at] + bytes([der[at] ^ 1 << at % 8]) + der[at + 1 :]).decode()
+        why = mine.doubt(record._replace(certificate=certificate_digest(bent)), bent)
+        assert why or signed in b64decode(bent), at  # some bits around what is signed have no meaning
 
 
 def test_of_what_is_signed_no_character_may_change(folder, mine):
