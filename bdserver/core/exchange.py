@@ -10,7 +10,8 @@ An exchange is an object with optional fields, the same in request and answer:
     known     how many of the records just received were no news (tells a gossiper when to stop)
     refused   why the receiver's own record is not taken in
     until     with records: pass them on around the ring as far as this node (`gossip.ring.arc`)
-The caller drives: digest -> buckets -> versions -> records. Both sides work on copies that they hold; taking over is
+The caller drives: digest -> buckets -> versions -> records. Each part has its share of what one frame takes, in bytes as they
+travel without zlib; what is left over comes in the next exchange. Both sides work on copies that they hold; taking over is
 `absorb`, under the cache's lock. A record is taken in when `prove` has nothing against it, which takes its owner's certificate:
 that comes along where the other side does not know the node at all, else when it is asked for. Talking is the business of talks
 and ears, proving that of net.proofs.
@@ -20,8 +21,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Collection, Generator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Generator, Iterable
+from typing import Any, NamedTuple, TypeVar
 
 from bdserver.core import membership
 from bdserver.core.membership import CERTIFICATE_CHARACTERS_MAX, Record, certificate_digest, untimely
@@ -29,10 +30,12 @@ from bdserver.core.messages import TEXT_MAX
 from bdserver.core.names import valid_name
 from bdserver.core.policy import digest as policy_digest
 from bdserver.core.view import BUCKETS, View
+from bdserver.core.wire import payload
 from bdserver.errors import BadRequest, Quarantined, TooBusy
 
-# What one message carries of records and certificates: a frame takes twice as much, and the largest record fits.
-RECORDS_BYTES_MAX = 512 * 1024
+# The shares of one frame, which takes a megabyte: of records with their certificates, of which the largest fits; of policies,
+# likewise; of versions; of names that are wanted, and once more of those that are unmet.
+RECORDS_BYTES_MAX, POLICIES_BYTES_MAX, VERSIONS_BYTES_MAX, WANTED_BYTES_MAX = 512 << 10, 256 << 10, 200 << 10, 100 << 10
 # Of a record beside its statement: signature, digest of the certificate, names of fields.
 RECORD_BYTES_BESIDE = 200
 # Records in one message; so many of the smallest have room in it.
@@ -42,8 +45,9 @@ POLICIES_ASKED_MAX = 8
 CERTIFICATES_ASKED_MAX = 500
 # Rounds within one conversation; a budget that was too small is continued in the next round.
 TURNS_MAX = 4
-# A newcomer to a large mesh takes in all of it at once: while news comes and there is more, so many turns.
-TURNS_WITH_NEWS_MAX = 16
+# A newcomer to a large mesh takes in all of it at once: while news comes and there is more, or while there are buckets left to
+# compare, so many turns.
+TURNS_WITH_MORE_MAX = 20
 REFUSED_CHARACTERS_MAX = 300
 # A newcomer's certificate is told with its record for so long: else each node on the way around the ring would have to ask.
 YOUNG_SECONDS = 60.0
@@ -52,6 +56,7 @@ YOUNG_SECONDS = 60.0
 EVERYBODY = "*"
 
 Exchange = dict[str, Any]
+_T = TypeVar("_T")
 # Why a record is not believed, of which the certificate is this text; None when it is. TooBusy: its teller has told too many.
 Prove = Callable[[Record, str], str | None]
 
@@ -92,24 +97,62 @@ def respond(view: View, theirs: Exchange) -> Exchange:
         if answer["digest"] != theirs["digest"]:
             answer["buckets"] = [format(each, "x") for each in view.buckets()]
     if "versions" in theirs:
-        news, wanted = view.newer_than(theirs["versions"], theirs.get("of", []))
-        answer["wanted"] = wanted
+        news, lacking = view.newer_than(theirs["versions"], theirs.get("of", []))
+        answer["wanted"] = wanted = _names_within(lacking)
         if unmet := [name for name in wanted if name not in view.records]:
             answer["unmet"] = unmet
         answer |= _carrying(view, news, {record.name for record in news} - theirs["versions"].keys())
-        if len(answer.get("records", ())) < len(news):
+        if len(answer.get("records", ())) < len(news) or len(wanted) < len(lacking):
             answer["buckets"] = [format(each, "x") for each in view.buckets()]
     return answer | _what_they_lack(view, theirs)
 
 
-def follow_up(view: View, theirs: Exchange) -> Exchange:
-    """What the caller says next, after it has absorbed the callee's answer; empty: there is no more to say."""
+def follow_up(view: View, theirs: Exchange, compared: Collection[int] = ()) -> Exchange:
+    """What the caller says next, after it has absorbed the callee's answer; empty: there is no more to say. Buckets that were
+    `compared` in this conversation come last; while there is no room for others, the answer is to say again how all stand."""
     say: Exchange = {}
     if "buckets" in theirs:
         ours = [format(each, "x") for each in view.buckets()]
         differing = [i for i in range(BUCKETS) if theirs["buckets"][i : i + 1] != [ours[i]]]
-        say = {"of": differing, "versions": view.versions(differing)} if differing else {}
+        if differing:
+            say = _versions(view, sorted(differing, key=lambda number: (number in compared, number)))
+            if not set(differing) <= {*say["of"], *compared}:
+                say["digest"] = view.digest()
     return say | _what_they_lack(view, theirs)
+
+
+def _versions(view: View, buckets: list[int]) -> Exchange:
+    """Of the first of these buckets, as many as there is room for; of one that is larger than that, a part."""
+    told: dict[str, list[int]] = {}
+    of: list[int] = []
+    room = VERSIONS_BYTES_MAX
+    for number, rows in view.versions(buckets).items():
+        size = sum(_row_bytes(*item) for item in rows.items())
+        if of and size > room:
+            break
+        of.append(number)
+        told.update(rows if size <= room else _within(rows.items(), lambda item: _row_bytes(*item), room))
+        room -= size
+    return {"of": of, "versions": told}
+
+
+def _row_bytes(name: str, version: list[int]) -> int:
+    return len(name) + len(str(version)) + 4
+
+
+def _names_within(names: list[str]) -> list[str]:
+    return _within(names, lambda name: len(name) + 3, WANTED_BYTES_MAX)[:RECORDS_TOLD_MAX]
+
+
+def _within(items: Iterable[_T], size: Callable[[_T], int], room: int) -> list[_T]:
+    """The first of these, and as many more as there is room for."""
+    taken: list[_T] = []
+    for item in items:
+        room -= size(item)
+        if room < 0 and taken:
+            break
+        taken.append(item)
+    return taken
 
 
 def push(view: View, names: list[str], until: str | None = None, now: float = math.inf) -> Exchange:
@@ -254,12 +297,15 @@ def turns(read: Callable[[], View], take: Callable[[Exchange], Exchange]) -> Gen
     """A whole conversation as the caller (push-pull): yields what to say, is sent the (checked) answer. `read` gives the view
     of now, `take` absorbs an answer and returns what that adds to ours."""
     say, left = opening(read()), TURNS_MAX
-    for _ in range(TURNS_WITH_NEWS_MAX):
+    compared: set[int] = set()
+    for _ in range(TURNS_WITH_MORE_MAX):
         theirs = yield say
         before = read().digest()
         added = take(theirs) if has_news(theirs) else {}
-        left = TURNS_MAX if "versions" in say and "buckets" in theirs and read().digest() != before else left - 1
-        say = follow_up(read(), theirs)
+        has_more = "versions" in say and "buckets" in theirs and read().digest() != before
+        left = TURNS_MAX if has_more or (compared and "digest" in say) else left - 1
+        say = follow_up(read(), theirs, compared)
+        compared.update(say.get("of", ()))
         say |= {field: added[field] for field in ("unknown", "refused") if field in added}
         if not say or not left:
             return
@@ -282,8 +328,9 @@ def _lacking(view: View, certificates: Collection[str] = ()) -> Exchange:
 def _what_they_lack(view: View, theirs: Exchange) -> Exchange:
     """Records that are wanted, texts that are unknown, and once more the records that were not taken in for want of one."""
     asked = dict.fromkeys(theirs.get("unknown", [])[: POLICIES_ASKED_MAX + CERTIFICATES_ASKED_MAX])
-    texts = {digest: view.policies[digest] for digest in list(asked) if digest in view.policies}
-    texts = dict(list(texts.items())[:POLICIES_ASKED_MAX])
+    known = [digest for digest in asked if digest in view.policies][:POLICIES_ASKED_MAX]
+    told = _within(known, lambda digest: len(payload(view.policies[digest])) + len(digest) + 4, POLICIES_BYTES_MAX)
+    texts = {digest: view.policies[digest] for digest in told}
     wanted = [name for name in theirs.get("wanted", []) if name in view.records]
     certified = set(theirs.get("unmet", ()))
     if any(digest in view.certificates for digest in asked):

@@ -375,15 +375,18 @@ class View:
         """One text that two views share when, as good as certainly, they hold the same versions and states."""
         return blake2b(repr(self.buckets()).encode(), digest_size=8).hexdigest()
 
-    def versions(self, buckets: Iterable[int]) -> dict[str, list[int]]:
-        """name -> [generation, counter, rank] of all records in these buckets."""
-        wanted = set(buckets)
-        return {name: [*record.version, RANK[record.status]] for name, record in self.records.items() if bucket(name) in wanted}
+    def versions(self, buckets: Iterable[int]) -> dict[int, dict[str, list[int]]]:
+        """Of each of these buckets name -> [generation, counter, rank] of all records in it."""
+        found: dict[int, dict[str, list[int]]] = {number: {} for number in buckets}
+        for name, record in self.records.items():
+            if (rows := found.get(bucket(name))) is not None:
+                rows[name] = [*record.version, RANK[record.status]]
+        return found
 
     def newer_than(self, theirs: dict[str, list[int]], buckets: Iterable[int]) -> tuple[list[Record], list[str]]:
         """Against somebody's `versions` of these buckets: our records that stand above theirs, oldest change
         first, and the names of which theirs stand above ours."""
-        ours = self.versions(buckets)
+        ours = {name: version for rows in self.versions(buckets).values() for name, version in rows.items()}
         news = [name for name, version in ours.items() if name not in theirs or version > theirs[name]]
         wanted = [name for name, version in theirs.items() if name not in ours or version > ours[name]]
         news.sort(key=lambda name: (self.heard_at.get(name, 0.0), name))

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import string
 from random import Random
 
 import pytest
@@ -9,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bdserver.core import exchange
-from bdserver.core.membership import Record, Service, as_json, certificate_digest
+from bdserver.core import view as view_module
+from bdserver.core.membership import RECORDS_MAX, Record, Service, as_json, certificate_digest
 from bdserver.core.messages import TEXT_MAX
 from bdserver.core.policy import digest
-from bdserver.core.view import View
+from bdserver.core.view import View, bucket
+from bdserver.core.wire import FRAME_BYTES_MAX, Decoder, encode, payload
 from bdserver.errors import BadRequest, Quarantined, TooBusy
 from tests.unit.seals import believe, certificate_of, prove, seal_own, sealed
 
@@ -175,6 +178,96 @@ def test_a_conversation_that_does_not_end_by_itself_ends_all_the_same():
 
     exchange.synchronise(lambda: view, lambda theirs: {}, turn)
     assert len(said) == exchange.TURNS_MAX
+
+
+# --- as much as there can be ------------------------------------------------------------------------------------------
+
+
+def longest_name(rng):
+    return "n" + "".join(rng.choices(string.ascii_letters + string.digits + "-_.", k=99))
+
+
+def large_view(me, names, rng, of=lambda name: True, **fields):
+    view = View(me)
+    view.start(Record(me, f"{me}:1", (0, 0)), NOW)
+    for name in names:
+        if of(name):
+            version = int(NOW) - rng.randrange(10**9), rng.randrange(2**53 - 10**15, 2**53)
+            view.put(Record(name, "10.0.0.1:1", version, **fields))
+    return view
+
+
+def conversed(caller, callee, proving=believe):
+    """A whole conversation in frames; the largest of them."""
+    frames = []
+
+    def travelled(said):
+        decoder = Decoder()
+        decoder.feed(encode(["SYNCHRONIZE", said]))
+        frames.append(len(payload(said)))
+        return exchange.checked(decoder.next_message()[1])
+
+    def turn(say):
+        theirs = travelled(say)
+        added = exchange.absorb(callee, theirs, NOW, caller.me, proving).answer if exchange.has_news(theirs) else {}
+        return travelled(exchange.respond(callee, theirs) | added)
+
+    exchange.synchronise(lambda: caller, lambda theirs: exchange.absorb(caller, theirs, NOW, callee.me, proving).answer, turn)
+    return max(frames)
+
+
+@pytest.mark.parametrize(
+    "share", ["all the same", *(pytest.param(each, marks=pytest.mark.long) for each in ("half each", "other versions"))]
+)
+def test_20_000_records_with_names_of_the_maximum_length_fit_into_frames_and_end_equal(share):
+    rng = Random(share)
+    names = [longest_name(rng) for _ in range(RECORDS_MAX - 2)]
+    halves = {name: rng.random() < 0.5 for name in names}
+    ours, theirs = (lambda name: halves[name]), (lambda name: not halves[name])
+    if share != "half each":
+        ours = theirs = lambda name: True
+    a, b = large_view("a", names, Random(1), ours), large_view("b", names, Random(1 if share == "all the same" else 2), theirs)
+    for _ in range(40):
+        assert conversed(a, b) <= FRAME_BYTES_MAX and conversed(b, a) <= FRAME_BYTES_MAX
+        if a.digest() == b.digest():
+            break
+    assert a.records.keys() == b.records.keys() and a.digest() == b.digest()
+
+
+def test_all_buckets_are_compared_in_one_conversation_though_few_fit_into_a_frame():
+    rng = Random(1)
+    names = [longest_name(rng) for _ in range(RECORDS_MAX - 2)]
+    a, b = large_view("a", names, Random(1)), large_view("b", names, Random(1))
+    last = max(names, key=bucket)
+    b.put(b.records[last]._replace(load=3, version=(int(NOW), 0)))
+    conversed(a, b)
+    assert a.records[last].load == 3 and a.digest() == b.digest()
+
+
+def test_a_bucket_that_is_larger_than_its_share_is_told_in_part(monkeypatch):
+    monkeypatch.setattr(view_module, "bucket", lambda name: 7)  # as nobody's names are by chance
+    rng = Random(1)
+    a, b = (large_view(me, [longest_name(rng) for _ in range(4000)], rng) for me in "ab")
+    say = exchange.follow_up(a, exchange.respond(b, exchange.opening(a)))
+    assert say["of"] == [7] and 1000 < len(say["versions"]) < 2000
+    assert conversed(a, b) < FRAME_BYTES_MAX and len(a.records) > 4100 < len(b.records)
+
+
+def test_a_frame_has_room_for_all_shares_at_once():
+    rng = Random(1)
+    names = [longest_name(rng) for _ in range(RECORDS_MAX - 2)]
+    a, b = large_view("a", names[:9000], rng, web_dir="x" * 400), large_view("b", names[9000:], rng, web_dir="x" * 400)
+    texts = ["".join(rng.choices('"\\' + string.printable, k=TEXT_MAX)) for _ in range(9)]
+    for number, text in enumerate(texts):
+        b.policies[digest(text)] = text
+        b.put(Record(f"p{number}", "p:1", (1, 0), policy=digest(text)))
+        a.put(Record(f"p{number}", "p:1", (1, 0), policy=digest(text)))
+    say = exchange.follow_up(a, {"buckets": [], "wanted": list(a.records), "unmet": list(a.records), "unknown": []})
+    say["unknown"] = [*a.unknown_policies(), *(f"{rng.getrandbits(128):032x}" for _ in range(exchange.CERTIFICATES_ASKED_MAX))]
+    assert {"of", "versions", "digest", "records"} <= say.keys() and 600_000 < len(payload(say)) < FRAME_BYTES_MAX - 300_000
+    answer = exchange.respond(b, exchange.checked(say))
+    assert {"wanted", "unmet", "records", "policies", "buckets"} <= answer.keys()
+    assert encode(answer | {"unknown": say["unknown"]}) and len(payload(answer)) < FRAME_BYTES_MAX - 30_000
 
 
 def test_a_node_passes_on_what_it_is_told_and_all_around_what_another_says_of_itself():

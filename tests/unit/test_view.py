@@ -224,7 +224,9 @@ def test_newer_than_finds_exactly_the_differences():
         record = Record(f"n{i}", f"10.0.{i}.1:1", (1, 0))
         ours.merge(record._replace(version=(1, rng.randrange(3))), NOW + i)
         theirs.merge(record._replace(version=(1, rng.randrange(3))), NOW + i)
-    news, wanted = ours.newer_than(theirs.versions(range(32)), range(32))
+    news, wanted = ours.newer_than(
+        {name: row for rows in theirs.versions(range(32)).values() for name, row in rows.items()}, range(32)
+    )
     expected = {n for n, r in ours.records.items() if n not in theirs.records or standing(r) > standing(theirs.records[n])}
     assert {record.name for record in news} == expected
     assert set(wanted) == {
