@@ -18,6 +18,9 @@ from bdserver.errors import BDError, TooLarge
 class Unknown:
     """Stands for a policy that is not known by its text."""
 
+    def __reduce__(self) -> str:
+        return "UNKNOWN"  # there is one alone, in copies from another process too
+
 
 UNKNOWN = Unknown()
 Known = Policy | Unknown | None
@@ -41,15 +44,25 @@ class Policies:
         if digest not in self._parsed:
             if len(self._parsed) > POLICIES_MAX:
                 self._parsed.clear()
-            try:
-                self._parsed[digest] = self.read(digest, text)
-            except BDError:
-                self._parsed[digest] = UNKNOWN
+            self._parsed[digest] = self.parsed(digest, text)
         return self._parsed[digest]
+
+    def parsed(self, digest: str, text: str) -> Policy | Unknown:
+        """The same, parsed now, and not kept."""
+        try:
+            return self.read(digest, text)
+        except BDError:
+            return UNKNOWN
 
     def unread(self, view: View) -> dict[str, str]:
         """Of a view's policies those that were not parsed here yet, by their digests."""
         return {digest: text for digest, text in view.policies.items() if digest not in self._parsed}
+
+    def take(self, parsed: dict[str, Policy | Unknown]) -> None:
+        """Keep what another process has parsed, by digests."""
+        if len(self._parsed) > POLICIES_MAX:
+            self._parsed.clear()
+        self._parsed |= parsed
 
     def of(self, view: View, record: Record) -> Known:
         """A record's policy; None when it has none."""

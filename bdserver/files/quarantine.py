@@ -3,8 +3,8 @@
 A policy, a record, a service or a package comes from somebody else, and a bug of ours in reading it must not end the node
 again and again. `guard` stands around each reading: an exception that nobody expected is a strike, and so is the death of the
 process: what it reads is noted in a file that it holds locked, and that outlives it; the next reader sees it, or `settle`
-does. `tried` lets another process read first, for one that must not die. A reading that goes well takes a strike back.
-Everything else goes on, and status names what was left out, and where it came from.
+does. A reading that goes well takes a strike back. The listener, which must not die, has another process read, by
+`read_elsewhere`, and takes what came of it. All else goes on, and status names what was left out, and where it came from.
 
 A line is one thing, for a person to read and to remove. What another version of BDserver crashed of is tried again.
 """
@@ -16,12 +16,13 @@ import glob
 import json
 import logging
 import os
+import pickle
 import signal
 import time
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from hashlib import blake2b
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, BinaryIO, NamedTuple, NoReturn, TypeVar
 
 from bdserver import __version__
 from bdserver.errors import BDError, NoSpace, Quarantined, TooBusy
@@ -42,6 +43,8 @@ TRIAL_POLL_SECONDS = 0.001
 TRIALS_MAX = 16
 
 log = logging.getLogger("bdserver.quarantine")
+
+_T = TypeVar("_T")
 
 
 class Kind(StrEnum):
@@ -83,7 +86,7 @@ class Quarantine:
         self._entries: dict[str, Entry] = {}
         self._stamp: durable.Stamp | None = None
         self._is_trial = False
-        self._deaths = 0
+        self._deaths = self._raised = 0
 
     @contextlib.contextmanager
     def guard(self, kind: Kind, digest: str, origin: str) -> Iterator[None]:
@@ -101,35 +104,48 @@ class Quarantine:
             except (BDError, OSError, MemoryError):
                 raise
             except Exception as error:
+                self._raised += 1
                 struck = self._strike(entry, repr(error))
                 log.exception("%s: reading it met a bug", origin or kind)
                 raise Quarantined(struck.words()) from error
         if known is not None:
             self._change(lambda entries: entries.pop(digest, None))
 
-    def tried(self, read: Callable[[], object]) -> None:
-        """Have another process read first, again and again until none dies of it any more: whoever asks may then do the same
-        without fear."""
-        for _ in range(TRIALS_MAX if self.path else 0):
+    def read_elsewhere(self, read: Callable[[], _T]) -> _T | None:
+        """What another process reads, one after the other until none dies of it any more. None when there is no room for one,
+        or it takes too long: then it is not known yet. Without a file, where nobody would hear of a death, it is read here."""
+        if not self.path:
+            return read()
+        for _ in range(TRIALS_MAX):
             try:
-                pid = os.fork()
-            except OSError as error:  # no room for one now
+                with open(os.memfd_create("read"), "w+b") as found:
+                    pid = os.fork()
+                    if pid == 0:
+                        self._read_and_end(read, found)
+                    has_ended = _has_ended(pid)
+                    found.seek(0)
+                    content = found.read()
+            except OSError as error:
                 log.warning("can't fork to read what is new: %s", error.strerror)
-                return
-            if pid == 0:
-                self._read_and_end(read)
-            if not _has_ended(pid):
+                return None
+            if not has_ended:
                 log.warning("reading what is new takes longer than %g s", TRIAL_SECONDS)
                 self._notes.settle(is_counted=False)
-                return
+                return None
             if not self.settle():
-                return
+                what_it_read: _T | None = _unpickled(content)
+                return what_it_read
+        return None
 
-    def _read_and_end(self, read: Callable[[], object]) -> NoReturn:
-        """In a process of its own: what it says of it is of no interest, only whether it lives."""
+    def _read_and_end(self, read: Callable[[], object], found: BinaryIO) -> NoReturn:
+        """In a process of its own. What raised is read once more: then it is left out for all, or its strike is taken back."""
         self._is_trial = True
         try:
-            read()
+            content = read()
+            if self._raised:
+                content = read()
+            found.write(pickle.dumps(content))
+            found.flush()
         finally:
             os._exit(0)
 
@@ -250,6 +266,14 @@ class _Notes:
             os.close(descriptor)
             raise
         return descriptor
+
+
+def _unpickled(content: bytes) -> Any:
+    """What our own child has found, which has what we have, our key too; None when it ended before it could say so."""
+    try:
+        return pickle.loads(content)
+    except (EOFError, pickle.UnpicklingError):
+        return None
 
 
 def _has_ended(pid: int) -> bool:

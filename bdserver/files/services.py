@@ -106,10 +106,11 @@ class _Looks(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """What reading a .bdcert came to."""
+    """What reading a .bdcert, which had this digest, came to."""
 
     look: _Look
     is_settled: bool
+    digest: str
     service: Service | None
     complaints: list[str]
 
@@ -166,15 +167,18 @@ class Services:
     def _look(self, seen: tuple[Stamp, Stamp | None]) -> None:
         is_settled, looks = _is_settled(seen[0]), _looks(self.services_dir)
         if looks != self._looks or not all(each.is_settled for each in self._read.values()):
-            self._take(looks)
-        self._looks = looks
-        self._seen = seen if is_settled and all(each.is_settled for each in self._read.values()) else None
+            self._looks = looks if self._take(looks) else None
+        is_settled = is_settled and all(each.is_settled for each in self._read.values())
+        self._seen = seen if is_settled and self._looks is not None else None
 
-    def _take(self, looks: _Looks) -> None:
-        new = {name: look for name, look in looks.by_name.items() if name not in self._read or self._read[name].look != look}
+    def _take(self, looks: _Looks) -> bool:
+        """False when some could not be read now: they are as they were."""
+        found = {name: self._known(name, look) for name, look in looks.by_name.items()}
+        new = [name for name, read in found.items() if read is None]
+        fresh: dict[str, _Read] | None = {}
         if new:
-            self._quarantine.tried(lambda: [self._read_one(*each) for each in new.items()])
-        read = {name: self._read_one(name, look) for name, look in looks.by_name.items()}
+            fresh = self._quarantine.read_elsewhere(lambda: {name: self._read_one(name, looks.by_name[name]) for name in new})
+        read = {name: each for name in found if (each := found[name] or (fresh or self._read).get(name)) is not None}
         complaints = [line for name in read for line in read[name].complaints]
         if looks.in_all > SERVICES_MAX:
             complaints.append(
@@ -183,21 +187,29 @@ class Services:
         self._read = read
         self._all = {name: each.service for name, each in read.items() if each.service is not None}
         self.complaints = complaints
+        return fresh is not None
+
+    def _known(self, name: str, look: _Look) -> _Read | None:
+        """What was read, if the .bdcert is still the same: of one that may have changed within one tick, by its digest."""
+        known = self._read.get(name)
+        if known is None or known.look != look or not (known.is_settled or known.digest == _digest(self._cert(name))):
+            return None
+        return known._replace(is_settled=known.is_settled or look.is_settled())
 
     def _check_room(self, name: str) -> None:
         """One more would take the place of another."""
         if len(self.all()) >= SERVICES_MAX and name not in self.all():
             raise BadService(f"{name}: a node offers {SERVICES_MAX} services at most, and this one does: withdraw some first")
 
+    def _cert(self, name: str) -> str:
+        return os.path.join(self.services_dir, name + SUFFIX)
+
     def _read_one(self, name: str, look: _Look) -> _Read:
-        known = self._read.get(name)
-        if known is not None and known.look == look and known.is_settled:
-            return known
-        is_settled = look.is_settled()
+        is_settled, digest = look.is_settled(), _digest(self._cert(name))
         try:
-            return _Read(look, is_settled, self._read_service(self.services_dir, name), [])
+            return _Read(look, is_settled, digest, self._read_service(self.services_dir, name), [])
         except (BadService, BadConfig, Quarantined) as error:
-            return _Read(look, is_settled, None, str(error).splitlines())
+            return _Read(look, is_settled, digest, None, str(error).splitlines())
 
     def _read_service(self, folder: str, name: str) -> Service:
         """As read_service; Quarantined when it is left out."""

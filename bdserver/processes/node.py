@@ -179,21 +179,18 @@ class Node:
     # -- files that may change while we run
 
     def refresh(self) -> None:
-        """Before a fork: the view of now, its policies parsed, our services and their hits read, so that a child starts
-        with everything. Of what is new another process may die first: the listener must not."""
+        """Before a fork: the view of now, its policies in normal form, our services and their hits read, so that a child starts
+        with everything. What strangers wrote another process parses: the listener must not die of it."""
         self.rules.revoked.refresh()
         self.total_weight(self.clock())
         view = self.cache.view()
         if view is not self._refreshed:
             self._refreshed = view
             view.prepare()
-            if self.policies.unread(view):
-                self.quarantine.tried(lambda: self._parse_policies(view))
-            self._parse_policies(view)
-
-    def _parse_policies(self, view: View) -> None:
-        for digest, text in self.policies.unread(view).items():
-            self.policies.parse(digest, text)
+            policies, unread = self.policies, self.policies.unread(view)
+            if unread:
+                found = self.quarantine.read_elsewhere(lambda: {each: policies.parsed(each, unread[each]) for each in unread})
+                policies.take(found or {})  # else each process parses those that it needs
 
     def read_policy(self, text: str, whose: str, caller: str) -> Policy:
         """The policy in a text that a caller has sent; `whose` for complaints, of which others than the caller hear too."""

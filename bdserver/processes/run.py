@@ -135,6 +135,7 @@ def say_goodbye(node: Node, sockets: Sockets) -> None:
     except BDError as error:
         log.error("leaving without a word: %s", error)
         return
+    node.refresh()  # which has another process read their policies
     view = node.cache.view()
     others = [record for record in view.others_there() if node.policies.talkable(view, record)]
     node.rng.shuffle(others)

@@ -170,7 +170,12 @@ def test_another_process_reads_first_until_none_dies_of_it(path):
             except Quarantined:
                 pass
 
-    quarantine.tried(all_three)
+    def read_all():
+        seen.clear()
+        all_three()
+        return list(seen)
+
+    assert quarantine.read_elsewhere(read_all) == ["d2"] and seen == []
     assert [entry.digest for entry in quarantine.entries()] == ["d1", "d3"]
     all_three()
     assert seen == ["d2"]
@@ -190,7 +195,7 @@ def test_one_that_never_comes_to_an_end_is_ended_and_left_out(path, monkeypatch)
             with contextlib.suppress(Quarantined):
                 read(quarantine, digest, fault)
 
-    quarantine.tried(hang)
+    quarantine.read_elsewhere(hang)
     assert [entry.digest for entry in quarantine.entries()] == ["d2"]
 
 
@@ -198,18 +203,36 @@ def test_a_disk_that_is_slow_is_nothing_to_blame_what_lies_on_it_for(path, monke
     monkeypatch.setattr(module, "TRIAL_SECONDS", 0.05)
     quarantine = Quarantine(path)
     for _ in range(3):
-        quarantine.tried(lambda: read(quarantine, fault=lambda: time.sleep(60)))
+        assert quarantine.read_elsewhere(lambda: read(quarantine, fault=lambda: time.sleep(60))) is None
     assert "reading what is new takes longer" in caplog.text and notes(path) == []
     assert read(quarantine) == "read" and not os.path.exists(path)
 
 
-def test_without_a_process_to_try_it_goes_on(path, monkeypatch, caplog):
+def test_without_a_process_to_read_it_is_not_known_yet(path, monkeypatch, caplog):
     def no_room():
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
     monkeypatch.setattr(os, "fork", no_room)
-    Quarantine(path).tried(lambda: None)
+    assert Quarantine(path).read_elsewhere(lambda: 1 / 0) is None
     assert "can't fork to read what is new: Resource temporarily unavailable" in caplog.text
+
+
+def test_a_process_that_ends_before_it_has_told_what_it_read_has_told_nothing(path):
+    assert Quarantine(path).read_elsewhere(lambda: os._exit(0)) is None
+    assert Quarantine(path).read_elsewhere(lambda: 1 / 0) is None
+    assert Quarantine("").read_elsewhere(os.getpid) == os.getpid(), "without a file there is nobody to hear of a death"
+
+
+def test_what_raises_elsewhere_is_read_twice_there_so_that_all_leave_it_out(path):
+    quarantine = Quarantine(path)
+
+    def raises():
+        with contextlib.suppress(Quarantined):
+            read(quarantine, fault=KeyError())
+        return "the rest"
+
+    assert quarantine.read_elsewhere(raises) == "the rest"
+    assert [entry.strikes for entry in quarantine.entries()] == [2]
 
 
 def test_many_are_bounded_and_the_oldest_go(path, monkeypatch):
@@ -308,6 +331,41 @@ def test_a_policy_that_ends_its_reader_meets_none_and_its_owner_is_named(tmp_pat
     for name in ("nRaises", "nDies"):
         assert len([line for line in warnings if f"the policy of {name}: in quarantine, since reading it went" in line]) == 1
     assert not [line for line in warnings if "nWell" in line]
+
+
+def test_the_process_that_forks_all_others_parses_nothing_that_strangers_wrote(tmp_path, monkeypatch):
+    """Where it did, a bug in the parser, or one policy that takes seconds, would be the end of the node or keep it from accepting."""
+    node, other = a_node(tmp_path), a_node(tmp_path, "n2", policy=document("Theirs"))
+
+    def planted_here(whole):
+        here = os.getpid()
+
+        def reads(*arguments):
+            assert os.getpid() != here, arguments
+            return whole(*arguments)
+
+        return reads
+
+    monkeypatch.setattr(policy, "parse", planted_here(policy.parse))
+    monkeypatch.setattr(services, "read_service", planted_here(services.read_service))
+    node.offer("Echo", weight=7)
+    node.knows(other)
+    node.refresh()
+    theirs = node.policies.of(node.cache.view(), node.cache.view().records["n2"])
+    assert theirs == other.policies.own and hash(theirs) == hash(other.policies.own)
+    assert node.services.all()["Echo"].cost == 7
+
+
+def test_what_could_not_be_read_elsewhere_is_read_by_whoever_needs_it(tmp_path, monkeypatch):
+    node, other = a_node(tmp_path), a_node(tmp_path, "n2", policy=document("Theirs"))
+    node.knows(other)
+    with monkeypatch.context() as here:
+        here.setattr(node.quarantine, "read_elsewhere", lambda read: None)
+        node.offer("Echo")
+        node.refresh()
+        assert node.services.all() == {} and node.policies.unread(node.cache.view())
+    assert node.policies.of(node.cache.view(), node.cache.view().records["n2"]) == other.policies.own
+    assert list(node.services.all()) == ["Echo"]
 
 
 def test_a_caller_s_policy_that_met_a_bug_is_its_caller_s_affair(tmp_path, monkeypatch):
