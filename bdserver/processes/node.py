@@ -207,8 +207,10 @@ class Node:
                 part()
             except BDError as error:
                 complaints.append(str(error))
-            except Exception as error:  # a damaged certificate, of which libraries have many words
+            except Exception as error:
                 complaints.append(f"what SIGHUP reads anew can't be read: {error!r}")
+                if os.getpid() == self.life.listener_pid:  # which speaks for the others: each does the same
+                    log.exception("reading anew met a bug")
         return complaints
 
     def _reload_settings(self) -> None:

@@ -124,6 +124,23 @@ def test_what_is_bad_is_told_and_the_old_one_stays_and_all_else_is_taken(config,
         assert node.refusal("joe", 1) and complaint in node.rules.revoked.complaint
 
 
+def test_a_bug_in_reading_anew_is_a_complaint_and_its_traceback_is_said_by_one_process(config, monkeypatch, caplog):
+    node = open_node(load(config()))
+
+    def oops(path):
+        raise KeyError("planted")
+
+    monkeypatch.setattr(policyfile, "read", oops)
+    config(receiver_threshold=9)
+    assert node.reload() == ["what SIGHUP reads anew can't be read: KeyError('planted')"]
+    assert node.settings.receiver_threshold == 9
+    [line] = [record for record in caplog.records if record.exc_info]
+    assert line.levelno == logging.ERROR and 'in oops\n    raise KeyError("planted")' in caplog.text
+    caplog.clear()
+    node.life = node.life._replace(listener_pid=os.getppid())
+    assert len(node.reload()) == 1 and not caplog.records
+
+
 def test_a_bad_config_leaves_the_settings_and_a_bad_policy_its_new_mode(config, tmp_path):
     node = open_node(load(config()))
     config(receiver_threshold="many")
