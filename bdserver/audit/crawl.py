@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bdserver.audit.config import AuditConfig, entrances_of
-from bdserver.core import messages, pages
+from bdserver.core import attention, messages, pages
+from bdserver.core.attention import Finding
 from bdserver.core.membership import ALIVE, DYNAMIC, RANK, RECORDS_MAX, STATIC, SUSPECT, ServiceType
 from bdserver.errors import BadFrame, BDError
 from bdserver.net import dialling
@@ -73,7 +74,7 @@ class Status(NamedTuple):
     policy_mode: str
     rival: str | None
     complaints: list[str]
-    warnings: list[str]
+    findings: list[Finding]
     events: list[dict[str, Any]]
     services: dict[str, Offer]
 
@@ -258,10 +259,16 @@ def _status(said: dict[str, Any]) -> Status:
         "strict" if said.get("policy_mode") == "strict" else "lax",
         _text(said.get("rival")) or None,
         _texts(said["complaints"]),
-        _texts(said["warnings"]),
+        _findings(said),
         [_event(each) for each in said.get("events", [])[:LIST_MAX]],
         {name: _offer(each) for name, each in _items(said["services"])},
     )
+
+
+def _findings(said: dict[str, Any]) -> list[Finding]:
+    """Of an older node, its lines."""
+    told = said.get("findings", [{"text": line} for line in said["warnings"]])
+    return [attention.from_json({key: _text(text) for key, text in each.items()}) for each in told[:LIST_MAX]]
 
 
 def _event(said: dict[str, Any]) -> dict[str, Any]:

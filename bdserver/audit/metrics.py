@@ -5,6 +5,8 @@ Names and labels are promised as the JSON is: none is taken away or changes its 
 
 from __future__ import annotations
 
+from collections import Counter
+
 from prometheus_client import CollectorRegistry, Gauge, Info, generate_latest
 
 from bdserver.audit.snapshot import Snapshot
@@ -32,6 +34,9 @@ def text(snapshot: Snapshot) -> bytes:
         edges.labels(colour).set(count)
     gauge("disagreements", "Nodes of which not all say the same.").set(len(snapshot.disagreements()))
     gauge("warnings", "What the audit page lists as needing attention.").set(len(snapshot.warnings()))
+    findings = gauge("findings", "What needs attention, by its key and how grave it is.", "node", "key", "severity")
+    for (name, key, severity), count in Counter((name, f.key, f.severity) for name, f in snapshot.findings()).items():
+        findings.labels(name, key, severity).set(count)
 
     up = gauge("node_up", "1 when the mesh takes the node for alive.", "node")
     answered = gauge("node_answered", "1 when the node answered this crawl.", "node")

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from bdserver.audit.crawl import UNVISITED, Crawl, Offer, Sight
-from bdserver.core import policy
+from bdserver.core import attention, policy
+from bdserver.core.attention import Finding
 from bdserver.core.membership import ALIVE, DEAD, LEFT, RANK, STATIC, SUSPECT
 from bdserver.core.weight import FULL_LOAD
 from bdserver.errors import BDError
@@ -50,7 +51,7 @@ class Node(NamedTuple):
     zone: int
     services: dict[str, Offer]
     complaints: list[str]
-    warnings: list[str]  # what it says itself that needs attention
+    findings: list[Finding]  # what needs attention: what it says itself, or what others see of it
     rival: str | None
 
 
@@ -117,17 +118,18 @@ class Snapshot:
                 zone=zone,
                 services=own.services,
                 complaints=own.complaints,
-                warnings=own.warnings,
+                findings=own.findings,
                 rival=own.rival,
             )
         state = best.status if best.status != UNVISITED else DEAD
         load = heard.load / FULL_LOAD if heard and state in (ALIVE, SUSPECT) else 0.0
+        failure = self.crawl.failures.get(name, ("", ""))[1]
         return Node(
             name=name,
             address=best.address,
             state=state,
             has_answered=False,
-            failure=self.crawl.failures.get(name, ("", ""))[1],
+            failure=failure,
             is_overloaded=load > 1,
             is_draining=heard.is_draining if heard else False,
             weight=None,
@@ -140,7 +142,7 @@ class Snapshot:
             zone=zone,
             services=heard.services if heard else {},
             complaints=[],
-            warnings=[f"overloaded: {100 * load:.0f} % of its threshold"] if load > 1 else [],
+            findings=list(attention.of_another(state, failure, load)),
             rival=None,
         )
 
@@ -272,15 +274,15 @@ class Snapshot:
                 found.append((node.name, says))
         return found
 
+    def findings(self) -> list[tuple[str, Finding]]:
+        """(node, what needs attention there), the gravest first: core.attention's rule, and none beside it."""
+        found = [(node.name, finding) for node in self.nodes for finding in node.findings]
+        found += [(name, attention.of_disagreement(says)) for name, says in self.disagreements()]
+        return sorted(found, key=lambda each: attention.RANK[each[1].severity])
+
     def warnings(self) -> list[tuple[str, str]]:
-        """(node, what is wrong with it), the worst first; empty when all is well."""
-        found = []
-        for node in self.nodes:
-            found += [(rank, node.name, said) for rank, said in _warnings(node)]
-        for name, says in self.disagreements():
-            words = "; ".join(f"{state} for {few(observers)}" for state, observers in sorted(says.items()))
-            found.append((3, name, f"the nodes disagree on it: {words}"))
-        return [(name, said) for _, name, said in sorted(found, key=lambda each: each[0])]
+        """(node, what keeps it from being well), the gravest first; empty when all is well."""
+        return [(name, line) for name, finding in self.findings() for line in attention.lines([finding])]
 
     def events(self) -> list[dict[str, Any]]:
         """The changes that nodes made to services lately, newest first, each with its "node"."""
@@ -302,6 +304,7 @@ class Snapshot:
             "views": {observer: self._view_json(observer) for observer in self.observers},
             "policies": [{"shown": zone.shown, "nodes": zone.names} for zone in self.zones],
             "warnings": [{"node": name, "text": said} for name, said in self.warnings()],
+            "findings": [{"node": name, **attention.as_json(finding)} for name, finding in self.findings()],
             "disagreements": [{"node": name, "says": says} for name, says in self.disagreements()],
             "events": self.events(),
             "hints": self.crawl.hints,
@@ -309,6 +312,8 @@ class Snapshot:
 
     def _node_json(self, node: Node) -> dict[str, Any]:
         fields = node._asdict()
+        fields["warnings"] = attention.lines(node.findings)
+        fields["findings"] = [attention.as_json(finding) for finding in node.findings]
         fields["policy"] = self.zones[fields.pop("zone")].shown
         fields["services"] = {name: offer._asdict() for name, offer in node.services.items()}
         return fields
@@ -338,19 +343,7 @@ def _zone(digest: str | None, text: str | None) -> Zone:
     return Zone(policy.show(parsed), [], parsed, True)
 
 
-def _warnings(node: Node) -> Iterator[tuple[int, str]]:
-    """What a node can't say of itself, the gravest first; then what it says: one rule for `bdctl status` and this."""
-    if node.state == DEAD:
-        yield 0, DEAD
-    elif node.state == SUSPECT:
-        yield 1, "suspected to be dead"
-    elif node.failure:
-        yield 1, f"did not answer: {node.failure}"
-    for warning in node.warnings:
-        yield 2 if warning in node.complaints else 1, warning
-
-
-def few(names: list[str], most: int = 3) -> str:
+def few(names: list[str], most: int) -> str:
     """The first of some names, and how many others there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 

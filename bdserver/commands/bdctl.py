@@ -19,8 +19,9 @@ from typing import Any, BinaryIO, NamedTuple
 
 from bdserver import api
 from bdserver.commands import calling
-from bdserver.core import messages, pages
+from bdserver.core import attention, messages, pages
 from bdserver.core.address import join_address, split_address
+from bdserver.core.attention import Severity
 from bdserver.core.membership import ALIVE, LEFT, SUSPECT
 from bdserver.core.messages import NoPong, NotFound, Status
 from bdserver.errors import BadConfig, CantFind, Deadline, Forbidden, NobodyThere
@@ -151,6 +152,9 @@ def status(options: Namespace) -> None:
         print(f"  WARNING: {warning}")
     if not state["warnings"]:
         print("  well: nothing needs attention")
+    for finding in map(attention.from_json, state.get("findings", [])):  # older nodes do not tell
+        if finding.severity == Severity.NOTE:
+            print(f"  note: {finding.line}")
     rows = [
         [
             name,

@@ -25,7 +25,7 @@ from collections.abc import Callable, Collection, Generator, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 from bdserver.core import membership
-from bdserver.core.membership import CERTIFICATE_CHARACTERS_MAX, Record, certificate_digest, untimely
+from bdserver.core.membership import CERTIFICATE_CHARACTERS_MAX, DEAD, SUSPECT, Record, certificate_digest, untimely
 from bdserver.core.messages import TEXT_MAX
 from bdserver.core.names import valid_name
 from bdserver.core.policy import digest as policy_digest
@@ -66,12 +66,13 @@ Guard = Callable[[object], contextlib.AbstractContextManager[object]]
 
 class Absorbed(NamedTuple):
     """What became of an exchange: what it adds to the answer; the names of those whom it told of, and who are known now; why
-    records were left out, and how many lack their certificate."""
+    records were left out, and how many lack their certificate; who takes this node for suspect or dead, which it is not."""
 
     answer: Exchange
     names: list[str] = []
     refused: list[str] = []
     lacking: int = 0
+    doubters: tuple[str, ...] = ()
 
 
 def checked(value: object) -> Exchange:
@@ -210,7 +211,8 @@ def absorb(
         answer["refused"] = taking.own_refused[:REFUSED_CHARACTERS_MAX]
     if talker in view.records:
         view.heard(talker, now)
-    return Absorbed(answer, [name for name in taking.names if name in view.records], taking.refused, taking.lacking_count)
+    names = [name for name in taking.names if name in view.records]
+    return Absorbed(answer, names, taking.refused, taking.lacking_count, taking.doubters)
 
 
 class _Taking:
@@ -223,6 +225,7 @@ class _Taking:
         self.names: list[str] = []
         self.refused: list[str] = []
         self.own_refused = ""
+        self.doubters: tuple[str, ...] = ()
         self.lacking: dict[str, None] = {}  # digests of certificates, in order
 
     def take(self, value: object) -> None:
@@ -272,7 +275,10 @@ class _Taking:
 
     def _merge(self, record: Record) -> bool:
         self.names.append(record.name)
-        return self.view.merge(record, self.now)
+        is_news = self.view.merge(record, self.now)
+        if is_news and record.name == self.view.me and record.status in (SUSPECT, DEAD):
+            self.doubters = record.accusers or (self.talker,)
+        return is_news
 
     def _refuse(self, record: Record, why: str) -> None:
         self.refused.append(f"the record of {record.name}: {why}")

@@ -195,6 +195,7 @@ OWN_STATUS = (
     Field("policy_mode", _is_text, "lax or strict", True),
     Field("events", _list_of(_is_object), "of its journal", True),
     Field("policies", _is_object, "digest: document, of all nodes known", True),
+    Field("findings", _list_of(_is_object), "severity, key, text, remedy", True),
 )
 NODE_SEEN = (
     Field("address", _is_text, "HOST:PORT"),

@@ -1,5 +1,6 @@
 """What the discoverer alone knows and others tell, USERNAME.bdheard: when this node last spoke with whom, who refuses its
-record and why, how late its loop was, and which of its chores fail; told by STATUS and the audit.
+record, who was not met and why, who suspected this node, how late its loop was, and which of its chores fail; told by STATUS
+and the audit.
 
 Beside the cache, not in it: a quiet mesh changes nothing in the cache, while every probe is a word heard. A report, so it
 is renamed into place but not synced: killed, the old or the new one is there; after a power cut it may begin anew. Nothing
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -24,6 +25,8 @@ LATE_SECONDS = 0.1
 REFUSALS_MAX = 20
 # 20,000 names of a hundred characters, each with its time.
 FILE_BYTES_MAX = 4 << 20
+# Of what came of a visit.
+WORDS_CHARACTERS_MAX = 300
 
 log = logging.getLogger("bdserver.heard")
 
@@ -31,12 +34,15 @@ log = logging.getLogger("bdserver.heard")
 class Report(NamedTuple):
     """`times`: name -> epoch seconds. `lag`: the most seconds that the loop was late, of the last WRITE_SECONDS or more.
     `failing`: a line for each thing that the discoverer could not do when it last tried. `refusals`: who does not take in our
-    record -> why."""
+    record -> why. `unmet`: name or address of a node that was called in vain -> code and text of why. `doubted`: who said that
+    this node is suspect or dead, and when."""
 
     times: dict[str, float]
     lag: float = 0.0
     failing: tuple[str, ...] = ()
     refusals: Mapping[str, str] = MappingProxyType({})
+    unmet: Mapping[str, tuple[str, str]] = MappingProxyType({})
+    doubted: tuple[tuple[str, ...], float] = ((), 0.0)
 
 
 class Heard:
@@ -46,6 +52,7 @@ class Heard:
         self.path = path
         self._report = Report({})
         self._refusals: dict[str, str] = {}
+        self._unmet: dict[str, tuple[str, str]] = {}
         self._stamp: durable.Stamp | None = None
         self._written_at = 0.0
         self._is_new = False
@@ -65,6 +72,22 @@ class Heard:
             self._refusals[name] = why
         self._is_new = True
 
+    def note_visit(self, whom: str, code: str, text: str) -> None:
+        """What came of calling the node of this name, or at this address; no code: it was met."""
+        if (code, text) == self._unmet.get(whom, ("", text)):
+            return
+        if not code:
+            del self._unmet[whom]
+        elif len(self._unmet) < REFUSALS_MAX or whom in self._unmet:
+            self._unmet[whom] = code, text[:WORDS_CHARACTERS_MAX]
+        self._is_new = True
+
+    def note_doubters(self, names: Sequence[str], now: float) -> None:
+        """These say that this node is suspect or dead."""
+        if names:
+            self._report = self._report._replace(doubted=(tuple(names[:REFUSALS_MAX]), now))
+            self._is_new = True
+
     def write(self, known: set[str], lag: float, now: float) -> bool:
         """Now and then, on disk; names that are known no longer are dropped. Whether it was written, or tried to be."""
         is_worth_it = self._is_new or max(lag, self._report.lag) > LATE_SECONDS  # late now, or said to be, and so no longer
@@ -72,7 +95,7 @@ class Heard:
             return False
         self._written_at, self._is_new = now, False
         times = {name: at for name, at in self._report.times.items() if name in known}
-        self._write(self._report._replace(times=times, lag=lag, refusals=dict(self._refusals)))
+        self._write(self._report._replace(times=times, lag=lag, refusals=dict(self._refusals), unmet=dict(self._unmet)))
         return True
 
     def tell(self, failing: tuple[str, ...]) -> None:
@@ -87,6 +110,8 @@ class Heard:
             "lag": round(report.lag, 3),
             "failing": report.failing,
             "refusals": dict(report.refusals),
+            "unmet": dict(report.unmet),
+            "doubted": report.doubted,
         }
         try:
             self._stamp = durable.replace(self.path, [json.dumps(said).encode()], is_synced=False)
@@ -96,8 +121,8 @@ class Heard:
     def begin(self) -> None:
         """At a start of the node: who refused its record before has a new one to judge."""
         report = self.report()
-        if report.refusals:
-            self._write(report._replace(refusals={}))
+        if report.refusals or report.unmet or report.doubted[0]:
+            self._write(report._replace(refusals={}, unmet={}, doubted=((), 0.0)))
 
     def report(self) -> Report:
         """As the discoverer wrote it last."""
@@ -109,7 +134,10 @@ class Heard:
                 times = {str(name): float(at) for name, at in said["heard"].items()}
                 refusals = {str(name): str(why) for name, why in said.get("refusals", {}).items()}
                 failing = tuple(map(str, said.get("failing", ())))
-                self._report = Report(times, float(said["lag"]), failing, refusals)
+                unmet = {str(whom): (str(code), str(text)) for whom, (code, text) in said.get("unmet", {}).items()}
+                names, at = said.get("doubted", ((), 0.0))
+                doubted = tuple(map(str, names)), float(at)
+                self._report = Report(times, float(said["lag"]), failing, refusals, unmet, doubted)
             except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
                 pass  # none that can be read: what we had
         return self._report

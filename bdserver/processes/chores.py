@@ -17,14 +17,16 @@ from typing import NamedTuple
 
 from bdserver.core import membership
 from bdserver.core.address import split_address
+from bdserver.core.attention import LAG_SECONDS
 from bdserver.core.ticks import following
 from bdserver.errors import BDError, NoSpace
 from bdserver.files import accesslog
 from bdserver.files.accesslog import AccessLog
+from bdserver.processes import facts
 from bdserver.processes.doubts import Doubts
 from bdserver.processes.health import Health
 from bdserver.processes.heartbeat import Heartbeat
-from bdserver.processes.node import LAG_SECONDS, Node
+from bdserver.processes.node import Node
 
 # How often we look at our own services folder, weight and complaints.
 LOOK_SECONDS = 1.0
@@ -230,8 +232,9 @@ class Chores:
 
     def _say_warnings(self, wall: float) -> None:
         """Each once; a certificate's end at 30, 7 and 1 days, and again after a restart."""
-        for fault in self.node.faults(self.node.cache.view(), wall):
-            self.states.say(fault, fault)
+        for finding in facts.findings(self.node, self.node.cache.view(), wall):
+            if finding.lasts:
+                self.states.say(finding.line, finding.line)
         is_late = self.node.heard.report().lag > LAG_SECONDS
         self.states.say("the loop", f"the discoverer's loop is more than {LAG_SECONDS} s late" * is_late, logging.WARNING)
 

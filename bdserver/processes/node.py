@@ -32,7 +32,7 @@ from bdserver.files.hitlog import HitLog
 from bdserver.files.journal import Journal
 from bdserver.files.parcels import Parcels
 from bdserver.files.policyfile import PolicyFile
-from bdserver.files.quarantine import Entry, Kind, Quarantine
+from bdserver.files.quarantine import Kind, Quarantine
 from bdserver.files.revoked import Revoked
 from bdserver.files.services import Service, Services
 from bdserver.files.settings import Settings, load
@@ -44,16 +44,6 @@ from bdserver.processes.advertised import advertised
 from bdserver.processes.beat import Beat
 
 log = logging.getLogger("bdserver.node")
-
-# A loop that is later than this is worth a warning; one that has not turned for so long hangs.
-LAG_SECONDS, HUNG_SECONDS = 0.5, 10.0
-# When the end of our certificate is worth a warning, the nearest first.
-CERTIFICATE_DAYS = (1, 7, 30)
-# Of the hints of a node that is alone, a warning shows this many.
-HINTS_SHOWN = 3
-# Of the nodes that have a policy that can't be read, as many.
-OWNERS_SHOWN = 3
-NAMES_SHOWN_CHARACTERS = 100
 
 # dial(address, credentials, deadline, name, policy digest, policy text, version): as net.dialling.dial.
 Dial = Callable[..., Conversation]
@@ -307,7 +297,7 @@ class Node:
             )
         )
 
-    def _left_out(self, own: Record, now: float) -> list[str]:
+    def left_out(self, own: Record, now: float) -> list[str]:
         """The services that have no room in our record; asked for only where some are not in it."""
         missing = self.services.all().keys() - own.services.keys() - set(own.extra.get("unhealthy", []))
         return self._described(own, now)[1] if missing else []
@@ -343,60 +333,6 @@ class Node:
         with self.cache.locked() as view:
             view.describe(view.own._replace(status=LEFT), self.clock())
             return view.own
-
-    def warnings(self, view: View, now: float) -> list[str]:
-        """What an operator should look at, a line each; empty when all is well. `bdctl status`, systemd and the audit show
-        these, and have no rule of their own for it."""
-        found = self.faults(view, now)
-        hints = (view.hints | set(self.settings.hints)) - {self.address}
-        if hints and not view.others_there():
-            shown = ", ".join(sorted(hints)[:HINTS_SHOWN])
-            found.append(f"alone: none of the nodes at its hints ({shown}) is met, and the log says why")
-        share = self.total_weight(now) / self.settings.receiver_threshold
-        if share > 1:
-            found.append(f"overloaded: {100 * share:.0f} % of its threshold")
-        report, silent = self.heard.report(), time.monotonic() - self.beat.at()
-        if self.beat.at() and silent > HUNG_SECONDS:
-            found.append(f"the discoverer hangs for {silent:.0f} s: this node hears no news, and others take it for dead")
-        for name, why in sorted(report.refusals.items()):
-            record = view.records.get(name)
-            if record is None or record.is_there:
-                found.append(f"{name} refuses our record: {why}")
-        if report.lag > LAG_SECONDS:
-            found.append(f"the discoverer's loop was {report.lag:.1f} s late: this machine has too little processor time")
-        found += report.failing
-        found += [f"the service {name} is not well, and not offered" for name in view.own.extra.get("unhealthy", [])]
-        return found
-
-    def faults(self, view: View, now: float) -> list[str]:
-        """Those of the warnings that stay until somebody mends what they name: the log has each once."""
-        found = list(self.services.complaints)
-        found += [_in_quarantine(entry, view) for entry in self.quarantine.entries() if entry.kind is not Kind.SERVICE]
-        left_out = self._left_out(view.own, now)
-        if left_out:
-            names = ", ".join(left_out)[:NAMES_SHOWN_CHARACTERS]
-            found.append(f"{len(left_out)} services are not told to the mesh, which has no room for them in a record: {names}")
-        ahead = (view.own.version[0] - now) / 86400
-        if ahead > 1:
-            found.insert(0, f"this node started {ahead:.1f} days ahead of its clock, so others refuse its record: restart it")
-        if self.rules.revoked.complaint:
-            found.insert(0, self.rules.revoked.complaint)
-        ending = self.certificate_warning(now)
-        if ending:
-            found.insert(0, ending)
-        if view.rival is not None:
-            found.insert(0, f"two live nodes are named {self.name}: this one at {self.address}, and one at {view.rival[0]}")
-        return found
-
-    def certificate_warning(self, now: float) -> str | None:
-        """From 30 days on, then 7, then 1; it stays the same between, so that it can be said once each."""
-        left = self.credentials.days_left(now)
-        limit = next((days for days in CERTIFICATE_DAYS if left < days), None)
-        if limit is None:
-            return None
-        ends = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(self.credentials.not_after))
-        word = "day" if limit == 1 else "days"
-        return f"the certificate of {self.name} ends in less than {limit} {word}, on {ends}: bdkeys renew, then SIGHUP"
 
     # -- other processes, other nodes
 
@@ -458,14 +394,6 @@ def guarded(quarantine: Quarantine) -> Callable[[str, str], Policy]:
             return policy.parse(text)
 
     return read
-
-
-def _in_quarantine(entry: Entry, view: View) -> str:
-    """The warning. A policy is told by its digest alone: whose it is, the records say."""
-    owners = sorted(record.name for record in view.records.values() if record.policy == entry.digest)
-    if owners:
-        entry = entry._replace(origin=f"the policy of {', '.join(owners[:OWNERS_SHOWN])}")
-    return entry.words()
 
 
 def open_files(settings: Settings, name: str) -> Files:

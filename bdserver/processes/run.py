@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 
 import setproctitle
 
-from bdserver.core import exchange, membership
+from bdserver.core import attention, exchange, membership
 from bdserver.core.messages import Exchanged
 from bdserver.core.view import View
 from bdserver.errors import BDError
 from bdserver.net.conversation import Conversation
-from bdserver.processes import child, discoverer, reload, systemd
+from bdserver.processes import child, discoverer, facts, reload, systemd
 from bdserver.processes.children import Limits
 from bdserver.processes.listener import Listener, Runs
 from bdserver.processes.node import Life, Node
@@ -110,11 +110,11 @@ def figures(node: Node, connections: int, now: float) -> str:
     """The status line."""
     view = node.cache.view()
     services, weight = node.services.all(), node.total_weight(now)
-    warnings = node.warnings(view, now)
+    needs = attention.summary(facts.findings(node, view, now))
     return (
         f"{1 + len(view.others_there())} nodes, {len(services)} services here, weight {weight:.1f} of "
         f"{node.settings.receiver_threshold:g}{', draining' * view.own.draining}, {connections} connections"
-        + (f"; {len(warnings)} warnings: bdctl status" if warnings else "")
+        + (f"; {needs}" if needs else "")
     )
 
 

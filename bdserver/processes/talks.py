@@ -62,6 +62,8 @@ class Talks:
             return
 
         def done(result: Any) -> None:
+            if not isinstance(action, Ask):
+                self._note(name, result)
             self.done(action, _outcome(action, result))
 
         self.lines.start(talk, membership.gossip_address(record), name, seconds, done, is_slow)
@@ -71,6 +73,7 @@ class Talks:
         itself it says nothing of it."""
 
         def done(result: Any) -> None:
+            self._note(address, result)
             self.done(action, _outcome(action, result))
 
         def entered(result: Any) -> None:
@@ -84,6 +87,11 @@ class Talks:
             self.lines.start(self._synchronise(address), ears, None, self.lines.patience(SYNCHRONISE_SECONDS), done)
 
         self.lines.start(ping(), address, None, self.lines.patience(ENTRANCE_SECONDS), entered)
+
+    def _note(self, whom: str, result: Any) -> None:
+        """What came of a visit, for a person who wonders why nobody is met."""
+        is_met = not isinstance(result, BDError) or isinstance(result, TooBusy | Ourselves)
+        self.node.heard.note_visit(whom, *(("", "") if is_met else (result.code, str(result))))
 
     def _is_suspect(self, name: str) -> bool:
         """A suspect is asked on another line than the usual one, which may be broken without a word."""

@@ -82,6 +82,7 @@ class Tellers:
         """An exchange of this one was taken in, but for what it says."""
         teller = self._of(name)
         teller.proved += absorbed.lacking
+        self._node.heard.note_doubters(absorbed.doubters, self._node.clock())
         teller.refused = teller.was_refused + len(absorbed.refused)
         if not absorbed.refused:
             return

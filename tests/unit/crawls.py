@@ -6,7 +6,8 @@ import time
 import pytest
 
 from bdserver.audit.crawl import Crawl, Hearsay, Offer, Sight, Status
-from bdserver.core import policy
+from bdserver.core import attention, policy
+from bdserver.core.attention import Facts
 
 DOCUMENT = '<Policy xmlns="http://schemas.xmlsoap.org/ws/2004/09/policy" xmlns:t="urn:t"><All>{}</All></Policy>'
 HOSTILE = ['"];evil[label="', "<b>&amp;</b>", "back\\", "line\nfeed", "\x00\x1b[31m", "💥" * 400]
@@ -38,7 +39,7 @@ def status(name, number=1, services=None, weight=10.0, text=None, **changes):
         "lax",
         None,
         [],
-        [f"overloaded: {weight:.0f} % of its threshold"] if weight > 100 else [],
+        attention.findings(Facts(name, f"10.0.0.{number}:9001", 0.0, load=weight / 100)),
         [],
         services,
     )

@@ -12,7 +12,7 @@ import random
 import time
 from typing import ClassVar, NamedTuple
 
-from bdserver.core import messages, nudges
+from bdserver.core import attention, messages, nudges
 from bdserver.core.messages import Error, Found, Package
 from bdserver.core.policies import Policies
 from bdserver.core.roles import NODE
@@ -23,6 +23,7 @@ from bdserver.files.blacklist import BlackList
 from bdserver.files.revoked import Revoked
 from bdserver.files.settings import Settings
 from bdserver.net.identity import Identity
+from bdserver.processes import facts
 from bdserver.processes.answers import answer, ask_ourselves
 from bdserver.processes.node import Life, Node, Rules, open_files
 from bdserver.processes.session import Caller, Session
@@ -33,6 +34,11 @@ NOW = 1_700_000_000.0
 # Above what Linux gives out: whom nobody has said to be the listener must not be hit by a KILL.
 NOBODYS_PID = (1 << 22) + 1
 DOCUMENT = '<Policy xmlns="http://schemas.xmlsoap.org/ws/2004/09/policy" xmlns:t="urn:t"><All>{}</All></Policy>'
+
+
+def warnings(node, now=NOW):
+    """What keeps a node from being well, as `bdctl status` tells it."""
+    return attention.lines(facts.findings(node, node.cache.view(), now))
 
 
 def document(*assertions):

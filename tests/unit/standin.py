@@ -133,7 +133,9 @@ class StandIn(Node):
         loaded = load(self.config)
         for each in (loaded.services_dir, loaded.graveyard_dir, loaded.service_log_dir):
             os.makedirs(each, exist_ok=True)
-        credentials = SimpleNamespace(identity=SimpleNamespace(name="me", mesh="mesh"), days_left=lambda now: 365.0)
+        credentials = SimpleNamespace(
+            identity=SimpleNamespace(name="me", mesh="mesh"), not_after=4e9, days_left=lambda now: 365.0
+        )
         rules = Rules(policyfile.read(""), Policies(None, "lax"), BlackList(""), Revoked(""))
         files = open_files(loaded, "me")
         super().__init__(loaded, credentials, "127.0.0.1:9001", rules, files, self._dial, rng=Random(1))

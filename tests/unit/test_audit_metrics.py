@@ -25,6 +25,8 @@ def test_metrics_are_what_prometheus_reads(troubled):
     assert info.labels == {"mesh": "demo", "entry": "n000"} and all(family.documentation for family in families.values())
     edges = {sample.labels["colour"]: sample.value for sample in families["bdserver_edges"].samples}
     assert edges == troubled.edge_counts()
+    found = [tuple(map(each.labels.get, ("node", "key", "severity"))) for each in families["bdserver_findings"].samples]
+    assert ("n003", "dead", "grave") in found and ("n002", "overloaded", "warning") in found
 
 
 def test_a_service_is_healthy_checked_both_or_neither():

@@ -7,6 +7,7 @@ import pytest
 from bdserver.audit import crawl, page
 from bdserver.audit.crawl import Offer
 from bdserver.audit.snapshot import Snapshot
+from bdserver.core import attention
 
 from . import crawls
 from .crawls import HOSTILE
@@ -21,7 +22,14 @@ def test_nothing_from_the_mesh_becomes_markup(text):
     offers = {text: Offer("static", 1.0, 1.0, False, "javascript:alert(1)//" + text)}
     event = {"at": 1.0, "what": text, "service": text, "giver": text, "taker": "", "asker": text, "why": text}
     made.statuses["n000"] = made.statuses["n000"]._replace(
-        services=offers, complaints=[text], warnings=[text], address=text, software=text, rival=text, events=[event], mesh=text
+        services=offers,
+        complaints=[text],
+        findings=[attention.from_json({"text": text, "remedy": text, "key": text})],
+        address=text,
+        software=text,
+        rival=text,
+        events=[event],
+        mesh=text,
     )
     made.failures["n002"] = ("deadline", text)
     html = page.render(Snapshot(made), 0, 20)

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from bdserver.audit.snapshot import Snapshot
+from bdserver.core import attention
+from bdserver.core.attention import Facts
 
 from . import crawls
 
@@ -81,9 +83,15 @@ def test_what_needs_attention(troubled):
     assert said["n003"] == "dead" and said["n004"].startswith("suspected") and "time is over" in said["n006"]
     assert "130 %" in said["n002"]
     made = crawls.mesh(2)
-    made.statuses["n000"] = made.statuses["n000"]._replace(warnings=["the certificate ends", "x.bdcert:1: bad", "alone"])
+    facts = Facts("n000", "h:1", 0.0, complaints=("x.bdcert:1: bad",), unchecked=("Echo",), is_alone=True, hints=("h:2",))
+    made.statuses["n000"] = made.statuses["n000"]._replace(findings=attention.findings(facts))
     warnings = [text for _, text in Snapshot(made).warnings()]
-    assert warnings == ["the certificate ends", "x.bdcert:1: bad", "alone"], "what it says itself: no rule is made up here"
+    alone = "alone: none of the nodes at its hints (h:2) is met yet"
+    assert warnings == [alone, "x.bdcert:1: bad"], "what it says itself: no rule is made up here"
+    told = Snapshot(made).as_json()
+    assert [each["key"] for each in told["findings"]] == ["alone", "complaint", "unchecked"]
+    assert [each["severity"] for each in told["nodes"][0]["findings"]] == ["grave", "warning", "note"]
+    assert told["nodes"][0]["warnings"] == warnings
     assert Snapshot(crawls.mesh(3)).warnings() == []
 
 

@@ -118,12 +118,13 @@ def test_status_at_a_glance(node, run):
         "Sick": OFFER | {"healthy": False, "checked": True},
         "Wiki": OFFER | {"checked": False},
     }
-    node.answers["STATUS"] = Status(own(services=services, uptime=90000.0 * 3), [seen("alpha")])
+    noted = [{"severity": "note", "key": "unchecked", "text": "nobody looks at Wiki", "remedy": "health=http"}]
+    node.answers["STATUS"] = Status(own(services=services, uptime=90000.0 * 3, findings=noted), [seen("alpha")])
     status, out, err = run("status")
     assert (status, err) == (0, "")
     assert "alpha of home at 10.0.0.1:9001, BDserver 1.0.0" in out and "up 3 d, nodes known: 2" in out
     assert "weight 1.5 of 100: has room\n" in out and "certificate: 300 days left" in out
-    assert "well: nothing needs attention" in out
+    assert "well: nothing needs attention\n  note: nobody looks at Wiki: health=http\n" in out
     rows = {line.split()[0]: line.split("  ") for line in out.splitlines()[-4:]}
     healthy = {name: [cell.strip() for cell in cells if cell][4] for name, cells in rows.items()}
     assert healthy == {"Echo": "yes", "Old": "yes", "Sick": "NO", "Wiki": "not checked"}

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from bdserver.core.attention import HUNG_SECONDS, Finding, Severity
 from bdserver.core.membership import DEAD, Record
 from bdserver.core.view import TOMBSTONE_SECONDS
 from bdserver.core.weight import HIT
@@ -14,8 +15,8 @@ from bdserver.errors import NoSpace, TooBusy
 from bdserver.files.heard import Heard
 from bdserver.processes import chores as module
 from bdserver.processes.chores import Chores, States
-from bdserver.processes.node import HUNG_SECONDS
 from bdserver.processes.wakeup import Wakeup
+from tests.unit import nodes
 from tests.unit.seals import Believing
 from tests.unit.standin import StandIn
 from tests.unit.views import NOW
@@ -235,8 +236,9 @@ def test_whom_we_have_heard_from_is_written_down(looking):
 
 
 def test_what_somebody_must_mend_is_said_once_and_what_passes_by_itself_is_not(looking, caplog, monkeypatch):
-    monkeypatch.setattr(looking.node, "faults", lambda view, now: ["the certificate ends"])
-    monkeypatch.setattr(looking.node, "warnings", lambda view, now: ["the certificate ends", "overloaded: 130 %"])
+    ending = Finding(Severity.WARNING, "ending", "the certificate ends", lasts=True)
+    overloaded = Finding(Severity.WARNING, "overloaded", "overloaded: 130 %")
+    monkeypatch.setattr(module.facts, "findings", lambda node, view, now: [ending, overloaded])
     for _ in range(3):
         looking.look()
     assert said(caplog, logging.ERROR) == ["the certificate ends"]
@@ -261,7 +263,8 @@ def test_a_chore_that_fails_is_said_once_and_the_others_go_on(looking, caplog, m
     with monkeypatch.context() as patch:
         patch.setattr(looking.node, "weigh", broken)
         patch.setattr(looking.node, "total_weight", broken)
-        patch.setattr(looking.node, "faults", lambda view, now: ["x is broken"])
+        broken_file = Finding(Severity.WARNING, "complaint", "x is broken", lasts=True)
+        patch.setattr(module.facts, "findings", lambda node, view, now: [broken_file])
         looking.node.peer("n0")
         for _ in range(3):
             looking.look()
@@ -299,7 +302,7 @@ def test_each_chore_that_fails_is_told_by_status_until_it_is_well_and_the_others
     looking.look()
     assert done == [each for each in TABLE if each != what]
     assert Heard(looking.node.heard.path).report().failing == (f"{what}: a bug: KeyError('oops')",)
-    assert f"{what}: a bug: KeyError('oops')" in looking.node.warnings(looking.node.cache.view(), NOW)
+    assert f"{what}: a bug: KeyError('oops')" in nodes.warnings(looking.node)
     is_broken = False
     looking.look(module.TRIM_SECONDS)
     assert Heard(looking.node.heard.path).report().failing == ()
@@ -319,7 +322,7 @@ def test_what_can_not_even_be_told_stops_nothing(looking, monkeypatch, caplog):
 
 def test_a_loop_that_has_not_turned_for_long_is_told_by_status(looking):
     def warnings():
-        return [line for line in looking.node.warnings(looking.node.cache.view(), NOW) if "hangs" in line]
+        return [line for line in nodes.warnings(looking.node) if "hangs" in line]
 
     assert warnings() == [], "it has not begun"
     looking.node.beat.note(time.monotonic())

@@ -16,6 +16,7 @@ from bdserver.core.membership import ALIVE, DEAD, Record, as_json
 from bdserver.errors import TooBusy
 from bdserver.processes import discoverer as module
 from tests.hosts import until
+from tests.unit import nodes
 from tests.unit.gossipers import PATIENCE, Gossiper, Peer, Said, credentials_of, make_authority, signed, turn_until
 
 
@@ -301,7 +302,7 @@ def test_a_loop_that_is_late_says_so_in_its_log_and_in_status_and_when_it_is_wel
     one.discoverer.turn(0.0)
     assert one.node.heard.report().lag == pytest.approx(0.8, abs=0.3)
     assert "the discoverer's loop is more than 0.5 s late" in caplog.text
-    [warning] = [each for each in one.node.warnings(one.view, time.time()) if "loop" in each]
+    [warning] = [each for each in nodes.warnings(one.node, time.time()) if "loop" in each]
     assert "s late: this machine has too little processor time" in warning
     monkeypatch.setattr("bdserver.files.heard.WRITE_SECONDS", 0.0)
     one.node.heard.note("n1", time.time())

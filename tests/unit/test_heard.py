@@ -2,7 +2,7 @@
 
 import os
 
-from bdserver.files.heard import LATE_SECONDS, REFUSALS_MAX, WRITE_SECONDS, Heard
+from bdserver.files.heard import LATE_SECONDS, REFUSALS_MAX, WRITE_SECONDS, Heard, Report
 
 
 def test_another_process_reads_what_the_discoverer_wrote(tmp_path):
@@ -58,7 +58,7 @@ def test_a_file_that_is_gone_or_broken_meanwhile_leaves_what_was_known(tmp_path)
     path = tmp_path / "n.bdheard"
     path.write_text('{"heard": {"beta": 5}, "lag": 0.25}')
     reader = Heard(str(path))
-    assert reader.report() == ({"beta": 5.0}, 0.25, (), {})
+    assert reader.report() == Report({"beta": 5.0}, 0.25)
     path.write_text('{"beta')
     assert reader.report().times == {"beta": 5.0}
     path.unlink()
@@ -69,9 +69,9 @@ def test_a_lag_is_told_though_nobody_was_heard(tmp_path):
     path = str(tmp_path / "n.bdheard")
     heard = Heard(path)
     assert not heard.write(set(), LATE_SECONDS, 100.0) and heard.write(set(), 0.75, 100.0)
-    assert Heard(path).report() == ({}, 0.75, (), {})
+    assert Heard(path).report() == Report({}, 0.75)
     assert not heard.write(set(), 0.9, 104.0), "not yet: whoever noted it keeps it"
-    assert heard.write(set(), 0.0, 105.0) and Heard(path).report() == ({}, 0.0, (), {}), "a node that is alone is in time again"
+    assert heard.write(set(), 0.0, 105.0) and Heard(path).report() == Report({}), "a node that is alone is in time again"
     assert not heard.write(set(), 0.0, 120.0)
 
 
@@ -89,8 +89,33 @@ def test_who_refuses_our_record_is_told_until_it_does_no_longer(tmp_path):
     assert Heard(path).report().refusals == {"gamma": "it is not signed"}
     started = Heard(path)
     started.begin()
-    assert started.report() == Heard(path).report() == ({}, 0.0, (), {}), "a start begins anew with them"
+    assert started.report() == Heard(path).report() == Report({}), "a start begins anew with them"
     for number in range(2 * REFUSALS_MAX):
         heard.note_refusal(f"n{number}", "no")
     heard.write(set(), 0.0, 100.0 + 2 * WRITE_SECONDS)
     assert len(Heard(path).report().refusals) == REFUSALS_MAX
+
+
+def test_why_a_node_was_not_met_and_who_suspected_us_is_told_until_it_is_over(tmp_path):
+    path = str(tmp_path / "n.bdheard")
+    heard = Heard(path)
+    heard.note_visit("beta", "", "")
+    heard.note_doubters((), 100.0)
+    assert not heard.write(set(), 0.0, 100.0), "that is nothing new"
+    for number in range(2 * REFUSALS_MAX):
+        heard.note_visit(f"10.0.0.{number}:9001", "policy-mismatch", "no")
+    heard.note_visit("10.0.0.1:9001", "refused", "y" * 1000)
+    heard.note_visit("10.0.0.0:9001", "", "")
+    heard.note_doubters(("beta", "gamma"), 100.0)
+    assert heard.write(set(), 0.0, 100.0)
+    report = Heard(path).report()
+    assert len(report.unmet) == REFUSALS_MAX - 1 and report.doubted == (("beta", "gamma"), 100.0)
+    assert report.unmet["10.0.0.1:9001"] == ("refused", "y" * 300) and report.unmet["10.0.0.2:9001"] == (
+        "policy-mismatch",
+        "no",
+    )
+    heard.note_visit("10.0.0.2:9001", "policy-mismatch", "no")
+    assert not heard.write(set(), 0.0, 200.0), "the same as before"
+    started = Heard(path)
+    started.begin()
+    assert started.report() == Heard(path).report() == Report({})

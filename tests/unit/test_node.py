@@ -21,7 +21,7 @@ from bdserver.net.authority import Authority, general_names
 from bdserver.processes.node import Life, Node, Rules, Sources, open_files, open_node
 from bdserver.processes.run import begin
 from tests.unit.certificates import make_keys
-from tests.unit.nodes import NOW, a_mesh, a_node, acquaint, document
+from tests.unit.nodes import NOW, a_mesh, a_node, acquaint, document, warnings
 
 
 def soon():
@@ -239,7 +239,7 @@ def test_services_that_have_no_room_in_its_record_are_left_out_and_said(tmp_path
     assert node.update_own() and not node.update_own()
     own = node.cache.view().own
     assert 100 < len(own.services) < 150 and own.free_dynamic == 1_000_000 and from_json(as_json(own)) == own
-    [warning] = node.warnings(node.cache.view(), NOW)
+    [warning] = warnings(node)
     assert (
         warning.startswith(f"{150 - len(own.services)} services are not told to the mesh, which has no room")
         and "S149" not in own.services
@@ -255,9 +255,9 @@ def test_a_start_with_a_wrong_clock_is_said_by_the_node_and_by_those_who_refuse_
         view.merge(Record("gone", "10.0.0.9:1", (1, 0), DEAD, NOW), NOW)
         view.hints.clear()
     refused = "N2 refuses our record: its version is 2.0 days ahead of our clock"
-    assert node.warnings(node.cache.view(), NOW) == [refused]
+    assert warnings(node) == [refused]
     ahead = "this node started 2.0 days ahead of its clock, so others refuse its record: restart it"
-    assert node.warnings(node.cache.view(), NOW - 2 * 86400) == [ahead, refused]
+    assert warnings(node, NOW - 2 * 86400) == [ahead, refused]
 
 
 def test_what_has_not_changed_is_told_to_nobody(tmp_path):
@@ -273,7 +273,7 @@ def test_what_is_not_well_is_not_offered_until_it_is(tmp_path):
     node.update_own(unhealthy=["Sick", "Gone"])
     own = node.cache.view().own
     assert list(own.services) == ["Echo"] and own.extra == {"unhealthy": ["Sick"]}
-    assert not node.update_own() and node.warnings(node.cache.view(), NOW) == ["the service Sick is not well, and not offered"]
+    assert not node.update_own() and warnings(node) == ["the service Sick is not well, and not offered"]
     node.update_own(unhealthy=[])
     assert sorted(node.cache.view().own.services) == ["Echo", "Sick"] and node.cache.view().own.extra == {}
 
@@ -358,41 +358,28 @@ def test_where_the_web_servers_log_tells_of_calls_agreeing_to_one_is_none(tmp_pa
 # --- warnings -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("days", "words"),
-    [(31, None), (29.5, "less than 30 days"), (6.5, "less than 7 days"), (0.5, "less than 1 day,"), (-1, "less than 1 day,")],
-)
-def test_the_end_of_the_certificate_is_warned_of_in_three_steps(tmp_path, days, words):
-    said = a_node(tmp_path, days=days).certificate_warning(NOW)
-    assert (said is None) == (words is None)
-    assert words is None or (words in said and "bdkeys renew" in said and "UTC" in said)
-
-
 def test_all_that_needs_attention_is_told_the_gravest_first(tmp_path):
     node = a_node(tmp_path, days=3).offer("Broken", health="magic")
-    assert a_node(tmp_path, "well").warnings(node.cache.view(), NOW) == []
+    assert warnings(a_node(tmp_path, "well")) == []
     with node.cache.locked() as view:
         view.rival, view.changes = ("10.9.9.9:1", NOW), 1
-    rival, ending, broken = node.warnings(node.cache.view(), NOW)
+    rival, ending, broken = warnings(node)
     assert "two live nodes are named me" in rival and "the certificate" in ending and "Broken" in broken
 
 
 def test_a_node_that_is_alone_although_it_has_hints_is_not_well(tmp_path):
     node, other = a_node(tmp_path, hints=("10.9.9.9:1", "10.0.0.1:9001")), a_node(tmp_path, "other", hints=("10.0.0.2:9001",))
-    assert node.warnings(node.cache.view(), NOW) == [
-        "alone: none of the nodes at its hints (10.9.9.9:1) is met, and the log says why"
-    ]
-    assert other.warnings(other.cache.view(), NOW) == [], "its own address is no hint"
-    assert node.faults(node.cache.view(), NOW) == []
-    assert node.knows(other).warnings(node.cache.view(), NOW) == []
+    assert warnings(node) == ["alone: none of the nodes at its hints (10.9.9.9:1) is met yet"]
+    assert warnings(other) == [], "its own address is no hint"
+    assert warnings(node.knows(other)) == []
     with other.cache.locked() as view:
         view.hint("10.9.9.8:1")
-    assert "10.9.9.8:1" in other.warnings(other.cache.view(), NOW)[0]
+    assert "10.9.9.8:1" in warnings(other)[0]
 
 
 def test_an_overloaded_node_is_not_well(tmp_path):
     node = a_node(tmp_path, receiver_threshold=10.0).offer("Echo").overload("Echo")
-    assert node.warnings(node.cache.view(), NOW) == ["overloaded: 110 % of its threshold"]
+    assert warnings(node) == ["overloaded: 110 % of its threshold"]
     status = node.ask("STATUS", role=CLIENT).own
     assert status["overloaded"] and status["warnings"] == ["overloaded: 110 % of its threshold"]
 
@@ -402,10 +389,10 @@ def test_a_list_of_the_revoked_that_can_not_be_read_is_warned_of_until_it_can(tm
     node = a_node(tmp_path, revoked=str(tmp_path / "revoked"))
     (tmp_path / "revoked").write_text("no name!\n")
     assert node.refusal("joe", 1)
-    [warning] = node.warnings(node.cache.view(), NOW)
+    [warning] = warnings(node)
     assert "revoked:1" in warning
     (tmp_path / "revoked").write_text("jim\n")
-    assert node.refusal("jim", 1) and not node.refusal("joe", 1) and node.warnings(node.cache.view(), NOW) == []
+    assert node.refusal("jim", 1) and not node.refusal("joe", 1) and warnings(node) == []
 
 
 # --- others -------------------------------------------------------------------------------------------------------

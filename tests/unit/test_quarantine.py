@@ -17,7 +17,7 @@ from bdserver.files import package, services
 from bdserver.files import quarantine as module
 from bdserver.files.quarantine import ENTRIES_MAX, Kind, Quarantine
 from bdserver.processes.node import guarded
-from tests.unit.nodes import NOW, a_node, document
+from tests.unit.nodes import a_node, document, warnings
 
 
 @pytest.fixture
@@ -391,4 +391,4 @@ def test_a_package_that_ends_its_reader_is_left_out_whatever_digest_is_declared(
             node.ask("PUBLISH", "Echo", described, role=ADMIN, package=content)
         content.seek(0)
     [entry] = node.quarantine.entries()
-    assert entry.kind is Kind.PACKAGE and any("package of Echo" in line for line in node.warnings(node.cache.view(), NOW))
+    assert entry.kind is Kind.PACKAGE and any("package of Echo" in line for line in warnings(node))

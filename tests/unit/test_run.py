@@ -68,13 +68,16 @@ def test_the_status_line_has_figures(node, told):
     node.services.publish(None, "wiki", 1.0, "http://127.0.0.1/", "none")
     assert run.pulse(node, 3) == run.STATUS_SECONDS
     assert told() == [
-        "STATUS=1 nodes, 1 services here, weight 0.0 of 100, 3 connections; 1 warnings: bdctl status"
-    ]  # it is alone
+        "STATUS=1 nodes, 1 services here, weight 0.0 of 100, 3 connections; "
+        "alone: none of the nodes at its hints (192.0.2.1:9001) is met yet"
+    ]
     node.update_own(draining=True)
     with open(os.path.join(node.settings.services_dir, "broken.bdcert"), "w") as file:
         file.write("nonsense\n")
     run.pulse(node, 0)
-    assert told() == ["STATUS=1 nodes, 1 services here, weight 0.0 of 100, draining, 0 connections; 2 warnings: bdctl status"]
+    [line] = told()
+    assert line.startswith("STATUS=1 nodes, 1 services here, weight 0.0 of 100, draining, 0 connections; alone: ")
+    assert line.endswith(" (and 1 more: bdctl status)")
 
 
 def test_where_nobody_wants_to_know_there_is_no_pulse(node, monkeypatch):

@@ -21,8 +21,25 @@ class Doubting(Believing):
         return "it is odd" if record.version[1] % 2 else None
 
 
+class Hearing:
+    """Who suspects us, as they were noted."""
+
+    def __init__(self):
+        self.doubters = []
+
+    def note_doubters(self, names, now):
+        self.doubters += names
+
+
 class Node:
     proofs = Doubting()
+
+    def __init__(self):
+        self.heard = Hearing()
+
+    @staticmethod
+    def clock():
+        return 5.0
 
 
 class Telling:
@@ -30,7 +47,8 @@ class Telling:
 
     def __init__(self):
         self.clock = 1000.0
-        self.tellers = Tellers(Node(), lambda: self.clock)
+        self.node = Node()
+        self.tellers = Tellers(self.node, lambda: self.clock)
 
     def tell(self, name, good=0, bad=0, broken=0, lacking=0):
         """As absorb does it; how many were looked at."""
@@ -98,3 +116,8 @@ def test_many_tellers_do_not_fill_memory(telling, monkeypatch):
         telling.tell(f"n{number}", bad=REFUSED_MAX)
         telling.clock += MINUTE / 5
         assert len(telling.tellers._tellers) <= 10 and telling.tellers.is_spent(f"n{number}")
+
+
+def test_who_suspects_this_node_is_noted(telling):
+    telling.tellers.took("n1", Absorbed({}, [], [], 0, ("n1", "n2")))
+    assert telling.node.heard.doubters == ["n1", "n2"]

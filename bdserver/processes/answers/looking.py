@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bdserver import __version__
-from bdserver.core import membership, messages, pages, weight
+from bdserver.core import attention, membership, messages, pages, weight
 from bdserver.core.membership import Record
 from bdserver.core.messages import NoPong, Offers, Pong, Status
 from bdserver.core.roles import ADMIN
@@ -13,6 +13,7 @@ from bdserver.core.view import View
 from bdserver.errors import BadRequest, BDError, NobodyThere, PolicyMismatch, Refused
 from bdserver.files.services import Service
 from bdserver.files.settings import in_words
+from bdserver.processes import facts
 from bdserver.processes.node import Node
 from bdserver.processes.session import Session
 
@@ -118,7 +119,7 @@ def _status_of_another(session: Session, name: str, is_brief: bool, start: str) 
 
 
 def _own_status(node: Node, view: View, now: float) -> dict[str, Any]:
-    own, weights = view.own, node.weights(now)
+    own, weights, found = view.own, node.weights(now), facts.findings(node, view, now)
     return {
         "address": own.address,
         "name": node.name,
@@ -138,7 +139,8 @@ def _own_status(node: Node, view: View, now: float) -> dict[str, Any]:
         "rival": view.rival[0] if view.rival else None,
         "policy_mode": node.settings.policy_mode,
         "complaints": pages.lines_within(node.services.complaints),
-        "warnings": pages.lines_within(node.warnings(view, now)),
+        "warnings": pages.lines_within(attention.lines(found)),
+        "findings": pages.within(map(attention.as_json, found)),
         "events": pages.within(node.journal.recent(EVENTS_TOLD)),
     }
 
