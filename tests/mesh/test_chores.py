@@ -13,9 +13,10 @@ from tests.hosts import until
 PLANT = """
 import os, sys, time
 sys.path[:0] = {paths!r}
-from bdserver.processes import chores, listener, node
+from bdserver.core import attention
+from bdserver.processes import chores, listener
 
-node.HUNG_SECONDS, listener.HUNG_LOOKS, listener.SOCKETS_SECONDS = 1.5, 10, 0.3
+attention.HUNG_SECONDS, listener.HUNG_LOOKS, listener.SOCKETS_SECONDS = 1.5, 10, 0.3
 chores.HEALTH_SECONDS = chores.TRIM_SECONDS = 1.0
 listener.WELL_SECONDS = {well}
 
