@@ -22,7 +22,7 @@ from bdserver.commands import calling
 from bdserver.core import attention, messages, pages
 from bdserver.core.address import join_address, split_address
 from bdserver.core.attention import Severity
-from bdserver.core.membership import ALIVE, LEFT, SUSPECT
+from bdserver.core.membership import ALIVE, LEFT, SUSPECT, Copies
 from bdserver.core.messages import NoPong, NotFound, Status
 from bdserver.errors import BadConfig, CantFind, Deadline, Forbidden, NobodyThere
 from bdserver.net.conversation import Conversation
@@ -325,12 +325,25 @@ def publish(options: Namespace) -> None:
     """Offer a file or folder, or a URL, as a service; on stderr, why clients may not be able to call it yet."""
     from bdserver.commands import publishing
 
-    name, url = publishing.publish(options, lambda request, package: _ask(options, request, package))
-    for line in publishing.doubts(options.file, url):
+    name, said = publishing.publish(options, lambda request, package: _ask(options, request, package))
+    url = said.url
+    for line in [*publishing.doubts(options.file, url), *said.notes]:
         calling.warn("bdctl", line)
     if options.json:
         return _print_json({"service": name, "url": url})
     print(url)
+    return None
+
+
+def withdraw(options: Namespace) -> None:
+    """Offer a service no longer: from how many other nodes it went too, and which were not reached."""
+    said = _ask(options, ["WITHDRAW", options.service, *([True] if options.here else [])])
+    if options.json:
+        return _print_json({"service": options.service, "gone": said.gone, "left": said.left})
+    if said.gone:
+        print(f"{options.service}: copies went from {len(said.gone)} nodes: {', '.join(said.gone)}")
+    if said.left:
+        print(f"{options.service}: not reached, and obey when they hear of it: {', '.join(said.left)}")
     return None
 
 
@@ -449,6 +462,9 @@ COMMANDS = {
             _option("--weight", type=calling.number, default=1.0, help="the cost of one hit (default 1)"),
             _option("--url", help="template of its URL, where it is not the node's usual one"),
             _option("--health", choices=("none", "tcp", "http"), default="none", help="how to see that it is well"),
+            _option("--replicas", type=int, default=0, metavar="N", help="how many living holders the mesh is to keep"),
+            _option("--copies", choices=tuple(Copies), default="", help="where it may be copied to (default: the node's)"),
+            _option("--take-over", action="store_true", help="though it is a copy here, and its original is elsewhere"),
         ],
     ),
     "watch": Command(watch, "tell of each change in the mesh, until interrupted", []),
@@ -466,7 +482,12 @@ COMMANDS = {
             ),
         ],
     ),
-    "withdraw": Command(_plain("WITHDRAW", "service"), "offer a service no longer", [_SERVICE]),
+    "withdraw": Command(
+        withdraw,
+        "offer a service no longer, and take its copies along",
+        [_SERVICE, _option("--here", action="store_true", help="on this node alone: copies stay, as orphans")],
+    ),
+    "adopt": Command(_plain("ADOPT", "service"), "have the original of a service that is a copy without one", [_SERVICE]),
     "graveyard": Command(
         graveyard,
         "list what was withdrawn or retired, or bring it back",

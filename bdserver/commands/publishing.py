@@ -29,19 +29,21 @@ PORT_OF = {"http": 80, "https": 443}
 Ask = Callable[[list[Any], BinaryIO | None], Ok]
 
 
-def publish(options: Namespace, ask: Ask) -> tuple[str, str]:
-    """(the service's name, its URL), of `bdctl publish`'s options."""
+def publish(options: Namespace, ask: Ask) -> tuple[str, Ok]:
+    """(the service's name, what the node says), of `bdctl publish`'s options."""
     if options.url and not services.is_url(options.url):
         raise BadConfig(f"--url {options.url[:200]!r}: must be {services.URL_WORDS}")
     name = options.name or os.path.basename(os.path.abspath(options.file))
     described = {"bytes": 0, "sha256": "", "weight": options.weight, "url": options.url or "", "health": options.health}
+    wishes = {"replicas": options.replicas, "copies": options.copies, "take_over": options.take_over}
+    described |= {key: value for key, value in wishes.items() if value}
     if os.path.exists(options.file):
         said = _publish_file(options.file, name, described, ask)
     elif options.url:
         said = ask(["PUBLISH", name, described], None)
     else:
         raise BadConfig(f"{options.file}: no such file (a service elsewhere is published with --url)")
-    return name, said.url
+    return name, said
 
 
 def _publish_file(path: str, name: str, described: dict[str, Any], ask: Ask) -> Ok:

@@ -48,7 +48,7 @@ STATIC, DYNAMIC = ServiceType.STATIC, ServiceType.DYNAMIC
 # At the same version the worse news stands; the numbers travel.
 RANK: Final[Mapping[str, int]] = {ALIVE: 0, SUSPECT: 1, DEAD: 2, LEFT: 3}
 
-VERSION_MAX = 2**53  # beyond it a JSON reader may round
+VERSION_MAX = COUNTER_MAX = 2**53  # beyond it a JSON reader may round
 AHEAD_MAX = 86400.0  # a generation is a time of start: one from more than a day ahead is a lie or a broken clock
 RECORDS_MAX = 20_000
 # Of all policies' texts together: a mesh has a few, of some kilobytes each.
@@ -57,6 +57,10 @@ SERVICES_MAX = 1000
 # A statement as it travels, with its quotes escaped: 1000 services with names of 40 characters and URLs of 100.
 RECORD_BYTES_MAX = 256 << 10
 ADDRESS_CHARACTERS_MAX, WEB_DIR_CHARACTERS_MAX, URL_CHARACTERS_MAX = 300, 500, 2000
+# As many living holders of one service as a mesh is asked to keep.
+REPLICAS_MAX = 1000
+# Withdrawals that a node remembers at once; the newest.
+WITHDRAWN_MAX = 500
 LOAD_MAX, FREE_DYNAMIC_MAX, THRESHOLD_MAX, COST_MAX = 20, 1_000_000, 1e12, 1e9
 # P-256 signatures are 72 bytes at most, 96 in base64.
 SIGNATURE_CHARACTERS_MAX = 100
@@ -69,13 +73,51 @@ ACCUSERS_MAX = 4
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
+class Copies(StrEnum):
+    """Where a service may be copied to: anywhere, to nodes whose policy meets that of its original, nowhere."""
+
+    ANY = "any"
+    MEETING = "meeting"
+    NONE = "none"
+
+
+class Edition(NamedTuple):
+    """One state of a service: `digest` is that of its package, and `counter` is raised by the node that has the original, to
+    the epoch second of the change or above the one before. Without a digest it is not known (yet), or there is nothing to
+    copy."""
+
+    counter: int = 0
+    digest: str = ""
+
+
+NO_EDITION = Edition()
+
+
 class Service(NamedTuple):
-    """What the mesh knows of a service on one node."""
+    """What the mesh knows of a service on one node.
+
+    `original`: of a copy, the node whose service it is; `after`: of an original, the node that had it before, where it was
+    adopted or taken over; `replicas`: so many living holders its original wants; `signer`: the key of who signed this edition;
+    `idle_since`: of a copy that will retire, the epoch second of its last call."""
 
     type: ServiceType
     cost: float  # the weight of one hit
     url: str  # a template of its own, or "" for the node's
     replicable: bool  # False when it is registered by URL alone
+    edition: Edition = NO_EDITION
+    original: str = ""
+    after: str = ""
+    replicas: int = 0
+    copies: Copies = Copies.ANY
+    signer: str = ""
+    idle_since: int = 0
+
+
+class Withdrawal(NamedTuple):
+    """The owner's word that a service is offered no longer, at epoch second `at`: copies of it up to this edition go."""
+
+    counter: int
+    at: int
 
 
 class Record(NamedTuple):
@@ -100,6 +142,7 @@ class Record(NamedTuple):
     policy: str | None = None
     draining: bool = False
     accusers: tuple[str, ...] = ()
+    withdrawn: Mapping[str, Withdrawal] = _NOTHING
     extra: Mapping[str, Any] = _NOTHING
     said: str = ""
     signature: str = ""
@@ -145,7 +188,10 @@ _SAID = [
         "free_dynamic", "load", "receiver_threshold", "web_port", "gossip_port", "web_dir", "service_url", "policy", "draining",
     )
 ]  # fmt: skip
-_KNOWN = frozenset(("name", "address", "version", "services", "since", "left", *(key for key, _ in _SAID)))
+_KNOWN = frozenset(("name", "address", "version", "services", "withdrawn", "since", "left", *(key for key, _ in _SAID)))
+# Of a service on the wire: four fields in order, then an object of those that are not at their defaults.
+_ALWAYS = Service._fields[:4]
+_MORE = [(key, Service._field_defaults[key]) for key in Service._fields[4:]]
 
 
 def statement(record: Record) -> str:
@@ -156,9 +202,16 @@ def statement(record: Record) -> str:
     if record.status == LEFT:
         fields["left"] = True
     if record.services:
-        fields["services"] = {name: list(service) for name, service in record.services.items()}
+        fields["services"] = {name: _said_of(service) for name, service in record.services.items()}
+    if record.withdrawn:
+        fields["withdrawn"] = {name: list(each) for name, each in record.withdrawn.items()}
     said = {**record.extra, "name": record.name, "address": record.address, "version": list(record.version), **fields}
     return json.dumps(said, separators=(",", ":"))
+
+
+def _said_of(service: Service) -> list[Any]:
+    more = {key: getattr(service, key) for key, default in _MORE if getattr(service, key) != default}
+    return [*service[: len(_ALWAYS)], more] if more else list(service[: len(_ALWAYS)])
 
 
 def unsealed(record: Record) -> Record:
@@ -247,7 +300,7 @@ def _parsed(name: str, value: dict[str, Any]) -> Record:
         raise ValueError(f"an address of {len(address)} characters")
     split_address(address)
     generation, counter = _typed(value, "version", list)
-    if not all(type(each) is int and 0 <= each <= VERSION_MAX for each in (generation, counter)):
+    if not _is_count(generation) or not _is_count(counter):
         raise ValueError(f"version {generation!r}, {counter!r}"[:80])
     services = value.get("services", {})
     if not isinstance(services, dict) or len(services) > SERVICES_MAX:
@@ -272,6 +325,7 @@ def _parsed(name: str, value: dict[str, Any]) -> Record:
         policy,
         _typed(value, "draining", bool, False),
         (),
+        _withdrawn(value.get("withdrawn", _NOTHING)),
         {key: each for key, each in value.items() if key not in _KNOWN} or _NOTHING,
     )
 
@@ -318,7 +372,45 @@ def _service(name: str, fields: Any) -> Service:
     kind = _SERVICE_TYPES.get(said)
     if kind is None or not isinstance(url, str) or len(url) > URL_CHARACTERS_MAX or type(cost) not in (int, float):
         raise ValueError(f"service {name}")
-    return Service(kind, _in_range(f"the cost of {name}", cost, COST_MAX), url, bool(replicable))
+    service = Service(kind, _in_range(f"the cost of {name}", cost, COST_MAX), url, bool(replicable))
+    return _with_more(service, fields[4]) if len(fields) > 4 else service
+
+
+def _with_more(service: Service, said: dict[str, Any]) -> Service:
+    counter, digest = _typed(said, "edition", (list, tuple), NO_EDITION)
+    if not _is_count(counter) or not isinstance(digest, str) or len(digest) > DIGEST_CHARACTERS:
+        raise ValueError(f"edition {counter!r}, {digest!r}"[:80])
+    return service._replace(
+        edition=Edition(counter, digest),
+        original=_node_or_none(said, "original"),
+        after=_node_or_none(said, "after"),
+        replicas=_whole(said, "replicas", REPLICAS_MAX),
+        copies=Copies(said.get("copies", Copies.ANY)),
+        signer=_text(said, "signer", DIGEST_CHARACTERS),
+        idle_since=_whole(said, "idle_since", VERSION_MAX),
+    )
+
+
+def _node_or_none(said: dict[str, Any], key: str) -> str:
+    name = _text(said, key, ADDRESS_CHARACTERS_MAX)
+    if name and not valid_name(name):
+        raise ValueError(f"{key} {name[:60]!r}")
+    return name
+
+
+def _withdrawn(said: Any) -> Mapping[str, Withdrawal]:
+    if not isinstance(said, Mapping) or len(said) > WITHDRAWN_MAX:
+        raise ValueError(f"withdrawn must be an object of {WITHDRAWN_MAX} at most")
+    found = {}
+    for name, (counter, at) in said.items():
+        if not valid_name(name) or not _is_count(counter) or not _is_count(at):
+            raise ValueError(f"withdrawn {name[:60]!r}")
+        found[name] = Withdrawal(counter, at)
+    return found or _NOTHING
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= VERSION_MAX
 
 
 # --- our own record -----------------------------------------------------------------------------------------------
@@ -337,8 +429,7 @@ def fitting(record: Record) -> tuple[Record, list[str]]:
     names = sorted(name for name, each in record.services.items() if _is_sayable(name, each))[:SERVICES_MAX]
     room = RECORD_BYTES_MAX - travelling_bytes(statement(record._replace(services=_NOTHING))) - GROWTH_BYTES
     for number, name in enumerate(names):
-        url = record.services[name].url
-        room -= SERVICE_BYTES_BESIDE + len(name) + (travelling_bytes(encode_basestring_ascii(url)) if url else 0)
+        room -= len(name) + SERVICE_BYTES_BESIDE + travelling_bytes(json.dumps(_said_of(record.services[name])))
         if room < 0:
             names = names[:number]
             break
@@ -348,13 +439,13 @@ def fitting(record: Record) -> tuple[Record, list[str]]:
     return record._replace(services=kept), sorted(record.services.keys() - kept.keys())
 
 
-# Of a service beside its name and URL, as it travels: type, cost, quotes. What the rest may grow by (a version, a load).
-SERVICE_BYTES_BESIDE, GROWTH_BYTES = 64, 1000
+# Of a service beside its name and what is said of it: quotes and commas. What the rest may grow by (a version, a load).
+SERVICE_BYTES_BESIDE, GROWTH_BYTES = 8, 1000
 
 
 def _is_sayable(name: str, service: Service) -> bool:
     try:
-        return bool(_service(name, list(service)))
+        return bool(_service(name, _said_of(service)))
     except ValueError:
         return False
 

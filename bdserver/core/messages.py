@@ -362,9 +362,17 @@ class Exchanged(NamedTuple):
 
 
 class Ok(NamedTuple):
-    """It is done; `url` of what was published."""
+    """It is done; `url` of what was published, and what there is to say about it, a line each."""
 
     url: str = ""
+    notes: Sequence[str] = ()
+
+
+class Withdrawn(NamedTuple):
+    """It is offered no longer here; whose copies have gone with it, and who has one still: they were not reached."""
+
+    gone: list[str]
+    left: list[str]
 
 
 class Graveyard(NamedTuple):
@@ -423,7 +431,12 @@ _ROWS_OF_ANSWERS = (
         (Field("names", _is_texts, "[name…]"), Field("others", lambda said: said in ("NO", "DONTHAVE"), "NO or DONTHAVE")),
     ),
     Answer(Exchanged, "SYNCHRONIZE", (Field("exchange", _is_object, "exchange"),)),
-    Answer(Ok, "OK", (Field("url", _is_text, "url", True),)),
+    Answer(Ok, "OK", (Field("url", _is_text, "url", True), Field("notes", _list_of(_is_text), "[line…]", True))),
+    Answer(
+        Withdrawn,
+        "WITHDRAWN",
+        (Field("gone", _list_of(_is_name), "[name…]"), Field("left", _list_of(_is_name), "[name…]")),
+    ),
     Answer(
         Graveyard,
         "GRAVEYARD",
@@ -477,7 +490,13 @@ _ROWS = (
     ),
     Request("WILLYOUEXECUTE", (NODE,), (SERVICE,), (Yes, No, DontHave), "Take one more call, if you are not overloaded."),
     Request("YOUWILLEXECUTE", (NODE,), (SERVICE,), (Yes, DontHave), "Take one more call, overloaded or not."),
-    Request("WILLYOUREPLICATE", (NODE,), (SERVICE,), (Yes, No, NotGiven), "Fetch a copy of the service and take one call."),
+    Request(
+        "WILLYOUREPLICATE",
+        (NODE,),
+        (SERVICE, Field("call", _is_flag, "false: there is no call to take, the copy is to stand by", True)),
+        (Yes, No, NotGiven),
+        "Fetch a copy of the service and take one call.",
+    ),
     Request("GIVESERVICE", (NODE,), (SERVICE,), (Package, No), "Give me the service's package."),
     Request(
         "FIND",
@@ -504,7 +523,29 @@ _ROWS = (
     Request("HINT", (ADMIN,), (ADDRESS,), (Ok,), "There is a node at this address: visit it."),
     Request("FORGET", (ADMIN,), (Field("node", _is_text, "a node's name or HOST:PORT"),), (Ok,), "Drop this node."),
     Request("PUBLISH", (ADMIN,), (SERVICE, PACKAGE), (Ok,), "Offer this service from now on.", True),
-    Request("WITHDRAW", (ADMIN,), (SERVICE,), (Ok,), "Offer it no longer; its files go to the graveyard."),
+    Request(
+        "WITHDRAW",
+        (ADMIN,),
+        (SERVICE, Field("here", _is_flag, "true: leave the copies on other nodes", True)),
+        (Withdrawn,),
+        "Offer it no longer, nor any copy of it; files go to the graveyard.",
+    ),
+    Request("ADOPT", (ADMIN,), (SERVICE,), (Ok,), "Have the original from now on of what is a copy without one."),
+    Request(
+        "TEND",
+        (ADMIN,),
+        (Field("services", _list_of(_is_name), "[name…]"),),
+        (Ok,),
+        "See which editions these are, and have copies follow their originals: renewed, or gone.",
+    ),
+    Request("RETIRE", (ADMIN,), (SERVICE, Field("why", _is_text, "a line")), (Ok,), "Let your copy go: nobody needs it."),
+    Request(
+        "PLACE",
+        (ADMIN,),
+        (SERVICE, Field("node", _is_name, "a node's name")),
+        (Ok, No, NotGiven),
+        "Have that node take a copy.",
+    ),
     Request("GRAVEYARD", (ADMIN,), (), (Graveyard,), "List what lies in the graveyard."),
     Request("RESTORE", (ADMIN,), (SERVICE,), (Ok,), "Bring a service back from the graveyard."),
     Request("DRAIN", (ADMIN,), (Field("on", _is_flag, "true or false"),), (Ok,), "Take no new calls (or do again)."),

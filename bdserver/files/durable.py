@@ -204,6 +204,36 @@ def append_lines(descriptor: int, lines: bytes) -> None:
     append(descriptor, lines)
 
 
+def exchange(one: str, other: str) -> None:
+    """Two files or folders of one file system change places, in one step: nobody finds either place empty (renameat2(2) of
+    Linux). Where that is not to be had, the other is away for a moment."""
+    try:
+        _renameat2(one, other, _RENAME_EXCHANGE)
+        return
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS):
+            raise
+    beside = f"{other}.moving.{os.getpid()}"
+    beside = os.path.join(os.path.dirname(beside), f".{os.path.basename(beside)}")
+    os.rename(other, beside)
+    os.rename(one, other)
+    os.rename(beside, one)
+
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+def _renameat2(one: str, other: str, flags: int) -> None:
+    import ctypes  # here: few processes ever exchange anything
+
+    function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if function is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    if function(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), flags):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), one)
+
+
 def sync(path: str) -> None:
     """What was written to this file, or was made, renamed or removed in this folder, is on the disk before anything that
     comes later: a power cut keeps no order of its own."""

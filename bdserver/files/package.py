@@ -8,6 +8,7 @@ live by services' one rename.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -17,7 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import BinaryIO, Protocol
 
-from bdserver.core.membership import STATIC
+from bdserver.core.membership import DIGEST_CHARACTERS
 from bdserver.core.names import valid_name
 from bdserver.errors import BadPackage, NoSpace, TooLarge
 from bdserver.files import durable
@@ -68,6 +69,37 @@ def pack(service: Service, out_file: Writes, bytes_max: int | None = None, files
             raise NoSpace(f"no space to pack {service.name}") from None
         raise BadPackage(f"{durable.shown(str(error.filename or service.path))}: {error.strerror}") from None
     return out.length, out.hash.hexdigest()
+
+
+def edition_digest(service: Service, bytes_max: int, files_max: int) -> str:
+    """What tells one edition of a service from another: the first 32 hex digits of its package's SHA-256."""
+    return edition_of(pack(service, _Nowhere(), bytes_max, files_max)[1])
+
+
+def edition_of(sha256: str) -> str:
+    """The same, of a package that is there."""
+    return sha256[:DIGEST_CHARACTERS].lower()
+
+
+def look(service: Service, files_max: int) -> str:
+    """A digest that changes when the service does, by a look at its files' stamps, not at what is in them. A change within the
+    same tick of the file system's clock may be missed."""
+    seen = hashlib.sha256(repr(service).encode("utf-8", "surrogatepass"))
+    to_see = [service.path] if service.path is not None else []
+    with contextlib.suppress(OSError):  # packing says what is wrong
+        for path in to_see:
+            status = os.lstat(path)
+            seen.update(repr((path, status.st_mode, durable.stamp_of(status))).encode("utf-8", "surrogatepass"))
+            if stat.S_ISDIR(status.st_mode) and len(to_see) <= files_max:
+                to_see += [os.path.join(path, name) for name in sorted(os.listdir(path))]
+    return seen.hexdigest()[:32]
+
+
+class _Nowhere:
+    """Takes what is packed only to be hashed."""
+
+    def write(self, data: bytes, /) -> None:
+        """Gone."""
 
 
 def unpack(in_file: Reads, declared_sha256: str, service: str, scratch_dir: str, bytes_max: int, files_max: int) -> str:
@@ -203,7 +235,7 @@ def _pack_file(out: _Sink, name: str, path: str) -> None:
 
 def _pack_cert(out: _Sink, service: Service) -> None:
     """The .bdcert as it is at home; the node that unpacks it knows best what it is there, and since when."""
-    pairs = service._replace(type=STATIC, arrived_at=0.0).pairs()
+    pairs = service.offered().pairs()
     if any(character in key + value for key, value in pairs for character in "\r\n\0"):
         raise BadPackage(f"{service.name}: a value in its .bdcert is more than a line")
     cert = "".join(f"{key}={value}\n" for key, value in pairs).encode("utf-8", "replace")

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
-import stat
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -79,7 +77,7 @@ class Parcels:
     def packed(self, service: Service, bytes_max: int, files_max: int, seconds: float) -> Parcel:
         """The package of a service, packed now, or by somebody whose caller still reads it; TooBusy when those before it take
         longer than so many seconds. Else as package.pack."""
-        name = f"{service.name}.{_look(service, files_max)}"
+        name = f"{service.name}.{package.look(service, files_max)}"
         path = os.path.join(self.folder, name)
         with self._alone(".packing", seconds):
             self._sweep()  # what is left is in use, and whole
@@ -122,20 +120,6 @@ class Parcels:
         with self._open(name) as file:
             durable.lock(file.fileno(), seconds, os.path.join(self.folder, name))
             yield
-
-
-def _look(service: Service, files_max: int) -> str:
-    """A digest that changes when the service does. A change within the same tick of the file system's clock may be missed: then
-    a caller gets what was here when the one before it asked."""
-    look = hashlib.sha256(repr(service).encode("utf-8", "surrogatepass"))
-    to_see = [service.path] if service.path is not None else []
-    with contextlib.suppress(OSError):  # packing says what is wrong
-        for path in to_see:
-            status = os.lstat(path)
-            look.update(repr((path, status.st_mode, durable.stamp_of(status))).encode("utf-8", "surrogatepass"))
-            if stat.S_ISDIR(status.st_mode) and len(to_see) <= files_max:
-                to_see += [os.path.join(path, name) for name in sorted(os.listdir(path))]
-    return look.hexdigest()[:32]
 
 
 def _is_ours_alone(descriptor: int) -> bool:

@@ -26,7 +26,17 @@ from hashlib import blake2b
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from bdserver.core.membership import DYNAMIC, STATIC, ServiceType
+from bdserver.core.membership import (
+    COUNTER_MAX,
+    DIGEST_CHARACTERS,
+    DYNAMIC,
+    NO_EDITION,
+    REPLICAS_MAX,
+    STATIC,
+    Copies,
+    Edition,
+    ServiceType,
+)
 from bdserver.core.names import valid_name
 from bdserver.errors import BadConfig, BadPackage, BadService, CantFind, NoSpace, Quarantined
 from bdserver.files import durable, lines, pairs
@@ -38,6 +48,8 @@ SUFFIX = ".bdcert"
 HEALTH = ("none", "tcp", "http")
 COST_MAX = 1e9
 URL_CHARACTERS_MAX = 2000
+# A signature of minisign's, its comment too.
+SIGNATURE_CHARACTERS_MAX = 1000
 # More than any host serves: beyond it somebody mistook the directory. So many records of .bdcert files are looked at within
 # 10 ms, and the record that tells of them is 100 KiB.
 SERVICES_MAX = 1000
@@ -49,10 +61,13 @@ CHANGE_SECONDS = 5.0
 # What changed less than this ago may change again within the same tick of the file system's clock.
 SETTLED_NS = 50_000_000
 
-_KEYS = ("weight", "type", "url", "health", "arrived_at")
+_KEYS = (
+    "weight", "type", "url", "health", "arrived_at", "replicas", "copies",
+    "edition", "original", "after", "signer", "signature",
+)  # fmt: skip
 # What stands for the parts of a URL that are filled in later (membership.service_url).
 _FILLED_IN = {"{host}": "host", "{axis_port}": "80", "{axis_web_dir}": "dir", "{service}": "service"}
-_REMAINS = re.compile(r"\..+\.(?:new|moving)\.[0-9]+")
+_REMAINS = re.compile(r"\..+\.(?:new|moving|old)\.[0-9.]+")
 # Folders of a web application (its classes and settings), which may share services_dir with services.
 CONTAINERS_OWN = frozenset(("web-inf", "meta-inf"))
 
@@ -63,7 +78,8 @@ _T = TypeVar("_T")
 class Service(NamedTuple):
     """One service. `cost`: what a hit weighs, `weight` in the .bdcert; `path`: its file or folder, None when it is registered
     by its URL alone; `arrived_at`: epoch seconds of a replica's arrival, else 0; `extra`: the .bdcert's other (key, value)
-    pairs, kept."""
+    pairs, kept; `replicas`: living holders that are wanted; `copies`: where it may be copied to, "" as the config has it. Of an
+    edition: which one it is, the node whose it is or was before (core.copies), who signed it and the signature."""
 
     name: str
     type: ServiceType
@@ -72,20 +88,40 @@ class Service(NamedTuple):
     health: str
     path: str | None
     arrived_at: float
-    extra: tuple[tuple[str, str], ...]
+    extra: tuple[tuple[str, str], ...] = ()
+    replicas: int = 0
+    copies: str = ""
+    edition: Edition = NO_EDITION
+    original: str = ""
+    after: str = ""
+    signer: str = ""
+    signature: str = ""
 
     @property
     def is_here(self) -> bool:
         """Whether its file or folder lies here, so that it can be copied; else it is registered by its URL alone."""
         return self.path is not None
 
+    @property
+    def is_copy(self) -> bool:
+        """Whether it came from another node."""
+        return self.type == DYNAMIC
+
+    def offered(self) -> Service:
+        """What is the same on every holder of an edition: without what this node alone knows, and what says which it is."""
+        return self._replace(type=STATIC, arrived_at=0.0, edition=NO_EDITION, original="", after="", signer="", signature="")
+
     def pairs(self) -> list[tuple[str, str]]:
         """The .bdcert's content."""
         content = [("weight", repr(float(self.cost)).removesuffix(".0")), ("type", self.type)]
         content += [("url", self.url)] if self.url else []
         content += [("health", self.health)] if self.health != "none" else []
+        content += [("replicas", str(self.replicas))] if self.replicas else []
+        content += [("copies", self.copies)] if self.copies else []
         content += [("arrived_at", f"{self.arrived_at:.3f}")] if self.arrived_at else []
-        return content + list(self.extra)
+        content += [("edition", f"{self.edition.counter}:{self.edition.digest}")] if self.edition.digest else []
+        mine = (("original", self.original), ("after", self.after), ("signer", self.signer), ("signature", self.signature))
+        return content + [(key, value) for key, value in mine if value] + list(self.extra)
 
 
 class _Look(NamedTuple):
@@ -219,34 +255,74 @@ class Services:
 
     # -- changing
 
-    def publish(self, source: str | None, name: str, cost: float, url: str = "", health: str = "none") -> None:
-        """Offer `source` (a file or folder, which is moved here) as a static service; None: registered by `url`.
+    def publish(self, service: Service) -> None:
+        """Offer a service whose file or folder lies at `path`, and is moved here, or which is registered by its url.
 
         A service of that name goes to the graveyard. Where the source lies in scratch, its folder goes with it."""
         try:
-            service = Service(name, STATIC, cost, url, health, source, 0.0, _packed_extra(source))
             _check(service)
             with self._changing():
-                self._check_room(name)
-                self._put(source, service)
+                self._check_room(service.name)
+                self._put(service)
         finally:
-            self._clean(source)
+            self._clean(service.path)
 
-    def install(self, folder: str, name: str, now: float) -> None:
-        """Put an unpacked package live as a replica, and remove its folder. What is here already stays as it is."""
+    def install(self, folder: str, packed: Service, now: float) -> None:
+        """Put an unpacked package live as a copy, and remove its folder. An original that is here stays as it is."""
+        name = packed.name
         try:
-            try:
-                packed = self._read_service(folder, name)
-            except (BadConfig, BadService, Quarantined) as error:
-                raise BadPackage(str(error).splitlines()[0]) from None
             if name.lower() in CONTAINERS_OWN:
                 raise BadPackage(f"{name}: a servlet container's own folder is no service")
             with self._changing():
-                if self.get(name) is None:
+                here = self.get(name)
+                if here is None:
                     self._check_room(name)
-                    self._put(packed.path, packed._replace(type=DYNAMIC, arrived_at=now))
+                    self._put(packed._replace(type=DYNAMIC, arrived_at=now))
+                elif here.is_copy:
+                    self._renew(packed._replace(type=DYNAMIC, arrived_at=here.arrived_at))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def unpacked(self, folder: str, name: str) -> Service:
+        """The service in a folder that a package was unpacked to; when there is none, BadPackage, and the folder is removed."""
+        try:
+            return self._read_service(folder, name).offered()
+        except (BadConfig, BadService, Quarantined) as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise BadPackage(str(error).splitlines()[0]) from None
+
+    def relabel(self, name: str, change: Callable[[Service], Service]) -> Service | None:
+        """Write anew what the .bdcert says, not what is offered: `change` gets it as it is now. None when it is gone."""
+        with self._changing():
+            service = self.get(name)
+            if service is None:
+                return None
+            changed = change(service)
+            if changed != service:
+                pairs.write(os.path.join(self.services_dir, name) + SUFFIX, changed.pairs())
+            return changed
+
+    def _renew(self, service: Service) -> None:
+        """Another edition of a copy takes the place of the one here, which nobody needs any more. It lies in scratch for a
+        while, for calls that are running."""
+        target = os.path.join(self.services_dir, service.name)
+        source = service.path
+        if source is None:
+            raise BadPackage(f"{service.name}: a package without a service")
+        try:
+            durable.exchange(source, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            beside = os.path.join(self.services_dir, f".{service.name}.moving.{os.getpid()}")
+            _move(source, beside)
+            durable.exchange(beside, target)
+            _move(beside, source)
+        durable.sync(self.services_dir)
+        old = os.path.join(self.scratch_dir, f".{service.name}.old.{os.getpid()}.{time.time_ns()}")
+        os.rename(source, old)
+        os.utime(old, follow_symlinks=False)
+        pairs.write(target + SUFFIX, service.pairs())
 
     def withdraw(self, name: str) -> None:
         """Offer it no longer: its files go to the graveyard."""
@@ -310,16 +386,38 @@ class Services:
                     raise NoSpace(f"{shown(self.services_dir)}: {error.strerror}") from None
                 raise
 
-    def _put(self, source: str | None, service: Service) -> None:
-        target = os.path.join(self.services_dir, service.name)
+    def _put(self, service: Service) -> None:
+        source, target = service.path, os.path.join(self.services_dir, service.name)
         if os.path.lexists(target) or os.path.isdir(target + SUFFIX):
-            is_file_by_file = source is not None and os.path.isfile(source) and os.path.isfile(target)
-            if not (is_file_by_file and self._is_linked_to_graveyard(service.name)):
+            if source is not None and self._is_exchanged(source, service.name):
+                source = None
+            elif not (source is not None and _are_files(source, target) and self._is_linked_to_graveyard(service.name)):
                 self._bury(service.name)
         if source is not None:
             _move(source, target)
         durable.sync(self.services_dir)
         pairs.write(target + SUFFIX, service.pairs())
+
+    def _is_exchanged(self, source: str, name: str) -> bool:
+        """Whether what is here could change places with what is to replace it, so that something is offered all the while: the
+        new one waits in the graveyard, and the old one stays there."""
+        here, there = self._places(name)
+        if _are_files(source, here) or not os.path.lexists(here) or not _is_regular(here + SUFFIX):
+            return False
+        self._clear(there)
+        _move(source, there)
+        try:
+            durable.sync(self.graveyard_dir)
+            if _is_linked(here + SUFFIX, there + SUFFIX):
+                durable.exchange(there, here)
+                durable.sync(self.graveyard_dir)
+                return True
+        except OSError as error:  # another file system than that of the services, or one that can't
+            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS):
+                raise
+        _remove(there + SUFFIX)
+        _move(there, source)
+        return False
 
     def _is_linked_to_graveyard(self, name: str) -> bool:
         """Whether a file that another one is about to replace could get a second name in the graveyard, as its .bdcert, so that
@@ -406,6 +504,13 @@ def read_service(folder: str, name: str) -> Service:
         _found(os.path.join(folder, name)),
         values.take("arrived_at", "0", decimal, lambda number: number >= 0, "a number of seconds"),
         values.extra(),
+        values.take("replicas", "0", int, lambda number: 0 <= number <= REPLICAS_MAX, f"a number from 0 to {REPLICAS_MAX}"),
+        values.take("copies", "", str.lower, ("", *Copies).__contains__, " or ".join(Copies)),
+        values.take("edition", "0:", _edition, lambda edition: True, "COUNTER:DIGEST, which the node writes by itself"),
+        values.take("original", "", str, _is_node_or_none, "a node's name"),
+        values.take("after", "", str, _is_node_or_none, "a node's name"),
+        values.take("signer", "", str, lambda text: len(text) <= DIGEST_CHARACTERS, "a publisher's key"),
+        values.take("signature", "", str, lambda text: len(text) <= SIGNATURE_CHARACTERS_MAX, "a signature"),
     )
     if service.path is None and not url:
         raise BadService(f"{shown(cert)}: there is no {name} beside it, and it names no url")
@@ -420,6 +525,17 @@ def _found(path: str) -> str | None:
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise BadService(f"{shown(path)}: neither a file nor a folder")
     return path
+
+
+def _edition(text: str) -> Edition:
+    counter, colon, digest = text.partition(":")
+    if not colon or not counter.isdecimal() or int(counter) > COUNTER_MAX or len(digest) > DIGEST_CHARACTERS:
+        raise ValueError(text)
+    return Edition(int(counter), digest)
+
+
+def _is_node_or_none(text: str) -> bool:
+    return not text or valid_name(text)
 
 
 def _service_type(text: str) -> ServiceType:
@@ -499,13 +615,6 @@ def _check(service: Service) -> None:
         raise BadService(f"{shown(service.path)}: no such file or folder")
 
 
-def _packed_extra(source: str | None) -> tuple[tuple[str, str], ...]:
-    """The pairs that are not ours in a .bdcert that came with the source."""
-    if source is None or not os.path.lexists(source + SUFFIX):
-        return ()
-    return _Values(source + SUFFIX).extra()
-
-
 # --- files --------------------------------------------------------------------------------------------------------
 
 
@@ -539,6 +648,10 @@ def _stamp(entry: os.DirEntry[str]) -> Stamp | None:
 def _is_settled(stamp: Stamp) -> bool:
     """Whether a change from now on would show in its ctime, which every change sets."""
     return abs(time.time_ns() - stamp.ctime_ns) > SETTLED_NS
+
+
+def _are_files(source: str, target: str) -> bool:
+    return os.path.isfile(source) and os.path.isfile(target)
 
 
 def _is_regular(path: str) -> bool:

@@ -103,9 +103,13 @@ def _whole(least: int, most: int) -> Kind:
 
 
 def _above_zero(most: float, words: str) -> Kind:
+    return _seconds(lambda value: 0 < value <= most, words)
+
+
+def _seconds(is_right: Callable[[float], bool], words: str) -> Kind:
     def read(text: str) -> float:
         value = decimal(text)
-        if not 0 < value <= most:
+        if not is_right(value):
             raise ValueError
         return value
 
@@ -236,6 +240,7 @@ NAME = Kind(_read_name, str, "1 to 100 of letters, digits and ._- that does not 
 PORT = _whole(1, 65535)
 COUNT = _whole(0, 10**12)
 # A day: somebody who writes more has mistaken the unit.
+SECONDS_OR_NEVER = _seconds(lambda value: 0 <= value <= 10**7, "a number of seconds, or 0 for never")
 SECONDS = _above_zero(86400, "a number of seconds above 0, up to 86400")
 ABOVE_ZERO = _above_zero(1e12, "a number above 0")
 HOSTS = Kind(_read_hosts, " ".join, "addresses, separated by blanks")
@@ -257,6 +262,10 @@ SETTINGS = (
     Setting("service_log_dir", PATH, "{var_dir}/log", "Where hits are logged, a file a service."),
     Setting("receiver_threshold", ABOVE_ZERO, 100.0, "The weight above which this node is overloaded (RT).", NODE),
     Setting("max_dynamic", COUNT, 5, "How many replicas this node takes; 0 takes none.", NODE),
+    Setting("replica_idle", SECONDS_OR_NEVER, 600.0, "A copy that nobody called for so long retires; 0: never.", DISCOVERER),
+    Setting(
+        "copies", _one_of("any", "meeting", "none"), "any", "Where services may be copied to, unless their .bdcert says.", NODE
+    ),
     Setting("axis_port", PORT, 8080, "The port of the web server that serves services_dir.", NODE),
     Setting("axis_web_dir", URL_PATH, "axis", "The path at which it serves it.", NODE),
     Setting("service_url", TEMPLATE, "", "URLs of services here; empty: the original's form, as below.", NODE),
@@ -273,7 +282,7 @@ SETTINGS = (
     Setting("policy_mode", _one_of("lax", "strict"), "lax", "How policies are intersected (wsp:Ignorable).", NODE),
     Setting(
         "routing",
-        _one_of("measured", "original"),
+        _one_of("measured", "original", "random"),
         "measured",
         "Whom to ask first: of two holders the one with the lower load, or, as in 2006, any.",
         NODE,
@@ -339,6 +348,8 @@ class Settings:
     revoked: str
     policy_mode: str
     routing: str
+    replica_idle: float
+    copies: str
     socket: str
     socket_mode: int
     pid_file: str

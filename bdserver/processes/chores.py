@@ -11,7 +11,9 @@ from __future__ import annotations
 import collections
 import contextlib
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -23,10 +25,11 @@ from bdserver.errors import BDError, NoSpace
 from bdserver.files import accesslog
 from bdserver.files.accesslog import AccessLog
 from bdserver.processes import facts
+from bdserver.processes.copying import Copying
 from bdserver.processes.doubts import Doubts
 from bdserver.processes.health import Health
 from bdserver.processes.heartbeat import Heartbeat
-from bdserver.processes.node import Node
+from bdserver.processes.node import Node, Told
 
 # How often we look at our own services folder, weight and complaints.
 LOOK_SECONDS = 1.0
@@ -81,10 +84,12 @@ class Chores:
         self.node, self.states, self.call = node, states, call
         self.heartbeat = heartbeat
         self.weight = 0.0
+        self._weights: dict[str, float] = {}
         self._lag = 0.0  # the most since it was written down last
         self._health = Health(lambda name, why: call(lambda: self._say_health(name, why)))
         self._looking: threading.Thread | None = None
         self._doubts = Doubts(node)
+        self.copying = Copying(node, call, self.look_now)
         self._access_log: AccessLog | None = None
         self._access_settings = ("", "")
         self._is_lonely = False
@@ -94,6 +99,7 @@ class Chores:
             Chore("the access log", LOOK_SECONDS, self._count_accesses),
             Chore("the weight of our services", LOOK_SECONDS, self._weigh),
             Chore("the health of our services", HEALTH_SECONDS, self._look_at_health),
+            Chore("copies and their editions", LOOK_SECONDS, self._copy),
             Chore("trimming hit logs", TRIM_SECONDS, self._trim),
             Chore("our own record", LOOK_SECONDS, self._describe),
             Chore("records whose certificates count no longer", LOOK_SECONDS, self._drop_doubted),
@@ -114,7 +120,7 @@ class Chores:
             if is_due or is_urgent:
                 self._guarded(chore, wall)
         try:
-            self.node.heard.tell(tuple(self._failing.values()))
+            self.node.heard.tell((*self._failing.values(), *self.copying.failing()))
         except Exception as error:
             self.states.say("what fails", f"telling what fails: a bug: {error!r}", error=error)
 
@@ -175,7 +181,11 @@ class Chores:
 
     def _weigh(self, wall: float) -> None:
         self.node.services.look()
-        self.weight = self.node.weigh(wall)
+        self._weights = self.node.weigh(wall)
+        self.weight = math.fsum(self._weights.values())
+
+    def _copy(self, wall: float) -> None:
+        self.copying.due(self._weights, time.monotonic(), wall)
 
     def _look_at_health(self, wall: float) -> None:
         """In a thread, and not while the last look waits for somebody who hangs."""
@@ -207,10 +217,10 @@ class Chores:
         if self.heartbeat.is_hung:  # its services can't be had, whatever their web server says
             sick = frozenset(self.node.services.all())
         needs_expiry = view.copy().expire(wall)
-        if not needs_expiry and not self.node.describe(view.copy(), wall, unhealthy=sick):
+        if not needs_expiry and not self.node.describe(view.copy(), wall, Told(unhealthy=sick, idle=self.copying.idle)):
             return
         with self.node.cache.locked() as fresh:
-            self.node.describe(fresh, wall, unhealthy=sick)
+            self.node.describe(fresh, wall, Told(unhealthy=sick, idle=self.copying.idle))
             fresh.expire(wall)
 
     def _drop_doubted(self, wall: float) -> None:

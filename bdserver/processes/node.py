@@ -13,16 +13,17 @@ import math
 import os
 import random
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
-from bdserver.core import membership, nudges, policy, weight
+from bdserver.core import copies, membership, nudges, policy, weight
 from bdserver.core.address import join_address, split_address
-from bdserver.core.membership import LEFT, Record
+from bdserver.core.membership import LEFT, WITHDRAWN_MAX, Copies, Record, Withdrawal
 from bdserver.core.nudges import Nudge
 from bdserver.core.policies import Policies
 from bdserver.core.policy import Policy
-from bdserver.core.view import View
+from bdserver.core.view import TOMBSTONE_SECONDS, View
 from bdserver.errors import BadConfig, BDError, Forbidden, NoSpace
 from bdserver.files import policyfile
 from bdserver.files.blacklist import BlackList
@@ -68,6 +69,16 @@ class Rules(NamedTuple):
     policies: Policies
     black_list: BlackList
     revoked: Revoked
+
+
+class Told(NamedTuple):
+    """What our record is to say beside what lies in files; None leaves it as it says. `withdrawn`: from now on; `idle`: epoch
+    second of the last call of copies that wish to retire."""
+
+    draining: bool | None = None
+    unhealthy: Collection[str] | None = None
+    withdrawn: Mapping[str, Withdrawal] = MappingProxyType({})
+    idle: Mapping[str, int] | None = None
 
 
 class Life(NamedTuple):
@@ -243,45 +254,42 @@ class Node:
         services, names = self.services.all(), self.hitlog.called() | {asked}
         return math.fsum(self._weight(services[name], now) for name in names if name in services)
 
-    def weigh(self, now: float) -> float:
-        """The sum of all weights, by a look at each one's hits; for the processes that do not look so far, which were called is
+    def weigh(self, now: float) -> dict[str, float]:
+        """service -> weight, by a look at each one's hits; for the processes that do not look so far, which were called is
         written down."""
         weights = self.weights(now)
         with contextlib.suppress(
             OSError, NoSpace
         ):  # then each process counts what it has logged itself, and what it is asked for
             self.hitlog.list_called({name for name, each in weights.items() if each > 0})
-        return math.fsum(weights.values())
+        return weights
 
     def is_overloaded(self, now: float, asked: str | None = None) -> bool:
         """The original's test: the sum of weights exceeds receiver_threshold."""
         return weight.is_overloaded(self.total_weight(now, asked), self.settings.receiver_threshold)
 
-    def describe(self, view: View, now: float, draining: bool | None = None, unhealthy: Collection[str] | None = None) -> bool:
-        """Bring this node's own record in `view` (held locked) up to date; True if it changed.
-
-        None leaves `draining` and `unhealthy` as the record has them."""
+    def describe(self, view: View, now: float, told: Told = Told()) -> bool:  # noqa: B008 (a value that nobody can change)
+        """Bring this node's own record in `view` (held locked) up to date; True if it changed."""
         document = self.rules.document
         if document.digest is not None and document.text is not None:
             view.learn_policy(document.digest, document.text)
         is_learnt = bool(self.proofs.digest) and view.learn_certificate(self.proofs.digest, self.proofs.certificate)
-        described, _ = self._described(view.own, now, draining, unhealthy)
+        described, _ = self._described(view.own, now, told)
         return view.describe(described, now) or is_learnt
 
-    def _described(
-        self, own: Record, now: float, draining: bool | None = None, unhealthy: Collection[str] | None = None
-    ) -> tuple[Record, list[str]]:
+    def _described(self, own: Record, now: float, told: Told) -> tuple[Record, list[str]]:
         """Our record as it should be, and the services that have no room in it."""
         services = self.services.all()
-        sick = own.extra.get("unhealthy", []) if unhealthy is None else unhealthy
+        sick = own.extra.get("unhealthy", []) if told.unhealthy is None else told.unhealthy
         total = self.total_weight(now)
+        withdrawn = self._withdrawn({**own.withdrawn, **told.withdrawn}, services, now)
         return membership.fitting(
             own._replace(
                 address=self.address,
                 services={
-                    name: membership.Service(each.type, each.cost, each.url, each.is_here)
+                    name: self._offered(each, own, told)
                     for name, each in services.items()
-                    if name not in sick
+                    if name not in sick and (each.is_copy or name not in withdrawn)
                 },
                 free_dynamic=min(max(self.settings.max_dynamic - self.dynamic_count(), 0), membership.FREE_DYNAMIC_MAX),
                 load=weight.load_step(total, self.settings.receiver_threshold),
@@ -291,16 +299,53 @@ class Node:
                 web_dir=self.settings.axis_web_dir,
                 service_url=self.settings.service_url,
                 policy=self.rules.document.digest,
-                draining=own.draining if draining is None else draining,
+                draining=own.draining if told.draining is None else told.draining,
+                withdrawn=withdrawn,
                 extra={"unhealthy": sorted(set(sick) & services.keys())} if set(sick) & services.keys() else {},
                 certificate=self.proofs.digest,
             )
         )
 
+    def _offered(self, service: Service, own: Record, told: Told) -> membership.Service:
+        """What our record says of a service."""
+        before, idle_since = own.services.get(service.name), 0
+        if service.is_copy:
+            idle_since = told.idle.get(service.name, 0) if told.idle is not None else before.idle_since if before else 0
+        return membership.Service(
+            service.type,
+            service.cost,
+            service.url,
+            service.is_here,
+            service.edition,
+            service.original,
+            service.after,
+            service.replicas,
+            Copies(service.copies or self.settings.copies),
+            service.signer,
+            idle_since,
+        )
+
+    def _withdrawn(self, said: Mapping[str, Withdrawal], services: Mapping[str, Service], now: float) -> dict[str, Withdrawal]:
+        """Of what we have withdrawn, what is still worth telling: the newest, of a day, and not what is offered here anew."""
+        kept = [
+            (name, each)
+            for name, each in said.items()
+            if now - TOMBSTONE_SECONDS <= each.at
+            and not (name in services and not services[name].is_copy and services[name].edition.counter > each.counter)
+        ]
+        kept.sort(key=lambda item: item[1].at)
+        return dict(kept[-WITHDRAWN_MAX:])
+
     def left_out(self, own: Record, now: float) -> list[str]:
         """The services that have no room in our record; asked for only where some are not in it."""
         missing = self.services.all().keys() - own.services.keys() - set(own.extra.get("unhealthy", []))
-        return self._described(own, now)[1] if missing else []
+        return self._described(own, now, Told())[1] if missing else []
+
+    def finish_withdrawals(self, own: Record) -> None:
+        """What our record says is withdrawn, and lies here still: the life before ended between the two."""
+        for name, service in self.services.all().items():
+            if not service.is_copy and service.edition.digest and copies.is_withdrawn(own, name, service.edition):
+                self.services.withdraw(name)
 
     def hit(self, service: str, caller: str, now: float, kind: str = "HIT") -> None:
         """Log a call (or a REPLICATE); a full disk costs us the count, not the client its answer. Where the web server's
@@ -320,10 +365,10 @@ class Node:
         """Our record at the start."""
         return Record(self.name, self.address, (0, 0))
 
-    def update_own(self, draining: bool | None = None, unhealthy: Collection[str] | None = None) -> bool:
+    def update_own(self, told: Told = Told()) -> bool:  # noqa: B008 (a value that nobody can change)
         """Describe ourselves anew under the cache's lock, and nudge the discoverer to spread it."""
         with self.cache.locked() as view:
-            changed = self.describe(view, self.clock(), draining, unhealthy)
+            changed = self.describe(view, self.clock(), told)
         if changed:
             self.nudge(nudges.Look())
         return changed

@@ -22,7 +22,7 @@ from bdserver.net.conversation import Conversation
 from bdserver.processes import child, discoverer, facts, reload, systemd
 from bdserver.processes.children import Limits
 from bdserver.processes.listener import Listener, Runs
-from bdserver.processes.node import Life, Node
+from bdserver.processes.node import Life, Node, Told
 from bdserver.processes.pidfile import PidFile
 from bdserver.processes.sockets import Sockets
 
@@ -76,7 +76,8 @@ def begin(node: Node) -> None:
     with node.cache.locked() as view:
         previous = view.records.get(node.name)
         view.start((previous or node.own_record())._replace(address=node.address, draining=False), time.time())
-        node.describe(view, time.time(), unhealthy=[])
+        node.finish_withdrawals(view.own)
+        node.describe(view, time.time(), Told(unhealthy=[]))
         for hint in node.settings.hints:
             if hint != node.address:
                 view.hint(hint)

@@ -23,7 +23,7 @@ from bdserver.net import keys, tls
 from bdserver.net.authority import Authority, general_names
 from bdserver.net.proofs import Proofs
 from bdserver.processes.discoverer import Discoverer
-from bdserver.processes.node import Node, Rules, open_files
+from bdserver.processes.node import Node, Rules, Told, open_files
 
 PATIENCE = 20.0  # of a test; each waits for what it wants, and none as long
 
@@ -56,7 +56,7 @@ def make_node(folder, authority, name, port=1, **settings):
     node = Node(made, credentials, f"127.0.0.1:{port}", rules, open_files(made, name), rng=Random(name))
     with node.cache.locked() as view:
         view.start(node.own_record(), time.time())
-        node.describe(view, time.time(), unhealthy=[])
+        node.describe(view, time.time(), Told(unhealthy=[]))
     return node
 
 

@@ -25,7 +25,7 @@ from bdserver.files.settings import Settings
 from bdserver.net.identity import Identity
 from bdserver.processes import facts
 from bdserver.processes.answers import answer, ask_ourselves
-from bdserver.processes.node import Life, Node, Rules, open_files
+from bdserver.processes.node import Life, Node, Rules, Told, open_files
 from bdserver.processes.session import Caller, Session
 from bdserver.processes.terms import Terms
 from tests.unit.seals import Believing
@@ -274,7 +274,7 @@ def a_node(tmp_path, name="me", policy="", days=365.0, **settings):
     network.nodes[address] = node
     with node.cache.locked() as view:
         view.start(node.own_record(), NOW)
-        node.describe(view, NOW, unhealthy=[])
+        node.describe(view, NOW, Told(unhealthy=[]))
     return node
 
 

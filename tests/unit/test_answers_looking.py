@@ -8,6 +8,7 @@ from bdserver import errors
 from bdserver.core import policy
 from bdserver.core.messages import NoPong, Offers, Pong
 from bdserver.core.roles import ADMIN, CLIENT
+from bdserver.processes.node import Told
 from tests.unit.nodes import COSTLY, NOW, a_mesh, a_node, acquaint, document
 
 
@@ -104,7 +105,7 @@ def test_a_node_tells_how_it_is(tmp_path):
 
 def test_what_is_wrong_is_told(tmp_path):
     node = a_node(tmp_path).offer("Broken", weight="heavy").offer("Sick")
-    node.update_own(unhealthy=["Sick"])
+    node.update_own(Told(unhealthy=["Sick"]))
     own = node.ask("STATUS").own
     assert not own["services"]["Sick"]["healthy"] and "Broken" not in own["services"]
     assert any("Broken.bdcert:1: " in line and "heavy" not in line for line in own["complaints"]) and set(

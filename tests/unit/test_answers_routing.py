@@ -6,6 +6,7 @@ from bdserver import errors
 from bdserver.core.messages import DontHave, Mismatch, No, Nobody, Place, Yes
 from bdserver.core.nudges import Hurry, Visit
 from bdserver.core.roles import CLIENT
+from bdserver.processes.node import Told
 from tests.unit.nodes import a_node, acquaint, document
 
 
@@ -49,7 +50,7 @@ def test_what_was_dropped_in_this_moment_is_found_and_told(tmp_path):
 
 def test_a_service_that_is_not_well_is_not_offered(tmp_path):
     node = a_node(tmp_path).offer("Echo")
-    node.update_own(unhealthy=["Echo"])
+    node.update_own(Told(unhealthy=["Echo"]))
     assert isinstance(whereis(node), Nobody)
     assert node.ask("WILLYOUEXECUTE", "Echo") == node.ask("YOUWILLEXECUTE", "Echo") == DontHave()
 
@@ -143,7 +144,7 @@ def test_without_room_for_a_copy_a_holder_is_told_to_serve_late(tmp_path):
 
 def test_a_draining_holder_serves_late_and_its_service_is_copied(tmp_path):
     node, holder = a_node(tmp_path), a_node(tmp_path, "holder").offer("Echo", None, url="http://h/")
-    holder.update_own(draining=True)
+    holder.update_own(Told(draining=True))
     acquaint(node, holder)
     assert holder.ask("WILLYOUEXECUTE", "Echo") == No()
     assert whereis(node).details["phase"] == 3  # what is registered by its URL can't be copied

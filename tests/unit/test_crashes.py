@@ -27,6 +27,7 @@ from bdserver.files.journal import Journal
 from bdserver.files.services import Service, Services
 from bdserver.net import authority, keys
 from bdserver.net.authority import Authority, general_names, make_request
+from tests.unit.changes import install, publish
 from tests.unit.crashes import Broken, Change, Killed, Recording, states, sweep, sweep_killed
 
 NOW = 1_700_000_000.0
@@ -317,7 +318,7 @@ def no_services(root):
 def published(root, told, age, kind):
     """As PUBLISH does it, of a package or a URL."""
     source = None if kind == "url" else f"{unpacked(root, age, kind)}/a"
-    services_in(root).publish(source, "a", age, URL)
+    publish(services_in(root), source, "a", age, URL)
     told(("live", age, kind))
 
 
@@ -327,7 +328,7 @@ def offered(root, age, kind):
 
 
 def installed(root, told, age, kind):
-    services_in(root).install(unpacked(root, age, kind), "a", NOW)
+    install(services_in(root), unpacked(root, age, kind), "a", NOW)
     told(("live", age, kind))
 
 

@@ -18,9 +18,10 @@ from bdserver.files import policyfile
 from bdserver.files.settings import Settings, load
 from bdserver.net import dialling
 from bdserver.net.authority import Authority, general_names
-from bdserver.processes.node import Life, Node, Rules, Sources, open_files, open_node
+from bdserver.processes.node import Life, Node, Rules, Sources, Told, open_files, open_node
 from bdserver.processes.run import begin
 from tests.unit.certificates import make_keys
+from tests.unit.changes import publish
 from tests.unit.nodes import NOW, a_mesh, a_node, acquaint, document, warnings
 
 
@@ -235,7 +236,7 @@ def test_its_record_is_signed_and_with_new_keys_signed_anew(config, folder):
 def test_services_that_have_no_room_in_its_record_are_left_out_and_said(tmp_path):
     node = a_node(tmp_path, max_dynamic=10**12)
     for number in range(150):
-        node.services.publish(None, f"S{number:03}", 1.0, f"http://u/{'x' * 1900}")
+        publish(node.services, None, f"S{number:03}", 1.0, f"http://u/{'x' * 1900}")
     assert node.update_own() and not node.update_own()
     own = node.cache.view().own
     assert 100 < len(own.services) < 150 and own.free_dynamic == 1_000_000 and from_json(as_json(own)) == own
@@ -264,17 +265,17 @@ def test_what_has_not_changed_is_told_to_nobody(tmp_path):
     node = a_node(tmp_path)
     version = node.cache.view().own.version
     assert not node.update_own() and node.nudged() == [] and node.cache.view().own.version == version
-    assert node.update_own(draining=True) and node.nudged() == [Look()] and node.cache.view().own.version > version
+    assert node.update_own(Told(draining=True)) and node.nudged() == [Look()] and node.cache.view().own.version > version
     assert not node.update_own() and node.cache.view().own.draining
 
 
 def test_what_is_not_well_is_not_offered_until_it_is(tmp_path):
     node = a_node(tmp_path).offer("Echo").offer("Sick")
-    node.update_own(unhealthy=["Sick", "Gone"])
+    node.update_own(Told(unhealthy=["Sick", "Gone"]))
     own = node.cache.view().own
     assert list(own.services) == ["Echo"] and own.extra == {"unhealthy": ["Sick"]}
     assert not node.update_own() and warnings(node) == ["the service Sick is not well, and not offered"]
-    node.update_own(unhealthy=[])
+    node.update_own(Told(unhealthy=[]))
     assert sorted(node.cache.view().own.services) == ["Echo", "Sick"] and node.cache.view().own.extra == {}
 
 

@@ -11,8 +11,9 @@ import pytest
 from bdserver.core.membership import LEFT
 from bdserver.files.settings import load
 from bdserver.processes import reload, run, startup
-from bdserver.processes.node import open_node
+from bdserver.processes.node import Told, open_node
 from tests.hosts import Mesh, until
+from tests.unit.changes import publish
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_a_node_begins_with_a_newer_record_than_ever_and_its_hints(node):
     run.begin(node)
     first = node.cache.view().own
     assert node.cache.view().hints == {"192.0.2.1:9001"} and first.address == node.address
-    node.update_own(draining=True)
+    node.update_own(Told(draining=True))
     run.begin(node)
     assert node.cache.view().own.version > first.version and not node.cache.view().own.draining
 
@@ -65,13 +66,13 @@ def test_a_node_begins_with_a_newer_record_than_ever_and_its_hints(node):
 
 def test_the_status_line_has_figures(node, told):
     run.begin(node)
-    node.services.publish(None, "wiki", 1.0, "http://127.0.0.1/", "none")
+    publish(node.services, None, "wiki", 1.0, "http://127.0.0.1/", "none")
     assert run.pulse(node, 3) == run.STATUS_SECONDS
     assert told() == [
         "STATUS=1 nodes, 1 services here, weight 0.0 of 100, 3 connections; "
         "alone: none of the nodes at its hints (192.0.2.1:9001) is met yet"
     ]
-    node.update_own(draining=True)
+    node.update_own(Told(draining=True))
     with open(os.path.join(node.settings.services_dir, "broken.bdcert"), "w") as file:
         file.write("nonsense\n")
     run.pulse(node, 0)

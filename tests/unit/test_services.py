@@ -14,6 +14,7 @@ import pytest
 from bdserver.errors import BadPackage, BadService, CantFind, NoSpace, TooBusy
 from bdserver.files import services as module
 from bdserver.files.services import RETIRED_MAX, Service, Services, read_service
+from tests.unit.changes import install, publish
 
 NOW = 1_700_000_000.0
 FORK = multiprocessing.get_context("fork")
@@ -191,7 +192,7 @@ def test_a_bdcert_that_is_a_link_is_not_copied_to_the_graveyard(services, folder
     (tmp_path / "key").write_text(SECRET)
     drop(folder, "a", cert=None)
     (folder / "a.bdcert").symlink_to(tmp_path / "key")
-    services.publish(os.path.join(scratch(services, "a"), "a"), "a", 1)
+    publish(services, os.path.join(scratch(services, "a"), "a"), "a", 1)
     assert (tmp_path / "graveyard" / "a.bdcert").is_symlink() and services.get("a").cost == 1
     assert (tmp_path / "key").read_text() == SECRET
 
@@ -200,7 +201,7 @@ def test_a_bdcert_that_is_a_link_is_not_copied_to_the_graveyard(services, folder
 def test_a_folder_with_a_bdcerts_name_is_published_over(services, folder, by):
     (folder / "a.bdcert").mkdir()
     source = os.path.join(scratch(services, "a"), "a") if by == "file" else None
-    services.publish(source, "a", 1, "http://x/")
+    publish(services, source, "a", 1, "http://x/")
     assert services.get("a").is_here == (by == "file") and services.complaints == []
 
 
@@ -247,12 +248,12 @@ def test_a_url_that_nobody_can_take_apart_is_refused_where_it_comes_in(services,
     drop(folder, "a", f"url={url}\n", None)
     if url in URLS_OK:
         assert services.get("a").url == url and not services.get("a").is_here
-        services.publish(None, "b", 1, url)
+        publish(services, None, "b", 1, url)
         assert services.get("b").url == url
     else:
         assert services.all() == {} and services.complaints == [f"{folder}/a.bdcert:1: url must be {module.URL_WORDS}"]
         with pytest.raises(BadService, match="its url must be a URL as http://host:port/path"):
-            services.publish(None, "b", 1, url)
+            publish(services, None, "b", 1, url)
 
 
 def test_a_file_that_comes_after_its_bdcert_makes_it_whole(services, folder):
@@ -291,16 +292,16 @@ def test_of_a_folder_that_is_too_large_the_first_are_looked_at_and_no_more(servi
 
 def test_a_service_more_than_a_node_offers_is_refused_and_takes_nobodys_place(services, folder, monkeypatch):
     monkeypatch.setattr(module, "SERVICES_MAX", 2)
-    services.publish(None, "m", 1.0, "http://h/m")
-    services.publish(None, "n", 1.0, "http://h/n")
+    publish(services, None, "m", 1.0, "http://h/m")
+    publish(services, None, "n", 1.0, "http://h/n")
     services.withdraw("n")
-    services.publish(None, "o", 1.0, "http://h/o")
-    for change in (lambda: services.publish(None, "a", 1.0, "http://h/a"), lambda: services.restore("n")):
+    publish(services, None, "o", 1.0, "http://h/o")
+    for change in (lambda: publish(services, None, "a", 1.0, "http://h/a"), lambda: services.restore("n")):
         with pytest.raises(BadService, match="2 services at most"):
             change()
     with pytest.raises(BadService, match="2 services at most"):
-        services.install(scratch(services, "b"), "b", 1.0)
-    services.publish(None, "m", 2.0, "http://h/m")
+        install(services, scratch(services, "b"), "b", 1.0)
+    publish(services, None, "m", 2.0, "http://h/m")
     assert list(services.all()) == ["m", "o"] and services.get("m").cost == 2.0
 
 
@@ -337,7 +338,7 @@ def test_a_published_service_is_live_with_its_mode_and_its_scratch_folder_is_gon
         os.unlink(source)
         os.mkdir(source)
     os.chmod(source, 0o755)
-    services.publish(source, "a", 2, "http://{host}/a", "tcp")
+    publish(services, source, "a", 2, "http://{host}/a", "tcp")
     assert services.get("a") == Service(
         "a", "static", 2.0, "http://{host}/a", "tcp", str(folder / "a"), 0.0, (("signer", "me"),)
     )
@@ -350,20 +351,20 @@ def test_a_source_outside_scratch_is_moved_and_its_folder_stays(services, tmp_pa
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a").write_text("a")
     (tmp_path / "mine" / "b").write_text("b")
-    services.publish(str(tmp_path / "mine" / "a"), "a", 1.5)
+    publish(services, str(tmp_path / "mine" / "a"), "a", 1.5)
     assert services.get("a").cost == 1.5
     assert os.listdir(tmp_path / "mine") == ["b"]
 
 
 def test_weights_survive_a_round_trip_to_the_last_digit(services):
     for weight in (0.1 + 0.2, 1e-7, 123456789.123, 1e9, 0, 3):
-        services.publish(None, "a", weight, "http://x/")
+        publish(services, None, "a", weight, "http://x/")
         assert services.get("a").cost == weight
 
 
 def test_a_url_is_published_and_published_anew(services, folder):
-    services.publish(None, "a", 1, "http://one/")
-    services.publish(None, "a", 1, "http://two/", "http")
+    publish(services, None, "a", 1, "http://one/")
+    publish(services, None, "a", 1, "http://two/", "http")
     assert services.get("a")[4:6] == ("http", None) and services.get("a").url == "http://two/"
     assert os.listdir(folder) == ["a.bdcert"] and services.buried() == []
 
@@ -383,7 +384,7 @@ def test_what_is_published_over_goes_to_the_graveyard_and_can_come_back(services
     if new == "folder":
         os.unlink(source)
         os.mkdir(source)
-    services.publish(None if new == "url" else source, "a", 3, "http://x/" if new == "url" else "")
+    publish(services, None if new == "url" else source, "a", 3, "http://x/" if new == "url" else "")
     assert services.get("a").cost == 3
     assert (services.get("a").path is None) == (new == "url")
     assert services.buried() == ["a"]
@@ -396,7 +397,7 @@ def test_what_is_published_over_goes_to_the_graveyard_and_can_come_back(services
 
 def test_the_replaced_one_comes_back_whole(services, folder):
     drop(folder, "a", "weight=7\n", "old")
-    services.publish(os.path.join(scratch(services, "a", "new"), "a"), "a", 3)
+    publish(services, os.path.join(scratch(services, "a", "new"), "a"), "a", 3)
     (folder / "a").unlink()
     (folder / "a.bdcert").unlink()
     services.restore("a")
@@ -415,7 +416,7 @@ def test_a_file_that_is_replaced_is_offered_all_the_while(services, folder, monk
             return result
 
         monkeypatch.setattr(os, name, watched)
-    services.publish(os.path.join(scratch(services, "a"), "a"), "a", 3)
+    publish(services, os.path.join(scratch(services, "a"), "a"), "a", 3)
     assert {each.cost for each in seen} == {7.0, 3.0}
 
 
@@ -433,8 +434,8 @@ def test_nobody_ever_sees_a_bdcert_without_its_file(services, folder):
     reader = threading.Thread(target=look)
     reader.start()
     for _ in range(60):
-        services.publish(os.path.join(scratch(services, "a"), "a"), "a", 1)
-        services.publish(os.path.join(scratch(services, "a"), "a"), "a", 2)
+        publish(services, os.path.join(scratch(services, "a"), "a"), "a", 1)
+        publish(services, os.path.join(scratch(services, "a"), "a"), "a", 2)
         services.withdraw("a")
     is_over.set()
     reader.join()
@@ -459,7 +460,7 @@ def test_nobody_ever_sees_a_bdcert_without_its_file(services, folder):
 )
 def test_what_can_not_be_published_is_refused_in_one_line(services, folder, arguments, reason):
     with pytest.raises(BadService, match=reason) as caught:
-        services.publish(*arguments)
+        publish(services, *arguments)
     assert "\n" not in str(caught.value)
     assert os.listdir(folder) == []
 
@@ -470,7 +471,7 @@ def test_neither_pipes_nor_links_are_published_and_their_scratch_folder_is_gone(
     os.unlink(source)
     os.mkfifo(source) if kind == "pipe" else os.symlink("/etc/passwd", source)
     with pytest.raises(BadService):
-        services.publish(source, "a", 1)
+        publish(services, source, "a", 1)
     assert not os.path.exists(source) and services.all() == {}
 
 
@@ -485,7 +486,7 @@ def test_withdrawing_what_is_not_offered_is_said(services, folder):
 def test_a_withdrawn_service_leaves_nothing_of_an_older_one_in_its_grave(services, folder):
     drop(folder, "a", content="old")
     services.withdraw("a")
-    services.publish(None, "a", 1, "http://x/")
+    publish(services, None, "a", 1, "http://x/")
     services.withdraw("a")
     services.restore("a")
     assert services.get("a").path is None and os.listdir(folder) == ["a.bdcert"]
@@ -522,7 +523,7 @@ def test_a_withdrawal_that_is_killed_half_way_goes_on_when_another_one_is_publis
         patched.setattr(os, "rename", killed)
         with pytest.raises(KeyboardInterrupt):
             services.withdraw("a")
-    services.publish(os.path.join(scratch(services, "a"), "a"), "a", 3)
+    publish(services, os.path.join(scratch(services, "a"), "a"), "a", 3)
     (folder / "a").unlink()
     (folder / "a.bdcert").unlink()
     services.restore("a")
@@ -534,7 +535,7 @@ def test_what_was_never_offered_does_not_take_the_place_of_a_whole_service_in_th
     services.withdraw("a")
     for text in ("stray", "another"):
         drop(folder, "a", None, text)
-        services.publish(os.path.join(scratch(services, "a"), "a"), "a", 3)
+        publish(services, os.path.join(scratch(services, "a"), "a"), "a", 3)
         (folder / "a.bdcert").unlink()
         (folder / "a").unlink()
         assert (tmp_path / "graveyard" / ".a.unoffered").read_text() == text
@@ -596,14 +597,14 @@ def test_of_retired_replicas_the_newest_are_kept_and_all_that_was_withdrawn(serv
 
 def test_an_installed_package_is_a_replica_that_arrived_now(services, folder):
     path = scratch(services, "a", "text", "weight=4\ntype=static\nhealth=tcp\narrived_at=5\nsigner=x\n")
-    services.install(path, "a", NOW)
+    install(services, path, "a", NOW)
     assert services.get("a") == Service("a", "dynamic", 4.0, "", "tcp", str(folder / "a"), NOW, (("signer", "x"),))
     assert left_in_scratch(services) == []
 
 
 def test_what_is_here_already_stays_as_it_is(services, folder):
     drop(folder, "a", "weight=9\n", "mine")
-    services.install(scratch(services, "a"), "a", NOW)
+    install(services, scratch(services, "a"), "a", NOW)
     assert services.get("a").type == "static" and (folder / "a").read_text() == "mine"
     assert left_in_scratch(services) == [] and services.buried() == []
 
@@ -611,7 +612,7 @@ def test_what_is_here_already_stays_as_it_is(services, folder):
 def test_a_package_with_a_broken_bdcert_is_refused_and_gone(services, folder):
     for cert in ("weight=x\n", "\0\n\0\n", "type=other\n"):
         with pytest.raises(BadPackage, match=r"a\.bdcert:1: ") as caught:
-            services.install(scratch(services, "a", cert=cert), "a", NOW)
+            install(services, scratch(services, "a", cert=cert), "a", NOW)
         assert "\n" not in str(caught.value)
         assert left_in_scratch(services) == [] and os.listdir(folder) == []
 
@@ -621,9 +622,9 @@ def test_a_web_applications_own_folder_is_neither_replaced_by_a_package_nor_publ
     (folder / name).mkdir()
     (folder / name / "web.xml").write_text("mine")
     with pytest.raises(BadPackage, match="servlet container's own folder"):
-        services.install(scratch(services, name), name, NOW)
+        install(services, scratch(services, name), name, NOW)
     with pytest.raises(BadService, match="servlet container's own folder"):
-        services.publish(scratch(services, name) + f"/{name}", name, 1.0)
+        publish(services, scratch(services, name) + f"/{name}", name, 1.0)
     assert (folder / name / "web.xml").read_text() == "mine"
     assert left_in_scratch(services) == [] and services.buried() == []
 
@@ -646,13 +647,13 @@ def test_at_every_instant_of_an_installation_there_is_all_or_nothing(services, f
             for name in real:
                 patched.setattr(os, name, lambda *args, name=name, **kw: killed_at(name, *args, **kw))
             with contextlib.suppress(KeyboardInterrupt):
-                services.install(path, "a", NOW)
+                install(services, path, "a", NOW)
         was_killed = count >= call
         offered = Services(services.services_dir, services.graveyard_dir, services.scratch_dir).get("a")
         if offered is not None:
             assert (folder / "a").read_text() == "new" and offered.cost == 2
         shutil.rmtree(path, ignore_errors=True)
-        services.install(scratch(services, "a"), "a", NOW)
+        install(services, scratch(services, "a"), "a", NOW)
         assert services.get("a") is not None
         services.withdraw("a")
         if not was_killed:
@@ -677,9 +678,9 @@ def test_changes_of_many_processes_come_one_after_the_other(services, folder):
             with open(os.path.join(path, f"{name}.bdcert"), "w") as file:
                 file.write("weight=1\n")
             if each % 2:
-                services.publish(os.path.join(path, name), name, 1)
+                publish(services, os.path.join(path, name), name, 1)
             else:
-                services.install(path, name, NOW)
+                install(services, path, name, NOW)
             with contextlib.suppress(CantFind):
                 services.withdraw(name)
 
@@ -698,7 +699,7 @@ def test_changes_of_many_processes_come_one_after_the_other(services, folder):
 
 def test_who_can_not_have_the_lock_in_time_is_told(services, monkeypatch):
     monkeypatch.setattr(module, "CHANGE_SECONDS", 0.05)
-    services.publish(None, "a", 1, "http://x/")
+    publish(services, None, "a", 1, "http://x/")
     with open(os.path.join(services.scratch_dir, ".lock")) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(TooBusy, match=r"\.lock: its lock was not to be had in 0.05 s"):
@@ -710,7 +711,7 @@ def test_who_can_not_have_the_lock_in_time_is_told(services, monkeypatch):
 
 
 def test_remains_of_killed_changes_are_swept_after_an_hour_and_nothing_else(services, folder):
-    services.publish(None, "a", 1, "http://x/")
+    publish(services, None, "a", 1, "http://x/")
     graveyard = os.path.dirname(services.scratch_dir)
     remains = [
         os.path.join(services.scratch_dir, "b.abc"),
@@ -721,11 +722,11 @@ def test_remains_of_killed_changes_are_swept_after_an_hour_and_nothing_else(serv
     others = [str(folder / ".htaccess"), str(folder / ".b.moving.x"), os.path.join(graveyard, "old"), str(folder / "b")]
     for path in remains + others:
         os.makedirs(os.path.join(path, "sub")) if path.endswith((".abc", ".12")) else open(path, "w").close()
-    services.publish(None, "a", 2, "http://x/")
+    publish(services, None, "a", 2, "http://x/")
     assert all(map(os.path.exists, remains + others))
     for path in remains + others:
         os.utime(path, (NOW, NOW))
-    services.publish(None, "a", 3, "http://x/")
+    publish(services, None, "a", 3, "http://x/")
     assert [path for path in remains if os.path.exists(path)] == []
     assert [path for path in others if not os.path.exists(path)] == []
 
@@ -747,7 +748,7 @@ def test_between_two_file_systems_a_service_is_copied_beside_and_renamed(service
         real_rename(one, other)
 
     monkeypatch.setattr(os, "rename", across)
-    services.publish(source, "a", 1)
+    publish(services, source, "a", 1)
     assert services.get("a") is not None and os.stat(folder / "a").st_mode & 0o777 == 0o750
     assert (kind == "file") or os.path.islink(folder / "a" / "sub" / "link")
     services.withdraw("a")
@@ -769,7 +770,7 @@ def test_a_full_disk_is_told_and_nothing_half_is_live(services, folder, monkeypa
     if at == "copy":
         monkeypatch.setattr(shutil, "copy2", full)
     with pytest.raises(NoSpace, match="No space left on device"):
-        services.publish(source, "a", 1)
+        publish(services, source, "a", 1)
     monkeypatch.undo()
     assert services.all() == {}
     assert [name for name in os.listdir(folder) if name != "a"] == []

@@ -12,7 +12,7 @@ from typing import Any
 from bdserver.core import messages
 from bdserver.core.roles import NODE
 from bdserver.errors import Deadline, NoSuchCommand
-from bdserver.processes.answers import admin, looking, replicating, routing
+from bdserver.processes.answers import admin, looking, replicating, routing, tending
 from bdserver.processes.session import Session
 
 ANSWERS: dict[str, Callable[..., Any]] = {
@@ -27,6 +27,10 @@ ANSWERS: dict[str, Callable[..., Any]] = {
     "GIVESERVICE": replicating.answer_giveservice,
     "FIND": replicating.find,
     "MASSMESSAGE": replicating.answer_massmessage,
+    "TEND": tending.answer_tend,
+    "RETIRE": tending.answer_retire,
+    "PLACE": tending.answer_place,
+    "ADOPT": admin.answer_adopt,
     "HINT": admin.answer_hint,
     "FORGET": admin.answer_forget,
     "PUBLISH": admin.answer_publish,

@@ -5,18 +5,27 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from typing import Any
+import time
+from typing import Any, NamedTuple
 
-from bdserver.core import membership, pages
+from bdserver.core import copies, membership, pages
 from bdserver.core.address import join_address, split_address
-from bdserver.core.messages import Goodbye, Graveyard, Ok
+from bdserver.core.membership import STATIC, Record, Withdrawal
+from bdserver.core.messages import Goodbye, Graveyard, Ok, Withdrawn
 from bdserver.core.nudges import Look
 from bdserver.core.roles import ADMIN
-from bdserver.errors import BadRequest, CantFind, Forbidden
+from bdserver.core.view import View
+from bdserver.errors import BadRequest, BadService, CantFind, Forbidden
 from bdserver.files import package
 from bdserver.files.password import is_guessed
 from bdserver.files.quarantine import Kind
+from bdserver.files.services import Service
+from bdserver.processes import editions
+from bdserver.processes.node import Node, Told
 from bdserver.processes.session import Session
+
+# Copies that live hear of a withdrawal within milliseconds, and go within a second.
+WITHDRAW_SECONDS, WITHDRAW_POLL_SECONDS = 5.0, 0.02
 
 log = logging.getLogger("bdserver.admin")
 
@@ -40,43 +49,156 @@ def answer_forget(session: Session, who: str) -> Ok:
     return Ok()
 
 
-def answer_publish(session: Session, service: str, described: dict[str, Any]) -> Ok:
+def answer_publish(session: Session, name: str, described: dict[str, Any]) -> Ok:
     """Offer a service from now on: its package follows the request, or it has just a url."""
     node = session.node
+    wish = _Wish.of(described)
     length = session.checked_length(described)
-    cost, url, health = described.get("weight", 1.0), described.get("url", ""), described.get("health", "none")
-    if type(cost) not in (int, float) or not isinstance(url, str) or not isinstance(health, str):
-        raise BadRequest("INVALID REQUEST: PUBLISH takes weight (a number), url and health (texts)")
-    if not length and not url:
+    if not length and not wish.url:
         raise BadRequest("INVALID REQUEST: PUBLISH needs a file or a url")
-    source = _received(session, service, described) if length else None
-    node.services.publish(source, service, float(cost), url, health)
+    here = node.services.get(name)
+    after = _taken_over(session.view(), here, wish) if here is not None and here.is_copy else ""
+    source = (
+        _received(session, name, described) if length else Service(name, STATIC, wish.cost, wish.url, wish.health, None, 0.0)
+    )
+    service = wish.of_service(source)._replace(after=after)
+    node.services.publish(service._replace(edition=editions.of_original(node, session.view(), service)))
     node.update_own()
-    _note(session, "published", service)
-    return Ok(membership.service_url(session.look_again().own, service, url))
+    _note(session, "published", name)
+    return Ok(membership.service_url(session.look_again().own, name, wish.url), _said_of_rivals(session.view(), name))
 
 
-def _received(session: Session, service: str, described: dict[str, Any]) -> str:
+class _Wish(NamedTuple):
+    """What PUBLISH says beside the package's length and digest."""
+
+    cost: float
+    url: str
+    health: str
+    replicas: int
+    copies: str
+    take_over: bool
+
+    @classmethod
+    def of(cls, described: dict[str, Any]) -> _Wish:
+        """BadRequest names what is wrong."""
+        given = {key: described.get(key, default) for key, (_, default, _) in _WISHES.items()}
+        for key, (kind, _, words) in _WISHES.items():
+            if not isinstance(given[key], kind) or (isinstance(given[key], bool) and kind is not bool):
+                raise BadRequest(f"INVALID REQUEST: PUBLISH's {key} must be {words}")
+        return cls(float(given["weight"]), *(given[key] for key in ("url", "health", "replicas", "copies", "take_over")))
+
+    def of_service(self, service: Service) -> Service:
+        """The service as it is wished for; what is not wished is as its own .bdcert has it."""
+        return service._replace(
+            cost=self.cost,
+            url=self.url,
+            health=self.health,
+            replicas=self.replicas or service.replicas,
+            copies=self.copies or service.copies,
+        )
+
+
+_WISHES: dict[str, tuple[Any, Any, str]] = {
+    "weight": ((int, float), 1.0, "a number"),
+    "url": (str, "", "a text"),
+    "health": (str, "none", "a text"),
+    "replicas": (int, 0, "a whole number"),
+    "copies": (str, "", "a text"),
+    "take_over": (bool, False, "true or false"),
+}
+
+
+def _taken_over(view: View, here: Service, wish: _Wish) -> str:
+    """The node whose service is published here now; BadService while it is not wished so."""
+    original = copies.standing(view, here.name, here).original
+    if not wish.take_over:
+        raise BadService(
+            f"{here.name} is a copy here, and its original is at {original or 'a node that is not known'}: "
+            "publish it there, or here with --take-over"
+        )
+    return original
+
+
+def _said_of_rivals(view: View, name: str) -> list[str]:
+    rivals = copies.rivals(view, name)
+    if rivals is None:
+        return []
+    others = ", ".join(sorted(rivals.digests.keys() - {view.me}))
+    return [f"{name} has another original, which differs, at {others}: copies follow the one that they came from"]
+
+
+def _received(session: Session, name: str, described: dict[str, Any]) -> Service:
     """The service in the package that follows this request, unpacked in a scratch folder."""
-    settings = session.node.settings
+    settings, services = session.node.settings, session.node.services
     with session.receive(described) as file:
         limits = settings.package_bytes_max, settings.package_files_max
-        origin = f"the package of {service} from {session.caller.name}"
+        origin = f"the package of {name} from {session.caller.name}"
         with session.node.quarantine.guard(Kind.PACKAGE, package.digest(file), origin):
-            folder = package.unpack(file, described["sha256"], service, session.node.services.scratch_dir, *limits)
-    return os.path.join(folder, service)
+            folder = package.unpack(file, described["sha256"], name, services.scratch_dir, *limits)
+    return services.unpacked(folder, name)
 
 
-def answer_withdraw(session: Session, service: str) -> Ok:
-    """Offer it no longer; its files go to the graveyard."""
-    node = session.node
-    if node.services.get(service) is None:
+def answer_withdraw(session: Session, service: str, here: bool = False) -> Withdrawn:
+    """Offer it no longer; its files go to the graveyard, and with them all copies of it, unless it is withdrawn `here` alone.
+
+    The word comes first: copies hear of it before what they are copies of is gone."""
+    node, mine = session.node, session.node.services.get(service)
+    if mine is None:
         raise CantFind(f"{service}: not offered here")
+    if mine.is_copy and not here:
+        original = copies.standing(session.view(), service, mine)
+        where = "nobody has its original" if original.is_orphan else f"its original is at {original.original}"
+        remedy = "bdctl adopt it first" if original.is_orphan else "withdraw it there"
+        raise BadService(f"{service} is a copy here, and {where}: {remedy}, or withdraw it --here alone")
+    if not mine.is_copy and not here:
+        now = int(node.clock())
+        node.update_own(Told(withdrawn={service: Withdrawal(mine.edition.counter, now)}))
     node.services.withdraw(service)
     node.hitlog.forget(service)
     node.update_own()
     _note(session, "withdrawn", service)
+    return Withdrawn([], []) if here or mine.is_copy else _copies_gone(session, service)
+
+
+def _copies_gone(session: Session, service: str) -> Withdrawn:
+    """Whose copies go, as this node hears of it, within the time of this request; the others obey when they hear of it."""
+    left = _copies_of_ours(session.look_again(), service)
+    had, until = {record.name for record in left}, time.monotonic() + min(session.left() - 1, WITHDRAW_SECONDS)
+    while any(record.is_there for record in left) and time.monotonic() < until:
+        time.sleep(WITHDRAW_POLL_SECONDS)
+        left = _copies_of_ours(session.look_again(), service)
+    names = {record.name for record in left}
+    return Withdrawn(pages.within(sorted(had - names)), pages.within(sorted(names)))
+
+
+def _copies_of_ours(view: View, service: str) -> list[Record]:
+    """Of those that are dead too: they obey when they come back."""
+    holders = [*view.holders(service), *view.dead_holders(service)]
+    return [record for record in holders if record.services[service].original == view.me]
+
+
+def answer_adopt(session: Session, service: str) -> Ok:
+    """What is a copy here, and has no original any more, is an original from now on, and other copies follow it."""
+    node = session.node
+    mine = node.services.get(service)
+    if mine is None or not mine.is_copy:
+        raise BadService(f"{service} is no copy here" if mine else f"{service}: not offered here")
+    found = copies.standing(session.view(), service, mine)
+    if mine.original and not found.is_orphan:
+        raise BadService(f"{service} has its original at {found.original}, which lives: withdraw it there first")
+    _make_original(node, mine, found.original)
+    _note(session, "adopted", service)
     return Ok()
+
+
+def _make_original(node: Node, mine: Service, after: str) -> None:
+    edition = editions.of_original(node, node.cache.view(), mine)
+    edition = copies.next_edition(edition.digest, node.clock(), mine.edition)
+    node.services.relabel(
+        mine.name,
+        lambda now: now._replace(type=STATIC, arrived_at=0.0, original="", after=after, edition=edition),
+    )
+    node.update_own()
 
 
 def answer_graveyard(session: Session) -> Graveyard:
@@ -87,9 +209,15 @@ def answer_graveyard(session: Session) -> Graveyard:
 
 
 def answer_restore(session: Session, service: str) -> Ok:
-    """Back from the graveyard."""
-    session.node.services.restore(service)
-    session.node.update_own()
+    """Back from the graveyard: an original as a new edition, and so a copy whose original is withdrawn or gone."""
+    node = session.node
+    node.services.restore(service)
+    mine = node.services.get(service)
+    if mine is not None:
+        found = copies.standing(session.view(), service, mine) if mine.is_copy else None
+        if found is None or found.is_withdrawn or found.is_orphan:
+            _make_original(node, mine, mine.original)
+    node.update_own()
     _note(session, "restored", service)
     return Ok()
 
@@ -101,7 +229,7 @@ def _note(session: Session, what: str, service: str) -> None:
 
 def answer_drain(session: Session, on: bool) -> Ok:
     """Take no new calls from now on, or do so again; the mesh hears of it at once."""
-    session.node.update_own(draining=on)
+    session.node.update_own(Told(draining=on))
     log.info("draining %s by %s", "begun" if on else "ended", session.caller)
     return Ok()
 

@@ -13,18 +13,21 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-from bdserver.core import membership, messages, pages, plan, routing, weight
+from bdserver.core import copies, membership, messages, pages, plan, routing, weight
 from bdserver.core.address import host_part
-from bdserver.core.membership import Record
+from bdserver.core.copies import Renew
+from bdserver.core.membership import COUNTER_MAX, Edition, Record
 from bdserver.core.messages import DontHave, Found, NetFault, No, NotFound, NotGiven, Package, RelayedYes, Yes
+from bdserver.core.names import valid_name
 from bdserver.core.nudges import Hurry
 from bdserver.core.roles import NODE
 from bdserver.core.view import View
-from bdserver.errors import BadRequest, BDError, Deadline, NobodyThere, TooBusy
+from bdserver.errors import BadPackage, BadRequest, BDError, Deadline, NobodyThere, TooBusy
 from bdserver.files import durable, package
 from bdserver.files.quarantine import Kind
+from bdserver.files.services import Service
 from bdserver.processes.answers.routing import offer
 from bdserver.processes.node import Node
 from bdserver.processes.session import Session
@@ -41,23 +44,28 @@ COPY_POLL_SECONDS, COPY_MARGIN_SECONDS = 0.02, 0.2
 log = logging.getLogger("bdserver.replicating")
 
 
-def answer_willyoureplicate(session: Session, service: str) -> Yes | No | NotGiven:
-    """YES when we have it (now); NO without room; NotGiven when no holder gives it."""
+def answer_willyoureplicate(session: Session, service: str, is_call: bool = True) -> Yes | No | NotGiven:
+    """YES when we have it (now), in the edition that counts; NO without room; NotGiven when no holder gives it."""
     node = session.node
-    if node.services.get(service) is None:
-        refusal = _replicate(session, service)
+    if (renewal := _renewal(session, service)) is not None or node.services.get(service) is None:
+        refusal = _replicate(session, service, renewal)
         if refusal is not None:
             return refusal
+        node.update_own()
     mine = node.services.get(service)
     if mine is None:  # withdrawn this very moment
         return No()
-    node.hit(service, session.caller.host, node.clock())
-    node.update_own()
+    if is_call:
+        node.hit(service, session.caller.host, node.clock())
     return offer(node, session.look_again().own, mine)
 
 
+def _renewal(session: Session, service: str) -> Renew | None:
+    return copies.to_renew(session.view(), service, session.node.services.get(service))
+
+
 @contextlib.contextmanager
-def _one_at_a_time(session: Session, service: str) -> Iterator[None]:
+def one_at_a_time(session: Session, service: str) -> Iterator[None]:
     """Two callers that want the same replica at once get one copy: the second waits for the first."""
     folder = session.node.services.scratch_dir
     os.makedirs(folder, mode=0o700, exist_ok=True)
@@ -87,10 +95,12 @@ def _locked(path: str) -> BinaryIO | None:
     return None
 
 
-def _replicate(session: Session, service: str) -> No | NotGiven | None:
-    """Install a copy; None when it is there, else the refusal."""
+def _replicate(session: Session, service: str, renewal: Renew | None) -> No | NotGiven | None:
+    """Install a copy, or renew ours; None when it is there, else the refusal."""
     node = session.node
-    if node.settings.max_dynamic == 0 or session.view().own.draining or node.is_overloaded(node.clock()):
+    if renewal is None and node.settings.max_dynamic == 0:
+        return No()
+    if session.view().own.draining or node.is_overloaded(node.clock()):
         return No()
     with contextlib.ExitStack() as held:
         found = None
@@ -99,8 +109,28 @@ def _replicate(session: Session, service: str) -> No | NotGiven | None:
             if found is None or found.file is None:
                 return NotGiven()
             held.enter_context(found.file)
-        held.enter_context(_one_at_a_time(session, service))
+        held.enter_context(one_at_a_time(session, service))
+        if renewal is not None:
+            return renew(session, renewal)
         return _copied(session, service, found) if node.services.get(service) is None else None
+
+
+def renew(session: Session, renewal: Renew) -> NotGiven | None:
+    """Have our copy become that edition; None when it is (perhaps another caller was faster)."""
+    node, name = session.node, renewal.name
+    here = node.services.get(name)
+    if here is None or not here.is_copy or (here.original, here.edition) == (renewal.original, renewal.edition):
+        return None
+    if here.edition.digest == renewal.edition.digest:
+        node.services.relabel(name, lambda now: now._replace(original=renewal.original, edition=renewal.edition))
+        return None
+    found = _fetched(session, name, renewal)
+    if found is None or found.file is None:
+        return NotGiven()
+    _install(session, name, found)
+    node.journal.note("updated", name, node.clock(), giver=found.giver, edition=renewal.edition.digest)
+    log.info("%s is now edition %s of %s, from %s", name, renewal.edition.digest[:8], renewal.original, found.giver)
+    return None
 
 
 def _copied(session: Session, service: str, found: Found | None) -> No | NotGiven | None:
@@ -115,17 +145,46 @@ def _copied(session: Session, service: str, found: Found | None) -> No | NotGive
         return NotGiven()
     started = time.monotonic()
     why = _why_replicate(session.view(), service)
-    origin = f"the package of {service} from {found.giver}"
-    with found.file as file, node.quarantine.guard(Kind.PACKAGE, package.digest(file), origin):
-        folder = _unpacked(node, file, found.described, service)
-    if to_retire is not None:
-        node.services.retire(to_retire)
-        node.journal.note("retired", to_retire, now, why=f"its slot is needed for {service}")
-        log.info("%s retired to the graveyard: its slot is needed for %s", to_retire, service)
-    node.services.install(folder, service, now)
+    _install(session, service, found, to_retire)
     node.journal.note("replicated", service, now, giver=found.giver, asker=session.caller.name, why=why)
     log.info("%s replicated here for %s, installed in %.0f ms", service, session.caller, 1000 * (time.monotonic() - started))
     return None
+
+
+def _install(session: Session, service: str, found: Found, to_retire: str | None = None) -> None:
+    """A package, all of it checked, goes live; before that the copy whose slot it needs goes to the graveyard."""
+    node, file = session.node, found.file
+    if file is None:
+        raise BadPackage(f"package of {service}: there is none")
+    label = _Label.of(found)
+    origin = f"the package of {service} from {found.giver}"
+    with file, node.quarantine.guard(Kind.PACKAGE, package.digest(file), origin):
+        folder = _unpacked(node, file, found.described, service)
+    packed = node.services.unpacked(folder, service)._replace(edition=label.edition, original=label.original)
+    if to_retire is not None:
+        node.services.retire(to_retire)
+        node.journal.note("retired", to_retire, node.clock(), why=f"its slot is needed for {service}")
+        log.info("%s retired to the graveyard: its slot is needed for %s", to_retire, service)
+    node.services.install(folder, packed, node.clock())
+
+
+class _Label(NamedTuple):
+    """What a giver says of its package: which edition it is, and whose."""
+
+    edition: Edition
+    original: str
+
+    @classmethod
+    def of(cls, found: Found) -> _Label:
+        """BadPackage when it can't be; without a word it is the giver's own, whose edition nobody has numbered yet."""
+        said, digest = found.described, package.edition_of(found.described["sha256"])
+        edition, original = said.get("edition", [0, digest]), said.get("original", found.giver)
+        is_right = (
+            isinstance(edition, list) and len(edition) == 2 and type(edition[0]) is int and 0 <= edition[0] <= COUNTER_MAX
+        )
+        if not is_right or edition[1] != digest or not isinstance(original, str) or not valid_name(original):
+            raise BadPackage(f"the package from {found.giver} is not the edition that it is said to be")
+        return cls(Edition(*edition), original)
 
 
 def _lightest(node: Node, now: float) -> str | None:
@@ -156,26 +215,48 @@ def _searched(session: Session, service: str) -> Found | None:
     with contextlib.suppress(BDError):
         said = find(session, service, [], FIND_STEPS)
         if isinstance(said, Found) and said.file is not None:
-            return said
+            return _believed(session, service, said, None)
     return None
 
 
-def _fetched(session: Session, service: str) -> Found | None:
-    """The package and its giver: a holder that we may call, else one behind others, else whom a search finds."""
+def _fetched(session: Session, service: str, renewal: Renew | None = None) -> Found | None:
+    """The package and its giver: a holder that we may call, else one behind others, else whom a search finds. For a renewal: of
+    that edition and no other."""
     view, policies = session.view(), session.node.policies
     holders = [record for record in _holders(view, service) if record.services[service].replicable]
+    if renewal is not None:
+        holders = [record for record in holders if record.services[service].edition == renewal.edition]
+    else:
+        holders = copies.current(view, service, holders)
     near = [record for record in holders if policies.talkable(view, record)]
-    for record in routing.ORDERS[session.node.settings.routing](near, session.node.rng):
+    for record in routing.ordered(near, session.node.rng):
         with contextlib.suppress(BDError):
             said = session.ask(record.name, ["GIVESERVICE", service], session.left() * routing.SHARE)
-            if isinstance(said, Package):
-                return Found(record.name, said.described, said.file)
-    return _fetched_through_others(session, service, [record.name for record in holders[: plan.RECIPIENTS_MAX]]) or _searched(
-        session, service
-    )
+            if isinstance(said, Package) and (found := _believed(session, service, Found(record.name, *said), renewal)):
+                return found
+    far = [record.name for record in holders[: plan.RECIPIENTS_MAX]]
+    found = _fetched_through_others(session, service, far, renewal)
+    return found or (_searched(session, service) if renewal is None else None)
 
 
-def _fetched_through_others(session: Session, service: str, far: list[str]) -> Found | None:
+def _believed(session: Session, service: str, found: Found, renewal: Renew | None) -> Found | None:
+    """What was given, if it is what the mesh says of it, and what is wanted; else it is closed."""
+    try:
+        label = _Label.of(found)
+        if renewal is not None and label.edition.digest == renewal.edition.digest:
+            return found._replace(described={**found.described, "edition": list(renewal.edition), "original": renewal.original})
+        if renewal is None and copies.is_credible(session.view(), service, found.giver, label.original, label.edition):
+            return found
+        why = "another edition than its original's node tells"
+    except BadPackage as error:
+        why = str(error)
+    log.info("%s from %s is not taken: %s", service, found.giver, why)
+    if found.file is not None:
+        found.file.close()
+    return None
+
+
+def _fetched_through_others(session: Session, service: str, far: list[str], renewal: Renew | None) -> Found | None:
     if not far:
         return None
     view, policies, node = session.view(), session.node.policies, session.node
@@ -190,8 +271,8 @@ def _fetched_through_others(session: Session, service: str, far: list[str]) -> F
         request = ["MASSMESSAGE", plan.branch(tree, relay), far, ["GIVESERVICE", service]]
         with contextlib.suppress(BDError):
             said = session.ask(relay, request, session.left() * routing.SHARE)
-            if isinstance(said, Found) and said.file is not None:
-                return said
+            if isinstance(said, Found) and said.file is not None and (found := _believed(session, service, said, renewal)):
+                return found
     return None
 
 
@@ -202,10 +283,17 @@ def answer_giveservice(session: Session, service: str) -> Package | No:
     mine = node.services.get(service)
     if mine is None or not mine.is_here:
         return No()
-    given = session.packed(mine)
+    given = _labelled(session, mine)
     node.hit(service, session.caller.host, node.clock(), "REPLICATE")
     node.journal.note("gave", service, node.clock(), taker=session.caller.name)
     return given
+
+
+def _labelled(session: Session, mine: Service) -> Package:
+    """Our service's package, and which edition of whose it is."""
+    given, label = session.packed(mine), {"original": mine.original or session.node.name}
+    edition = {"edition": list(mine.edition)} if mine.edition.digest else {}
+    return given._replace(described={**given.described, **label, **edition})
 
 
 def find(session: Session, service: str, visited: list[str], steps: int) -> Found | NotFound:
@@ -215,8 +303,7 @@ def find(session: Session, service: str, visited: list[str], steps: int) -> Foun
     if mine is not None:
         if not mine.is_here:
             return Found(node.name, {"url": membership.service_url(view.own, service, mine.url)})
-        given = session.packed(mine)
-        return Found(node.name, given.described, given.file)
+        return Found(node.name, *_labelled(session, mine))
     met = dict.fromkeys([*visited, node.name])
     visited = list(met)
     next_ones = [r.name for r in view.others_there() if r.name not in met and node.policies.talkable(view, r)]

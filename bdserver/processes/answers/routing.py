@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from bdserver.core import membership, routing
+from bdserver.core import copies, membership, routing
 from bdserver.core.membership import Record
 from bdserver.core.messages import DontHave, Mismatch, No, Nobody, Place, Yes
 from bdserver.core.nudges import Hurry, Visit
@@ -93,6 +93,8 @@ def _execute(session: Session, service: str, is_late: bool) -> Yes | No | DontHa
     mine = services.get(service)
     if mine is None or service in own.extra.get("unhealthy", ()):
         return DontHave()
+    if not copies.may_serve(session.view(), service, mine):  # an old edition, while somebody has the new one
+        return DontHave() if is_late else No()
     if not is_late and (own.draining or node.is_overloaded(now, service)):
         return No()
     node.hit(service, session.caller.host, now)

@@ -1,0 +1,382 @@
+"""Copies of services: whose each one is, which edition of it counts, and what becomes of it.
+
+A service has its *original* on the node whose administrator published it, or put it there; others have copies, each of which
+says whose it is and which edition. What the original's node says of it, last and signed, is the truth: a newer edition makes
+copies stale until they have renewed themselves, a withdrawal makes them go. An original that is gone in any other way (its
+host is dead, or came back empty) takes no copy along: they are orphans, until somebody adopts the service and the others
+follow it.
+
+All of it follows from a view, so each node finds the same by itself, whatever the order of gossip: a copy decides for itself
+whether it serves, renews or retires; that one more is needed the original's node decides, or, when that is gone, the holder
+that comes first in the ring. Fetching and moving files is the business of processes and files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from random import Random
+from typing import NamedTuple, Protocol
+
+from bdserver.core.address import host_part
+from bdserver.core.exchange import EVERYBODY
+from bdserver.core.gossip import ring
+from bdserver.core.membership import (
+    ALIVE,
+    COUNTER_MAX,
+    DYNAMIC,
+    NO_EDITION,
+    STATIC,
+    Copies,
+    Edition,
+    Record,
+    Service,
+    ServiceType,
+)
+from bdserver.core.view import View
+from bdserver.core.weight import FULL_LOAD, RETIRE_AFTER
+
+# A copy that is about to retire has told the mesh so for this long: of those that wish to, the one that was called longest
+# ago goes, and the others hear of it.
+IDLE_TOLD_SECONDS = 5.0
+# How long there must have been too many holders, and work for few, before one goes; each behind another waits for a step more.
+SURPLUS_SECONDS, SURPLUS_STEP_SECONDS = 15.0, 5.0
+# Through how many nodes that have each given up their original a copy is followed.
+HEIRS_MAX = 8
+
+
+class Held(Protocol):
+    """What a holder offers, as its record has it or as its folder does."""
+
+    @property
+    def type(self) -> ServiceType: ...
+    @property
+    def edition(self) -> Edition: ...
+    @property
+    def original(self) -> str: ...
+
+
+class Standing(NamedTuple):
+    """What the mesh says of a copy: the node that has the original, or had it, and the edition that it told last."""
+
+    original: str
+    newest: Edition
+    is_stale: bool = False  # there is a newer edition
+    is_orphan: bool = False  # nobody who lives has the original
+    is_withdrawn: bool = False
+
+
+def is_withdrawn(record: Record | None, name: str, edition: Edition) -> bool:
+    """Whether the owner of this record has withdrawn this edition, or a later one."""
+    withdrawal = record.withdrawn.get(name) if record is not None else None
+    return withdrawal is not None and withdrawal.counter >= edition.counter
+
+
+def has_original(record: Record | None, name: str) -> bool:
+    """Whether that node says that the service is its own."""
+    service = record.services.get(name) if record is not None else None
+    return service is not None and service.type == STATIC
+
+
+def standing(view: View, name: str, copy: Held) -> Standing:
+    """How a copy stands, by what this view knows of its original."""
+    original = copy.original
+    for _ in range(HEIRS_MAX):
+        record = view.records.get(original)
+        if is_withdrawn(record, name, copy.edition) and not has_original(record, name):
+            return Standing(original, copy.edition, is_withdrawn=True)
+        if record is not None and record.is_there and has_original(record, name):
+            return _followed(record, name, copy)
+        heir = _heir(view, name, original, copy.edition)
+        if heir is not None:
+            return _followed(heir, name, copy)
+        service = record.services.get(name) if record is not None else None
+        if service is None or service.type == STATIC or not service.original or service.original == original:
+            break
+        original = service.original  # it is a copy there now
+    record = view.records.get(original)
+    if record is not None and has_original(record, name):  # dead: what it said last is the truth all the same
+        return _followed(record, name, copy)._replace(is_orphan=True)
+    return Standing(original, copy.edition, is_orphan=True)
+
+
+def _followed(record: Record, name: str, copy: Held) -> Standing:
+    newest = record.services[name].edition
+    is_ours = newest == copy.edition or newest == NO_EDITION or (newest.counter < copy.edition.counter)
+    return Standing(record.name, newest, is_stale=not is_ours)
+
+
+def _heir(view: View, name: str, original: str, edition: Edition) -> Record | None:
+    """Of the nodes that have adopted it since, the one with the newest edition."""
+    heirs = [
+        record
+        for record in view.holders(name)
+        if has_original(record, name)
+        and record.services[name].after == original
+        and record.services[name].edition.counter > edition.counter
+    ]
+    return max(heirs, key=lambda record: (record.services[name].edition, record.name), default=None)
+
+
+def is_stale(view: View, name: str, record: Record) -> bool:
+    """Whether what that node offers is an old edition; an original never is."""
+    service = record.services[name]
+    return service.type == DYNAMIC and bool(service.original) and standing(view, name, service).is_stale
+
+
+def holders_of(view: View, name: str, edition: Edition) -> list[Record]:
+    """Who lives and has this edition."""
+    return [record for record in view.holders(name) if record.services[name].edition == edition]
+
+
+def current(view: View, name: str, holders: list[Record]) -> list[Record]:
+    """These holders without those whose edition is old, as long as somebody who lives has the new one."""
+    return [record for record in holders if may_serve(view, name, record.services[name])]
+
+
+def may_serve(view: View, name: str, service: Held) -> bool:
+    """Whether a call may go to what is offered here: never to an old edition while the new one can be had."""
+    if service.type == STATIC or not service.original:
+        return True
+    found = standing(view, name, service)
+    return not found.is_withdrawn and not (found.is_stale and holders_of(view, name, found.newest))
+
+
+def originals(view: View, name: str) -> list[Record]:
+    """The living nodes that say that the service is their own, and what it is."""
+    return [r for r in view.holders(name) if has_original(r, name) and r.services[name].edition.digest]
+
+
+class Rivals(NamedTuple):
+    """Originals of one name that differ: node -> digest of its edition; since when, epoch seconds."""
+
+    digests: Mapping[str, str]
+    since: int
+
+
+def rivals(view: View, name: str) -> Rivals | None:
+    """The originals of this name, if they differ."""
+    found = originals(view, name)
+    digests = {record.name: record.services[name].edition.digest for record in found}
+    if len(set(digests.values())) < 2:
+        return None
+    return Rivals(digests, max(record.services[name].edition.counter for record in found))
+
+
+def is_credible(view: View, name: str, giver: str, original: str, edition: Edition) -> bool:
+    """Whether to believe a giver whose copy it has: the original's node itself, or one that says what that node says.
+
+    An orphan is believed as long as nobody who lives has an original."""
+    if original == giver:
+        return True
+    record = view.records.get(original)
+    if has_original(record, name) and record is not None:
+        return record.services[name].edition == edition
+    return not originals(view, name)
+
+
+def next_edition(digest: str, now: float, *before: Edition) -> Edition:
+    """The edition of what has changed: its counter is above those before."""
+    counter = max(int(now), *(each.counter + 1 for each in before), 0)
+    return Edition(min(counter, COUNTER_MAX), digest)
+
+
+def above_copies(view: View, name: str, edition: Edition) -> Edition:
+    """Our original's edition, as its copies will take it: a node that has lost its clock or its files must not stay below what
+    copies of its service have already."""
+    copies = [
+        record.services[name].edition
+        for record in view.holders(name)
+        if record.name != view.me and record.services[name].original == view.me
+    ]
+    newest = max(copies, default=NO_EDITION)
+    if newest.counter < edition.counter or newest == edition:
+        return edition
+    return newest if newest.digest == edition.digest else next_edition(edition.digest, 0, newest)
+
+
+# --- what is to be done -------------------------------------------------------------------------------------------
+
+
+class Lately(NamedTuple):
+    """A copy of ours: when it came, when it was called last, and since when the same nodes hold the service (epoch seconds)."""
+
+    arrived_at: float
+    called_at: float
+    steady_since: float
+
+
+class Renew(NamedTuple):
+    """Our copy is to become this edition of that node's service."""
+
+    name: str
+    original: str
+    edition: Edition
+
+
+class Go(NamedTuple):
+    """Our copy goes to the graveyard. `what`: withdrawn or retired."""
+
+    name: str
+    what: str
+    why: str
+
+
+class Place(NamedTuple):
+    """That node is to take a copy."""
+
+    name: str
+    node: str
+    why: str
+
+
+Errand = Renew | Go | Place
+
+
+def to_renew(view: View, name: str, service: Held | None) -> Renew | None:
+    """What our copy is to become, if it is stale, or follows another node now, and the new edition is to be had."""
+    if service is None or service.type == STATIC or not service.original:
+        return None
+    found = standing(view, name, service)
+    is_elsewhere = found.original != service.original and not found.is_orphan
+    if not found.is_stale and not is_elsewhere:
+        return None
+    givers = [record for record in holders_of(view, name, found.newest) if record.name != view.me]
+    return Renew(name, found.original, found.newest) if givers else None
+
+
+def to_withdraw(view: View, name: str, service: Held | None) -> Go | None:
+    """Whether our copy goes by the word of its original."""
+    if service is None or service.type == STATIC or not service.original:
+        return None
+    found = standing(view, name, service)
+    return Go(name, "withdrawn", f"{found.original} has withdrawn it") if found.is_withdrawn else None
+
+
+def wishes_to_retire(held: Lately, now: float, replica_idle: float) -> bool:
+    """Whether a copy was without calls for so long, and the mesh without a change in who holds it: 0: never."""
+    quiet_since = max(held.called_at, held.steady_since, held.arrived_at)
+    return replica_idle > 0 and now - quiet_since >= replica_idle and now - held.arrived_at >= RETIRE_AFTER
+
+
+def to_retire(view: View, name: str, held: Lately, now: float, replica_idle: float) -> Go | None:
+    """Whether our copy of this name goes, since nobody needs it.
+
+    Never the last holder, nor one of those that its original wants; of all that could go, one at a time; and an orphan only
+    where there are more than are wanted."""
+    service = view.own.services.get(name)
+    if service is None or service.type == STATIC or not service.original:
+        return None
+    holders = view.holders(name)
+    wanted = max(_wanted(view, name, service), 1)
+    if len([record for record in holders if record.status == ALIVE and not record.draining]) <= wanted:
+        return None
+    if wanted > 1 and (why := _is_surplus(view, name, holders, wanted, now - held.steady_since)):
+        return Go(name, "retired", why)
+    if standing(view, name, service).is_orphan or not service.idle_since:
+        return None
+    if not wishes_to_retire(held, now - IDLE_TOLD_SECONDS, replica_idle):
+        return None
+    idle = [(r.services[name].idle_since, r.name) for r in holders if r.services[name].idle_since]
+    if min(idle)[1] != view.me:
+        return None
+    return Go(name, "retired", f"nobody called it for {now - held.called_at:.0f} s")
+
+
+def _wanted(view: View, name: str, service: Service) -> int:
+    """How many holders the original wants, as it said last."""
+    record = view.records.get(service.original)
+    return record.services[name].replicas if has_original(record, name) and record is not None else service.replicas
+
+
+def _is_surplus(view: View, name: str, holders: list[Record], wanted: int, steady_seconds: float) -> str:
+    """Why there is one too many, and it is ours: the holders behind the first so many, where all have little to do."""
+    order = _in_turn(name, holders)
+    rank = order.index(view.me)
+    behind = len(order) - 1 - rank
+    is_light = all(record.load <= FULL_LOAD // 2 for record in holders)
+    if rank < wanted or not is_light or steady_seconds < SURPLUS_SECONDS + SURPLUS_STEP_SECONDS * behind:
+        return ""
+    return f"{len(order)} nodes have it, and {wanted} are wanted"
+
+
+def _in_turn(name: str, holders: Iterable[Record]) -> list[str]:
+    """Names of holders in the order in which they count: originals, then the others around the ring from the service's name."""
+    first = sorted(record.name for record in holders if has_original(record, name))
+    rest = [record.name for record in holders if record.name not in first]
+    return first + ring.arc(name, EVERYBODY, rest)
+
+
+def is_decider(view: View, name: str) -> bool:
+    """Whether this node sees to it that there are enough holders: it has the original, or, when nobody who lives has that, is
+    the first of those that are left."""
+    order = _in_turn(name, view.holders(name))
+    return order[:1] == [view.me]
+
+
+def missing(view: View, name: str) -> int:
+    """How many holders there are too few, for the node that sees to it; else 0."""
+    service = view.own.services.get(name)
+    if service is None or not service.replicable or service.copies == Copies.NONE:
+        return 0
+    wanted = service.replicas if service.type == STATIC else _wanted(view, name, service)
+    if not wanted or not is_decider(view, name):
+        return 0
+    return max(wanted - len(view.holders(name)), 0)
+
+
+def to_place(
+    view: View,
+    name: str,
+    may_have: Callable[[Record], bool],
+    busy: Collection[str],
+    rng: Random,
+) -> Place | None:
+    """The node that is to take one more copy; None when nobody can.
+
+    `may_have(record)`: policies let it have the service; `busy`: nodes that are at it, or have refused lately. Where there is a
+    choice, on another host, in another zone of policy, where most room and least load is."""
+    holders = view.holders(name)
+    taken = {record.name for record in holders} | set(busy)
+    open_to = [
+        record
+        for record in view.others_there()
+        if record.status == ALIVE
+        and record.name not in taken
+        and not record.draining
+        and record.load <= FULL_LOAD
+        and may_have(record)
+    ]
+    hosts = [host_part(record.address) for record in holders]
+    zones = [record.policy for record in holders]
+    rng.shuffle(open_to)
+    best = min(
+        open_to,
+        key=lambda r: (r.free_dynamic <= 0, hosts.count(host_part(r.address)), zones.count(r.policy), r.load),
+        default=None,
+    )
+    if best is None:
+        return None
+    return Place(name, best.name, f"{len(holders)} of {wanted(view, name)} holders live")
+
+
+def wanted(view: View, name: str) -> int:
+    """How many living holders of a service the mesh is to keep, as its originals say; 0: as many as are called for."""
+    return max((_wanted(view, name, record.services[name]) for record in view.holders(name)), default=0)
+
+
+# --- where it may go ----------------------------------------------------------------------------------------------
+
+
+def may_have(view: View, name: str, record: Record, can_talk: Callable[[str, str], bool]) -> bool:
+    """Whether a node may have a copy, by what the original's .bdcert says of that."""
+    holders = view.holders(name)
+    offered = [each.services[name] for each in holders if each.services[name].type == STATIC] or [
+        each.services[name] for each in holders
+    ]
+    terms = {service.copies for service in offered}
+    if Copies.NONE in terms:
+        return False
+    if Copies.MEETING not in terms:
+        return True
+    keepers = [each for each in holders if has_original(each, name)] or holders
+    return any(can_talk(each.name, record.name) for each in keepers)

@@ -1,0 +1,95 @@
+"""TEND, RETIRE, PLACE: what the discoverer asks of its own node, so that copies follow their originals.
+
+The discoverer sees what is due (core.copies), and speaks with many at once; to hash, fetch and install takes its time, so a
+child does it, and looks first whether it is due still.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from bdserver.core import copies
+from bdserver.core.messages import No, NotGiven, Ok
+from bdserver.errors import BDError, CantFind
+from bdserver.files.services import Service
+from bdserver.processes import editions
+from bdserver.processes.answers import replicating
+from bdserver.processes.session import Session
+
+log = logging.getLogger("bdserver.tending")
+
+
+def answer_tend(session: Session, names: list[str]) -> Ok:
+    """Look after these services: each one in its turn, whatever became of those before it. The notes say what failed."""
+    notes = []
+    for name in names:
+        mine = session.node.services.get(name)
+        if mine is None:
+            continue
+        try:
+            if mine.is_copy:
+                _tend_copy(session, mine)
+            else:
+                _tend_original(session, mine)
+        except BDError as error:
+            notes.append(f"{name}: {error}")
+        session.look_again()
+    return Ok("", notes)
+
+
+def _tend_original(session: Session, mine: Service) -> None:
+    node = session.node
+    edition = editions.of_original(node, session.view(), mine)
+    if edition == mine.edition:
+        return
+    node.services.relabel(mine.name, lambda now: now._replace(edition=edition, signer="", signature=""))
+    node.update_own()
+    log.info("%s is a new edition, %s", mine.name, edition.digest[:8] or "which can't be copied")
+
+
+def _tend_copy(session: Session, mine: Service) -> None:
+    node, view = session.node, session.view()
+    gone = copies.to_withdraw(view, mine.name, mine)
+    if gone is not None:
+        _let_go(session, mine.name, gone.what, gone.why)
+        return
+    renewal = copies.to_renew(view, mine.name, mine) or _repair(session, mine)
+    if renewal is None:
+        return
+    with replicating.one_at_a_time(session, mine.name):
+        if replicating.renew(session, renewal) is not None:
+            raise CantFind(f"none of those that have edition {renewal.edition.digest[:8]} of {renewal.original} gives it")
+    node.update_own()
+
+
+def _repair(session: Session, mine: Service) -> copies.Renew | None:
+    """A copy that somebody changed by hand is fetched anew; one without an original stays as it is."""
+    if not mine.edition.digest or editions.digest_of(session.node, mine) == mine.edition.digest:
+        return None
+    if not [each for each in copies.holders_of(session.view(), mine.name, mine.edition) if each.name != session.node.name]:
+        return None
+    log.warning("%s is not what its edition says: it was changed here, and is fetched anew", mine.name)
+    return copies.Renew(mine.name, mine.original, mine.edition)
+
+
+def _let_go(session: Session, name: str, what: str, why: str) -> None:
+    node = session.node
+    node.services.retire(name)
+    node.hitlog.forget(name)
+    node.update_own()
+    node.journal.note(what, name, node.clock(), why=why)
+    log.info("%s goes to the graveyard: %s", name, why)
+
+
+def answer_retire(session: Session, name: str, why: str) -> Ok:
+    """Our copy goes: it has told the mesh for a while that nobody calls it, so few calls are under way."""
+    mine = session.node.services.get(name)
+    if mine is not None and mine.is_copy:
+        _let_go(session, name, "retired", why)
+    return Ok()
+
+
+def answer_place(session: Session, name: str, node: str) -> Ok | No | NotGiven:
+    """That node's answer: it has a copy now, has no room, or nobody gives it one."""
+    said = session.ask(node, ["WILLYOUREPLICATE", name, False], session.left())
+    return said if isinstance(said, No | NotGiven) else Ok()
