@@ -369,14 +369,20 @@ def wanted(view: View, name: str) -> int:
 
 def may_have(view: View, name: str, record: Record, can_talk: Callable[[str, str], bool]) -> bool:
     """Whether a node may have a copy, by what the original's .bdcert says of that."""
+    match terms(view, name):
+        case Copies.NONE:
+            return False
+        case Copies.MEETING:
+            return any(can_talk(each.name, record.name) for each in _keepers(view, name))
+    return True
+
+
+def terms(view: View, name: str) -> Copies:
+    """The narrowest of what the originals say; those of the copies while there is no original."""
+    said = {record.services[name].copies for record in _keepers(view, name)}
+    return next((each for each in (Copies.NONE, Copies.MEETING) if each in said), Copies.ANY)
+
+
+def _keepers(view: View, name: str) -> list[Record]:
     holders = view.holders(name)
-    offered = [each.services[name] for each in holders if each.services[name].type == STATIC] or [
-        each.services[name] for each in holders
-    ]
-    terms = {service.copies for service in offered}
-    if Copies.NONE in terms:
-        return False
-    if Copies.MEETING not in terms:
-        return True
-    keepers = [each for each in holders if has_original(each, name)] or holders
-    return any(can_talk(each.name, record.name) for each in keepers)
+    return [record for record in holders if has_original(record, name)] or holders

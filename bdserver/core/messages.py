@@ -239,6 +239,7 @@ DETAILS = (
         _list_of(_object(Field("node", _is_text, "whom"), Field("answer", _is_text, "what"), Field("ms", _is_number, "time"))),
         "in order",
     ),
+    Field("why", _is_text, "nobody is named, where that is more than the answer says", True),
 )
 
 # --- answers ------------------------------------------------------------------------------------------------------

@@ -1,15 +1,16 @@
 """The phases of WHEREIS: who serves this client's next call.
 
   1. ask the holders WILLYOUEXECUTE; this node takes its own turn first with probability 1/(holders+1), else last;
-  2. all are overloaded: ask the non-holders WILLYOUREPLICATE; who says YES has the service now, and is the answer;
+  2. all are overloaded, or the client's policy meets that of none: ask the non-holders WILLYOUREPLICATE; who says YES has the
+     service now, and is the answer; where a new edition is on its way, those that have the old one come first;
   3. nobody can: tell a holder YOUWILLEXECUTE, overloaded or not: a client is served late rather than never;
   4. nobody is left: ask a holder that is said to be dead. A liar can say so of a node that lives, until that hears of it and
      refutes it, and no client should notice; one that is dead indeed costs a short wait;
   5. CANTFIND.
-Only nodes whose policy meets the client's may be named. Of two random candidates, the one with the lower load
-comes first (always the least loaded of all would be a herd's choice); the original drew blindly, and so does routing=original.
-docs/ROUTING.md has both in figures. Nodes that our policy
-or a broken route keeps us from are reached through others by MASSMESSAGE. `ask` is the only way out of here.
+Only nodes whose policy meets the client's may be named, and no old edition while the new one can be had. Of two random
+candidates, the one with the lower load comes first (always the least loaded of all would be a herd's choice); the original had
+a fixed order, and so has routing=original; routing=random draws blindly. docs/ROUTING.md has all in figures. Nodes that our
+policy or a broken route keeps us from are reached through others by MASSMESSAGE. `ask` is the only way out of here.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any, NamedTuple
 
-from bdserver.core import messages, plan
+from bdserver.core import copies, messages, plan
 from bdserver.core.address import host_part
-from bdserver.core.membership import ALIVE, Record
+from bdserver.core.membership import ALIVE, Copies, Record
 from bdserver.core.messages import DontHave, NetFault, No, RelayedYes, Yes
 from bdserver.core.view import View
 from bdserver.core.weight import FULL_LOAD
@@ -55,7 +56,8 @@ class Asked(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The outcome of a WHEREIS. `word`: YES, CANTFIND or POLICYMISMATCH; with YES, `node` serves at `url`."""
+    """The outcome of a WHEREIS. `word`: YES, CANTFIND or POLICYMISMATCH; with YES, `node` serves at `url`; `why` nobody is
+    named, where that is more than the word says."""
 
     word: str
     node: str = ""
@@ -64,6 +66,7 @@ class Outcome(NamedTuple):
     port: int = 0
     web_dir: str = ""
     url: str = ""
+    why: str = ""
 
 
 class Question(NamedTuple):
@@ -115,32 +118,49 @@ class Search:
     def _among_the_living(self) -> Outcome:
         view, service = self.q.view, self.q.service
         everybody = view.holders(service)
-        own = next((record for record in everybody if record.name == view.me), None)
-        holders = [record for record in everybody if record.name != view.me]
-        if own is None and not holders:
+        if not everybody:
             return Outcome("CANTFIND")
-        suitable = [record for record in holders if self.q.suits(record)]
-        if own is not None and not self.q.suits(own):
-            own = None
-        if own is None and not suitable:
-            return Outcome("POLICYMISMATCH")
+        suitable = [record for record in copies.current(view, service, everybody) if self.q.suits(record)]
+        own = next((record for record in suitable if record.name == view.me), None)
+        suitable = [record for record in suitable if record.name != view.me]
+        is_kept_from_all = own is None and not suitable
         self.is_overloaded = any(record.draining for record in suitable)
         found = self._phase(1, "WILLYOUEXECUTE", own, _undrained(suitable), HOLDER_SECONDS)
-        if found is None and self.is_overloaded:
-            found = self._replicate([*holders, *([view.own] if service in view.own.services else [])])
+        if found is None and (self.is_overloaded or is_kept_from_all):
+            found = self._replicate(everybody)
         if found is None:
             suitable = [record for record in suitable if record.name not in self.mistaken]
             self.unreached -= self.silent  # late rather than never: they get what time is left
             found = self._phase(3, "YOUWILLEXECUTE", own, suitable, LATE_SECONDS)
+        if found is None and is_kept_from_all:
+            return Outcome("POLICYMISMATCH", why=self._why_no_copy(everybody))
         return found or Outcome("CANTFIND")
 
     def _replicate(self, holders: list[Record]) -> Outcome | None:
+        """Whoever has not got the new edition yet needs no slot for it, and comes first."""
         if not any(record.services[self.q.service].replicable for record in holders):
             return None
-        view, service = self.q.view, self.q.service
-        others = [r for r in _undrained(view.others_there()) if service not in r.services and self.q.suits(r)]
-        own = view.own if service not in view.own.services and self.q.suits(view.own) else None
+        view = self.q.view
+        takers = [record for record in [*_undrained(view.others_there()), view.own] if self._may_take(record)]
+        own = view.own if view.own in takers else None
+        others = [record for record in takers if record is not own]
         return self._phase(2, "WILLYOUREPLICATE", own, others, REPLICATE_SECONDS, REPLICA_TRIES)
+
+    def _may_take(self, record: Record) -> bool:
+        view, service = self.q.view, self.q.service
+        has_it = service in record.services and copies.may_serve(view, service, record.services[service])
+        return not has_it and self.q.suits(record) and copies.may_have(view, service, record, self.q.can_talk)
+
+    def _why_no_copy(self, holders: list[Record]) -> str:
+        """Why a client whose policy meets that of no holder was not served by a copy."""
+        if not any(record.services[self.q.service].replicable for record in holders):
+            return "it is registered by its url, and can't be copied"
+        match copies.terms(self.q.view, self.q.service):
+            case Copies.NONE:
+                return "it may not be copied (copies=none)"
+            case Copies.MEETING:
+                return "no node that you may talk to may have a copy (copies=meeting)"
+        return "no node that you may talk to has room for a copy"
 
     def _phase(
         self, phase: int, command: str, own: Record | None, others: list[Record], seconds: float, tries: int = 1000
@@ -149,7 +169,8 @@ class Search:
         near = [record for record in others if self.q.talkable(record) and record.name not in self.unreached]
         turn = self.q.order(near, self.q.rng) if near else []
         if phase == 2:  # who has room comes first, who would have to retire a replica later
-            turn.sort(key=lambda record: (record.load > FULL_LOAD, record.free_dynamic <= 0))
+            has_old = self.q.service
+            turn.sort(key=lambda r: (has_old not in r.services, r.load > FULL_LOAD, r.free_dynamic <= 0))
         turn = turn[:tries]
         if own is not None:
             turn.insert(0 if self.q.rng.random() * (len(others) + 1) < 1 else len(turn), own)
@@ -232,8 +253,13 @@ class Search:
         return answer
 
 
+def fixed(candidates: Iterable[Record], rng: Random) -> list[Record]:
+    """The original's order, always the same: fill one, then the next; suspects last."""
+    return sorted(candidates, key=lambda record: (record.status != ALIVE, record.name))
+
+
 def blind(candidates: Iterable[Record], rng: Random) -> list[Record]:
-    """The original's order: drawn blindly; suspects last."""
+    """Drawn blindly; suspects last."""
     turn = list(candidates)
     rng.shuffle(turn)
     turn.sort(key=lambda record: record.status != ALIVE)
@@ -253,7 +279,7 @@ def ordered(candidates: Iterable[Record], rng: Random) -> list[Record]:
 
 
 # The values of the setting `routing`.
-ORDERS = {"measured": ordered, "original": blind}
+ORDERS = {"measured": ordered, "original": fixed, "random": blind}
 
 
 def _undrained(records: list[Record]) -> list[Record]:

@@ -333,6 +333,8 @@ class Settings:
     service_log_dir: str
     receiver_threshold: float
     max_dynamic: int
+    replica_idle: float
+    copies: str
     axis_port: int
     axis_web_dir: str
     service_url: str
@@ -348,8 +350,6 @@ class Settings:
     revoked: str
     policy_mode: str
     routing: str
-    replica_idle: float
-    copies: str
     socket: str
     socket_mode: int
     pid_file: str

@@ -74,5 +74,7 @@ def located(service: str, answer: Any) -> dict[str, Any]:
         reason = "the nodes that have it do not answer" if details["asked"] else "nobody in the mesh has it"
         raise CantFind(f"{service}: {reason}")
     if isinstance(answer, Mismatch):
-        raise PolicyMismatch(f"{service}: no holder's policy meets yours")
+        raise PolicyMismatch(
+            f"{service}: no holder's policy meets yours" + (f", and {details['why']}" if details.get("why") else "")
+        )
     return details

@@ -1,12 +1,16 @@
 """Changes of a services folder, as a node makes them, in one line each."""
 
+import os
+
 from bdserver.core.membership import STATIC
-from bdserver.files.services import Service
+from bdserver.files.services import SUFFIX, Service, read_service
 
 
 def publish(services, source, name, cost, url="", health="none"):
     """What an administrator brings: `source` is a file or folder, or None for what has just a url."""
-    services.publish(Service(name, STATIC, cost, url, health, source, 0.0))
+    is_packed = source is not None and os.path.isfile(source) and os.path.lexists(source + SUFFIX)
+    extra = read_service(os.path.dirname(source), name).extra if is_packed else ()
+    services.publish(Service(name, STATIC, cost, url, health, source, 0.0, extra))
 
 
 def install(services, folder, name, now):

@@ -27,6 +27,8 @@ from random import Random
 from typing import NamedTuple
 from unittest import mock
 
+from bdserver.files import durable
+
 BLOCK_BYTES = 512
 # A shorter write is cut at every byte.
 FINE_BYTES = 600
@@ -214,6 +216,8 @@ class Recording:
         for name, wrapper in wrappers.items():
             self._real[name] = getattr(os, name)
             self._patches.enter_context(mock.patch.object(os, name, wrapper))
+        self._real["renameat2"] = durable._renameat2
+        self._patches.enter_context(mock.patch.object(durable, "_renameat2", self._exchange))
         self._patches.enter_context(mock.patch("builtins.open", _pyio.open))
         self._patches.enter_context(mock.patch.object(io, "open", _pyio.open))
         return self
@@ -334,6 +338,14 @@ class Recording:
         if one is not None and (inode := one[0].names[one[1]]) is not other[0].names.get(other[1]):
             step = Names(((*one, None), (*other, inode)))
             self._note(f"rename {self._named(inode)} to {'/'.join((self._named(other[0]), other[1]))}", step)
+
+    def _exchange(self, one, other, flags):
+        first, second = self._place(one), self._place(other)
+        self._alive()
+        self._real["renameat2"](one, other, flags)
+        inodes = first[0].names[first[1]], second[0].names[second[1]]
+        text = f"exchange {self._named(inodes[0])} and {self._named(inodes[1])}"
+        self._note(text, Names(((*first, inodes[1]), (*second, inodes[0]))))
 
     def _link(self, source, target, *, follow_symlinks=True):
         place, inode = self._place(target), self._at(source)

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from bdserver import errors
-from bdserver.core.messages import REQUESTS, Goodbye, Graveyard, Ok
+from bdserver.core.messages import REQUESTS, Goodbye, Graveyard, Ok, Withdrawn
 from bdserver.core.nudges import Look
 from bdserver.core.roles import ADMIN, CLIENT, NODE
 from bdserver.files import package, password
@@ -84,10 +84,10 @@ def test_a_url_is_published_without_a_package(tmp_path):
         ({"bytes": 1, "sha256": 5}, errors.BadRequest, "declared"),
         ({"bytes": 1001, "sha256": ""}, errors.TooLarge, "over package_bytes_max=1000"),
         ({"bytes": 0, "sha256": ""}, errors.BadRequest, "needs a file or a url"),
-        ({"bytes": 0, "sha256": "", "url": 5}, errors.BadRequest, "takes weight"),
-        ({"bytes": 0, "sha256": "", "url": "u", "weight": "1"}, errors.BadRequest, "takes weight"),
-        ({"bytes": 0, "sha256": "", "url": "u", "weight": True}, errors.BadRequest, "takes weight"),
-        ({"bytes": 0, "sha256": "", "url": "u", "health": None}, errors.BadRequest, "takes weight"),
+        ({"bytes": 0, "sha256": "", "url": 5}, errors.BadRequest, "url must be a text"),
+        ({"bytes": 0, "sha256": "", "url": "u", "weight": "1"}, errors.BadRequest, "weight must be a number"),
+        ({"bytes": 0, "sha256": "", "url": "u", "weight": True}, errors.BadRequest, "weight must be a number"),
+        ({"bytes": 0, "sha256": "", "url": "u", "health": None}, errors.BadRequest, "health must be a text"),
         ({"bytes": 0, "sha256": "", "url": "u", "weight": -1}, errors.BadService, "a weight is"),
     ],
 )
@@ -119,7 +119,7 @@ def test_a_full_disk_is_told_as_what_it_is(tmp_path, monkeypatch):
 def test_a_service_is_withdrawn_buried_and_restored(tmp_path):
     node = a_node(tmp_path).offer("Echo")
     node.ask("WILLYOUEXECUTE", "Echo")
-    assert administered(node, "WITHDRAW", "Echo") == Ok()
+    assert administered(node, "WITHDRAW", "Echo") == Withdrawn([], [])
     assert "Echo" not in node.cache.view().own.services and node.hitlog.runs("Echo", NOW) == []
     assert administered(node, "GRAVEYARD") == Graveyard(["Echo"])
     assert administered(node, "RESTORE", "Echo") == Ok() and "Echo" in node.cache.view().own.services

@@ -35,7 +35,7 @@ ECHO = b"print('echo')"
 
 def a_copier(tmp_path, *more, **settings):
     """(a node without Echo, one that has it, and more)."""
-    node, holder = a_node(tmp_path, **settings), a_node(tmp_path, "holder").offer("Echo", ECHO, signer="joe")
+    node, holder = a_node(tmp_path, **settings), a_node(tmp_path, "holder").offer("Echo", ECHO, rack="joe")
     rest = [a_node(tmp_path, name) for name in more]
     acquaint(node, holder, *rest)
     return node, holder, *rest
@@ -62,7 +62,7 @@ def test_a_copy_is_fetched_goes_live_and_takes_the_call(tmp_path):
     node, holder = a_copier(tmp_path)
     assert node.ask("WILLYOUREPLICATE", "Echo") == Yes(8080, "axis", "http://10.0.0.1:8080/axis/Echo?wsdl")
     here = node.services.get("Echo")
-    assert (content(node), here.type, here.arrived_at, here.extra) == (ECHO, "dynamic", NOW, (("signer", "joe"),))
+    assert (content(node), here.type, here.arrived_at, here.extra) == (ECHO, "dynamic", NOW, (("rack", "joe"),))
     assert node.hitlog.runs("Echo", NOW) == [("HIT", int(NOW), 1)]
     assert holder.hitlog.runs("Echo", NOW) == [("REPLICATE", int(NOW), 1)]
     assert node.cache.view().own.free_dynamic == 4 and "Echo" in node.cache.view().own.services

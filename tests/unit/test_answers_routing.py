@@ -85,9 +85,11 @@ def test_a_holder_that_has_it_no_longer_is_visited(tmp_path):
 
 
 def test_a_holder_whose_policy_does_not_meet_the_clients_is_never_named(tmp_path):
-    node, holder = a_node(tmp_path), a_node(tmp_path, "holder", policy=document("Signed")).offer("Echo")
+    node = a_node(tmp_path)
+    holder = a_node(tmp_path, "holder", policy=document("Signed"), copies="none").offer("Echo")
     acquaint(node, holder)
-    assert isinstance(whereis(node, policy=document("Encrypted")), Mismatch)
+    said = whereis(node, policy=document("Encrypted"))
+    assert isinstance(said, Mismatch) and said.details["why"] == "it may not be copied (copies=none)"
     assert whereis(node, policy=document("Signed")).details["node"] == "holder"
     assert whereis(node).details["node"] == "holder"
 

@@ -21,6 +21,7 @@ from bdserver.core.messages import (
     Ok,
     Pong,
     Status,
+    Withdrawn,
 )
 from bdserver.errors import (
     BadConfig,
@@ -256,7 +257,7 @@ def test_export_keeps_a_backend_that_is_asked_for(node, run):
     ("arguments", "request_sent"),
     [
         (["forget", "beta"], ["FORGET", "beta"]),
-        (["withdraw", "Echo"], ["WITHDRAW", "Echo"]),
+        (["adopt", "Echo"], ["ADOPT", "Echo"]),
         (["leave"], ["LEAVE"]),
         (["drain"], ["DRAIN", True]),
         (["drain", "--off"], ["DRAIN", False]),
@@ -264,13 +265,26 @@ def test_export_keeps_a_backend_that_is_asked_for(node, run):
     ],
 )
 def test_a_command_that_is_one_request_is_silent_when_it_went_well(node, run, arguments, request_sent):
-    node.answers |= dict.fromkeys(["FORGET", "WITHDRAW", "LEAVE", "DRAIN", "RESTORE"], Ok())
+    node.answers |= dict.fromkeys(["FORGET", "ADOPT", "LEAVE", "DRAIN", "RESTORE"], Ok())
     assert run(*arguments) == (0, "", "") and node.asked == [request_sent]
 
 
 def test_a_command_that_is_one_request_prints_the_answer_as_json(node, told):
-    node.answers["WITHDRAW"] = Ok()
-    assert told("withdraw", "Echo") == ["OK"]
+    node.answers["ADOPT"] = Ok()
+    assert told("adopt", "Echo") == ["OK"]
+
+
+def test_withdraw_says_from_whom_the_copies_went_and_who_was_not_reached(node, run, told):
+    node.answers["WITHDRAW"] = Withdrawn(["beta", "gamma"], ["delta"])
+    assert run("withdraw", "Echo") == (
+        0,
+        "Echo: copies went from 2 nodes: beta, gamma\nEcho: not reached, and obey when they hear of it: delta\n",
+        "",
+    )
+    assert told("withdraw", "Echo", "--here") == {"service": "Echo", "gone": ["beta", "gamma"], "left": ["delta"]}
+    assert node.asked == [["WITHDRAW", "Echo"], ["WITHDRAW", "Echo", True]]
+    node.answers["WITHDRAW"] = Withdrawn([], [])
+    assert run("withdraw", "Echo") == (0, "", "")
 
 
 def hinted(node, *rows_in_turn):

@@ -493,6 +493,18 @@ def _services():
     )
     yield from (
         (
+            f"renew a copy, a {old}, by a {new}",
+            Change(
+                partial(with_replica, age=OLD, kind=old),
+                partial(another_edition, kind=new),
+                partial(what_a_copy_promises, old=old, new=new),
+            ),
+        )
+        for old in ("file", "folder")
+        for new in ("file", "folder")
+    )
+    yield from (
+        (
             f"restore a {kind}",
             Change(
                 partial(buried, kind=kind), partial(restored, kind=kind), partial(what_the_folder_promises, old=kind, new=None)
@@ -502,19 +514,38 @@ def _services():
     )
 
 
+def another_edition(root, told, kind):
+    """Another edition of a copy, as it comes from another node."""
+    installed(root, told, NEW, kind)
+
+
+def what_a_copy_promises(root, told, is_killed, old, new):
+    """It is offered all the while; its content may be ahead of its .bdcert."""
+    live = services_in(root).get("a")
+    assert live is not None, "a copy was away while it was renewed"
+    cert, content, kind = whole(live)
+    assert (cert, content) in ((OLD, OLD), (OLD, NEW), (NEW, NEW)) and kind == (old if content == OLD else new)
+    assert not told or (cert, content) == (NEW, NEW)
+    installed(root, lambda what: None, NEW, new)
+    assert whole(services_in(root).get("a")) == (NEW, NEW, new), "a second try does not succeed"
+
+
 def elsewhere(do):
     """The same change where services, graveyard and scratch lie on file systems of their own."""
 
     def across(call):
-        def refuse(source, target, **keywords):
+        def refuse(source, target, *flags, **keywords):
             if os.path.dirname(source) != os.path.dirname(target):
                 raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-            return call(source, target, **keywords)
+            return call(source, target, *flags, **keywords)
 
         return refuse
 
     def done(root, told):
-        with mock.patch.object(os, "rename", across(os.rename)), mock.patch.object(os, "link", across(os.link)):
+        calls = (os, "rename"), (os, "link"), (durable, "_renameat2")
+        with contextlib.ExitStack() as patched:
+            for module, name in calls:
+                patched.enter_context(mock.patch.object(module, name, across(getattr(module, name))))
             do(root, told)
 
     return done

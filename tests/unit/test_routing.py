@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from bdserver.core import messages
-from bdserver.core.membership import DEAD, LEFT, SUSPECT, Record, Service
+from bdserver.core.membership import DEAD, LEFT, SUSPECT, Edition, Record, Service
 from bdserver.core.routing import DEAD_SECONDS, DEAD_TRIES, ORDERS, PLANS_MAX, Question, Search, ordered
 from bdserver.core.view import View
 from bdserver.errors import Deadline, NobodyThere, PolicyMismatch, Refused, TooBusy
@@ -141,7 +141,7 @@ def test_who_is_said_to_be_dead_is_asked_when_nobody_else_has_it():
     """One liar can say so of a node that lives."""
     dead = record("a", status=DEAD, since=NOW)
     assert Mesh(dead).whereis() == ("YES", "a", 4)
-    assert Mesh(dead, record("b"), policies={"b": "x"}).whereis("y") == ("YES", "a", 4)
+    assert Mesh(dead, record("b"), policies={"b": "x"}, says={"me": ["NO"]}).whereis("y") == ("YES", "a", 4)
     assert Mesh(dead, policies={"a": "x"}).whereis("y") == ("CANTFIND", "", 0)
     mesh = Mesh(*(dead._replace(name=name) for name in "abcd"), says=dict.fromkeys("abcd", NobodyThere("gone")))
     assert mesh.whereis() == ("CANTFIND", "", 0) and len(mesh.asked) == DEAD_TRIES
@@ -189,9 +189,65 @@ def test_a_client_is_never_named_who_its_policy_excludes():
         assert mesh.whereis(client="y") == ("YES", "b", 1)
 
 
-def test_a_client_that_no_holder_suits_is_told_so_and_no_replica_is_made():
-    mesh = Mesh(record("a"), record("b", has=False), policies={"a": "x", "b": "y"})
-    assert mesh.whereis(client="y") == ("POLICYMISMATCH", "", 0) and not mesh.asked
+def offering(name, **service):
+    return record(name)._replace(services={"Echo": ECHO["Echo"]._replace(**service)})
+
+
+@pytest.mark.parametrize("copies", ["any", "meeting"])
+def test_a_client_that_no_holder_suits_is_served_by_a_copy_on_a_node_that_suits_it(copies):
+    mesh = Mesh(
+        offering("a", copies=copies), record("b", has=False), record("c", has=False), policies={"a": "x", "b": "xy", "me": "x"}
+    )
+    assert mesh.whereis(client="y") in {("YES", "b", 2), ("YES", "c", 2)}
+    assert {command for _, command in mesh.asked} == {"WILLYOUREPLICATE"}
+
+
+@pytest.mark.parametrize(
+    ("service", "words"),
+    [
+        ({"copies": "none"}, "copies=none"),
+        ({"copies": "meeting"}, "copies=meeting"),
+        ({"replicable": False}, "registered by its url"),
+    ],
+)
+def test_where_no_copy_may_be_made_the_client_is_told_so_and_why(service, words):
+    mesh = Mesh(offering("a", **service), record("b", has=False), policies={"a": "x", "b": "y", "me": "y"})
+    found = mesh.search(client="y").whereis()
+    assert found.word == "POLICYMISMATCH" and words in found.why and not mesh.asked
+
+
+def test_where_nobody_has_room_for_a_copy_a_client_that_no_holder_suits_is_told_so():
+    mesh = Mesh(record("a"), record("b", has=False), policies={"a": "x"}, says={"b": ["NO"], "me": ["NO"]})
+    found = mesh.search(client="y").whereis()
+    assert found.word == "POLICYMISMATCH" and "room" in found.why
+    assert sorted(mesh.asked) == [("b", "WILLYOUREPLICATE"), ("me", "WILLYOUREPLICATE")]
+
+
+def test_an_overloaded_service_goes_to_those_alone_that_may_have_it():
+    mesh = Mesh(
+        offering("a", copies="meeting"), record("b", has=False), says={"a": ["NO"]}, policies={"a": "x", "b": "y", "me": "y"}
+    )
+    assert mesh.whereis() == ("CANTFIND", "", 0)
+    assert "WILLYOUREPLICATE" not in {command for _, command in mesh.asked}
+
+
+def copy_at(name, counter, **fields):
+    copy = {"type": "dynamic", "edition": Edition(counter, str(counter)), "original": "a"}
+    return offering(name, **copy)._replace(**fields)
+
+
+def test_an_old_edition_is_never_asked_while_the_new_one_can_be_had():
+    old, new = copy_at("b", 1), offering("a", edition=Edition(2, "2"))
+    for seed in range(20):
+        assert Mesh(new, old, seed=seed).whereis() == ("YES", "a", 1)
+    assert Mesh(new._replace(status=DEAD, since=NOW), old).whereis() == ("YES", "b", 1), "late rather than never"
+
+
+def test_when_the_new_edition_is_overloaded_those_that_have_the_old_one_are_the_first_to_fetch_it():
+    busy, old, free = offering("a", edition=Edition(2, "2")), copy_at("b", 1), record("c", has=False, free_dynamic=9)
+    for seed in range(20):
+        mesh = Mesh(busy, old, free, says={("a", "WILLYOUEXECUTE"): ["NO"], "me": ["NO"]}, seed=seed)
+        assert mesh.whereis() == ("YES", "b", 2)
 
 
 def test_this_node_is_passed_over_for_a_client_that_it_may_not_talk_to():
@@ -332,9 +388,14 @@ def test_of_two_the_less_loaded_comes_first_mostly_and_nobody_is_always_first():
     assert shares == sorted(shares, reverse=True) and 300 < shares[0] < 600 and shares[2] > 50
 
 
-def test_the_original_order_does_not_look_at_the_load():
+def test_the_original_order_is_always_the_same_and_suspects_come_last():
+    candidates = [record("b", load=3), record("a", load=10), record("0", status=SUSPECT)]
+    assert {tuple(r.name for r in ORDERS["original"](candidates, Random(seed))) for seed in range(20)} == {("a", "b", "0")}
+
+
+def test_a_random_order_does_not_look_at_the_load():
     candidates = [record("idle"), record("busy", load=10), record("doubted", status=SUSPECT)]
-    firsts = [ORDERS["original"](candidates, Random(seed)) for seed in range(1000)]
+    firsts = [ORDERS["random"](candidates, Random(seed)) for seed in range(1000)]
     assert all(turn[-1].name == "doubted" and len(turn) == 3 for turn in firsts)
     assert 400 < sum(turn[0].name == "busy" for turn in firsts) < 600
     assert not any(ORDERS["measured"](candidates, Random(seed))[0].name == "doubted" for seed in range(100))

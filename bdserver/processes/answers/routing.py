@@ -51,7 +51,8 @@ def answer_whereis(session: Session, service: str, client_policy: str | None) ->
 
 def _details(service: str, found: routing.Outcome, search: routing.Search) -> dict[str, Any]:
     asked = [{"node": a.node, "answer": a.answer, "ms": round(1000 * a.seconds, 1)} for a in search.asked[-ASKED_TOLD_MAX:]]
-    return {"url": found.url, "node": found.node, "service": service, "phase": found.phase, "asked": asked}
+    why = {"why": found.why} if found.why else {}
+    return {"url": found.url, "node": found.node, "service": service, "phase": found.phase, "asked": asked, **why}
 
 
 def _with_own_services(session: Session) -> View:
