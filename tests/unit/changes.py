@@ -1,6 +1,7 @@
 """Changes of a services folder, as a node makes them, in one line each."""
 
 import os
+import stat
 
 from bdserver.core.membership import STATIC
 from bdserver.files.services import SUFFIX, Service, read_service
@@ -8,7 +9,7 @@ from bdserver.files.services import SUFFIX, Service, read_service
 
 def publish(services, source, name, cost, url="", health="none"):
     """What an administrator brings: `source` is a file or folder, or None for what has just a url."""
-    is_packed = source is not None and os.path.isfile(source) and os.path.lexists(source + SUFFIX)
+    is_packed = source is not None and not stat.S_ISFIFO(os.lstat(source).st_mode) and os.path.lexists(source + SUFFIX)
     extra = read_service(os.path.dirname(source), name).extra if is_packed else ()
     services.publish(Service(name, STATIC, cost, url, health, source, 0.0, extra))
 
