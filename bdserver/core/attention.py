@@ -136,6 +136,8 @@ class Facts(NamedTuple):
     unchecked: tuple[str, ...] = ()  # services whose health nobody looks at
     stale: tuple[str, ...] = ()  # copies that are older than their originals
     orphans: tuple[str, ...] = ()  # copies whose originals are gone
+    rivals: tuple[str, ...] = ()  # originals of which another node has one that differs
+    short: tuple[str, ...] = ()  # services with fewer living holders than are wanted
 
 
 def findings(facts: Facts) -> list[Finding]:
@@ -292,7 +294,14 @@ def _services(facts: Facts) -> Iterator[Finding]:
     if facts.stale:
         yield _warning("stale", f"copies here are older than their originals: {_few(facts.stale)}")
     if facts.orphans:
-        yield _warning("orphan", f"copies here have no original any more: {_few(facts.orphans)}")
+        words = f"copies here have no original any more: {_few(facts.orphans)}"
+        yield _warning("orphan", words, "bdctl adopt, where it is to live on")
+    if facts.rivals:
+        words = f"another node has an original of the same name, which differs: {_few(facts.rivals)}"
+        yield _warning("rivals", words, "withdraw one of the two: bdctl withdraw --here")
+    if facts.short:
+        words = f"services with fewer living holders than are wanted: {_few(facts.short)}"
+        yield _warning("short", words, "do enough hosts have a free slot, and may they have it?")
     if facts.unchecked:
         words = f"nobody looks whether these services are well: {_few(facts.unchecked)}"
         yield Finding(Severity.NOTE, "unchecked", words, "health=http (or tcp) in the .bdcert")

@@ -194,6 +194,34 @@ def above_copies(view: View, name: str, edition: Edition) -> Edition:
     return newest if newest.digest == edition.digest else next_edition(edition.digest, 0, newest)
 
 
+class Condition(NamedTuple):
+    """How the services of a node stand, for whoever asks whether it is well; each a text for a person."""
+
+    stale: tuple[str, ...] = ()
+    orphans: tuple[str, ...] = ()
+    rivals: tuple[str, ...] = ()
+    short: tuple[str, ...] = ()
+
+
+def condition(view: View) -> Condition:
+    """Of our own services: old editions, copies without an original, originals that differ, and too few holders."""
+    stale, orphans, differing, short = [], [], [], []
+    for name, service in sorted(view.own.services.items()):
+        if service.type == DYNAMIC and service.original:
+            found = standing(view, name, service)
+            if found.is_stale:
+                stale.append(f"{name} (of {found.original})")
+            if found.is_orphan:
+                orphans.append(f"{name} (of {found.original})")
+        elif found_rivals := rivals(view, name):
+            others = ", ".join(sorted(found_rivals.digests.keys() - {view.me}))
+            differing.append(f"{name} (at {others})")
+        if too_few := missing(view, name):
+            many = wanted(view, name)
+            short.append(f"{name} ({many - too_few} of {many})")
+    return Condition(tuple(stale), tuple(orphans), tuple(differing), tuple(short))
+
+
 # --- what is to be done -------------------------------------------------------------------------------------------
 
 

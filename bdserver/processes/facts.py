@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from bdserver.core import attention
+from bdserver.core import attention, copies
 from bdserver.core.attention import Facts, Finding, Unmet
 from bdserver.core.view import View
 from bdserver.files import disks
@@ -49,6 +49,7 @@ def gather(node: Node, view: View, now: float) -> Facts:
         quarantine=tuple(_in_quarantine(entry, view) for entry in node.quarantine.entries() if entry.kind is not Kind.SERVICE),
         left_out=tuple(node.left_out(view.own, now)),
         unhealthy=tuple(view.own.extra.get("unhealthy", [])),
+        **copies.condition(view)._asdict(),
         unchecked=tuple(sorted(name for name, each in services.items() if each.health == "none")),
     )
 
