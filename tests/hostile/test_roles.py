@@ -15,7 +15,8 @@ BODIES = {name: [] for name, row in REQUESTS.items() if all(each.optional for ea
     "PROBE": ["127.0.0.1:1"], "WILLYOUEXECUTE": ["Echo"], "YOUWILLEXECUTE": ["Echo"], "WILLYOUREPLICATE": ["Echo"],
     "GIVESERVICE": ["Echo"], "FIND": ["Nothing", [], 0], "MASSMESSAGE": [{"self": []}, [], ["WILLYOUEXECUTE", "Echo"]],
     "HINT": ["127.0.0.1:1"], "FORGET": ["nobody"], "PUBLISH": ["Map", {"bytes": 0, "sha256": "", "url": "http://127.0.0.1/"}],
-    "WITHDRAW": ["Nothing"], "GRAVEYARD": [], "RESTORE": ["Nothing"], "DRAIN": [False], "LEAVE": None, "KILL": ["wrong"],
+    "WITHDRAW": ["Nothing"], "GRAVEYARD": [], "RESTORE": ["Nothing"], "ADOPT": ["Nothing"],
+    "TEND": [["Nothing"]], "RETIRE": ["Nothing", "why"], "PLACE": ["Nothing", "nobody"], "DRAIN": [False], "LEAVE": None, "KILL": ["wrong"],
 }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Policies between real daemons: who may talk to whom, who may be named to whom, and the way around through others."""
 
+import json
 import os
 import signal
 import time
@@ -111,7 +112,25 @@ def test_a_client_is_never_named_a_host_that_its_policy_excludes(mesh, write, tm
         assert named == {wanted}
     assert both.lookup("Echo", policy("green"))[0] == "POLICYMISMATCH"
     done = both.whereis("Echo", "--policy", str(write("green", "green")))
-    assert done.returncode == 3 and done.stdout == "" and done.stderr == "bdwhereis: Echo: no holder's policy meets yours\n"
+    why = "no holder's policy meets yours, and no node that you may talk to has room for a copy"
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", f"bdwhereis: Echo: {why}\n")
+
+
+@pytest.mark.parametrize("copies", ["any", "meeting", "none"])
+def test_a_client_whose_policy_no_holder_meets_is_served_by_a_copy_where_it_may_go(mesh, write, copies):
+    red, _, blue = three_in_a_row(mesh, write)
+    red.add_service("Echo", copies=copies)
+    until(lambda: "Echo" in blue.ctl("services"), 20, "blue knows Echo")
+    done = blue.whereis("Echo", "--policy", str(write("blue", "blue")))
+    if copies == "none":
+        assert done.returncode == 3 and done.stderr.endswith("it may not be copied (copies=none)\n")
+        return
+    # The code came to it on a way of which each step may be gone: from red to both, and on to blue if that is to have it.
+    holders = {each["node"] for each in blue.ctl("services")["Echo"]}
+    assert done.returncode == 0 and holders <= {"red", "both", "blue"} and holders > {"red"}
+    assert copies == "any" or holders == {"red", "both"}
+    again = blue.whereis("Echo", "--policy", str(write("blue", "blue")), "--json")
+    assert json.loads(again.stdout)["node"] in holders - {"red"} and json.loads(again.stdout)["phase"] == 1
 
 
 def test_a_replica_is_not_made_where_the_client_may_not_go(mesh, write):

@@ -107,7 +107,7 @@ def test_a_replica_retires_the_lightest_one_when_no_slot_is_free_but_no_new_one(
     assert two.ctl("graveyard") == ["Light"]
     overload(one, "New", 150)
     assert answered(two, "New") == ("n1", 3)  # both replicas arrived less than 60 s ago
-    two.ctl("withdraw", "Fresh")
+    two.ctl("withdraw", "--here", "Fresh")
     two.ctl("graveyard", "restore", "Light")
     assert "Light" in two.ctl("status")["services"]
 
