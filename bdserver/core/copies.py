@@ -331,7 +331,7 @@ def _in_turn(name: str, holders: Iterable[Record]) -> list[str]:
     """Names of holders in the order in which they count: originals, then the others around the ring from the service's name."""
     first = sorted(record.name for record in holders if has_original(record, name))
     rest = [record.name for record in holders if record.name not in first]
-    return first + ring.arc(name, EVERYBODY, rest)
+    return first + ring.arc(f"the service {name}", EVERYBODY, rest)  # no node is named so, and an arc begins behind its start
 
 
 def is_decider(view: View, name: str) -> bool:
