@@ -40,8 +40,6 @@ from bdserver.core.weight import FULL_LOAD, RETIRE_AFTER
 IDLE_TOLD_SECONDS = 5.0
 # How long there must have been too many holders, and work for few, before one goes; each behind another waits for a step more.
 SURPLUS_SECONDS, SURPLUS_STEP_SECONDS = 15.0, 5.0
-# Through how many nodes that have each given up their original a copy is followed.
-HEIRS_MAX = 8
 
 
 class Held(Protocol):
@@ -79,40 +77,46 @@ def has_original(record: Record | None, name: str) -> bool:
 
 def standing(view: View, name: str, copy: Held) -> Standing:
     """How a copy stands, by what this view knows of its original."""
-    original = copy.original
-    for _ in range(HEIRS_MAX):
-        record = view.records.get(original)
-        if is_withdrawn(record, name, copy.edition) and not has_original(record, name):
-            return Standing(original, copy.edition, is_withdrawn=True)
-        if record is not None and record.is_there and has_original(record, name):
-            return _followed(record, name, copy)
-        heir = _heir(view, name, original, copy.edition)
-        if heir is not None:
-            return _followed(heir, name, copy)
-        service = record.services.get(name) if record is not None else None
-        if service is None or service.type == STATIC or not service.original or service.original == original:
-            break
-        original = service.original  # it is a copy there now
-    record = view.records.get(original)
-    if record is not None and has_original(record, name):  # dead: what it said last is the truth all the same
-        return _followed(record, name, copy)._replace(is_orphan=True)
-    return Standing(original, copy.edition, is_orphan=True)
+    record = view.records.get(copy.original)
+    if record is not None and has_original(record, name) and record.is_there:
+        return _followed(record, name, copy)
+    if is_withdrawn(record, name, copy.edition) and not has_original(record, name):
+        return Standing(copy.original, copy.edition, is_withdrawn=True)
+    heir = _heir(view, name, copy)
+    return _followed(heir, name, copy) if heir is not None else _orphaned(view, name, copy)
 
 
 def _followed(record: Record, name: str, copy: Held) -> Standing:
     newest = record.services[name].edition
-    is_ours = newest == copy.edition or newest == NO_EDITION or (newest.counter < copy.edition.counter)
-    return Standing(record.name, newest, is_stale=not is_ours)
+    return Standing(record.name, newest, is_stale=_is_behind(copy.edition, newest))
 
 
-def _heir(view: View, name: str, original: str, edition: Edition) -> Record | None:
+def _is_behind(edition: Edition, told: Edition) -> bool:
+    """Whether a copy's edition is another than its original's. Where the copy's is above it, the original's node has lost its
+    clock or its files, and will raise its own (`above_copies`); where the original has none (yet), it can't be copied."""
+    return edition != told and (not told.digest or told.counter >= edition.counter)
+
+
+def _orphaned(view: View, name: str, copy: Held) -> Standing:
+    """Nobody who lives has its original. What the original's node said last is the truth all the same, and what orphans may
+    become is the newest edition up to that one which is left among them."""
+    record = view.records.get(copy.original)
+    told = record.services[name].edition if record is not None and has_original(record, name) else None
+    left = [each.services[name].edition for each in view.holders(name) if each.services[name].original == copy.original]
+    had = [edition for edition in left if told is None or edition == told or edition.counter < told.counter]
+    newest = max([copy.edition, *had])
+    is_stale = newest != copy.edition or (told is not None and _is_behind(copy.edition, told))
+    return Standing(copy.original, newest, is_stale, is_orphan=True)
+
+
+def _heir(view: View, name: str, copy: Held) -> Record | None:
     """Of the nodes that have adopted it since, the one with the newest edition."""
     heirs = [
         record
         for record in view.holders(name)
         if has_original(record, name)
-        and record.services[name].after == original
-        and record.services[name].edition.counter > edition.counter
+        and record.services[name].after == copy.original
+        and record.services[name].edition.counter > copy.edition.counter
     ]
     return max(heirs, key=lambda record: (record.services[name].edition, record.name), default=None)
 
@@ -138,7 +142,8 @@ def may_serve(view: View, name: str, service: Held) -> bool:
     if service.type == STATIC or not service.original:
         return True
     found = standing(view, name, service)
-    return not found.is_withdrawn and not (found.is_stale and holders_of(view, name, found.newest))
+    is_newer_to_be_had = found.is_stale and found.newest != service.edition and bool(holders_of(view, name, found.newest))
+    return not found.is_withdrawn and not is_newer_to_be_had
 
 
 def originals(view: View, name: str) -> list[Record]:
@@ -265,8 +270,7 @@ def to_renew(view: View, name: str, service: Held | None) -> Renew | None:
     if service is None or service.type == STATIC or not service.original:
         return None
     found = standing(view, name, service)
-    is_elsewhere = found.original != service.original and not found.is_orphan
-    if not found.is_stale and not is_elsewhere:
+    if not found.is_stale or found.newest in (service.edition, NO_EDITION):
         return None
     givers = [record for record in holders_of(view, name, found.newest) if record.name != view.me]
     return Renew(name, found.original, found.newest) if givers else None

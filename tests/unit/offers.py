@@ -1,7 +1,7 @@
 """Who has which edition of Echo, for the tests of what becomes of copies: records and views in a few words."""
 
 from bdserver.core.membership import ALIVE, DYNAMIC, STATIC, Edition, Record, Service, Withdrawal
-from tests.unit.views import a_view
+from tests.unit.views import NOW, a_view
 
 NAME = "Echo"
 
@@ -19,7 +19,7 @@ def a_copy(of, counter=1, digest=None, **more):
 def holds(node, service=None, status=ALIVE, **more):
     """The record of a node that offers it; None: that offers nothing."""
     services = {} if service is None else {NAME: service}
-    return Record(node, f"10.0.0.{sum(node.encode()) % 256}:1", (1, 0), status, services=services, **more)
+    return Record(node, f"10.0.0.{sum(node.encode()) % 256}:1", (1, 0), status, NOW, services, **more)
 
 
 def withdrew(node, counter=1, service=None, **more):

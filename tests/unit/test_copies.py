@@ -12,6 +12,103 @@ from tests.unit.offers import NAME, a_copy, holds, original, seen, withdrew
 E1, E2, E3 = Edition(1, "d1"), Edition(2, "d2"), Edition(3, "d3")
 
 
+# --- how a copy stands ----------------------------------------------------------------------------------------------
+
+
+def standing(view, edition=E1, of="a"):
+    return copies.standing(view, NAME, a_copy(of, *edition))
+
+
+@pytest.mark.parametrize(
+    ("told", "is_stale"), [(E1, False), (E2, True), (Edition(1, "other"), True), (Edition(0, "d0"), False), (NO_EDITION, True)]
+)
+def test_a_copy_follows_its_original_unless_that_has_fallen_back(told, is_stale):
+    view = seen(holds("a", original(*told)))
+    assert standing(view) == Standing("a", told, is_stale)
+    assert (
+        copies.is_stale(seen(holds("a", original(*told)), holds("b", a_copy("a"))), NAME, holds("b", a_copy("a"))) == is_stale
+    )
+
+
+@pytest.mark.parametrize("counter", [1, 7])
+def test_a_copy_of_what_was_withdrawn_goes(counter):
+    for status in ("alive", "suspect", "dead", "left"):
+        view = seen(withdrew("a", counter, status=status))
+        assert standing(view) == Standing("a", E1, is_withdrawn=True)
+        assert copies.to_withdraw(view, NAME, a_copy("a")) == Go(NAME, "withdrawn", "a has withdrawn it")
+        assert not copies.may_serve(view, NAME, a_copy("a"))
+
+
+def test_a_withdrawal_does_not_count_for_a_later_edition_nor_where_the_original_is_back():
+    assert standing(seen(withdrew("a", 1)), E2) == Standing("a", E2, is_orphan=True)
+    assert standing(seen(withdrew("a", 1, original(*E2)))) == Standing("a", E2, is_stale=True)
+
+
+@pytest.mark.parametrize("gone", [[], [holds("a")], [holds("a", a_copy("x"))], [holds("a", a_copy("a"))]])
+def test_a_copy_whose_original_went_without_a_word_is_an_orphan_and_stays(gone):
+    view = seen(*gone, holds("x", original(*E3)))
+    assert standing(view) == Standing("a", E1, is_orphan=True)
+    assert copies.to_withdraw(view, NAME, a_copy("a")) is None and copies.to_renew(view, NAME, a_copy("a")) is None
+    assert copies.may_serve(view, NAME, a_copy("a"))
+
+
+@pytest.mark.parametrize("status", [DEAD, LEFT])
+def test_what_a_dead_originals_node_said_last_is_the_truth(status):
+    dead = holds("a", original(*E2), status=status)
+    assert standing(seen(dead), E2) == Standing("a", E2, is_orphan=True)
+    assert standing(seen(dead), E1) == Standing("a", E1, is_stale=True, is_orphan=True)  # nobody has it, so this one serves on
+    assert copies.may_serve(seen(dead), NAME, a_copy("a")) and copies.to_renew(seen(dead), NAME, a_copy("a")) is None
+    assert standing(seen(dead), E3) == Standing("a", E3, is_orphan=True)
+    with_one = seen(dead, holds("b", a_copy("a", *E2)), holds("liar", a_copy("a", *E3)))
+    assert standing(with_one) == Standing("a", E2, is_stale=True, is_orphan=True)
+    assert copies.to_renew(with_one, NAME, a_copy("a")) == Renew(NAME, "a", E2) and not copies.may_serve(
+        with_one, NAME, a_copy("a")
+    )
+
+
+def test_orphans_become_the_newest_edition_that_is_left_among_them():
+    for a in ([], [holds("a")], [holds("a", original(*E3), status=DEAD)]):
+        view = seen(*a, holds("b", a_copy("a", *E2)), holds("x", a_copy("other", *E3)))
+        assert standing(view) == Standing("a", E2, is_stale=True, is_orphan=True)
+        assert copies.to_renew(view, NAME, a_copy("a")) == Renew(NAME, "a", E2)
+        assert standing(view, E2).newest == E2
+
+
+def test_the_others_follow_whoever_has_adopted_it_since():
+    view = seen(
+        holds("a"), holds("b", original(*E2, after="a")), holds("c", original(*E3, after="a")), holds("x", original(*E3))
+    )
+    assert standing(view) == Standing("c", E3, is_stale=True)
+    assert copies.to_renew(view, NAME, a_copy("a")) == Renew(NAME, "c", E3)
+    assert standing(view, E3) == Standing("a", E3, is_orphan=True)  # none of them is above it
+    view.merge(
+        holds(
+            "a",
+            original(*E1),
+        )._replace(version=(2, 0)),
+        0,
+    )  # it is back, and had never withdrawn
+    assert standing(view) == Standing("a", E1)
+
+
+# --- what may be served ---------------------------------------------------------------------------------------------
+
+
+def test_an_old_edition_is_served_as_long_as_the_new_one_is_not_to_be_had():
+    a, b, c = holds("a", original(*E2)), holds("b", a_copy("a")), holds("c", original(*E1))
+    view = seen(a, b, c)
+    assert copies.current(view, NAME, [a, b, c]) == [a, c]
+    assert copies.holders_of(view, NAME, E2) == [a]
+    assert copies.to_renew(view, NAME, None) is None and copies.to_renew(view, NAME, original()) is None
+    assert copies.to_withdraw(view, NAME, None) is None and copies.to_withdraw(view, NAME, original()) is None
+    assert copies.may_serve(view, NAME, a_copy(""))  # nobody knows whose it is
+
+
+def test_what_can_not_be_copied_any_more_is_served_by_its_original_alone():
+    view = seen(holds("a", original(0, "")))
+    assert not copies.may_serve(view, NAME, a_copy("a")) and copies.to_renew(view, NAME, a_copy("a")) is None
+
+
 # --- who decides ----------------------------------------------------------------------------------------------------
 
 
