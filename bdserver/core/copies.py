@@ -170,12 +170,17 @@ def rivals(view: View, name: str) -> Rivals | None:
 def is_credible(view: View, name: str, giver: str, original: str, edition: Edition) -> bool:
     """Whether to believe a giver whose copy it has: the original's node itself, or one that says what that node says.
 
-    An orphan is believed as long as nobody who lives has an original."""
+    An orphan is believed as long as nobody who lives has an original, nor what the dead one's node said last. What was
+    withdrawn is nobody's to give."""
+    record = view.records.get(original)
+    if is_withdrawn(record, name, edition) and not has_original(record, name):
+        return False
     if original == giver:
         return True
-    record = view.records.get(original)
-    if has_original(record, name) and record is not None:
-        return record.services[name].edition == edition
+    if record is not None and has_original(record, name):
+        told = record.services[name].edition
+        if edition == told or record.is_there or holders_of(view, name, told):
+            return edition == told
     return not originals(view, name)
 
 
@@ -351,7 +356,7 @@ def missing(view: View, name: str) -> int:
     if service is None or not service.replicable or service.copies == Copies.NONE:
         return 0
     wanted = service.replicas if service.type == STATIC else _wanted(view, name, service)
-    if not wanted or not is_decider(view, name):
+    if not wanted or not is_decider(view, name) or to_withdraw(view, name, service):
         return 0
     return max(wanted - len(view.holders(name)), 0)
 

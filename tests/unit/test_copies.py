@@ -109,6 +109,31 @@ def test_what_can_not_be_copied_any_more_is_served_by_its_original_alone():
     assert not copies.may_serve(view, NAME, a_copy("a")) and copies.to_renew(view, NAME, a_copy("a")) is None
 
 
+# --- whom to believe ------------------------------------------------------------------------------------------------
+
+
+def believed(view, edition=E1, giver="b", of="a"):
+    return copies.is_credible(view, NAME, giver, of, edition)
+
+
+def test_a_giver_is_believed_that_has_the_original_or_says_what_its_node_says():
+    view = seen(holds("a", original(*E2)), holds("b", a_copy("a")))
+    assert believed(view, E1, "a") and believed(view, E2) and not believed(view, E1) and not believed(view, E3)
+    assert not believed(view, E3, of="nobody")  # an orphan, it says, and a lives
+
+
+def test_an_orphan_is_believed_while_nobody_has_what_its_original_was_last():
+    assert believed(seen(holds("b", a_copy("a")))) and believed(seen(holds("a"), holds("b", a_copy("a"))))
+    dead = holds("a", original(*E2), status=DEAD)
+    assert believed(seen(dead, holds("b", a_copy("a")))) and believed(seen(dead), E2)
+    assert not believed(seen(dead, holds("b", a_copy("a")), holds("c", a_copy("a", *E2))))
+
+
+def test_what_was_withdrawn_is_nobodys_to_give():
+    view = seen(withdrew("a", 1), holds("b", a_copy("a")))
+    assert not believed(view) and not believed(view, giver="a") and believed(view, E2)
+
+
 # --- who decides ----------------------------------------------------------------------------------------------------
 
 
@@ -118,3 +143,9 @@ def test_a_node_that_is_named_as_the_service_counts_as_any_other():
     alone = seen(record)
     alone.me = NAME
     assert copies.is_decider(alone, NAME)
+
+
+def test_nobody_replaces_holders_that_go_since_it_was_withdrawn():
+    mine = a_copy("a", replicas=3)
+    assert copies.missing(seen(holds("a"), mine=mine), NAME) == 2
+    assert copies.missing(seen(withdrew("a"), mine=mine), NAME) == 0
