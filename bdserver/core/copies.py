@@ -51,6 +51,8 @@ class Held(Protocol):
     def edition(self) -> Edition: ...
     @property
     def original(self) -> str: ...
+    @property
+    def after(self) -> str: ...
 
 
 class Standing(NamedTuple):
@@ -75,10 +77,14 @@ def has_original(record: Record | None, name: str) -> bool:
     return service is not None and service.type == STATIC
 
 
+def _lives(record: Record | None, name: str) -> bool:
+    return record is not None and record.is_there and has_original(record, name)
+
+
 def standing(view: View, name: str, copy: Held) -> Standing:
     """How a copy stands, by what this view knows of its original."""
     record = view.records.get(copy.original)
-    if record is not None and has_original(record, name) and record.is_there:
+    if record is not None and _lives(record, name):
         return _followed(record, name, copy)
     if is_withdrawn(record, name, copy.edition) and not has_original(record, name):
         return Standing(copy.original, copy.edition, is_withdrawn=True)
@@ -190,18 +196,21 @@ def next_edition(digest: str, now: float, *before: Edition) -> Edition:
     return Edition(min(counter, COUNTER_MAX), digest)
 
 
-def above_copies(view: View, name: str, edition: Edition) -> Edition:
+def above_copies(view: View, name: str, edition: Edition, after: str) -> Edition:
     """Our original's edition, as its copies will take it: a node that has lost its clock or its files must not stay below what
-    copies of its service have already."""
-    copies = [
-        record.services[name].edition
-        for record in view.holders(name)
-        if record.name != view.me and record.services[name].original == view.me
-    ]
-    newest = max(copies, default=NO_EDITION)
-    if newest.counter < edition.counter or newest == edition:
+    copies of its service have already; nor, where it was adopted from the node `after`, below those that were left behind."""
+    ours = _newest_of(view, name, view.me)
+    orphans = _newest_of(view, name, after) if after and not _lives(view.records.get(after), name) else NO_EDITION
+    if edition == ours or max(ours.counter, orphans.counter) < edition.counter:
         return edition
-    return newest if newest.digest == edition.digest else next_edition(edition.digest, 0, newest)
+    return next_edition(edition.digest, 0, ours, orphans)
+
+
+def _newest_of(view: View, name: str, original: str) -> Edition:
+    """Of the copies of that node's service on other nodes."""
+    holders = [record for record in view.holders(name) if record.name != view.me]
+    offered = [record.services[name] for record in holders if record.services[name].original == original]
+    return max((service.edition for service in offered), default=NO_EDITION)
 
 
 class Condition(NamedTuple):
@@ -267,7 +276,13 @@ class Place(NamedTuple):
     why: str
 
 
-Errand = Renew | Go | Place
+class Raise(NamedTuple):
+    """Our original is to be numbered anew: copies of it are above it."""
+
+    name: str
+
+
+Errand = Renew | Go | Raise | Place
 
 
 def to_renew(view: View, name: str, service: Held | None) -> Renew | None:
@@ -287,6 +302,12 @@ def to_withdraw(view: View, name: str, service: Held | None) -> Go | None:
         return None
     found = standing(view, name, service)
     return Go(name, "withdrawn", f"{found.original} has withdrawn it") if found.is_withdrawn else None
+
+
+def to_raise(view: View, name: str, service: Held) -> Raise | None:
+    """Whether our original is below its copies, as it is seen now; one that has no number yet will get one that is above."""
+    is_below = service.edition.digest and above_copies(view, name, service.edition, service.after) != service.edition
+    return Raise(name) if service.type == STATIC and is_below else None
 
 
 def wishes_to_retire(held: Lately, now: float, replica_idle: float) -> bool:

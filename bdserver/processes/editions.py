@@ -36,4 +36,4 @@ def of_original(node: Node, view: View, service: Service) -> Edition:
     before = here.edition if here is not None else NO_EDITION
     is_same = here is not None and not here.is_copy and before.digest == digest and before.counter > last.counter
     edition = before if is_same else copies.next_edition(digest, node.clock(), before, last)
-    return copies.above_copies(view, service.name, edition)
+    return copies.above_copies(view, service.name, edition, service.after)

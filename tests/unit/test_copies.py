@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from bdserver.core import copies
-from bdserver.core.copies import Go, Lately, Place, Renew, Rivals, Standing
+from bdserver.core.copies import Go, Lately, Place, Raise, Renew, Rivals, Standing
 from bdserver.core.membership import COUNTER_MAX, DEAD, LEFT, NO_EDITION, SUSPECT, Copies, Edition
 from tests.unit.offers import NAME, a_copy, holds, original, seen, withdrew
 
@@ -132,6 +132,40 @@ def test_an_orphan_is_believed_while_nobody_has_what_its_original_was_last():
 def test_what_was_withdrawn_is_nobodys_to_give():
     view = seen(withdrew("a", 1), holds("b", a_copy("a")))
     assert not believed(view) and not believed(view, giver="a") and believed(view, E2)
+
+
+# --- numbers ------------------------------------------------------------------------------------------------------
+
+
+def test_the_next_edition_is_above_those_before_whatever_the_clock_says():
+    assert copies.next_edition("d", 1000.9) == Edition(1000, "d")
+    assert copies.next_edition("d", 5, Edition(7, "x"), Edition(9, "y")) == Edition(10, "d")
+    assert copies.next_edition("d", -5) == Edition(0, "d")
+    assert copies.next_edition("d", 5, Edition(COUNTER_MAX, "x")) == Edition(COUNTER_MAX, "d")
+
+
+@pytest.mark.parametrize(
+    ("edition", "of_copies", "numbered"),
+    [
+        (E2, None, E2), (E2, E1, E2), (E2, E2, E2), (E2, Edition(2, "other"), Edition(3, "d2")), (E1, E2, Edition(3, "d1")),
+        (E1, Edition(2, "d1"), Edition(3, "d1")), (Edition(5, ""), E2, Edition(5, "")),
+    ],
+)  # fmt: skip
+def test_an_original_that_fell_back_is_numbered_above_its_copies(edition, of_copies, numbered):
+    others = [holds("b", a_copy("me", *of_copies)), holds("c", a_copy("x", *E3)), holds("d", original(*E3))] if of_copies else []
+    view = seen(*others, mine=original(*edition))
+    assert copies.above_copies(view, NAME, edition, "") == numbered
+    is_due = edition.digest and numbered != edition
+    assert copies.to_raise(view, NAME, original(*edition)) == (Raise(NAME) if is_due else None)
+    assert copies.to_raise(view, NAME, a_copy("x", *edition)) is None
+
+
+def test_what_was_adopted_is_numbered_above_the_orphans_that_are_to_follow():
+    orphan = holds("c", a_copy("a", *E2))
+    assert copies.above_copies(seen(holds("a"), orphan), NAME, E1, "a") == Edition(3, "d1")
+    assert copies.above_copies(seen(holds("a"), orphan), NAME, E2, "a") == Edition(3, "d2")  # to them it is no heir at the same
+    assert copies.above_copies(seen(holds("a", original(*E2)), orphan), NAME, E1, "a") == E1  # they follow a
+    assert copies.above_copies(seen(holds("a"), holds("x", original(*E3))), NAME, E1, "") == E1
 
 
 # --- who decides ----------------------------------------------------------------------------------------------------

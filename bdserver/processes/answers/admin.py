@@ -151,8 +151,8 @@ def answer_withdraw(session: Session, service: str, here: bool = False) -> Withd
         remedy = "bdctl adopt it first" if original.is_orphan else "withdraw it there"
         raise BadService(f"{service} is a copy here, and {where}: {remedy}, or withdraw it --here alone")
     if not mine.is_copy and not here:
-        now = int(node.clock())
-        node.update_own(Told(withdrawn={service: Withdrawal(mine.edition.counter, now)}))
+        edition = copies.above_copies(session.view(), service, mine.edition, mine.after)
+        node.update_own(Told(withdrawn={service: Withdrawal(edition.counter, int(node.clock()))}))
     node.services.withdraw(service)
     node.hitlog.forget(service)
     node.update_own()
@@ -192,8 +192,8 @@ def answer_adopt(session: Session, service: str) -> Ok:
 
 
 def _make_original(node: Node, mine: Service, after: str) -> None:
-    edition = editions.of_original(node, node.cache.view(), mine)
-    edition = copies.next_edition(edition.digest, node.clock(), mine.edition)
+    edition = copies.next_edition(editions.digest_of(node, mine), node.clock(), mine.edition)
+    edition = copies.above_copies(node.cache.view(), mine.name, edition, after)
     node.services.relabel(
         mine.name,
         lambda now: now._replace(type=STATIC, arrived_at=0.0, original="", after=after, edition=edition),
