@@ -38,8 +38,9 @@ from bdserver.core.weight import FULL_LOAD, RETIRE_AFTER
 # A copy that is about to retire has told the mesh so for this long: of those that wish to, the one that was called longest
 # ago goes, and the others hear of it.
 IDLE_TOLD_SECONDS = 5.0
-# How long there must have been too many holders, and work for few, before one goes; each behind another waits for a step more.
-SURPLUS_SECONDS, SURPLUS_STEP_SECONDS = 15.0, 5.0
+# For how long nobody has joined the holders before those that are too many go: the last in turn first, the others spread over
+# the time after it, so that whoever sees another turn has heard better by then; and a minute is not over.
+SURPLUS_SECONDS, SURPLUS_SPREAD_SECONDS = 15.0, 30.0
 
 
 class Held(Protocol):
@@ -245,11 +246,14 @@ def condition(view: View) -> Condition:
 
 
 class Lately(NamedTuple):
-    """A copy of ours: when it came, when it was called last, and since when the same nodes hold the service (epoch seconds)."""
+    """A copy of ours, all by one clock: when it came, when it was called last, since when the same nodes hold the service, when
+    the last of them joined; and whether it came on demand, while there were as many holders as are wanted."""
 
     arrived_at: float
     called_at: float
     steady_since: float
+    joined_at: float
+    is_on_demand: bool = False
 
 
 class Renew(NamedTuple):
@@ -310,8 +314,29 @@ def to_raise(view: View, name: str, service: Held) -> Raise | None:
     return Raise(name) if service.type == STATIC and is_below else None
 
 
+def can_spare(view: View, name: str) -> bool:
+    """Whether our copy may go, as far as others are concerned: beside it live as many holders of its original's service as that
+    wants, one at least, that are sure to be there."""
+    service = view.own.services.get(name)
+    if service is None or service.type == STATIC:
+        return False
+    others = [r for r in kin(view, name, service) if r.name != view.me and r.status == ALIVE and not r.draining]
+    return len(others) >= max(wanted_by(view, name, service), 1)
+
+
+def kin(view: View, name: str, service: Service) -> list[Record]:
+    """The living holders of that very service: whose original it is, and all that have copies of that. Another original of the
+    same name is another service, and holds no place for this one."""
+    return [
+        record
+        for record in view.holders(name)
+        if not service.original or service.original in (record.name, record.services[name].original)
+    ]
+
+
 def wishes_to_retire(held: Lately, now: float, replica_idle: float) -> bool:
-    """Whether a copy was without calls for so long, and the mesh without a change in who holds it: 0: never."""
+    """Whether a copy was without calls for so long, and the mesh without a change in who holds it: 0: never. Since each change
+    begins that time anew, a mesh loses one idle copy of a service in `replica_idle` seconds, however its load swings."""
     quiet_since = max(held.called_at, held.steady_since, held.arrived_at)
     return replica_idle > 0 and now - quiet_since >= replica_idle and now - held.arrived_at >= RETIRE_AFTER
 
@@ -319,40 +344,41 @@ def wishes_to_retire(held: Lately, now: float, replica_idle: float) -> bool:
 def to_retire(view: View, name: str, held: Lately, now: float, replica_idle: float) -> Go | None:
     """Whether our copy of this name goes, since nobody needs it.
 
-    Never the last holder, nor one of those that its original wants; of all that could go, one at a time; and an orphan only
-    where there are more than are wanted."""
+    Never the last holder, nor one of those that its original wants; of all that are idle, one at a time, and no orphan. A copy
+    that came on demand stays as long as it is called: else a load that swings would bring it again and again."""
     service = view.own.services.get(name)
-    if service is None or service.type == STATIC or not service.original:
+    if service is None or now - held.arrived_at < RETIRE_AFTER or not service.original or not can_spare(view, name):
         return None
-    holders = view.holders(name)
-    wanted = max(_wanted(view, name, service), 1)
-    if len([record for record in holders if record.status == ALIVE and not record.draining]) <= wanted:
-        return None
-    if wanted > 1 and (why := _is_surplus(view, name, holders, wanted, now - held.steady_since)):
+    holders = kin(view, name, service)
+    if not held.is_on_demand and (why := _is_surplus(view, name, holders, now - held.joined_at)):
         return Go(name, "retired", why)
-    if standing(view, name, service).is_orphan or not service.idle_since:
-        return None
     if not wishes_to_retire(held, now - IDLE_TOLD_SECONDS, replica_idle):
         return None
-    idle = [(r.services[name].idle_since, r.name) for r in holders if r.services[name].idle_since]
-    if min(idle)[1] != view.me:
+    idle = [(r.services[name].idle_since, r.name) for r in holders if r.services[name].idle_since and _may_idle(view, name, r)]
+    if not idle or min(idle)[1] != view.me:
         return None
     return Go(name, "retired", f"nobody called it for {now - held.called_at:.0f} s")
 
 
-def _wanted(view: View, name: str, service: Service) -> int:
+def _may_idle(view: View, name: str, record: Record) -> bool:
+    return not standing(view, name, record.services[name]).is_orphan
+
+
+def wanted_by(view: View, name: str, service: Service) -> int:
     """How many holders the original wants, as it said last."""
     record = view.records.get(service.original)
     return record.services[name].replicas if has_original(record, name) and record is not None else service.replicas
 
 
-def _is_surplus(view: View, name: str, holders: list[Record], wanted: int, steady_seconds: float) -> str:
-    """Why there is one too many, and it is ours: the holders behind the first so many, where all have little to do."""
-    order = _in_turn(name, holders)
-    rank = order.index(view.me)
-    behind = len(order) - 1 - rank
+def _is_surplus(view: View, name: str, holders: list[Record], quiet_seconds: float) -> str:
+    """Why there are too many, and ours is one of them: behind the first that are wanted, where all have little to do."""
+    order, wanted = _in_turn(name, holders), wanted_by(view, name, view.own.services[name])
+    rank, surplus = order.index(view.me), len(order) - wanted
     is_light = all(record.load <= FULL_LOAD // 2 for record in holders)
-    if rank < wanted or not is_light or steady_seconds < SURPLUS_SECONDS + SURPLUS_STEP_SECONDS * behind:
+    if wanted < 2 or rank < wanted or not is_light:
+        return ""
+    behind = len(order) - 1 - rank
+    if quiet_seconds < SURPLUS_SECONDS + SURPLUS_SPREAD_SECONDS * behind / surplus:
         return ""
     return f"{len(order)} nodes have it, and {wanted} are wanted"
 
@@ -376,10 +402,10 @@ def missing(view: View, name: str) -> int:
     service = view.own.services.get(name)
     if service is None or not service.replicable or service.copies == Copies.NONE:
         return 0
-    wanted = service.replicas if service.type == STATIC else _wanted(view, name, service)
+    wanted = service.replicas if service.type == STATIC else wanted_by(view, name, service)
     if not wanted or not is_decider(view, name) or to_withdraw(view, name, service):
         return 0
-    return max(wanted - len(view.holders(name)), 0)
+    return max(wanted - len([record for record in view.holders(name) if not record.draining]), 0)
 
 
 def to_place(
@@ -419,7 +445,7 @@ def to_place(
 
 def wanted(view: View, name: str) -> int:
     """How many living holders of a service the mesh is to keep, as its originals say; 0: as many as are called for."""
-    return max((_wanted(view, name, record.services[name]) for record in view.holders(name)), default=0)
+    return max((wanted_by(view, name, record.services[name]) for record in view.holders(name)), default=0)
 
 
 # --- where it may go ----------------------------------------------------------------------------------------------

@@ -152,7 +152,9 @@ def test_the_next_edition_is_above_those_before_whatever_the_clock_says():
     ],
 )  # fmt: skip
 def test_an_original_that_fell_back_is_numbered_above_its_copies(edition, of_copies, numbered):
-    others = [holds("b", a_copy("me", *of_copies)), holds("c", a_copy("x", *E3)), holds("d", original(*E3))] if of_copies else []
+    others = (
+        [holds("b", a_copy("me", *of_copies)), holds("c", a_copy("x", *E3)), holds("d", original(*E3))] if of_copies else []
+    )
     view = seen(*others, mine=original(*edition))
     assert copies.above_copies(view, NAME, edition, "") == numbered
     is_due = edition.digest and numbered != edition
@@ -183,3 +185,164 @@ def test_nobody_replaces_holders_that_go_since_it_was_withdrawn():
     mine = a_copy("a", replicas=3)
     assert copies.missing(seen(holds("a"), mine=mine), NAME) == 2
     assert copies.missing(seen(withdrew("a"), mine=mine), NAME) == 0
+
+
+def test_the_originals_node_decides_or_the_first_around_the_ring_while_it_is_gone():
+    b, c = holds("b", a_copy("a")), holds("c", a_copy("a"))
+    assert copies.is_decider(seen(b, c, mine=original()), NAME) and not copies.is_decider(seen(b, mine=None), NAME)
+    assert not copies.is_decider(seen(holds("a", original()), mine=a_copy("a")), NAME)
+    orphans = [seen(*(holds(n, a_copy("a")) for n in "bcd" if n != me)) for me in "bcd"]
+    for view, me in zip(orphans, "bcd", strict=True):
+        view.me = me
+        view.put(holds(me, a_copy("a")))
+    assert sum(copies.is_decider(view, NAME) for view in orphans) == 1
+
+
+# --- too few --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mine", "others", "missing"),
+    [
+        (None, [], 0), (original(replicas=3), [], 2), (original(), [], 0), (original(replicas=1), [], 0),
+        (original(replicas=3, copies=Copies.NONE), [], 0), (original(replicas=3)._replace(replicable=False), [], 0),
+        (original(replicas=3), [holds("b", a_copy("me"), SUSPECT)], 1), (original(replicas=3), [holds("b", a_copy("me"), DEAD)], 2),
+        (original(replicas=2), [holds("b", a_copy("me"), draining=True)], 1),
+        (original(replicas=2), [holds(n, a_copy("me")) for n in "bcd"], 0),
+        (a_copy("a", replicas=5), [holds("a", original(replicas=2), DEAD)], 1), (a_copy("a", replicas=5), [], 4),
+        (a_copy("a", replicas=5), [holds("a", original(replicas=5))], 0),
+    ],
+)  # fmt: skip
+def test_how_many_holders_are_missing_is_what_the_original_said_last(mine, others, missing):
+    assert copies.missing(seen(*others, mine=mine), NAME) == missing
+
+
+def test_a_copy_goes_where_there_is_room_on_another_host_in_another_zone_and_least_load():
+    def place(*others, busy=(), may_have=lambda record: True):
+        view = seen(*others, mine=original(replicas=3), address="10.0.0.1:1", policy="p")
+        return copies.to_place(view, NAME, may_have, busy, Random(1))
+
+    def free(name, **more):
+        return holds(name, **{"free_dynamic": 1, **more})
+
+    def chosen(*others, **more):
+        placed = place(*others, **more)
+        return placed and placed.node
+
+    b, c = free("b", policy="p"), free("c", policy="q")
+    assert place(b, c) == Place(NAME, "c", "1 of 3 holders live")
+    assert chosen(free("b")._replace(address="10.0.0.1:2"), b) == "b" and chosen(c._replace(free_dynamic=0), b) == "b"
+    assert chosen(c._replace(load=3), free("d", policy="q", load=2)) == "d"
+    assert chosen(c, busy=["c"]) is None and chosen(c, may_have=lambda record: False) is None
+    for nobody in ({"status": SUSPECT}, {"status": DEAD}, {"draining": True}, {"load": 11}):
+        assert chosen(c._replace(**nobody)) is None
+    assert chosen(holds("c", a_copy("me"))) is None and chosen(c._replace(free_dynamic=0)) == "c"
+    assert copies.wanted(seen(mine=original(replicas=3)), NAME) == 3 and copies.wanted(seen(), NAME) == 0
+
+
+@pytest.mark.parametrize(
+    ("holders", "talk", "may"),
+    [
+        ([original()], "", True), ([original(copies=Copies.NONE)], "a", False), ([original(copies=Copies.MEETING)], "", False),
+        ([original(copies=Copies.MEETING)], "a", True), ([original(), a_copy("a", copies=Copies.NONE)], "", True),
+        ([a_copy("x", copies=Copies.MEETING), a_copy("x")], "b", True), ([a_copy("x"), a_copy("x", copies=Copies.NONE)], "ab", False),
+    ],
+)  # fmt: skip
+def test_a_node_may_have_a_copy_by_what_the_original_says_of_that(holders, talk, may):
+    view = seen(*(holds(name, service) for name, service in zip("abc", holders, strict=False)))
+    assert copies.may_have(view, NAME, holds("t"), lambda one, other: one in talk and other == "t") == may
+
+
+# --- too many -------------------------------------------------------------------------------------------------------
+
+LONG_AGO = Lately(0.0, 0.0, 0.0, 0.0)
+
+
+def retires(*others, mine=None, held=LONG_AGO, now=1000.0, idle=600.0, **own):
+    gone = copies.to_retire(seen(*others, mine=mine, **own), NAME, held, now, idle)
+    return gone and gone.why
+
+
+IDLE = a_copy("a", idle_since=5)
+NOBODY = "nobody called it for 1000 s"
+
+
+def test_an_idle_copy_goes_when_it_has_said_so_for_a_while():
+    a = holds("a", original())
+    assert copies.to_retire(seen(a, mine=IDLE), NAME, LONG_AGO, 1000.0, 600.0) == Go(NAME, "retired", NOBODY)
+    assert retires(a, mine=a_copy("a")) is None  # the others have not heard
+    assert retires(a, mine=IDLE, now=604.9) is None and retires(a, mine=IDLE, now=605.0)
+    assert retires(a, mine=IDLE, idle=0) is None
+    for later in ({"arrived_at": 500.0}, {"called_at": 500.0}, {"steady_since": 500.0}):
+        assert retires(a, mine=IDLE, held=LONG_AGO._replace(**later)) is None
+    assert retires(a, mine=IDLE, held=LONG_AGO._replace(arrived_at=1.0), now=60.0, idle=1.0) is None
+    assert retires(a, mine=IDLE, held=LONG_AGO._replace(joined_at=999.0)) == NOBODY
+    assert retires(a) is None and retires(a, mine=original()) is None and retires(a, mine=a_copy("", idle_since=5)) is None
+
+
+def test_the_last_holder_that_is_sure_to_be_there_never_goes():
+    for others in (
+        [], [holds("a", original(), SUSPECT)], [holds("a", original(), DEAD)], [holds("a", original(), draining=True)],
+        [holds("x", original(*E3))], [holds("x", a_copy("x"))],
+    ):  # fmt: skip
+        assert retires(*others, mine=IDLE) is None and not copies.can_spare(seen(*others, mine=IDLE), NAME)
+    assert copies.can_spare(seen(holds("x", original()), mine=a_copy("")), NAME)  # whose it is, nobody knows
+    assert not copies.can_spare(seen(holds("x", original()), mine=original()), NAME) and not copies.can_spare(seen(), NAME)
+
+
+def test_of_those_that_are_wanted_none_goes_however_idle():
+    a, b = holds("a", original(replicas=2)), holds("b", a_copy("a"))
+    assert retires(a, mine=IDLE) is None
+    assert retires(a, b, mine=IDLE, load=6) == NOBODY
+
+
+def test_of_idle_copies_the_one_goes_that_was_called_longest_ago():
+    a = holds("a", original())
+    assert retires(a, holds("b", IDLE._replace(idle_since=4)), mine=IDLE) is None
+    assert retires(a, holds("b", IDLE._replace(idle_since=6)), mine=IDLE) == NOBODY
+    assert retires(a, holds("z", IDLE), mine=IDLE) == NOBODY and retires(a, holds("b", IDLE), mine=IDLE) is None
+
+
+def test_idle_copies_that_stay_keep_no_other_from_going():
+    a = holds("a", original())
+    orphan = holds("b", a_copy("gone", idle_since=1))
+    assert retires(a, orphan, mine=IDLE) == NOBODY
+    assert retires(holds("a"), holds("b", a_copy("a")), mine=IDLE) is None  # orphans
+
+
+@pytest.mark.parametrize(("behind", "seconds"), [(0, 15), (1, 25), (2, 35)])
+def test_holders_that_are_too_many_go_the_last_in_turn_first(behind, seconds):
+    names = ["b", "c", "d", "e", "f"]
+    turn = copies._in_turn(NAME, [holds(name, a_copy("a")) for name in names])
+    me = turn[-1 - behind]
+    view = seen(holds("a", original(replicas=3)), *(holds(name, a_copy("a")) for name in names if name != me))
+    view.me = me
+    view.put(holds(me, a_copy("a")))
+    held = LONG_AGO._replace(joined_at=1000.0, called_at=999.0)
+    assert copies.to_retire(view, NAME, held, 999.9 + seconds, 0) is None
+    gone = copies.to_retire(view, NAME, held, 1000.0 + seconds, 0)
+    assert gone == Go(NAME, "retired", "6 nodes have it, and 3 are wanted")
+    assert copies.to_retire(view, NAME, held._replace(is_on_demand=True), 2000.0, 0) is None
+    assert copies.to_retire(view, NAME, held._replace(arrived_at=1950.0), 2000.0, 0) is None
+    view.put(view.records["a"]._replace(load=6))
+    assert copies.to_retire(view, NAME, held, 2000.0, 0) is None  # there is work for them
+
+
+def test_the_first_holders_in_turn_stay():
+    turn = copies._in_turn(NAME, [holds(name, a_copy("a")) for name in ("b", "c", "d")])
+    view = seen(holds("a", original(replicas=3)), *(holds(name, a_copy("a")) for name in turn[1:]))
+    view.me = turn[0]
+    view.put(holds(turn[0], a_copy("a")))
+    assert copies.to_retire(view, NAME, LONG_AGO, 2000.0, 0) is None
+
+
+# --- rivals ---------------------------------------------------------------------------------------------------------
+
+
+def test_originals_that_differ_are_rivals():
+    a, b, c = holds("a", original(*E1)), holds("b", original(*E3)), holds("c", a_copy("a", *E2))
+    assert copies.rivals(seen(a, b, c), NAME) == Rivals({"a": "d1", "b": "d3"}, 3)
+    assert copies.originals(seen(a, b, c, holds("d", original(0, ""))), NAME) == [a, b]
+    assert copies.rivals(seen(a, c), NAME) is None and copies.rivals(seen(a, holds("b", original(2, "d1"))), NAME) is None
+    assert copies.rivals(seen(a, b._replace(status=DEAD)), NAME) is None
+    assert standing(seen(a, b)) == Standing("a", E1) and standing(seen(a, b), E3, "b") == Standing("b", E3)

@@ -137,7 +137,7 @@ def _copied(session: Session, service: str, found: Found | None) -> No | NotGive
     node, now = session.node, session.node.clock()
     to_retire = None
     if node.dynamic_count() >= node.settings.max_dynamic:
-        to_retire = _lightest(node, now)
+        to_retire = _lightest(session, now)
         if to_retire is None:
             return No()
     found = found or _fetched(session, service)
@@ -187,10 +187,12 @@ class _Label(NamedTuple):
         return cls(Edition(*edition), original)
 
 
-def _lightest(node: Node, now: float) -> str | None:
-    """The replica that gives way to another one; None when each has only just come."""
-    weights = node.weights(now)
-    replicas = [(s.name, weights[s.name], s.arrived_at) for s in node.services.all().values() if s.type == "dynamic"]
+def _lightest(session: Session, now: float) -> str | None:
+    """The replica that gives way to another one; None when each has only just come, or is the last holder, or one of those that
+    its original wants."""
+    node, view = session.node, session.view()
+    weights, here = node.weights(now), node.services.all().values()
+    replicas = [(s.name, weights[s.name], s.arrived_at) for s in here if s.is_copy and copies.can_spare(view, s.name)]
     return weight.to_retire(replicas, now)
 
 

@@ -16,15 +16,22 @@ from bdserver.processes import editions
 from bdserver.processes.answers import replicating
 from bdserver.processes.session import Session
 
+# Nothing is begun so long before the caller's patience ends.
+LEFT_SECONDS = 5.0
+
 log = logging.getLogger("bdserver.tending")
 
 
 def answer_tend(session: Session, names: list[str]) -> Ok:
-    """Look after these services: each one in its turn, whatever became of those before it. The notes say what failed."""
+    """Look after these services: each one in its turn, whatever became of those before it. The notes say what failed, a line
+    `NAME: why` each, or was not begun: to hash many large ones may take longer than the caller waits."""
     notes = []
     for name in names:
         mine = session.node.services.get(name)
         if mine is None:
+            continue
+        if session.left() <= LEFT_SECONDS:
+            notes.append(f"{name}: there was no time left to look at it")
             continue
         try:
             if mine.is_copy:
@@ -82,9 +89,10 @@ def _let_go(session: Session, name: str, what: str, why: str) -> None:
 
 
 def answer_retire(session: Session, name: str, why: str) -> Ok:
-    """Our copy goes: it has told the mesh for a while that nobody calls it, so few calls are under way."""
+    """Our copy goes, if it can be spared still: it has told the mesh for a while that nobody calls it, so few calls are under
+    way."""
     mine = session.node.services.get(name)
-    if mine is not None and mine.is_copy:
+    if mine is not None and mine.is_copy and copies.can_spare(session.view(), name):
         _let_go(session, name, "retired", why)
     return Ok()
 
