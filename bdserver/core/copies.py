@@ -197,6 +197,18 @@ def next_edition(digest: str, now: float, *before: Edition) -> Edition:
     return Edition(min(counter, COUNTER_MAX), digest)
 
 
+def numbered(view: View, name: str, digest: str, here: Held | None, after: str, now: float) -> Edition:
+    """The edition of an original with this digest: that of what is `here`, if nothing differs, else one above it, above those of
+    its copies, and above what was withdrawn."""
+    if not digest:
+        return NO_EDITION
+    withdrawal = view.own.withdrawn.get(name)
+    last = Edition(withdrawal.counter) if withdrawal is not None else NO_EDITION
+    before = here.edition if here is not None else NO_EDITION
+    is_same = here is not None and here.type == STATIC and before.digest == digest and before.counter > last.counter
+    return above_copies(view, name, before if is_same else next_edition(digest, now, before, last), after)
+
+
 def above_copies(view: View, name: str, edition: Edition, after: str) -> Edition:
     """Our original's edition, as its copies will take it: a node that has lost its clock or its files must not stay below what
     copies of its service have already; nor, where it was adopted from the node `after`, below those that were left behind."""
@@ -315,13 +327,17 @@ def to_raise(view: View, name: str, service: Held) -> Raise | None:
 
 
 def can_spare(view: View, name: str) -> bool:
-    """Whether our copy may go, as far as others are concerned: beside it live as many holders of its original's service as that
-    wants, one at least, that are sure to be there."""
+    """Whether our copy may go, as far as others are concerned: as many holders of its original's service as that wants, one at
+    least, are sure to be there and have their turn before it. So holders that go at the same time leave those."""
     service = view.own.services.get(name)
     if service is None or service.type == STATIC:
         return False
-    others = [r for r in kin(view, name, service) if r.name != view.me and r.status == ALIVE and not r.draining]
-    return len(others) >= max(wanted_by(view, name, service), 1)
+    return view.me in _sure(view, name, service)[max(wanted_by(view, name, service), 1) :]
+
+
+def _sure(view: View, name: str, service: Service) -> list[str]:
+    """Those that are sure to be there, and we, in turn."""
+    return _in_turn(name, [r for r in kin(view, name, service) if r.name == view.me or (r.status == ALIVE and not r.draining)])
 
 
 def kin(view: View, name: str, service: Service) -> list[Record]:
@@ -365,19 +381,23 @@ def _may_idle(view: View, name: str, record: Record) -> bool:
 
 
 def wanted_by(view: View, name: str, service: Service) -> int:
-    """How many holders the original wants, as it said last."""
+    """How many holders the original wants, as it said last; where nobody knows, as many as one of its copies says."""
+    if service.type == STATIC:
+        return service.replicas
     record = view.records.get(service.original)
-    return record.services[name].replicas if has_original(record, name) and record is not None else service.replicas
+    if record is not None and has_original(record, name):
+        return record.services[name].replicas
+    return max((record.services[name].replicas for record in kin(view, name, service)), default=service.replicas)
 
 
 def _is_surplus(view: View, name: str, holders: list[Record], quiet_seconds: float) -> str:
-    """Why there are too many, and ours is one of them: behind the first that are wanted, where all have little to do."""
-    order, wanted = _in_turn(name, holders), wanted_by(view, name, view.own.services[name])
-    rank, surplus = order.index(view.me), len(order) - wanted
+    """Why there are too many, when ours can be spared: more are there than are wanted, and all have little to do."""
+    service = view.own.services[name]
+    order, wanted = _sure(view, name, service), wanted_by(view, name, service)
     is_light = all(record.load <= FULL_LOAD // 2 for record in holders)
-    if wanted < 2 or rank < wanted or not is_light:
+    if wanted < 2 or not is_light:
         return ""
-    behind = len(order) - 1 - rank
+    behind, surplus = len(order) - 1 - order.index(view.me), len(order) - wanted
     if quiet_seconds < SURPLUS_SECONDS + SURPLUS_SPREAD_SECONDS * behind / surplus:
         return ""
     return f"{len(order)} nodes have it, and {wanted} are wanted"
@@ -402,7 +422,7 @@ def missing(view: View, name: str) -> int:
     service = view.own.services.get(name)
     if service is None or not service.replicable or service.copies == Copies.NONE:
         return 0
-    wanted = service.replicas if service.type == STATIC else wanted_by(view, name, service)
+    wanted = wanted_by(view, name, service)
     if not wanted or not is_decider(view, name) or to_withdraw(view, name, service):
         return 0
     return max(wanted - len([record for record in view.holders(name) if not record.draining]), 0)
@@ -445,7 +465,8 @@ def to_place(
 
 def wanted(view: View, name: str) -> int:
     """How many living holders of a service the mesh is to keep, as its originals say; 0: as many as are called for."""
-    return max((wanted_by(view, name, record.services[name]) for record in view.holders(name)), default=0)
+    families = {record.services[name].original or record.name: record.services[name] for record in view.holders(name)}
+    return max((wanted_by(view, name, service) for service in families.values()), default=0)
 
 
 # --- where it may go ----------------------------------------------------------------------------------------------

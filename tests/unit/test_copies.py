@@ -3,10 +3,12 @@
 from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bdserver.core import copies
-from bdserver.core.copies import Go, Lately, Place, Raise, Renew, Rivals, Standing
-from bdserver.core.membership import COUNTER_MAX, DEAD, LEFT, NO_EDITION, SUSPECT, Copies, Edition
+from bdserver.core.copies import Condition, Go, Lately, Place, Raise, Renew, Rivals, Standing
+from bdserver.core.membership import ALIVE, COUNTER_MAX, DEAD, LEFT, NO_EDITION, SUSPECT, Copies, Edition, Withdrawal
 from tests.unit.offers import NAME, a_copy, holds, original, seen, withdrew
 
 E1, E2, E3 = Edition(1, "d1"), Edition(2, "d2"), Edition(3, "d3")
@@ -170,6 +172,25 @@ def test_what_was_adopted_is_numbered_above_the_orphans_that_are_to_follow():
     assert copies.above_copies(seen(holds("a"), holds("x", original(*E3))), NAME, E1, "") == E1
 
 
+def test_what_is_hashed_is_numbered_above_what_was_here_and_what_was_withdrawn():
+    def numbered(here, view=None, digest="d", now=5):
+        return copies.numbered(view or seen(), NAME, digest, here, "", now)
+
+    assert numbered(None) == Edition(5, "d") and numbered(None, digest="") == NO_EDITION
+    assert numbered(original(3, "d")) == Edition(3, "d") and numbered(original(8, "other")) == Edition(9, "d")
+    assert numbered(a_copy("a", 3, "d")) == Edition(5, "d") and numbered(a_copy("a", 7, "d")) == Edition(8, "d")
+    gone = seen(withdrawn={NAME: Withdrawal(7, 1)})
+    assert numbered(None, gone) == Edition(8, "d") == numbered(original(3, "d"), gone)
+    assert numbered(original(3, "d"), seen(holds("b", a_copy("me", 9, "d")))) == Edition(10, "d")
+
+
+def test_how_our_services_stand_is_told_in_words():
+    assert copies.condition(seen(holds("a", original(*E2)), mine=a_copy("a"))) == Condition(stale=("Echo (of a)",))
+    assert copies.condition(seen(mine=a_copy("a", replicas=2))) == Condition(orphans=("Echo (of a)",), short=("Echo (1 of 2)",))
+    assert copies.condition(seen(holds("a", original(*E2)), mine=original())) == Condition(rivals=("Echo (at a)",))
+    assert copies.condition(seen(mine=original())) == copies.condition(seen(mine=a_copy(""))) == Condition()
+
+
 # --- who decides ----------------------------------------------------------------------------------------------------
 
 
@@ -287,6 +308,8 @@ def test_the_last_holder_that_is_sure_to_be_there_never_goes():
     ):  # fmt: skip
         assert retires(*others, mine=IDLE) is None and not copies.can_spare(seen(*others, mine=IDLE), NAME)
     assert copies.can_spare(seen(holds("x", original()), mine=a_copy("")), NAME)  # whose it is, nobody knows
+    left = seen(holds("a", original()), mine=IDLE, status=LEFT)
+    assert not copies.can_spare(left, NAME) and copies.wanted_by(left, NAME, a_copy("b", replicas=2)) == 2
     assert not copies.can_spare(seen(holds("x", original()), mine=original()), NAME) and not copies.can_spare(seen(), NAME)
 
 
@@ -334,6 +357,55 @@ def test_the_first_holders_in_turn_stay():
     view.me = turn[0]
     view.put(holds(turn[0], a_copy("a")))
     assert copies.to_retire(view, NAME, LONG_AGO, 2000.0, 0) is None
+
+
+def who_holds():
+    """Holders of Echo: whose it is, how each of them is."""
+    service = st.sampled_from(
+        [original(2, replicas=2), a_copy("a", 2, replicas=2), a_copy("a", 2, idle_since=1), a_copy("x", 1)]
+    )
+    status = st.sampled_from([ALIVE, ALIVE, ALIVE, SUSPECT, DEAD])
+    holder = st.tuples(st.sampled_from("abcdefgh"), service, status, st.sampled_from([False, False, True]))
+    return st.lists(holder, min_size=1, max_size=8, unique_by=lambda each: each[0])
+
+
+def as_seen_by(me, records):
+    view = seen(*(record for record in records if record.name != me))
+    view.remove("me")
+    view.me = me
+    view.put(next(record for record in records if record.name == me))
+    return view
+
+
+@given(who_holds(), st.floats(0, 2000), st.booleans())
+def test_holders_that_all_go_at_once_leave_as_many_as_are_wanted(holders, now, is_on_demand):
+    records = [holds(name, service, status, draining=draining) for name, service, status, draining in holders]
+    held = LONG_AGO._replace(is_on_demand=is_on_demand)
+    there = [record.name for record in records if record.status == ALIVE]
+    gone = {me for me in there if copies.to_retire(as_seen_by(me, records), NAME, held, now, 600.0)}
+    spared = {me for me in there if copies.can_spare(as_seen_by(me, records), NAME)}
+    assert gone <= spared
+    for me in spared:
+        view = as_seen_by(me, records)
+        wanted = max(copies.wanted_by(view, NAME, view.own.services[NAME]), 1)
+        left = [record for record in copies.kin(view, NAME, view.own.services[NAME]) if record.name not in spared]
+        assert sum(record.status == ALIVE and not record.draining for record in left) >= wanted
+    for original_of in ("a", "x"):
+        idle = [me for me in gone if as_seen_by(me, records).own.services[NAME].original == original_of]
+        assert len(idle) <= 1 or not is_on_demand
+
+
+@given(who_holds(), st.randoms())
+def test_whatever_the_order_of_gossip_all_find_the_same(holders, random):
+    records = [holds(name, service, status, draining=draining) for name, service, status, draining in holders]
+    there = [record.name for record in records if record.is_there]
+    found = []
+    for me in there:
+        random.shuffle(records)
+        view = as_seen_by(me, records)
+        found.append([copies.standing(view, NAME, record.services[NAME]) for record in sorted(records)])
+    assert all(each == found[0] for each in found)
+    assert sum(copies.is_decider(as_seen_by(me, records), NAME) for me in there) == min(len(there), 1)
 
 
 # --- rivals ---------------------------------------------------------------------------------------------------------
