@@ -57,7 +57,9 @@ def answer_publish(session: Session, name: str, described: dict[str, Any]) -> Ok
     if not length and not wish.url:
         raise BadRequest("INVALID REQUEST: PUBLISH needs a file or a url")
     here = node.services.get(name)
-    after = _taken_over(session.view(), here, wish) if here is not None and here.is_copy else ""
+    after = here.after if here is not None else ""
+    if here is not None and here.is_copy:
+        after = _taken_over(session.view(), here, wish)
     source = (
         _received(session, name, described) if length else Service(name, STATIC, wish.cost, wish.url, wish.health, None, 0.0)
     )

@@ -115,13 +115,17 @@ def _replicate(session: Session, service: str, renewal: Renew | None) -> No | No
         return _copied(session, service, found) if node.services.get(service) is None else None
 
 
-def renew(session: Session, renewal: Renew) -> NotGiven | None:
-    """Have our copy become that edition; None when it is (perhaps another caller was faster)."""
+def renew(session: Session, renewal: Renew, is_spoilt: bool = False) -> NotGiven | None:
+    """Have our copy become that edition; None when it is (perhaps another caller was faster). `is_spoilt`: what lies here is
+    not what its edition says."""
     node, name = session.node, renewal.name
     here = node.services.get(name)
-    if here is None or not here.is_copy or (here.original, here.edition) == (renewal.original, renewal.edition):
+    if here is None or not here.is_copy:
         return None
-    if here.edition.digest == renewal.edition.digest:
+    is_labelled = (here.original, here.edition) == (renewal.original, renewal.edition)
+    if is_labelled and not is_spoilt:
+        return None
+    if here.edition.digest == renewal.edition.digest and not is_spoilt:
         node.services.relabel(name, lambda now: now._replace(original=renewal.original, edition=renewal.edition))
         return None
     found = _fetched(session, name, renewal)
@@ -232,10 +236,13 @@ def _fetched(session: Session, service: str, renewal: Renew | None = None) -> Fo
         holders = copies.current(view, service, holders)
     near = [record for record in holders if policies.talkable(view, record)]
     for record in routing.ordered(near, session.node.rng):
-        with contextlib.suppress(BDError):
+        try:
             said = session.ask(record.name, ["GIVESERVICE", service], session.left() * routing.SHARE)
-            if isinstance(said, Package) and (found := _believed(session, service, Found(record.name, *said), renewal)):
-                return found
+        except BDError as error:
+            log.info("%s does not give %s: %s", record.name, service, error)
+            continue
+        if isinstance(said, Package) and (found := _believed(session, service, Found(record.name, *said), renewal)):
+            return found
     far = [record.name for record in holders[: plan.RECIPIENTS_MAX]]
     found = _fetched_through_others(session, service, far, renewal)
     return found or (_searched(session, service) if renewal is None else None)

@@ -60,11 +60,12 @@ def _tend_copy(session: Session, mine: Service) -> None:
     if gone is not None:
         _let_go(session, mine.name, gone.what, gone.why)
         return
-    renewal = copies.to_renew(view, mine.name, mine) or _repair(session, mine)
+    renewal = copies.to_renew(view, mine.name, mine)
+    is_spoilt = renewal is None and (renewal := _repair(session, mine)) is not None
     if renewal is None:
         return
     with replicating.one_at_a_time(session, mine.name):
-        if replicating.renew(session, renewal) is not None:
+        if replicating.renew(session, renewal, is_spoilt) is not None:
             raise CantFind(f"none of those that have edition {renewal.edition.digest[:8]} of {renewal.original} gives it")
     node.update_own()
 
