@@ -198,8 +198,8 @@ def next_edition(digest: str, now: float, *before: Edition) -> Edition:
 
 
 def numbered(view: View, name: str, digest: str, here: Held | None, after: str, now: float) -> Edition:
-    """The edition of an original with this digest: that of what is `here`, if nothing differs, else one above it, above those of
-    its copies, and above what was withdrawn."""
+    """The edition of an original with this digest: that of what is `here`, if nothing differs, else one above it, above those
+    of its copies, and above what was withdrawn."""
     if not digest:
         return NO_EDITION
     withdrawal = view.own.withdrawn.get(name)

@@ -490,7 +490,13 @@ _ROWS = (
         ports=(CALLERS, NEWS),
     ),
     Request("WILLYOUEXECUTE", (NODE,), (SERVICE,), (Yes, No, DontHave), "Take one more call, if you are not overloaded."),
-    Request("YOUWILLEXECUTE", (NODE,), (SERVICE,), (Yes, DontHave), "Take one more call, overloaded or not."),
+    Request(
+        "YOUWILLEXECUTE",
+        (NODE,),
+        (SERVICE, Field("old", _is_flag, "true: an old edition too, since who has the new one does not answer", True)),
+        (Yes, DontHave),
+        "Take one more call, overloaded or not.",
+    ),
     Request(
         "WILLYOUREPLICATE",
         (NODE,),

@@ -3,7 +3,8 @@
   1. ask the holders WILLYOUEXECUTE; this node takes its own turn first with probability 1/(holders+1), else last;
   2. all are overloaded, or the client's policy meets that of none: ask the non-holders WILLYOUREPLICATE; who says YES has the
      service now, and is the answer; where a new edition is on its way, those that have the old one come first;
-  3. nobody can: tell a holder YOUWILLEXECUTE, overloaded or not: a client is served late rather than never;
+  3. nobody can: tell a holder YOUWILLEXECUTE, overloaded or not: a client is served late rather than never; and if one that has
+     the new edition did not answer, those that have the old one;
   4. nobody is left: ask a holder that is said to be dead. A liar can say so of a node that lives, until that hears of it and
      refutes it, and no client should notice; one that is dead indeed costs a short wait;
   5. CANTFIND.
@@ -99,6 +100,7 @@ class Search:
         self.silent: set[str] = set()  # of these, who did not even refuse: a busy host, perhaps
         self.mistaken: list[str] = []  # said DONTHAVE: our view of them is old
         self.is_overloaded = False  # somebody said NO
+        self.takes_old = False  # an old edition is better than none
 
     def whereis(self) -> Outcome:
         """Run through the phases until one says YES."""
@@ -132,9 +134,20 @@ class Search:
             suitable = [record for record in suitable if record.name not in self.mistaken]
             self.unreached -= self.silent  # late rather than never: they get what time is left
             found = self._phase(3, "YOUWILLEXECUTE", own, suitable, LATE_SECONDS)
+        if found is None and self.gone:
+            found = self._among_the_old(everybody)
         if found is None and is_kept_from_all:
             return Outcome("POLICYMISMATCH", why=self._why_no_copy(everybody))
         return found or Outcome("CANTFIND")
+
+    def _among_the_old(self, everybody: list[Record]) -> Outcome | None:
+        """Who has the new edition is not to be had after all, though not all know yet: whoever has the old one."""
+        view, service = self.q.view, self.q.service
+        current = copies.current(view, service, everybody)
+        old = [record for record in everybody if record not in current and self.q.suits(record)]
+        own = next((record for record in old if record.name == view.me), None)
+        self.takes_old = True
+        return self._phase(3, "YOUWILLEXECUTE", own, [record for record in old if record is not own], HOLDER_SECONDS)
 
     def _replicate(self, holders: list[Record]) -> Outcome | None:
         """Whoever has not got the new edition yet needs no slot for it, and comes first."""
@@ -183,7 +196,7 @@ class Search:
         return self._ask_through_others(phase, command, far, seconds) if far else None
 
     def _ask(self, phase: int, command: str, record: Record, seconds: float) -> Outcome | None:
-        answer = self._say(record.name, [command, self.q.service], seconds)
+        answer = self._say(record.name, self._message(command), seconds)
         if isinstance(answer, Yes):
             return _found(record, phase, answer.axis_port, answer.web_dir, answer.url)
         if isinstance(answer, No):
@@ -215,7 +228,7 @@ class Search:
             return not is_cut and self.q.can_talk(a, b)
 
         tree = plan.tree(view.me, there, recipients, has_edge, self.q.rng)
-        message = [command, self.q.service]
+        message = self._message(command)
         for relay in tree[plan.SELF]:
             request = ["MASSMESSAGE", plan.branch(tree, relay), recipients, message]
             answer = self._say(relay, request, seconds * 2)
@@ -230,6 +243,9 @@ class Search:
                 dead.update(name for name in answer.names if name in view.records)
         self.unreached |= dead
         return None
+
+    def _message(self, command: str) -> list[Any]:
+        return [command, self.q.service, *([True] if self.takes_old else [])]
 
     def _say(self, name: str, request: list[Any], seconds: float) -> Any:
         """Ask, and note each node's word and its silence, for which None stands."""

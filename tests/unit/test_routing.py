@@ -30,12 +30,13 @@ class Mesh:
         self.says = says or {}
         self.policies = policies or {}
         self.rng = Random(seed)
-        self.asked = []
+        self.asked, self.requests = [], []
         self.clock = 0.0
         self.deadline = 5.0
 
     def ask(self, name, request, seconds):
         self.asked.append((name, request[0]))
+        self.requests.append(request)
         self.clock += 0.01
         said = self.says.get((name, request[0]), self.says.get(name, YES))
         if isinstance(said, Exception):
@@ -241,6 +242,13 @@ def test_an_old_edition_is_never_asked_while_the_new_one_can_be_had():
     for seed in range(20):
         assert Mesh(new, old, seed=seed).whereis() == ("YES", "a", 1)
     assert Mesh(new._replace(status=DEAD, since=NOW), old).whereis() == ("YES", "b", 1), "late rather than never"
+
+
+def test_an_old_edition_is_better_than_none_when_who_has_the_new_one_does_not_answer():
+    mesh = Mesh(offering("a", edition=Edition(2, "2")), copy_at("b", 1), says={"a": Refused("gone")})
+    assert mesh.whereis() == ("YES", "b", 3) and mesh.requests[-1] == ["YOUWILLEXECUTE", "Echo", True]
+    mesh = Mesh(offering("a", edition=Edition(2, "2")), copy_at("b", 1), says={"a": ["DONTHAVE"]})
+    assert mesh.whereis() == ("CANTFIND", "", 0), "it answered: nobody has to make do with the old one"
 
 
 def test_when_the_new_edition_is_overloaded_those_that_have_the_old_one_are_the_first_to_fetch_it():

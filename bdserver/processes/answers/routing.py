@@ -84,17 +84,17 @@ def answer_willyouexecute(session: Session, service: str) -> Yes | No | DontHave
     return _execute(session, service, is_late=False)
 
 
-def answer_youwillexecute(session: Session, service: str) -> Yes | No | DontHave:
-    """YES and a hit, overloaded or not: a client is served late rather than never."""
-    return _execute(session, service, is_late=True)
+def answer_youwillexecute(session: Session, service: str, takes_old: bool = False) -> Yes | No | DontHave:
+    """YES and a hit, overloaded or not: a client is served late rather than never, by an old edition rather than by none."""
+    return _execute(session, service, is_late=True, takes_old=takes_old)
 
 
-def _execute(session: Session, service: str, is_late: bool) -> Yes | No | DontHave:
+def _execute(session: Session, service: str, is_late: bool, takes_old: bool = False) -> Yes | No | DontHave:
     node, now, own, services = session.node, session.node.clock(), session.view().own, session.services()
     mine = services.get(service)
     if mine is None or service in own.extra.get("unhealthy", ()):
         return DontHave()
-    if not copies.may_serve(session.view(), service, mine):  # an old edition, while somebody has the new one
+    if not takes_old and not copies.may_serve(session.view(), service, mine):  # an old edition, while somebody has the new one
         return DontHave() if is_late else No()
     if not is_late and (own.draining or node.is_overloaded(now, service)):
         return No()
