@@ -105,6 +105,11 @@ class Link:
             return BadFrame(f"{self.where} sent half a message, and no more")
         return Deadline(f"{self.where} did not shake hands in time")
 
+    def rest(self) -> None:
+        """Nobody reads it for a while: meanwhile half a message is not late."""
+        if self.state is State.OPEN:
+            self._late_at = float("inf")
+
     def close(self) -> None:
         """Hang up, without waiting."""
         if self.state is not State.CLOSED:

@@ -2,8 +2,9 @@
 
 A caller that is not a node by its certificate is not heard. Each request has a slot, and answers go out in the order of the
 requests, however long one of them takes. Limits: of callers, of strangers that have not shaken hands yet (the oldest gives
-way), of requests that wait for their answer, of policies, of answers that are not read; beyond, the kernel's queue does the
-waiting.
+way), of connections of one node, of requests that wait for their answer, of policies, of answers that are not read; beyond, the
+kernel's queue does the waiting. And of what the loop does for one node within a minute, in processor time, whatever it is that
+costs so much: who has taken its share is not read until the minute is over.
 
 What is answered is the business of the function that fills the slots.
 """
@@ -17,7 +18,7 @@ import selectors
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from bdserver.core import messages
@@ -37,6 +38,12 @@ STRANGER_SECONDS = 0.25
 # A caller without a word for so long is let go; when there is no more room, after the shorter time. A caller that keeps its
 # line to us says something in the longer one, or dials again.
 IDLE_SECONDS, IDLE_SECONDS_WHEN_FULL = 600.0, 60.0
+# Connections of one node: it has one or two, and some that it does not know of any more.
+LINKS_MAX = 8
+# Of a minute of processor time, what one node gets. A newcomer to a mesh of thousands takes a second or two.
+MINUTE, SHARE_SECONDS = 60.0, 10.0
+# Shares that are remembered; those whose minute is over are forgotten beyond it.
+SHARES_MAX = 1000
 # How often it is looked who is idle.
 SWEEP_SECONDS = 10.0
 # Requests of one caller that wait for their answer: a node has a few at most.
@@ -69,12 +76,45 @@ class Slot:
             self._filled()
 
 
+class Share:
+    """What the loop did for one node, on all its connections, in the minute that began at that time."""
+
+    __slots__ = ("began", "seconds")
+
+    def __init__(self, clock: float) -> None:
+        self.began, self.seconds = clock, 0.0
+
+    def take(self, seconds: float, clock: float) -> bool:
+        """So much more; True when that has spent it."""
+        if clock >= self.began + MINUTE:
+            self.began, self.seconds = clock, 0.0
+        before, self.seconds = self.seconds, self.seconds + seconds
+        return before < SHARE_SECONDS <= self.seconds
+
+    def rests_until(self) -> float:
+        """When it may be heard again; 0 while nothing is against it."""
+        return self.began + MINUTE if self.seconds >= SHARE_SECONDS else 0.0
+
+
 class Caller:
-    """A node that has called us: its link, what its opening said, and its requests that wait for an answer."""
+    """A node that has called us: its link, what its opening said, its requests that wait for an answer, and, as soon as it is
+    known who it is, its share of our time."""
 
     def __init__(self, link: Link, terms: Terms, host: str) -> None:
         self.link, self.terms, self.host = link, terms, host
         self.slots: deque[Slot] = deque()
+        self.share = Share(0.0)
+        self.is_resting = False
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """What is done within is done for this caller."""
+        began = time.thread_time()
+        try:
+            yield
+        finally:
+            if self.share.take(time.thread_time() - began, time.monotonic()):
+                log.warning("%s took %g s of processor time: not heard until a minute is over", self.who, SHARE_SECONDS)
 
     @property
     def is_stranger(self) -> bool:
@@ -111,6 +151,7 @@ class Callers:
         self.node, self._selector, self._listening, self._answer = node, selector, listening, answer
         self._patience = patience
         self._callers: dict[Link, Caller] = {}
+        self._shares: dict[str, Share] = {}
         self._is_listening = False
         self._accept_at = 0.0
         self._sweep_at = time.monotonic() + SWEEP_SECONDS
@@ -185,13 +226,35 @@ class Callers:
         except BDError:  # it has hung up
             return
         caller = self._callers[link] = Caller(link, Terms(self.node), host)
-        links.watch(self._selector, link, caller)
+        self._watch(caller)
+
+    def _greet(self, caller: Caller) -> None:
+        """It has shown who it is."""
+        self._refuse_revoked(caller)
+        clock, name = time.monotonic(), caller.link.name
+        if len(self._shares) >= SHARES_MAX:
+            self._shares = {each: share for each, share in self._shares.items() if clock < share.began + MINUTE}
+        caller.share = self._shares.setdefault(name, Share(clock))
+        same = [each for each in self._callers.values() if not each.is_stranger and each.link.name == name]
+        if len(same) > LINKS_MAX:
+            self._dismiss(min(same, key=lambda each: each.link.used_at), None)
+
+    def _watch(self, caller: Caller) -> None:
+        """Be told of what it sends, unless it rests."""
+        caller.is_resting = caller.share.rests_until() > time.monotonic()
+        if not caller.is_resting:
+            links.watch(self._selector, caller.link, caller)
+            return
+        caller.link.rest()
+        with contextlib.suppress(KeyError, ValueError):  # it rests already, or is closed
+            self._selector.unregister(caller.link)
 
     # -- time
 
     def next_at(self) -> float:
         """When the next patience ends, or there is room again."""
         instants = [self._sweep_at, *(link.late_at() for link in self._callers)]
+        instants += [caller.share.rests_until() for caller in self._callers.values() if caller.is_resting]
         if not self._is_listening:
             instants.append(self._room_at())
         return min(instants)
@@ -202,6 +265,8 @@ class Callers:
         for caller in list(self._callers.values()):
             if (late := caller.link.late(clock)) is not None:
                 self._dismiss(caller, late)
+            elif caller.is_resting and clock >= caller.share.rests_until():
+                self._watch(caller)
         if clock >= self._sweep_at:
             self._sweep_at = clock + SWEEP_SECONDS
             for caller in list(self._callers.values()):
@@ -212,25 +277,29 @@ class Callers:
 
     def step(self, caller: Caller) -> None:
         """The socket of this caller is ready."""
-        link, was_stranger = caller.link, caller.is_stranger
-        if link.state is State.CLOSED:  # in this very turn
+        if caller.link.state is State.CLOSED:  # in this very turn
             return
         try:
-            said = link.ready(time.monotonic())
-            if was_stranger and not caller.is_stranger:
-                self._refuse_revoked(caller)
-            if said and self.is_mute:
-                raise NobodyThere(f"{caller.who} is not answered now")
-            for message in said:
-                self._heard(caller, message)
-                if link not in self._callers:  # it does not read our answers
-                    return
-            if link.ended is not None:
-                raise link.ended
+            with caller.at_work():
+                self._listen_to(caller)
         except BDError as error:
             self._dismiss(caller, error)
-            return
-        links.watch(self._selector, link, caller)
+        if caller.link in self._callers:
+            self._watch(caller)
+
+    def _listen_to(self, caller: Caller) -> None:
+        link, was_stranger = caller.link, caller.is_stranger
+        said = link.ready(time.monotonic())
+        if was_stranger and not caller.is_stranger:
+            self._greet(caller)
+        if said and self.is_mute:
+            raise NobodyThere(f"{caller.who} is not answered now")
+        for message in said:
+            self._heard(caller, message)
+            if link not in self._callers:  # it does not read our answers
+                return
+        if link.ended is not None:
+            raise link.ended
 
     def _heard(self, caller: Caller, message: Any) -> None:
         if messages.is_opening(message):
@@ -259,7 +328,7 @@ class Callers:
         except BDError as error:
             self._dismiss(caller, error)
             return
-        links.watch(self._selector, caller.link, caller)
+        self._watch(caller)
 
     def _refuse_revoked(self, caller: Caller) -> None:
         identity = caller.link.channel.identity

@@ -106,7 +106,8 @@ class Ears:
             return
         view = self.node.cache.view()
         for heard in inbox:
-            heard.slot.fill(Exchanged(self._answer(view, heard)))
+            with heard.caller.at_work():
+                heard.slot.fill(Exchanged(self._answer(view, heard)))
             if heard.is_news:
                 names, until = exchange.to_pass_on(heard.absorbed.names, heard.theirs, heard.caller.link.name)
                 if names:
@@ -120,7 +121,8 @@ class Ears:
             for heard in inbox:
                 before, name = view.changes, heard.caller.link.name
                 prove, guard = self._tellers.prove_for(name), self._tellers.guard_for(name)
-                absorbed = exchange.absorb(view, heard.theirs, now, name, prove, guard)
+                with heard.caller.at_work():
+                    absorbed = exchange.absorb(view, heard.theirs, now, name, prove, guard)
                 self._tellers.took(name, absorbed)
                 taken.append(heard._replace(absorbed=absorbed, is_news=view.changes > before))
         return taken

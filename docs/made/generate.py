@@ -141,6 +141,10 @@ def limits_table() -> str:
             ["records in a view", membership.RECORDS_MAX],
             ["records in an exchange", exchange.RECORDS_TOLD_MAX],
             ["bytes of records and certificates that BDserver puts into an exchange", exchange.RECORDS_BYTES_MAX],
+            [
+                "likewise of policies, `versions`, `wanted`",
+                f"{exchange.POLICIES_BYTES_MAX}, {exchange.VERSIONS_BYTES_MAX}, {exchange.WANTED_BYTES_MAX}",
+            ],
             ["bytes of a statement as it travels", membership.RECORD_BYTES_MAX],
             ["services of one record", membership.SERVICES_MAX],
             [

@@ -1,6 +1,6 @@
 """The insider soak: ten nodes, one of them an attacker's, who does all that can be done at once; nobody at the other nine notices.
 
-BDSERVER_SOAK_SECONDS makes it shorter. What it measures it prints (`pytest -s`), and writes into the report as properties.
+BDSERVER_SOAK_SECONDS makes it shorter, BDSERVER_SOAK_RATE harder. What it measures it prints (`pytest -s`), and writes into the report as properties.
 """
 
 import contextlib

@@ -28,6 +28,7 @@ def keys(tmp_path_factory):
     ours, others = make_authority(folder), make_authority(other)
     return {
         "node": credentials_of(str(folder / "n"), ours, "n1"),
+        "another": credentials_of(str(folder / "o"), ours, "n2"),
         "client": credentials_of(str(folder / "c"), ours, "joe", CLIENT),
         "stranger": credentials_of(str(other / "s"), others, "n1"),
         "authority": ours,
@@ -324,3 +325,52 @@ def test_a_mute_node_answers_nobody_and_accepts_nobody_until_it_speaks_again(cal
     callee.callers.is_mute = False
     assert callee.dial(keys).ask(["PING"])[0] == "PONG"
     waiting.close()
+
+
+# --- what one node gets -------------------------------------------------------------------------------------------
+
+
+def test_of_one_node_s_connections_the_one_that_is_not_used_gives_way(callee, keys, monkeypatch):
+    monkeypatch.setattr(module, "LINKS_MAX", 3)
+    another = callee.dial(keys, "another")
+    assert another.ask(["PING"]) == ["PONG", "digest"]
+    said = [callee.dial(keys) for _ in range(3)]
+    for each in (*said, said[0]):
+        assert each.ask(["PING"]) == ["PONG", "digest"]
+    newest = callee.dial(keys)
+    assert newest.ask(["PING"]) == ["PONG", "digest"]
+    assert said[1].is_hung_up()
+    assert [each.ask(["PING"]) for each in (said[0], said[2], newest, another)] == [["PONG", "digest"]] * 4
+
+
+def test_who_makes_us_work_for_too_long_rests_until_its_minute_is_over_and_others_do_not(callee, keys, monkeypatch, caplog):
+    monkeypatch.setattr(module, "SHARE_SECONDS", 0.05)
+    monkeypatch.setattr(module, "MINUTE", 3.0)
+    monkeypatch.setattr(links, "FRAME_SECONDS", 0.5)  # half a message is not late while nobody reads it
+    said, more, another = callee.dial(keys), callee.dial(keys), callee.dial(keys, "another")
+    for each in (said, more, another):
+        assert each.ask(["PING"]) == ["PONG", "digest"]
+    share = callee.callers._shares["n1"]
+    began = time.monotonic()
+    while not share.rests_until():
+        said.say(["WHAT", list(range(50_000))])
+        assert time.monotonic() < began + 20
+    frame = encode(["PING"])
+    said.stream.send(frame[:3], began + 20)
+    more.stream.send(frame, began + 20)
+    assert another.ask(["PING"]) == ["PONG", "digest"]
+    assert time.monotonic() < share.rests_until(), "a machine that is too slow for this test"
+    heard = len(callee.heard)
+    assert another.ask(["PING"]) == ["PONG", "digest"] and len(callee.heard) == heard + 1
+    assert "n1 from 127.0.0.1 took 0.05 s of processor time" in caplog.text
+    assert more.hear() == ["PONG", "digest"] and time.monotonic() > share.began
+    said.stream.send(frame[3:], began + 20)
+    while said.hear() != ["PONG", "digest"]:
+        pass
+
+
+def test_a_share_is_spent_once_a_minute_and_all_of_it_there_again():
+    share = module.Share(100.0)
+    assert not share.take(6.0, 110.0) and share.rests_until() == 0.0
+    assert share.take(6.0, 120.0) and not share.take(1.0, 121.0) and share.rests_until() == 160.0
+    assert not share.take(6.0, 160.0) and share.rests_until() == 0.0 and share.began == 160.0

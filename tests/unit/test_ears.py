@@ -1,6 +1,7 @@
 """What the discoverer answers other nodes: PING, PROBE, SYNCHRONIZE, and that what came together is taken in together."""
 
 import time
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -25,13 +26,14 @@ class Hearing:
 
     def __init__(self, folder):
         self.node = StandIn(folder)
-        self.passed_on, self.pinged = [], []
+        self.passed_on, self.pinged, self.charged = [], [], []
         self.ears = Ears(self.node, lambda *said: self.passed_on.append(said[:2]), lambda *said: self.pinged.append(said))
 
     def hear(self, request, name="n0"):
         """The slot of a request."""
         slot = Slot(lambda: None)
-        self.ears.answer(SimpleNamespace(link=SimpleNamespace(name=name)), request, slot)
+        caller = SimpleNamespace(link=SimpleNamespace(name=name), at_work=lambda: self.charged.append(name) or nullcontext())
+        self.ears.answer(caller, request, slot)
         return slot
 
     def answer(self, request):
@@ -57,6 +59,13 @@ def news_of(*names, until=None):
     for name in names:
         view.merge(Record(name, f"{name}:9001", (1, 0)), NOW)
     return ["SYNCHRONIZE", exchange.push(view, list(names), until)]
+
+
+def test_taking_in_and_answering_is_work_for_the_caller_alone(hearing):
+    hearing.hear(news_of("n1"), "n0")
+    hearing.hear(["SYNCHRONIZE", {"digest": "x"}], "n5")
+    hearing.ears.flush()
+    assert hearing.charged == ["n0", "n5", "n0", "n5"]
 
 
 def test_a_ping_tells_the_digest_of_our_view(hearing):
