@@ -1,6 +1,7 @@
 """Attacks on the port for news of a real node: look-ups are answered meanwhile, and its mesh does not miss it."""
 
 import contextlib
+import itertools
 import os
 import resource
 import threading
@@ -22,6 +23,9 @@ SECONDS = 8.0  # of each attack: long enough for probes, suspicion and death
 ROUND_TRIP = 1.0
 
 
+NUMBERS = itertools.count()
+
+
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory):
     """Two nodes that watch each other, and keys of an attacker in each role."""
@@ -29,8 +33,8 @@ def mesh(tmp_path_factory):
         mesh.start(2, probe_interval=0.3, receiver_threshold=1e9)
         mesh.hosts[0].add_service("Echo")
         mesh.wait_known()
-        for role in ("node", "client"):
-            mesh.issue(f"a-{role}", role=role, folder=f"{mesh.folder}/{role}")
+        mesh.issue("another", role="node", folder=f"{mesh.folder}/another")
+        mesh.issue("a-client", role="client", folder=f"{mesh.folder}/a-client")
         yield mesh
 
 
@@ -39,6 +43,14 @@ def stranger(tmp_path_factory):
     """Keys of a node of another mesh."""
     other = Mesh(str(tmp_path_factory.mktemp("other")), "strangers")
     return keys.load(other.issue("a-node", folder=f"{other.folder}/keys"), "a-node")
+
+
+@pytest.fixture(autouse=True)
+def newcomer(mesh):
+    """Each test attacks as a node of its own: whoever has made others work for its share is not heard for a minute."""
+    name = f"node-{next(NUMBERS)}"
+    mesh.issue(name, role="node", folder=f"{mesh.folder}/{name}")
+    mesh.attacker = name
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -50,7 +62,8 @@ def many_descriptors():
 
 
 def credentials(mesh, role):
-    return keys.load(f"{mesh.folder}/{role}", f"a-{role}")
+    name = mesh.attacker if role == "node" else f"a-{role}"
+    return keys.load(f"{mesh.folder}/{name}", name)
 
 
 def memory_mib(pid):
@@ -210,8 +223,9 @@ def test_ten_thousand_requests_whose_answers_nobody_reads(mesh, unharmed):
 
 
 def test_messages_of_a_kilobyte_that_are_a_megabyte(mesh, unharmed):
-    """Whoever asks for something else meanwhile has a turn of the loop between two of them."""
-    bombs, stream, other = attacks.BOMB * 20, node_stream(mesh), node_stream(mesh)
+    """Another node has a turn of the loop between two of them; and whoever sends them has its share of a minute, and no more."""
+    bombs, stream = attacks.BOMB * 20, node_stream(mesh)
+    other = attacks.stream(mesh.hosts[0].gossip_address, keys.load(f"{mesh.folder}/another", "another"))
     ask = Conversation(other, "n1").ask
 
     def send():
