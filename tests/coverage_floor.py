@@ -29,6 +29,7 @@ FLOORS = {
     "commands": Share(97, 95),
     "core": Share(100, 99),
     "demo": Share(60, 43),
+    "doctor": Share(90, 80),
     "files": Share(99, 98),
     "net": Share(98, 97),
     "processes": Share(97, 94),

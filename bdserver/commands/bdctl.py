@@ -185,6 +185,13 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
+def doctor(options: Namespace) -> int:
+    """What is wrong with this host and its mesh, and what to do about it."""
+    from bdserver.commands import doctoring
+
+    return doctoring.doctor(options)
+
+
 NODE_SHAPE = ["address", "name", "status", "version", "services", "free_dynamic", "talkable", "draining", "heard_at"]
 
 
@@ -444,6 +451,11 @@ COMMANDS = {
         [_option("nodes", metavar="NAME|ADDR", nargs="*"), _option("--all", action="store_true", help="all it knows")],
     ),
     "status": Command(status, "how the node is", []),
+    "doctor": Command(
+        doctor,
+        "what is wrong with this host, its daemon running or not, and what to do; exit 1 if anything is",
+        [_option("--all", action="store_true", help="each pair of nodes, too")],
+    ),
     "nodes": Command(nodes, "all nodes that the node knows", []),
     "services": Command(services, "all services, and the nodes that have them", []),
     "hint": Command(

@@ -211,7 +211,7 @@ def _certificate(facts: Facts) -> Iterator[Finding]:
 
 def _revocations(facts: Facts) -> Iterator[Finding]:
     if facts.revoked_at:
-        words = f"{_few(facts.revoked_at)} say that the certificate of {facts.name} is revoked, and do not speak with it"
+        words = f"{few(facts.revoked_at)} say that the certificate of {facts.name} is revoked, and do not speak with it"
         yield _grave("revoked", words, REMEDIES[Unmet.REVOKED], lasts=True)
     if facts.revocations:
         yield _grave("revocations", facts.revocations, lasts=True)
@@ -246,7 +246,7 @@ def _unwelcome(facts: Facts) -> Iterator[Finding]:
         yield _warning("record-refused", f"{name} refuses our record: {why}")
     accusers, at = facts.doubted
     if accusers and 0 <= facts.now - at < DOUBT_SECONDS:
-        words = f"suspected by {_few(accusers)} a moment ago: they did not reach this node"
+        words = f"suspected by {few(accusers)} a moment ago: they did not reach this node"
         yield _warning("suspected", words, "is it, or the way to it, overloaded?")
 
 
@@ -292,18 +292,18 @@ def _services(facts: Facts) -> Iterator[Finding]:
     for name in facts.unhealthy:
         yield _warning("unhealthy", f"the service {name} is not well, and not offered")
     if facts.stale:
-        yield _warning("stale", f"copies here are older than their originals: {_few(facts.stale)}")
+        yield _warning("stale", f"copies here are older than their originals: {few(facts.stale)}")
     if facts.orphans:
-        words = f"copies here have no original any more: {_few(facts.orphans)}"
+        words = f"copies here have no original any more: {few(facts.orphans)}"
         yield _warning("orphan", words, "bdctl adopt, where it is to live on")
     if facts.rivals:
-        words = f"another node has an original of the same name, which differs: {_few(facts.rivals)}"
+        words = f"another node has an original of the same name, which differs: {few(facts.rivals)}"
         yield _warning("rivals", words, "withdraw one of the two: bdctl withdraw --here")
     if facts.short:
-        words = f"services with fewer living holders than are wanted: {_few(facts.short)}"
+        words = f"services with fewer living holders than are wanted: {few(facts.short)}"
         yield _warning("short", words, "do enough hosts have a free slot, and may they have it?")
     if facts.unchecked:
-        words = f"nobody looks whether these services are well: {_few(facts.unchecked)}"
+        words = f"nobody looks whether these services are well: {few(facts.unchecked)}"
         yield Finding(Severity.NOTE, "unchecked", words, "health=http (or tcp) in the .bdcert")
 
 
@@ -336,11 +336,12 @@ def of_another(state: str, failure: str, load: float) -> Iterator[Finding]:
 
 def of_disagreement(says: Mapping[str, Iterable[str]]) -> Finding:
     """Nodes differ on another one; `says`: what they say, and who."""
-    words = "; ".join(f"{state} for {_few(observers)}" for state, observers in sorted(says.items()))
+    words = "; ".join(f"{state} for {few(observers)}" for state, observers in sorted(says.items()))
     return _warning("disagreement", f"the nodes disagree on it: {words}")
 
 
-def _few(names: Iterable[str]) -> str:
+def few(names: Iterable[str]) -> str:
+    """The first of these, and how many there are beside."""
     known = list(names)
     more = f" and {len(known) - SHOWN_MAX} more" if len(known) > SHOWN_MAX else ""
     return ", ".join(known[:SHOWN_MAX]) + more

@@ -195,6 +195,7 @@ OWN_STATUS = (
     Field("policy_mode", _is_text, "lax or strict", True),
     Field("events", _list_of(_is_object), "of its journal", True),
     Field("policies", _is_object, "digest: document, of all nodes known", True),
+    Field("certificate_serial", _is_text, "of the certificate in force, in hex", True),
     Field("findings", _list_of(_is_object), "severity, key, text, remedy", True),
 )
 NODE_SEEN = (
@@ -383,6 +384,14 @@ class Graveyard(NamedTuple):
     left_out: int = 0
 
 
+class Checkup(NamedTuple):
+    """Who was asked; its findings (as core.attention tells them), and its visits to others (as core.checkup)."""
+
+    name: str
+    findings: list[dict[str, Any]]
+    visits: list[dict[str, Any]]
+
+
 class Goodbye(NamedTuple):
     """The node's processes end."""
 
@@ -442,6 +451,15 @@ _ROWS_OF_ANSWERS = (
         Graveyard,
         "GRAVEYARD",
         (Field("names", _list_of(_is_name), "[name…]"), Field("left_out", _is_whole, "n", True)),
+    ),
+    Answer(
+        Checkup,
+        "DOCTOR",
+        (
+            Field("name", _is_name, "name"),
+            Field("findings", _list_of(_is_object), "[finding…]"),
+            Field("visits", _list_of(_is_object), "[visit…]"),
+        ),
     ),
     Answer(Goodbye, "PEACE OUT", ()),
 )
@@ -526,6 +544,13 @@ _ROWS = (
         ),
         (RelayedYes, Found, No, DontHave, NetFault),
         "Ask the recipients among your children, then pass it down the branches.",
+    ),
+    Request(
+        "DOCTOR",
+        (NODE, ADMIN),
+        (Field("wish", _is_object, '{"of": NAME}', True),),
+        (Checkup,),
+        "Tell what needs attention at your host, and visit the others.",
     ),
     Request("HINT", (ADMIN,), (ADDRESS,), (Ok,), "There is a node at this address: visit it."),
     Request("FORGET", (ADMIN,), (Field("node", _is_text, "a node's name or HOST:PORT"),), (Ok,), "Drop this node."),

@@ -47,7 +47,7 @@ def check(config: str, ws_policy: str = "", black_list: str = "") -> Node:
     """Try everything up to the port, and let go of it again. A node that runs has its port already: it is asked about its
     files, as before a SIGHUP."""
     node, owner = _read(config, ws_policy, black_list, has_log_file=True)
-    pid_file, cache_lock = _claims(node.settings)
+    pid_file, cache_lock = claims(node.settings)
     if pid_file.is_held():
         return node
     if cache_lock.is_held():
@@ -64,16 +64,16 @@ def check(config: str, ws_policy: str = "", black_list: str = "") -> Node:
 def prepare(config: str, ws_policy: str, black_list: str, say: Callable[[str], None], is_background: bool = False) -> Start:
     """All that a start needs (`log_file` in the background alone); `say` is told once if something must be waited for."""
     node, owner = _read(config, ws_policy, black_list, has_log_file=is_background)
-    claims = _claims(node.settings)
+    both = claims(node.settings)
     sockets = Sockets(node.settings, owner)
     with contextlib.ExitStack() as undone:
-        for claim in claims:
+        for claim in both:
             claim.claim()
             undone.callback(claim.remove)
         node.cache.sweep()
         _patiently(sockets.open, say)
         undone.pop_all()
-    return Start(node, sockets, claims, owner)
+    return Start(node, sockets, both, owner)
 
 
 def _read(config: str, ws_policy: str, black_list: str, has_log_file: bool) -> tuple[Node, tuple[int, int]]:
@@ -81,7 +81,7 @@ def _read(config: str, ws_policy: str, black_list: str, has_log_file: bool) -> t
     owner = user_ids(settings)
     allow_descriptors(settings)
     node = open_node(settings, Sources(_absolute(ws_policy), _absolute(black_list)))  # absolute: a daemon's own folder is /
-    for folder in _folders(settings):
+    for folder in folders(settings):
         _make_folder(folder, settings, owner)
     files = [path for path in (_absolute(ws_policy), _absolute(black_list)) if path]
     log_file = settings.log_file if has_log_file else ""
@@ -95,7 +95,7 @@ def _absolute(path: str) -> str:
     return os.path.abspath(path) if path else path
 
 
-def _claims(settings: Settings) -> tuple[PidFile, PidFile]:
+def claims(settings: Settings) -> tuple[PidFile, PidFile]:
     """The pid file for people; and one beside the cache, lest a second daemon with another pid file writes into it."""
     lock = os.path.join(settings.var_dir, f"{settings.username}.lock")
     return PidFile(settings.pid_file), PidFile(lock, "this cache is used already by a bdserverd with another pid_file")
@@ -160,7 +160,7 @@ def user_ids(settings: Settings) -> tuple[int, int]:
 # --- files and folders --------------------------------------------------------------------------------------------
 
 
-def _folders(settings: Settings) -> list[str]:
+def folders(settings: Settings) -> list[str]:
     """The folders that the daemon writes into; each once."""
     kept = [settings.var_dir, settings.services_dir, settings.graveyard_dir, settings.service_log_dir]
     return list(dict.fromkeys([*kept, os.path.dirname(settings.socket), os.path.dirname(settings.pid_file)]))
@@ -187,7 +187,7 @@ def not_allowed(settings: Settings, files: list[str], log_file: str) -> list[str
             os.close(durable.open_regular(path))
         except OSError as error:
             found.append(f"{path}: {who} must be able to read it: {error.strerror}")
-    for folder in _folders(settings):
+    for folder in folders(settings):
         if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
             found.append(f"{settings.path}: the folder {folder} is not writable for {who}")
     if log_file and not _may_log(log_file):

@@ -111,6 +111,22 @@ class Network:
         """Its cable works."""
         ip("-n", self.switch, "link", "set", host, "up")
 
+    def filter(self, host: str, port: int, source: str = "") -> None:
+        """A firewall on `host`: what comes to this TCP port is dropped without a word, from `source` or from everybody. What the
+        host itself begins is let through, and the answers to it."""
+        if " lookup local" in self.on(host, "rule", "show", "pref", "0"):
+            self.on(host, "rule", "add", "pref", "10", "lookup", "local")
+            self.on(host, "rule", "del", "pref", "0")
+        come = ["from", self.addresses[source]] if source else []
+        self.on(host, "rule", "add", "pref", "5", *come, "iif", "eth0", "ipproto", "tcp", "dport", str(port), "blackhole")
+
+    def narrow(self, host: str, mtu: int) -> None:
+        """What is sent to that host in packets larger than this is lost on the way, and nobody is told: a bridge's port. Between
+        namespaces packets travel in bundles, which have no size: here they do not."""
+        for each in self.addresses:
+            self.on(each, "link", "set", "eth0", "gso_max_segs", "1")
+        ip("-n", self.switch, "link", "set", host, "mtu", str(mtu))
+
     def deafen(self, host: str, to: str) -> None:
         """From now on `host` hears nothing of what `to` sends, while `to` still hears `host`.
 

@@ -124,6 +124,7 @@ EXAMPLES = [
     ("WITHDRAW", messages.Withdrawn(["beta"], ["gamma"])),
     ("GRAVEYARD", messages.Graveyard(["x"])),
     ("GRAVEYARD", messages.Graveyard(["x"], 7)),
+    ("DOCTOR", messages.Checkup("a", [{"key": "disk"}], [{"name": "b"}])),
     ("KILL", messages.Goodbye()),
 ]
 

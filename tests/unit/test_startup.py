@@ -75,7 +75,7 @@ def refusal(attempt):
 
 def test_a_second_daemon_on_one_cache_is_refused_whatever_its_pid_file_and_port(host, prepare, tmp_path):
     prepare(host)
-    claim = startup._claims(load(host.config_path))[1]
+    claim = startup.claims(load(host.config_path))[1]
     with open(claim.path, "w") as file:
         file.write("4711\n")
     other = tmp_path / "alpha" / "other.conf"

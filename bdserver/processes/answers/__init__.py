@@ -12,7 +12,7 @@ from typing import Any
 from bdserver.core import messages
 from bdserver.core.roles import NODE
 from bdserver.errors import Deadline, NoSuchCommand
-from bdserver.processes.answers import admin, looking, replicating, routing, tending
+from bdserver.processes.answers import admin, checkup, looking, replicating, routing, tending
 from bdserver.processes.session import Session
 
 ANSWERS: dict[str, Callable[..., Any]] = {
@@ -31,6 +31,7 @@ ANSWERS: dict[str, Callable[..., Any]] = {
     "RETIRE": tending.answer_retire,
     "PLACE": tending.answer_place,
     "ADOPT": admin.answer_adopt,
+    "DOCTOR": checkup.answer_doctor,
     "HINT": admin.answer_hint,
     "FORGET": admin.answer_forget,
     "PUBLISH": admin.answer_publish,

@@ -134,6 +134,7 @@ def _own_status(node: Node, view: View, now: float) -> dict[str, Any]:
         "free_dynamic": own.free_dynamic,
         "uptime": round(now - node.life.started_at, 1),
         "certificate_days_left": round(node.credentials.days_left(now), 1),
+        "certificate_serial": f"{node.credentials.identity.serial:x}",
         "lag": node.heard.report().lag,
         "policy": node.rules.document.text,
         "rival": view.rival[0] if view.rival else None,

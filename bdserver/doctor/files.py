@@ -1,0 +1,176 @@
+"""Checks of what lies on this host: config, accounts, keys, folders, lists, disks, services, logs."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+from bdserver.core import attention
+from bdserver.core.attention import Facts, Finding, Severity, few
+from bdserver.core.membership import STATIC
+from bdserver.doctor.host import Host
+from bdserver.errors import BDError
+from bdserver.files import accesslog, disks, durable, policyfile
+from bdserver.files.blacklist import BlackList
+from bdserver.files.revoked import Revoked
+from bdserver.files.services import Service
+from bdserver.processes import startup
+
+GRAVE, WARNING, NOTE = Severity.GRAVE, Severity.WARNING, Severity.NOTE
+# Of the end of an access log, this much is held against its format.
+LOG_TAIL_BYTES = 8192
+
+
+def config(host: Host) -> Iterator[Finding]:
+    """The config is there, may be read, and each line is right."""
+    if host.settings is None:
+        remedy = "mend it, then bdserverd --check"
+        if not os.path.exists(host.config):
+            remedy = "write one, or name it by --config"
+        elif not os.access(host.config, os.R_OK):
+            remedy = "run bdctl doctor as root"
+        for line in host.settings_trouble.splitlines():
+            yield Finding(GRAVE, "config", line, remedy)
+
+
+def account(host: Host) -> Iterator[Finding]:
+    """`user` and `group` are there."""
+    if host.owner and host.account_trouble:
+        yield Finding(GRAVE, "account", host.account_trouble, "useradd --system, or another user=")
+
+
+def keys(host: Host) -> Iterator[Finding]:
+    """Key, certificate and CA are there, secret, in date, and belong together."""
+    if host.credentials is None:
+        yield Finding(GRAVE, "keys", host.keys_trouble, "bdkeys show tells what they are")
+    elif host.credentials.identity.role != "node":
+        words = f"the certificate in {host.given.key_dir} has the role {host.credentials.identity.role}, and a node needs node"
+        yield Finding(GRAVE, "keys", words, f"bdkeys issue DIR {host.given.username} --role node")
+
+
+def certificate(host: Host) -> Iterator[Finding]:
+    """It does not end soon, and the daemon has the one that lies on the disk."""
+    if host.credentials is None:
+        return
+    ends = Facts(host.name, host.address, time.time(), certificate_ends_at=host.credentials.not_after)
+    yield from attention.findings(ends)
+    serial = host.status.own.get("certificate_serial") if host.status is not None else None
+    if serial is not None and serial != f"{host.credentials.identity.serial:x}":
+        words = f"the daemon has another certificate in memory than {host.given.username}.crt in {host.given.key_dir}"
+        yield Finding(WARNING, "certificate-stale", words, "send it SIGHUP (systemctl reload bdserverd)")
+
+
+def address(host: Host) -> Iterator[Finding]:
+    """The address by which others know this node is known, and stands in its certificate."""
+    if host.credentials is not None and not host.address:
+        yield Finding(GRAVE, "address", host.address_trouble)
+
+
+def rights(host: Host) -> Iterator[Finding]:
+    """The daemon's user may read what it must read, and write where it must write. What is not there yet the start makes, or
+    whoever reads it misses it."""
+    settings = host.given
+    missing = [f"the folder {each} is " for each in startup.folders(settings) if not os.path.isdir(each)]
+    for line in startup.asked_as(host.owner, lambda: startup.not_allowed(settings, [], settings.log_file)):
+        if not line.endswith(": No such file or directory") and not any(each in line for each in missing):
+            yield Finding(GRAVE, "rights", line, "chown or chmod it")
+
+
+def lists(host: Host) -> Iterator[Finding]:
+    """Policy, black list and list of revoked certificates can be read."""
+    settings = host.given
+    for key, path, read in (
+        ("policy", settings.ws_policy, policyfile.read),
+        ("black-list", settings.black_list, BlackList),
+        ("revocations", settings.revoked, Revoked),
+    ):
+        try:
+            read(path)
+        except BDError as error:
+            yield Finding(GRAVE, key, str(error), "mend it, or leave the setting empty")
+
+
+def room(host: Host) -> Iterator[Finding]:
+    """There is room on the disks, and inodes."""
+    settings = host.given
+    seen = disks.look(each for each in startup.folders(settings) if os.path.isdir(each))
+    yield from attention.findings(Facts(host.name, host.address, time.time(), disks=seen))
+
+
+def services(host: Host) -> Iterator[Finding]:
+    """Each .bdcert is right, and programs are executable."""
+    found, complaints = host.services, host.folder.complaints
+    yield from attention.findings(Facts(host.name, host.address, time.time(), complaints=tuple(complaints)))
+    for each in found.values():
+        yield from not_executable(each)
+    unchecked = tuple(sorted(name for name, each in found.items() if each.health == "none"))
+    yield from attention.findings(Facts(host.name, host.address, time.time(), unchecked=unchecked))
+
+
+def not_executable(service: Service) -> Iterator[Finding]:
+    """A program that is not executable. A file that has a suffix and no #! is none: a page, or a class for a container."""
+    if service.path is None:
+        return
+    program = os.path.join(service.path, "index.cgi") if os.path.isdir(service.path) else service.path
+    if not os.path.isfile(program) or os.stat(program).st_mode & 0o111:
+        return
+    with open(program, "rb") as file:
+        if file.read(2) == b"#!":
+            yield Finding(WARNING, "not-executable", f"{program} is a script, and not executable", f"chmod 755 {program}")
+
+
+def hit_logs(host: Host) -> Iterator[Finding]:
+    """The daemon can write each hit log."""
+    folder = host.given.service_log_dir
+
+    def closed() -> list[str]:
+        names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        paths = [os.path.join(folder, name) for name in names if name.endswith(".bdlog")]
+        return [path for path in paths if os.path.islink(path) or not os.access(path, os.W_OK, effective_ids=True)]
+
+    paths = startup.asked_as(host.owner, closed)
+    if paths:
+        words = f"hits can't be written to {few(paths)}"
+        yield Finding(WARNING, "hit-log", words, "chown it to the daemon's user, or remove it")
+
+
+def access_log(host: Host) -> Iterator[Finding]:
+    """The web server's log is there, may be read, and is of the format that is said."""
+    path = host.given.access_log
+    if not path:
+        return
+
+    def trouble() -> list[str]:
+        try:
+            os.close(durable.open_regular(path))
+        except OSError as error:
+            return [error.strerror or str(error)]
+        return []
+
+    for why in startup.asked_as(host.owner, trouble):
+        yield Finding(WARNING, "access-log", f"access_log={path}: {why}", "give the daemon's group (adm) the right to read it")
+        return
+    with open(path, "rb") as file:
+        file.seek(max(os.fstat(file.fileno()).st_size - LOG_TAIL_BYTES, 0))
+        lines = [line for line in file.read().decode(errors="replace").splitlines()[1:] if line]
+    form = accesslog.pattern(host.given.access_log_format)
+    if lines and not any(form.fullmatch(line) for line in lines):
+        words = f"none of the last {len(lines)} lines of {path} is of the format {host.given.access_log_format!r}"
+        yield Finding(WARNING, "access-log", words, "set access_log_format to the web server's")
+
+
+def originals(host: Host) -> Iterator[Finding]:
+    """No two hosts have a service of their own under one name that are not alike."""
+    if host.status is None:
+        return
+    costs: dict[str, dict[float, list[str]]] = {}
+    for node in host.status.nodes:
+        for name, kind in node.get("types", {}).items():
+            if kind == STATIC and node["status"] in ("alive", "suspect"):
+                costs.setdefault(name, {}).setdefault(node.get("costs", {}).get(name, 1.0), []).append(node["name"])
+    for name, by_cost in sorted(costs.items()):
+        if len(by_cost) > 1:
+            said = "; ".join(f"weight {cost:g} at {few(nodes)}" for cost, nodes in sorted(by_cost.items()))
+            words = f"the service {name} has originals that differ: {said}"
+            yield Finding(WARNING, "originals", words, "withdraw all but one, or name them apart")

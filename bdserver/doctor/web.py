@@ -1,0 +1,107 @@
+"""Does the web server serve the services of this host where their URLs lead, and keep their .bdcert to itself?
+
+HEAD, not GET: a service that is a program may do something when it is called, and a look must not.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from bdserver.core import membership
+from bdserver.core.attention import Finding, Severity, few
+from bdserver.core.membership import Record
+from bdserver.doctor.host import Host
+from bdserver.files.services import SUFFIX, Service
+
+# Of many services, so many tell as much as all; and a service that is a script takes a second to start where many others do.
+SERVICES_MAX, ANSWER_SECONDS, AT_ONCE = 8, 2.0, 8
+GRAVE, WARNING = Severity.GRAVE, Severity.WARNING
+
+
+class _Seen(NamedTuple):
+    """The status of a service's URL, and of its .bdcert's; 0, and why, when there was no answer."""
+
+    url: str
+    status: int
+    why: str
+    cert_status: int
+
+
+def web_server(host: Host) -> Iterator[Finding]:
+    """Services that lie here are served at axis_port and axis_web_dir, or where service_url says."""
+    here = {name: each for name, each in host.services.items() if each.path is not None and not each.url}
+    urls = {name: url_of(host, each) for name, each in sorted(here.items())[:SERVICES_MAX]}
+    if not urls:
+        return
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        seen = dict(zip(urls, pool.map(_look, urls.values()), strict=True))
+    yield from _judged(host, seen)
+
+
+def url_of(host: Host, service: Service) -> str:
+    """As this node tells it the mesh."""
+    settings, address = host.given, host.address or f"127.0.0.1:{host.given.port}"
+    own = Record(host.name, address, (0, 0))._replace(
+        web_port=settings.axis_port, web_dir=settings.axis_web_dir, service_url=settings.service_url
+    )
+    return membership.service_url(own, service.name, service.url)
+
+
+def _judged(host: Host, seen: dict[str, _Seen]) -> Iterator[Finding]:
+    settings, first = host.given, next(iter(seen.values()))
+    if all(each.status == 0 for each in seen.values()):
+        words = f"nothing answers at {first.url} ({first.why}), where the services of this host are said to be"
+        yield Finding(GRAVE, "web-server", words, "start the web server, or set axis_port; or web=embedded")
+        return
+    missing = [each.url for each in seen.values() if each.status == 404]
+    if missing:
+        words = f"the web server does not serve {settings.services_dir} at {few(missing)} (404)"
+        remedy = "let it serve that folder there, or set axis_web_dir"
+        yield Finding(GRAVE, "web-404", words, remedy)
+    failing = [f"{each.url} ({each.status or each.why})" for each in seen.values() if _is_failing(each.status)]
+    if failing:
+        yield Finding(WARNING, "web-fails", f"services fail: {few(failing)}", "see the web server's error log")
+    given = [name + SUFFIX for name, each in seen.items() if each.cert_status == 200]
+    if given:
+        words = f"the web server gives out {few(given)}"
+        yield Finding(WARNING, "bdcert-served", words, "deny *.bdcert there (bdserver-services-apache2.conf does)")
+
+
+def _is_failing(status: int) -> bool:
+    return status in (0, 401, 403, 500, 502, 503, 504)
+
+
+def _look(url: str) -> _Seen:
+    status, why = _head(url)
+    parts = urlsplit(url)
+    cert_status = 0
+    if status:
+        path = os.path.join(os.path.dirname(parts.path), os.path.basename(parts.path) + SUFFIX)
+        cert_status, _ = _head(parts._replace(path=path, query="").geturl())
+    return _Seen(url, status, why, cert_status)
+
+
+def _head(url: str) -> tuple[int, str]:
+    """(status, ""), or (0, why there is none)."""
+    began = time.monotonic()
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            return 405, ""  # nothing that we could try
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        connection = kind(parts.hostname, parts.port, timeout=ANSWER_SECONDS)
+        try:
+            connection.request("HEAD", f"{parts.path}?{parts.query}" if parts.query else parts.path)
+            return connection.getresponse().status, ""
+        finally:
+            connection.close()
+    except TimeoutError:
+        return 0, f"no answer in {time.monotonic() - began:.1f} s"
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return 0, getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,0 +1,369 @@
+"""`bdctl doctor` on one host: each fault of the table is injected by itself, and named in the first line, with what to do.
+
+Faults between hosts are in tests/netns/test_doctor.py."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from bdserver.demo.container import Container
+from bdserver.errors import BDError
+from bdserver.net import keys
+from bdserver.net.authority import Authority
+from tests.hosts import LOOPBACK, free_port, until
+
+
+class Patient:
+    """A host that is well but for one fault; what must be undone is on the stack."""
+
+    def __init__(self, mesh, stack):
+        self.mesh, self.stack = mesh, stack
+        self.host = mesh.host("n1")
+        self.folder = self.host.folder
+        self.within = []
+
+    def configure(self, **settings):
+        self.host.write_config(**settings)
+
+    def write(self, name, text):
+        path = os.path.join(self.folder, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as file:
+            file.write(text)
+        return path
+
+    def renew(self, days):
+        Authority.load(self.mesh.authority).renew(os.path.join(self.folder, "n1.crt"), days)
+
+    def mounted(self, *words):
+        """Only for the doctor: a mount of its own."""
+        self.within = ["unshare", "--mount", "sh", "-c", f'mount {" ".join(words)} && exec "$@"', "sh"]
+
+    def serve(self, handler, **settings):
+        """A web server for the services, and the service Echo."""
+        port = free_port()
+        self.host.add_service("Echo", health="tcp")
+        self.configure(axis_port=port, axis_web_dir="", **settings)
+        server = ThreadingHTTPServer((LOOPBACK, port), handler)
+        self.run(server)
+
+    def run(self, server):
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        self.stack.callback(server.server_close)
+        self.stack.callback(server.shutdown)
+
+    def doctor(self, *arguments):
+        line = [*self.within, *self.host.command_line("bdctl", "--config", self.host.config_path, "doctor", *arguments)]
+        return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def patient(mesh):
+    with contextlib.ExitStack() as stack:
+        yield Patient(mesh, stack)
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+# --- the faults: each breaks one thing of a patient ---------------------------------------------------------------
+
+
+def wrong_key_in_config(patient):
+    patient.configure(recever_threshold=5)
+
+
+def no_config(patient):
+    os.unlink(patient.host.config_path)
+
+
+def no_such_user(patient):
+    patient.configure(user="bdserver-nobody")
+
+
+def key_that_others_read(patient):
+    os.chmod(os.path.join(patient.folder, "n1.key"), 0o644)
+
+
+def key_that_is_not_there(patient):
+    os.unlink(os.path.join(patient.folder, "n1.key"))
+
+
+def expired_certificate(patient):
+    patient.renew(1e-5)
+
+    def is_over():
+        with contextlib.suppress(BDError):
+            keys.load(patient.folder, "n1")
+            return False
+        return True
+
+    until(is_over, 10, "it is over")
+
+
+def certificate_that_ends(patient):
+    patient.renew(5)
+
+
+def address_not_in_certificate(patient):
+    patient.configure(advertise="10.1.2.3")
+
+
+def folder_of_another(patient):
+    log = os.path.join(patient.folder, "var", "log")
+    os.makedirs(log)
+    for folder, names, files in os.walk(patient.folder):
+        for name in names + files:
+            os.chown(os.path.join(folder, name), 65534, 65534)
+    os.chown(log, 0, 0)
+    for folder in (patient.folder, patient.mesh.folder, os.path.dirname(patient.mesh.folder)):
+        os.chmod(folder, 0o755)
+    patient.stack.callback(os.chmod, os.path.dirname(os.path.dirname(patient.mesh.folder)), 0o700)
+    os.chmod(os.path.dirname(os.path.dirname(patient.mesh.folder)), 0o755)
+    patient.configure(user="nobody")
+    os.chown(patient.host.config_path, 65534, 65534)
+
+
+def broken_list_of_revoked(patient):
+    patient.configure(revoked=patient.write("revoked", "serial :\n"))
+
+
+def name_in_black_list(patient):
+    patient.configure(black_list=patient.write("black", "www.example.org\n"))
+
+
+def broken_policy(patient):
+    patient.configure(ws_policy=patient.write("policy.xml", "<Policy>\n"))
+
+
+def full_disk(patient):
+    os.makedirs(os.path.join(patient.folder, "var", "log"))
+    patient.mounted("-t tmpfs -o size=1m none", os.path.join(patient.folder, "var", "log"))
+
+
+def no_inodes(patient):
+    log = os.path.join(patient.folder, "var", "log")
+    os.makedirs(log)
+    patient.mounted("-t tmpfs -o size=4g,nr_inodes=1 none", log)
+
+
+def port_taken(patient):
+    patient.stack.enter_context(socket.create_server((LOOPBACK, patient.host.port)))
+
+
+def port_for_news_taken(patient):
+    patient.stack.enter_context(socket.create_server((LOOPBACK, patient.host.port + 1)))
+
+
+def second_daemon(patient):
+    patient.host.start()
+    patient.configure(port=free_port(), pid_file=os.path.join(patient.folder, "other.pid"))
+
+
+def hanging_daemon(patient):
+    patient.host.start()
+    patient.stack.enter_context(patient.host.frozen())
+
+
+def few_descriptors(patient):
+    patient.configure(max_children=2000)
+    patient.within = ["prlimit", "--nofile=600:600", "setpriv", "--bounding-set=-sys_resource"]
+
+
+def unit_that_lets_it_write_elsewhere(patient):
+    """As Debian's, with the services in another place and without ReadWritePaths."""
+    units = os.path.join(patient.folder, "units")
+    os.mkdir(units)
+    config = patient.host.config_path
+    unit = f"[Service]\nExecStart=/usr/bin/bdserverd --foreground {config}\nProtectSystem=strict\nStateDirectory=bdserver\n"
+    patient.write("units/bdserverd.service", unit)
+    patient.mounted("--bind", units, "/etc/systemd/system")
+
+
+def no_web_server(patient):
+    patient.host.add_service("Echo", health="tcp")
+    patient.configure(axis_port=free_port())
+
+
+def web_server_of_another_folder(patient):
+    elsewhere = os.path.join(patient.folder, "elsewhere")
+    os.mkdir(elsewhere)
+    patient.serve(partial(Quiet, directory=elsewhere))
+
+
+def bdcert_given_out(patient):
+    patient.serve(partial(Quiet, directory=patient.host.services))
+
+
+def service_that_fails(patient):
+    patient.host.add_service("Echo", text="#!/bin/sh\nexit 1\n", health="tcp")
+    port = free_port()
+    patient.configure(axis_port=port)
+    patient.run(Container(LOOPBACK, port, patient.host.services))
+
+
+def hit_log_that_is_a_link(patient):
+    patient.write("var/log/other", "")
+    os.symlink("other", os.path.join(patient.folder, "var", "log", "Echo.bdlog"))
+
+
+def no_access_log(patient):
+    patient.configure(access_log="/var/log/nowhere/access.log")
+
+
+def access_log_of_another_format(patient):
+    patient.configure(access_log=patient.write("access.log", '{"json": true}\n' * 30))
+
+
+def script_that_is_not_executable(patient):
+    patient.host.add_service("Echo", health="tcp")
+    patient.configure(service_url="mailto://{host}/{service}")
+    os.chmod(os.path.join(patient.host.services, "Echo"), 0o644)
+
+
+def broken_bdcert(patient):
+    patient.write("var/services/Echo.bdcert", "weight=heavy\n")
+
+
+def unknown_name_in_hints(patient):
+    patient.configure(hints="no-such-host.invalid:9001")
+
+
+def another_certificate_on_disk(patient):
+    patient.host.start()
+    patient.renew(200)
+
+
+def another_config_on_disk(patient):
+    patient.host.start()
+    patient.configure(receiver_threshold=7)
+
+
+def originals_that_differ(patient):
+    patient.host.start()
+    other = patient.mesh.host("n2", hints=patient.host.address, service_url="mailto://x/{service}").start()
+    patient.mesh.wait_known()
+    for host, weight in ((patient.host, 1), (other, 3)):
+        host.ask(
+            ["PUBLISH", "Wiki", {"bytes": 0, "sha256": "", "url": "http://127.0.0.1/wiki", "weight": weight, "health": "none"}]
+        )
+    until(lambda: len(patient.host.ctl("services").get("Wiki", ())) == 2, 20, "both are known")
+
+
+def a_node_that_died(patient):
+    patient.host.start()
+    other = patient.mesh.host("n2", hints=patient.host.address).start()
+    patient.mesh.wait_known()
+    other.kill()
+    until(lambda: patient.host.status_of("n2") == "dead", 30, "it is dead")
+
+
+def a_silent_hint(patient):
+    """Whoever listens, and says nothing."""
+    port = free_port()
+    patient.stack.enter_context(socket.create_server((LOOPBACK, port)))
+    patient.configure(hints=f"{LOOPBACK}:{port}")
+
+
+def alone_in_a_running_mesh(patient):
+    patient.configure(hints=f"{LOOPBACK}:{free_port()}")
+    patient.host.start()
+    until(lambda: "refused" in str(patient.host.ctl("status")["warnings"]), 20, "it knows why")
+
+
+FAULTS = {
+    wrong_key_in_config: ("config", "recever_threshold"),
+    no_config: ("config", "No such file"),
+    no_such_user: ("account", "there is no such user"),
+    key_that_others_read: ("keys", "n1.key"),
+    key_that_is_not_there: ("keys", "n1.key"),
+    expired_certificate: ("keys", "expired on"),
+    certificate_that_ends: ("certificate-ends", "less than 7 days"),
+    address_not_in_certificate: ("address", "10.1.2.3"),
+    folder_of_another: ("rights", "var/log is not writable for user nobody"),
+    broken_list_of_revoked: ("revocations", "revoked:1"),
+    name_in_black_list: ("black-list", "is a name"),
+    broken_policy: ("policy", "policy.xml"),
+    full_disk: ("disk", "nearly full"),
+    no_inodes: ("inodes", "of its inodes left"),
+    port_taken: ("ports", "Address already in use"),
+    port_for_news_taken: ("ports", "gossip_port"),
+    second_daemon: ("second-daemon", "another bdserverd"),
+    hanging_daemon: ("daemon-silent", "does not answer"),
+    few_descriptors: ("descriptors", "open files"),
+    unit_that_lets_it_write_elsewhere: ("unit", "ProtectSystem=strict"),
+    no_web_server: ("web-server", "nothing answers at"),
+    web_server_of_another_folder: ("web-404", "(404)"),
+    bdcert_given_out: ("bdcert-served", "Echo.bdcert"),
+    service_that_fails: ("web-fails", "(500)"),
+    hit_log_that_is_a_link: ("hit-log", "Echo.bdlog"),
+    no_access_log: ("access-log", "No such file"),
+    access_log_of_another_format: ("access-log", "of the format"),
+    script_that_is_not_executable: ("not-executable", "Echo is a script"),
+    broken_bdcert: ("complaint", "Echo.bdcert:1"),
+    unknown_name_in_hints: ("names", "no-such-host.invalid"),
+    another_certificate_on_disk: ("certificate-stale", "another certificate in memory"),
+    another_config_on_disk: ("config-stale", "receiver_threshold"),
+    originals_that_differ: ("originals", "Wiki"),
+    a_node_that_died: ("dead", "n2 at "),
+    a_silent_hint: ("unreached-silence", "this host"),
+    alone_in_a_running_mesh: ("alone-silence", "connection refused"),
+}
+NEEDS_ROOT = (folder_of_another, full_disk, no_inodes, few_descriptors, unit_that_lets_it_write_elsewhere, no_such_user)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_a_fault_is_named_in_the_first_line_with_what_to_do(patient, fault):
+    if fault in NEEDS_ROOT and os.geteuid() != 0:
+        pytest.skip("only root can break that")
+    fault(patient)
+    key, words = FAULTS[fault]
+    said = patient.doctor("--json")
+    found = json.loads(said.stdout)["findings"]
+    assert found and found[0]["key"] == key and words in found[0]["text"], said.stdout + said.stderr
+    done = patient.doctor()
+    first = done.stdout.splitlines()[0]
+    assert words in first and done.stderr == "" and "Traceback" not in done.stdout
+    assert done.returncode == (0 if found[0]["severity"] == "note" else 1)
+
+
+def test_a_host_that_was_never_started_is_well_and_is_told_how_to_start(patient):
+    done = patient.doctor()
+    assert done.returncode == 0 and done.stderr == ""
+    first, last = done.stdout.splitlines()
+    assert first.startswith("note: no bdserverd runs with ") and last.startswith("well: nothing needs attention, 1 notes (")
+    assert not os.path.exists(os.path.join(patient.folder, "var", "run")), "a look makes nothing"
+
+
+def test_nothing_is_found_on_a_sound_mesh_of_ten_within_five_seconds(mesh):
+    hosts = mesh.start(10)
+    mesh.wait_known()
+    for host in hosts:
+        os.chmod(host.folder, 0o755)
+    port = free_port()
+    hosts[0].write_config(axis_port=port)
+    os.kill(hosts[0].process.pid, signal.SIGHUP)
+    hosts[0].add_service("Echo", text="#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nhello\\n'\n", health="http")
+    container = Container(LOOPBACK, port, hosts[0].services)
+    threading.Thread(target=container.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        until(lambda: hosts[0].ctl("status")["services"].get("Echo"), 10, "Echo is offered")
+        until(lambda: hosts[0].ctl("status")["warnings"] == [], 20, "it is well")
+        began = time.monotonic()
+        said = json.loads(hosts[0].run("bdctl", "doctor", "--all", "--json").stdout)
+        assert (said["well"], [each for each in said["findings"] if each["key"] != "socket-closed"]) == (True, [])
+        assert time.monotonic() - began < 20
+    finally:
+        container.shutdown()
+        container.server_close()
