@@ -114,7 +114,8 @@ class Host:
         if self.group != teller.group:
             return
         before = self.view.own
-        if any([self.view.merge(record, self.wall()) for record in records]):
+        news = [self.view.merge(record, self.wall()) for record in records]
+        if any(news):
             if self.view.own is not before:
                 self.tell()
             self.wake()
