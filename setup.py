@@ -39,11 +39,10 @@ setup(
     include_package_data=False,
     package_data={"": ["templates/*", "services/*"], "bdserver": ["py.typed"]},
     data_files=[*manual(), samples("etc"), samples("cgi-bin")],
+    # What pip makes of an entry point starts with all that is installed: these two begin without (commands/short.py).
+    scripts=["bin/bdwhereis", "bin/bdctl"],
     entry_points={
-        "console_scripts": [
-            f"{command} = bdserver.commands.{command}:main"
-            for command in ("bdserverd", "bdwhereis", "bdctl", "bdkeys", "bddemo")
-        ]
+        "console_scripts": [f"{command} = bdserver.commands.{command}:main" for command in ("bdserverd", "bdkeys", "bddemo")]
     },
     # What the package imports, at the least with which its tests pass: Debian 12's, but for its Pillow (9.4 needs DejaVu).
     # .ci/requirements.txt pins what they ran with last.

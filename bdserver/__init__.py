@@ -4,8 +4,6 @@
 
 What stands in API is looked up when it is used: each command imports this module, and pays for nothing else."""
 
-from __future__ import annotations
-
 __version__ = "1.0.0"
 
 TYPE_CHECKING = False

@@ -18,10 +18,9 @@ from collections.abc import Callable
 from typing import Any, BinaryIO, NamedTuple
 
 from bdserver import api
-from bdserver.commands import calling
-from bdserver.core import attention, messages, pages
+from bdserver.commands import calling, showing
+from bdserver.core import messages, pages
 from bdserver.core.address import join_address, split_address
-from bdserver.core.attention import Severity
 from bdserver.core.membership import ALIVE, LEFT, SUSPECT, Copies
 from bdserver.core.messages import NoPong, NotFound, Status
 from bdserver.errors import BadConfig, CantFind, Deadline, Forbidden, NobodyThere
@@ -53,9 +52,10 @@ def _option(*flags: str, **keywords: Any) -> Option:
     return Option(flags, keywords)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run one command."""
+def main(arguments: list[str] | None = None, spent: float = 0.0) -> int:
+    """Run one command. `spent`: seconds of the time to wait that are over already."""
     options = _parser().parse_args(arguments)
+    options.timeout = max(options.timeout - spent, 0.0)
     return calling.outcome("bdctl", lambda: COMMANDS[options.command].run(options))
 
 
@@ -91,12 +91,13 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2))
 
 
-def _table(rows: list[list[Any]], heads: list[str]) -> None:
-    """Columns as wide as they must be, on whatever width the terminal has."""
-    texts = [heads, *[[str(cell) for cell in row] for row in rows]]
-    widths = [max(len(row[i]) for row in texts) for i in range(len(heads))]
-    for row in texts:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+def _print_shown(shown: list[str] | Any, is_json: bool) -> None:
+    """What `showing` made of an answer."""
+    if is_json:
+        return _print_json(shown)
+    for line in shown:
+        print(line)
+    return None
 
 
 # --- looking ------------------------------------------------------------------------------------------------------
@@ -110,11 +111,7 @@ def ping(options: Namespace) -> int:
         started = time.monotonic()
         _ask(options, ["PING"])
         results = [("this node", "PONG", time.monotonic() - started)]
-    if options.json:
-        _print_json([{"address": a, "answer": word, "ms": round(1000 * s, 1)} for a, word, s in results])
-    else:
-        for address, word, seconds in results:
-            print(f"{address}: {word} in {1000 * seconds:.1f} ms")
+    _print_shown(showing.pings(results, options.json), options.json)
     return 0 if all(word == "PONG" for _, word, _ in results) else NobodyThere.exit
 
 
@@ -137,52 +134,7 @@ def _ping_one(options: Namespace, address: str) -> tuple[str, str, float]:
 
 def status(options: Namespace) -> None:
     """How the node is, at a glance."""
-    state = _status(options).own
-    if options.json:
-        return _print_json(state)
-    load = "overloaded" if state["overloaded"] else "has room"
-    print(f"{state['name']} of {state['mesh']} at {state['address']}, BDserver {state['software']}")
-    print(f"  up {_duration(state['uptime'])}, nodes known: {state['nodes']} (itself too)")
-    print(f"  weight {state['weight']:g} of {state['receiver_threshold']:g}: {load}{', draining' * state['draining']}")
-    print(f"  free dynamic slots: {state['free_dynamic']}")
-    print(f"  certificate: {state['certificate_days_left']:.0f} days left")
-    if "lag" in state:  # older nodes do not tell
-        print(f"  loop: at most {1000 * state['lag']:.0f} ms late")
-    for warning in state["warnings"]:
-        print(f"  WARNING: {warning}")
-    if not state["warnings"]:
-        print("  well: nothing needs attention")
-    for finding in map(attention.from_json, state.get("findings", [])):  # older nodes do not tell
-        if finding.severity == Severity.NOTE:
-            print(f"  note: {finding.line}")
-    rows = [
-        [
-            name,
-            each["type"],
-            f"{each['weight']:g}",
-            f"{each['cost']:g}",
-            _health(each),
-            each["url"],
-        ]
-        for name, each in state["services"].items()
-    ]
-    if rows:
-        _table(rows, ["service", "type", "weight", "cost", "healthy", "url"])
-    return None
-
-
-def _health(offer: dict[str, Any]) -> str:
-    """A service that nobody checks is said to be so: its web server may be gone. Older nodes do not tell."""
-    if not offer["healthy"]:
-        return "NO"
-    return "yes" if offer.get("checked", True) else "not checked"
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
+    _print_shown(showing.status(_status(options).own, options.json), options.json)
 
 
 def doctor(options: Namespace) -> int:
@@ -192,38 +144,10 @@ def doctor(options: Namespace) -> int:
     return doctoring.doctor(options)
 
 
-NODE_SHAPE = ["address", "name", "status", "version", "services", "free_dynamic", "talkable", "draining", "heard_at"]
-
-
 def nodes(options: Namespace) -> None:
     """All nodes that the node knows."""
     said = _status(options)
-    known = sorted(said.nodes, key=lambda node: (node["name"] or "", node["address"]))
-    if options.json:
-        return _print_json([{key: node[key] for key in NODE_SHAPE} | node for node in known])
-    rows = [
-        [
-            node["name"] or "?",
-            node["address"],
-            node["status"] + ", draining" * node["draining"] + ", not talkable" * (not node["talkable"]),
-            node["free_dynamic"],
-            "itself" if node["name"] == said.own["name"] else _heard(node["heard_at"]),
-            _names(node),
-        ]
-        for node in known
-    ]
-    _table(rows, ["name", "address", "status", "free", "heard", "services"])
-    return None
-
-
-def _names(node: dict[str, Any]) -> str:
-    """Of its services; a node may have more than can be told of it."""
-    more = [f"and {node['left_out']} more"] if node.get("left_out") else []
-    return " ".join([*node["services"], *more]) or "-"
-
-
-def _heard(at: float) -> str:
-    return f"{_duration(max(time.time() - at, 0))} ago" if at else "never"
+    _print_shown(showing.nodes(said.own, said.nodes, time.time(), options.json), options.json)
 
 
 def services(options: Namespace) -> None:
@@ -240,8 +164,7 @@ def services(options: Namespace) -> None:
     if not rows:
         print("no services are known")
         return None
-    _table(rows, ["service", "node", "type", "url"])
-    return None
+    return _print_shown(showing.table(rows, ["service", "node", "type", "url"]), False)
 
 
 def find(options: Namespace) -> None:

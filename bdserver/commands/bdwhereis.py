@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Look up, print, and say by the exit status how it went."""
+def main(arguments: list[str] | None = None, spent: float = 0.0) -> int:
+    """Look up, print, and say by the exit status how it went. `spent`: seconds of the time to wait that are over already."""
     options = _parser().parse_args(arguments)
+    options.timeout = max(options.timeout - spent, 0.0)
     return calling.outcome("bdwhereis", lambda: _look_up(options))
 
 

@@ -19,7 +19,7 @@ from bdserver.core.membership import STATIC
 from bdserver.core.messages import Ok
 from bdserver.errors import BadConfig, BDError
 from bdserver.files import package, services
-from bdserver.net import dialling
+from bdserver.net import tcp
 
 # Whether something listens is seen within a network's round trip; longer, the person waits for a mere warning.
 LISTENING_SECONDS = 1.0
@@ -80,7 +80,7 @@ def _not_listening(url: str) -> str:
         port = parts.port or PORT_OF.get(parts.scheme)
         if not parts.hostname or not port:
             return ""
-        dialling.connect(join_address(parts.hostname, port), time.monotonic() + LISTENING_SECONDS).close()
+        tcp.connect(join_address(parts.hostname, port), time.monotonic() + LISTENING_SECONDS).close()
     except BDError as error:
         return str(error)
     except ValueError:  # the node knows better what its URLs look like

@@ -11,7 +11,7 @@ import time
 
 from bdserver.core.messages import Mismatch, Nobody
 from bdserver.core.tuples import NamedTuple
-from bdserver.errors import BadFrame, CantFind, Deadline, NobodyThere, PolicyMismatch, TooBusy
+from bdserver.errors import BadFrame, Deadline, NobodyThere, PolicyMismatch, TooBusy, cant_find
 
 TYPE_CHECKING = False  # as typing's, whose import would cost bdwhereis two milliseconds
 if TYPE_CHECKING:
@@ -71,8 +71,7 @@ def located(service: str, answer: Any) -> dict[str, Any]:
     """The details in an answer to WHEREIS; CantFind or PolicyMismatch when it names nobody."""
     details: dict[str, Any] = answer.details
     if isinstance(answer, Nobody):
-        reason = "the nodes that have it do not answer" if details["asked"] else "nobody in the mesh has it"
-        raise CantFind(f"{service}: {reason}")
+        raise cant_find(service, details["asked"])
     if isinstance(answer, Mismatch):
         raise PolicyMismatch(
             f"{service}: no holder's policy meets yours" + (f", and {details['why']}" if details.get("why") else "")

@@ -27,8 +27,8 @@ from bdserver.core.messages import Opening
 from bdserver.core.wire import OLDEST, encode
 from bdserver.errors import BadFrame, BDError, Deadline, Forbidden, NobodyThere, PolicyUnknown, Refused, from_wire
 from bdserver.net import links, tls
-from bdserver.net.dialling import ADDRESSES_MAX
 from bdserver.net.links import Link, State
+from bdserver.net.tcp import ADDRESSES_MAX
 from bdserver.processes.names import Names
 from bdserver.processes.node import Node
 

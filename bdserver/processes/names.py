@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from bdserver.errors import NobodyThere
-from bdserver.net import dialling
+from bdserver.net import tcp
 
 # An answer is good for so long, and so is the lack of one; a name that takes longer is not known.
 FOUND_SECONDS, LOST_SECONDS, PATIENCE = 60.0, 5.0, 5.0
@@ -31,7 +31,7 @@ class Names:
         """(family, socket address) of a host; None while it is looked up, or waits for that; NobodyThere when it can't be found
         now."""
         try:
-            return dialling.found(host, port, is_numeric=True)
+            return tcp.found(host, port, is_numeric=True)
         except (OSError, UnicodeError):
             pass
         known, now = self._known.get((host, port)), time.monotonic()
@@ -47,7 +47,7 @@ class Names:
         key = host, port
         if key in self._asked_at:
             return self._asked_at[key]
-        if not dialling.look_up(host, port, lambda answer: self._call(lambda: self._take(host, port, answer))):
+        if not tcp.look_up(host, port, lambda answer: self._call(lambda: self._take(host, port, answer))):
             return float("inf")
         self._asked_at[key] = time.monotonic()
         return self._asked_at[key]

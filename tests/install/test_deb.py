@@ -154,6 +154,14 @@ def test_each_file_is_in_its_place(contents):
     assert all(contents[path].mode & 0o111 for path in contents if "/bin/" in path or path.endswith(".cgi"))
 
 
+@pytest.mark.parametrize("command", ["bdwhereis", "bdctl"])
+def test_what_starts_quickly_is_started_by_debians_python_without_site(package, tmp_path, command):
+    subprocess.run(["dpkg-deb", "--extract", package, tmp_path], check=True)
+    path = tmp_path / "usr" / "bin" / command
+    assert path.read_text().splitlines()[:2] == ["#!/usr/bin/python3 -S", "import sys"]
+    assert f"usage: {command}" in subprocess.run([path, "--help"], capture_output=True, text=True, check=True).stdout
+
+
 def test_no_file_says_where_else_it_could_be(package, contents, tmp_path):
     subprocess.run(["dpkg-deb", "--extract", package, tmp_path], check=True)
     for path in contents:

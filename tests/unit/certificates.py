@@ -1,9 +1,11 @@
 """Certificates that bdkeys would never make, and one conversation over TLS, for the tests of the net folder."""
 
+import base64
 import contextlib
 import datetime
 import os
 import socket
+import tempfile
 import threading
 import time
 
@@ -13,9 +15,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from bdserver.core.roles import Role
+from bdserver.core.address import split_address, without_zone
+from bdserver.core.names import valid_name
+from bdserver.core.roles import NODE, Role
 from bdserver.errors import BDError
-from bdserver.net import tls
+from bdserver.net import onecall, tls
 from bdserver.net.authority import Authority, general_names
 
 SECONDS = 10.0
@@ -87,8 +91,41 @@ def save(path, *certificates):
         file.writelines(each.public_bytes(Encoding.PEM) for each in certificates)
 
 
-def conversation(server, client, address="127.0.0.1:9001", role="node"):
-    """What callee and caller got of one message each way: a text or the BDError; and who they took each other for."""
+def conversation(server, client, address="127.0.0.1:9001", role=NODE):
+    """What callee and caller got of one message each way: a text or the BDError; and who they took each other for.
+
+    A process that makes one call has a TLS of its own (onecall): it must be let in, and let itself in, just where this one is."""
+
+    def call(sock, deadline, results):
+        stream = tls.connect(sock, client, address, deadline, role)
+        results["identity"] = stream.identity
+        stream.send(b"hello", deadline)
+        results["me"] = stream.recv(100_000, deadline)
+        stream.close()
+
+    results = _conversation(server, call)
+    host = without_zone(split_address(address)[0])
+    if role == NODE and ":" not in host:  # an IPv6 address it leaves to this way
+        once = _conversation(server, lambda *about: _call_once(client, host, *about))
+        assert once["me"] == (results["me"] if results["me"] == b"HELLO" else None), (once, results)
+    return results
+
+
+def _call_once(client, host, sock, deadline, results):
+    """As the short way of bdwhereis; None of a refusal, whose words are found on the other way."""
+    results["me"] = None
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(*onecall.UNUSUAL):
+        Key(client._key).save(f"{folder}/me.key")
+        save(f"{folder}/me.crt", x509.load_der_x509_certificate(base64.b64decode(client.der)))
+        save(f"{folder}/ca.crt", *client.authorities)
+        with open(f"{folder}/ca.crt") as file:
+            context = onecall.context_of(f"{folder}/me.key", f"{folder}/me.crt", file.read())
+        stream = onecall.Caller(context, client.identity.mesh, valid_name).call(sock, host, deadline)
+        stream.sendall(b"hello")
+        results["me"] = stream.recv(100_000) or None
+
+
+def _conversation(server, call):
     results = {}
     deadline = time.monotonic() + SECONDS
 
@@ -110,11 +147,7 @@ def conversation(server, client, address="127.0.0.1:9001", role="node"):
         thread.start()
         with socket.create_connection(listening.getsockname()) as sock:
             try:
-                stream = tls.connect(sock, client, address, deadline, role)
-                results["identity"] = stream.identity
-                stream.send(b"hello", deadline)
-                results["me"] = stream.recv(100_000, deadline)
-                stream.close()
+                call(sock, deadline, results)
             except BDError as error:
                 results["me"] = error
         thread.join(SECONDS)

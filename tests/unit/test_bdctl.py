@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from bdserver import __version__, api, errors
-from bdserver.commands import bdctl, watching
+from bdserver.commands import bdctl, showing, watching
 from bdserver.core.messages import (
     Found,
     Goodbye,
@@ -162,7 +162,7 @@ def test_nodes_as_json_has_the_documented_shape(node, told):
     node.answers["STATUS"] = Status(own(), [seen("beta", 2), seen("alpha")])
     rows = told("nodes")
     assert [row["name"] for row in rows] == ["alpha", "beta"] and rows[1] == seen("beta", 2)
-    assert list(rows[0])[: len(bdctl.NODE_SHAPE)] == bdctl.NODE_SHAPE
+    assert list(rows[0])[: len(showing.NODE_SHAPE)] == showing.NODE_SHAPE
 
 
 def test_services_are_those_of_nodes_that_are_there(node, run, told):

@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from bdserver.errors import NobodyThere
-from bdserver.net import dialling
-from bdserver.net.dialling import LOOK_UPS_MAX, found
+from bdserver.net import tcp
+from bdserver.net.tcp import LOOK_UPS_MAX, found
 from bdserver.processes import names as module
 from bdserver.processes.names import Names
 
@@ -38,8 +38,8 @@ class Server:
 @pytest.fixture
 def server(monkeypatch):
     server = Server()
-    monkeypatch.setattr(dialling, "found", server.found)
-    monkeypatch.setattr(dialling, "_looking", [])
+    monkeypatch.setattr(tcp, "found", server.found)
+    monkeypatch.setattr(tcp, "_looking", [])
     yield server
     server.release(*server.asked)
 
@@ -100,7 +100,7 @@ def test_a_few_at_once_and_one_that_hangs_holds_up_no_other(names, server, calls
     server.release(hosts[1])
     calls.get(timeout=20)()
     assert sorted(server.asked) == sorted(hosts[:-1])
-    dialling._looking[1].join(20)
+    tcp._looking[1].join(20)
     assert names.addresses(hosts[1], 9) == FOUND and names.addresses(hosts[-1], 9) is None
     server.release(hosts[-1])
     calls.get(timeout=20)()
@@ -117,7 +117,7 @@ def test_a_name_server_that_is_silent_for_ever_costs_so_many_threads_and_no_more
             names.addresses(host, 9)
     for host in hosts[LOOK_UPS_MAX:]:
         assert names.addresses(host, 9) is None
-    assert len(server.asked) == len(dialling._looking) == LOOK_UPS_MAX
+    assert len(server.asked) == len(tcp._looking) == LOOK_UPS_MAX
 
 
 def test_what_is_known_has_a_bound(names, server, calls, monkeypatch):

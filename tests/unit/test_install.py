@@ -101,6 +101,25 @@ def test_every_command_is_installed_and_starts(installed, command, tmp_path):
     assert said.startswith(f"usage: {command}")
 
 
+@pytest.mark.parametrize("command", ["bdwhereis", "bdctl"])
+def test_a_command_that_starts_quickly_starts_the_python_of_its_environment_without_site(installed, command, tmp_path):
+    """Also by a link, and where another Python comes first on the way."""
+    (tmp_path / "python3").write_text("#!/bin/sh\necho another Python\n")
+    (tmp_path / "python3").chmod(0o755)
+    (tmp_path / "a link").symlink_to(installed / "bin" / command)
+    tell = "import sys; from bdserver.commands import short; import posix\n"
+    tell += "print(sys.flags.no_site, sys.executable, short.__file__); posix._exit(0)\n"
+    text = (installed / "bin" / command).read_text()
+    (installed / "bin" / "telling").write_text(text.replace("try:\n", f"{tell}try:\n"))
+    (installed / "bin" / "telling").chmod(0o755)
+    (tmp_path / "telling").symlink_to(installed / "bin" / "telling")
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    for way in (installed / "bin" / "telling", tmp_path / "telling"):
+        said = _run(str(way), cwd=tmp_path, env={**BORROWED, "PATH": path}).split()
+        assert said == ["1", str(installed / "bin" / "python"), str(_package(installed) / "commands" / "short.py")]
+    assert _run(str(tmp_path / "a link"), "--version", env={**BORROWED, "PATH": path}).startswith(command)
+
+
 def test_the_commands_run_what_was_installed(installed, tmp_path):
     said = _run(str(installed / "bin" / "python"), "-c", "import bdserver; print(bdserver.__file__)", cwd=tmp_path)
     assert said.strip() == str(_package(installed) / "__init__.py")

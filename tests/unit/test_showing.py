@@ -1,0 +1,79 @@
+"""What bdctl shows of STATUS: lines for a person, and the check of an answer that core.messages has not seen. The rest is in
+test_bdctl."""
+
+import copy
+
+import pytest
+
+from bdserver.commands import showing
+from bdserver.core import messages
+from bdserver.core.messages import Status
+from bdserver.errors import BadFrame
+
+from .stand_in import own, seen, unvisited
+
+SAID = messages.encoded(Status(own(lag=0.5), [seen("alpha"), seen("beta", 2), unvisited("10.0.0.3:9001")]))
+WRONG = (None, True, 7, 1.5, "text", [], {}, [7], {"x": 7})
+
+
+def is_taken(said):
+    try:
+        showing.check(said)
+    except Exception:
+        return False
+    return True
+
+
+def is_right(said):
+    try:
+        messages.decode("STATUS", said)
+    except BadFrame:
+        return False
+    return True
+
+
+def changed(said, path, value):
+    """The answer with something else in one place."""
+    said = copy.deepcopy(said)
+    inner = said
+    for step in path[:-1]:
+        inner = inner[step]
+    if value is KeyError:
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = value
+    return said
+
+
+def places(value, path=()):
+    """Where something stands in an answer."""
+    if path:
+        yield path
+    if isinstance(value, dict | list):
+        for step in value if isinstance(value, dict) else range(len(value)):
+            yield from places(value[step], (*path, step))
+
+
+# What is shown as it comes, or not at all: for these, this check may be content with less than that of messages.
+LENIENT = {"version", "types", "urls", "costs", "load", "complaints", "policy", "receiver_threshold"}
+
+
+def test_a_whole_status_is_taken():
+    assert is_taken(SAID) and is_right(SAID)
+
+
+@pytest.mark.parametrize("path", [path for path in places(SAID) if path != (0,)], ids=str)
+def test_what_messages_refuses_is_refused_here(path):
+    for value in (*WRONG, KeyError):
+        said = changed(SAID, path, value)
+        if is_taken(said) and not is_right(said):
+            assert LENIENT & {*map(str, path)} or (path[-1] == "name" and isinstance(value, str)), (path, value)
+
+
+@pytest.mark.parametrize("said", [[], ["STATUS"], ["STATUS", own()], [*SAID, "nodes x"], ["STATUS", own(), [["a", "b"]]]])
+def test_a_page_of_several_and_the_brief_form_are_not_for_this(said):
+    assert not is_taken(said)
+
+
+def test_lines_of_a_table_end_where_their_text_does():
+    assert showing.table([["a", 1], ["bcd", None]], ["x", "y"]) == ["x    y", "a    1", "bcd  None"]
