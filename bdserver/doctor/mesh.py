@@ -18,7 +18,7 @@ from bdserver.core.checkup import Visit
 from bdserver.core.messages import Checkup
 from bdserver.doctor.host import Host
 from bdserver.errors import BDError, NoSuchCommand
-from bdserver.net import dialling, visiting
+from bdserver.net import tcp, visiting
 from bdserver.net.visiting import Whom
 
 GRAVE, WARNING, NOTE = Severity.GRAVE, Severity.WARNING, Severity.NOTE
@@ -55,7 +55,7 @@ def _is_address(text: str) -> bool:
 
 def _resolved(name: str) -> tuple[list[str], str]:
     try:
-        rows = dialling.resolve(name, 1, time.monotonic() + NAME_SECONDS)
+        rows = tcp.resolve(name, 1, time.monotonic() + NAME_SECONDS)
     except BDError as error:
         return [], str(error)
     return [str(where[0]).split("%")[0] for _, where in rows], ""

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from bdserver.core.address import join_address, split_address
 from bdserver.core.checkup import LARGE_BYTES, Visit
 from bdserver.errors import BDError, NobodyThere, PolicyMismatch, Refused
-from bdserver.net import dialling
+from bdserver.net import tcp
 from bdserver.net.conversation import Conversation
 
 # Small questions are answered in milliseconds; whoever drops packets takes this long.
@@ -138,7 +138,7 @@ def reach(addresses: list[str], deadline: float) -> dict[str, BDError]:
 
 def _dialled(address: str, deadline: float) -> socket.socket:
     host, port = split_address(address)
-    family, where = dialling.resolve(host, port, deadline)[0]
+    family, where = tcp.resolve(host, port, deadline)[0]
     try:
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     except OSError as error:
