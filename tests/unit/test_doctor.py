@@ -269,7 +269,7 @@ def test_a_web_server_that_says_nothing_is_given_up(monkeypatch):
 
 
 def test_a_name_of_this_host_that_leads_to_itself_is_no_way_for_others(host, monkeypatch):
-    monkeypatch.setattr(mesh.dialling, "resolve", lambda name, port, deadline: [(2, ("127.0.1.1", 1))])
+    monkeypatch.setattr(mesh.tcp, "resolve", lambda name, port, deadline: [(2, ("127.0.1.1", 1))])
     [found] = looked(mesh.names, host, advertise="alpha.example", hints="10.0.0.1:9001 [fe80::1%eth0]:9001")
     assert found.key == "names-loopback" and "127.0.1.1" in found.words
     assert looked(mesh.names, host, advertise="10.0.0.1", hints="beta.example:9001") == []
