@@ -141,6 +141,7 @@ def test_a_service_that_is_not_well_is_not_offered_until_it_is(looking, caplog):
     assert looking.chores.next_at() == 0.0, "what it says is for our record, at once"
     looking.look(0.0)
     assert "Echo" not in looking.own.services and looking.own.extra == {"unhealthy": ["Echo"]}
+    looking.health()  # that look began one of its own
     assert [line for line in said(caplog, logging.ERROR) if line.startswith("Echo is not well")]
     with socket.create_server(("127.0.0.1", port)):
         looking.look(module.HEALTH_SECONDS)
