@@ -140,6 +140,7 @@ class Quarantine:
     def _read_and_end(self, read: Callable[[], object], found: BinaryIO) -> NoReturn:
         """In a process of its own. What raised is read once more: then it is left out for all, or its strike is taken back."""
         self._is_trial = True
+        self._notes.keep_one_for_all()
         try:
             content = read()
             if self._raised:
@@ -212,13 +213,19 @@ class _Notes:
     """What is being read now, by any process of this node: a file for each thing, which its reader holds locked as long as it
     lives, and removes. One that nobody holds was left by a reader that died: `died(entry)` hears of it, once.
 
-    Records come by the thousand, and one process reads them all: it keeps one file for them, and writes over it."""
+    Records come by the thousand, and one process reads them all: it keeps one file for them, and writes over it. So does, for
+    all that it reads, a process that ends when it has read."""
 
     def __init__(self, path: str, died: Callable[[Entry], None]):
         folder, name = os.path.split(path)
         self._begin = os.path.join(folder, f".{name}.reading.") if path else ""
         self._died = died
-        self._of_records: int | None = None
+        self._kept: int | None = None
+        self._kept_name, self._is_for_all = "records", False
+
+    def keep_one_for_all(self) -> None:
+        """In a forked process, which shares its parent's locks, but must not its note."""
+        self._kept, self._kept_name, self._is_for_all = None, str(os.getpid()), True
 
     @contextlib.contextmanager
     def of(self, entry: Entry) -> Iterator[None]:
@@ -230,10 +237,10 @@ class _Notes:
             yield
 
     def _write(self, entry: Entry, undone: contextlib.ExitStack) -> None:
-        if entry.kind is Kind.RECORD:
-            if self._of_records is None:
-                self._of_records = self._held(self._begin + "records", os.O_CREAT)
-            descriptor = self._of_records
+        if entry.kind is Kind.RECORD or self._is_for_all:
+            if self._kept is None:
+                self._kept = self._held(self._begin + self._kept_name, os.O_CREAT)
+            descriptor = self._kept
             undone.callback(_empty, descriptor)
         else:
             path = self._begin + blake2b(entry.digest.encode(errors="replace"), digest_size=16).hexdigest()

@@ -50,6 +50,9 @@ COST_MAX = 1e9
 URL_CHARACTERS_MAX = 2000
 # A signature of minisign's, its comment too.
 SIGNATURE_CHARACTERS_MAX = 1000
+# So many are read by one process, which has its time for them (quarantine.TRIAL_SECONDS): on a machine that is slow the next
+# look goes on with the others.
+READ_AT_ONCE = 100
 # More than any host serves: beyond it somebody mistook the directory. So many records of .bdcert files are looked at within
 # 10 ms, and the record that tells of them is 100 KiB.
 SERVICES_MAX = 1000
@@ -211,10 +214,8 @@ class Services:
         """False when some could not be read now: they are as they were."""
         found = {name: self._known(name, look) for name, look in looks.by_name.items()}
         new = [name for name, read in found.items() if read is None]
-        fresh: dict[str, _Read] | None = {}
-        if new:
-            fresh = self._quarantine.read_elsewhere(lambda: {name: self._read_one(name, looks.by_name[name]) for name in new})
-        read = {name: each for name in found if (each := found[name] or (fresh or self._read).get(name)) is not None}
+        has_all = all(self._has_read(found, looks, new[at : at + READ_AT_ONCE]) for at in range(0, len(new), READ_AT_ONCE))
+        read = {name: each for name in found if (each := found[name] or self._read.get(name)) is not None}
         complaints = [line for name in read for line in read[name].complaints]
         if looks.in_all > SERVICES_MAX:
             complaints.append(
@@ -223,6 +224,11 @@ class Services:
         self._read = read
         self._all = {name: each.service for name, each in read.items() if each.service is not None}
         self.complaints = complaints
+        return has_all
+
+    def _has_read(self, found: dict[str, _Read | None], looks: _Looks, names: list[str]) -> bool:
+        fresh = self._quarantine.read_elsewhere(lambda: {name: self._read_one(name, looks.by_name[name]) for name in names})
+        found |= fresh or {}
         return fresh is not None
 
     def _known(self, name: str, look: _Look) -> _Read | None:

@@ -356,6 +356,19 @@ def test_the_process_that_forks_all_others_parses_nothing_that_strangers_wrote(t
     assert node.services.all()["Echo"].cost == 7
 
 
+def test_of_many_services_what_could_be_read_counts_and_the_next_look_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(services, "READ_AT_ONCE", 2)
+    node = a_node(tmp_path)
+    for number in range(5):
+        node.offer(f"S{number}")
+    fresh = services.Services(node.services.services_dir, node.services.graveyard_dir, "", node.quarantine)
+    whole, left = node.quarantine.read_elsewhere, [1]
+    with monkeypatch.context() as here:
+        here.setattr(node.quarantine, "read_elsewhere", lambda read: whole(read) if left and left.pop() else None)
+        assert list(fresh.all()) == ["S0", "S1"]
+    assert list(fresh.all()) == [f"S{number}" for number in range(5)]
+
+
 def test_what_could_not_be_read_elsewhere_is_read_by_whoever_needs_it(tmp_path, monkeypatch):
     node, other = a_node(tmp_path), a_node(tmp_path, "n2", policy=document("Theirs"))
     node.knows(other)
