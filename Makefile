@@ -8,7 +8,7 @@ TESTS :=
 # How they are reported: make test REPORT="--brief --no-skips"
 REPORT :=
 # What of the tests runs in a minute, on two processors, a file at a time.
-QUICK := -n 3 --dist loadfile -m "not long" tests/unit tests/simulation tests/fuzz
+QUICK := -n 3 --dist loadfile --hypothesis-profile=quick -m "not long" tests/unit tests/simulation tests/fuzz
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check long packages style bench generate deb
@@ -37,7 +37,7 @@ check: style
 endif
 
 long: .venv/for-tests
-	@$(PYTEST) -m long tests
+	@$(PYTEST) -m "long or hypothesis" tests
 
 packages:
 	@.ci/debian

@@ -26,6 +26,8 @@ set_hypothesis_home_dir(TESTS.parent / ".cache" / "hypothesis")  # beside the ot
 # No deadline: on a busy machine, and measured, it would tell of the machine. What fails says how to see it fail again.
 hypothesis.settings.register_profile("bdserver", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("bdserver")
+# For `make check`; `make test` runs the same tests once more with all examples.
+hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("bdserver"), max_examples=25)
 
 
 def pytest_addoption(parser):

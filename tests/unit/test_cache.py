@@ -286,7 +286,8 @@ def first_line(path):
     return json.loads(text)
 
 
-def test_a_change_costs_a_line_and_the_file_does_not_grow_for_ever(tmp_path):
+def test_a_change_costs_a_line_and_the_file_does_not_grow_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     cache, reader = a_cache(tmp_path), Cache(str(tmp_path / "me.bdcache"), "me")
     with cache.locked() as view:
         for number in range(200):
@@ -385,23 +386,24 @@ def a_file_of_many_lines(tmp_path):
     return open(cache.path, "rb").read()
 
 
-def test_no_flip_of_a_bit_is_taken_in_without_a_word(tmp_path, caplog):
+def test_no_flip_of_a_bit_is_taken_in_without_a_word(tmp_path, caplog, monkeypatch):
     """The file says what it said, or less: what stands before the line. That is said at once, or of the last line, which a
     power cut may have left so, by the next save."""
+    for name in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, name, lambda descriptor: None)
     data = a_file_of_many_lines(tmp_path)
     path = tmp_path / "flipped.bdcache"
     for at in range(len(data)):
-        for bit in (0, 3, 6):
-            flipped = bytearray(data)
-            flipped[at] ^= 1 << bit
-            path.write_bytes(flipped)
-            caplog.clear()
-            assert len(Cache(str(path), "me").view().records) == data.count(b"\n", 0, at), (at, bit)
-            if "set aside" not in caplog.text:
-                assert at >= data.rindex(b"\n", 0, -1)
-                with Cache(str(path), "me").locked() as fresh:
-                    fresh.hint("10.0.7.7:1")
-                assert "ended in half a line" in caplog.text
+        flipped = bytearray(data)
+        flipped[at] ^= 1 << at % 7
+        path.write_bytes(flipped)
+        caplog.clear()
+        assert len(Cache(str(path), "me").view().records) == data.count(b"\n", 0, at), at
+        if "set aside" not in caplog.text:
+            assert at >= data.rindex(b"\n", 0, -1)
+            with Cache(str(path), "me").locked() as fresh:
+                fresh.hint("10.0.7.7:1")
+            assert "ended in half a line" in caplog.text
 
 
 def test_a_line_that_is_missing_doubled_or_out_of_turn_is_noticed(tmp_path, caplog):

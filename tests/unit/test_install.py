@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ("bdserverd", "bdwhereis", "bdctl", "bdkeys", "bddemo")
 BUILD_SDIST = "from setuptools import build_meta; print(build_meta.build_sdist('.'))"

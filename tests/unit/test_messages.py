@@ -1,7 +1,7 @@
 """The tables of messages: roles and shapes of requests are checked from them, answers are decoded by them, whatever came."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bdserver.core import messages
@@ -176,7 +176,6 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=60)
 @given(st.sampled_from(list(REQUESTS)), JSON)
 def test_whatever_comes_is_an_answer_of_the_row_or_a_bad_frame(command, said):
     try:

@@ -271,6 +271,7 @@ def test_a_settings_value_is_of_the_type_that_the_class_says(config, setting):
     assert type(getattr(load(config("")), setting.name)) is type(setting.default)
 
 
+@pytest.mark.long
 def test_a_misspelt_setting_is_an_error_here_and_in_mypy(config, tmp_path):
     with pytest.raises(AttributeError):
         load(config("")).max_dynamics  # noqa: B018
