@@ -15,6 +15,7 @@ from bdserver.core.gossip.actions import Verdict
 from bdserver.core.membership import ALIVE, DEAD, Record, as_json
 from bdserver.errors import TooBusy
 from bdserver.processes import discoverer as module
+from bdserver.processes import heartbeat
 from bdserver.processes.node import Told
 from tests.hosts import until
 from tests.unit import nodes
@@ -211,7 +212,8 @@ def test_it_ends_with_its_listener(gossiper):
         assert time.monotonic() < deadline
 
 
-def test_when_its_listener_hangs_it_says_so_and_is_mute(two, caplog):
+def test_when_its_listener_hangs_it_says_so_and_is_mute(two, caplog, monkeypatch):
+    monkeypatch.setattr(heartbeat, "PATIENCE", 0.5)
     one, other = two
     services = one.node.settings.services_dir
     with open(os.path.join(services, "Echo.bdcert"), "w") as file:

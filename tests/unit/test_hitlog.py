@@ -244,7 +244,7 @@ PIECES = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=3 * settings.default.max_examples // 2)
 @given(
     st.lists(st.lists(PIECES, max_size=8).map(b"".join), max_size=6),
     st.lists(st.integers(0, 30), min_size=6, max_size=6),

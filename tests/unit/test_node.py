@@ -22,7 +22,6 @@ from bdserver.net.authority import Authority, general_names
 from bdserver.processes.node import Life, Node, Rules, Sources, Told, open_files, open_node
 from bdserver.processes.run import begin
 from tests.unit.certificates import make_keys
-from tests.unit.changes import publish
 from tests.unit.nodes import NOW, a_mesh, a_node, acquaint, document, warnings
 
 
@@ -242,7 +241,8 @@ def test_its_record_is_signed_and_with_new_keys_signed_anew(config, folder):
 def test_services_that_have_no_room_in_its_record_are_left_out_and_said(tmp_path):
     node = a_node(tmp_path, max_dynamic=10**12)
     for number in range(150):
-        publish(node.services, None, f"S{number:03}", 1.0, f"http://u/{'x' * 1900}")
+        with open(f"{node.services.services_dir}/S{number:03}.bdcert", "w") as file:
+            file.write(f"weight=1\nurl=http://u/{'x' * 1900}\n")
     assert node.update_own() and not node.update_own()
     own = node.cache.view().own
     assert 100 < len(own.services) < 150 and own.free_dynamic == 1_000_000 and from_json(as_json(own)) == own

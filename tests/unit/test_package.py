@@ -92,7 +92,7 @@ NAMES = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters=
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=2 * settings.default.max_examples // 5)
 @given(st.dictionaries(st.lists(NAMES, min_size=1, max_size=4).map("/".join), st.binary(max_size=1500), max_size=6))
 def test_every_tree_comes_out_as_it_went_in(tmp_path_factory, tree):
     top = tmp_path_factory.mktemp("tree")

@@ -325,7 +325,7 @@ def test_a_hostile_document_costs_little_time_and_memory(name, tmp_path):
     assert time.process_time() - started < 0.5  # of processor time, which other processes' noise does not touch
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(INSIDES, st.randoms(use_true_random=False))
 def test_a_mutated_document_is_a_policy_or_a_documented_error(inside, rng):
     data = bytearray(doc(inside), "utf-8")

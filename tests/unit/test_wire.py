@@ -34,7 +34,7 @@ def test_what_is_encoded_comes_out_again(message):
     assert decoded(encode(message)) == message
 
 
-@settings(max_examples=40)
+@settings(max_examples=2 * settings.default.max_examples // 5)
 @given(st.lists(MESSAGES, max_size=4))
 def test_byte_by_byte_is_as_good_as_whole(messages):
     decoder, found = Decoder(), []
