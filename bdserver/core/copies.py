@@ -343,11 +343,7 @@ def _sure(view: View, name: str, service: Service) -> list[str]:
 def kin(view: View, name: str, service: Service) -> list[Record]:
     """The living holders of that very service: whose original it is, and all that have copies of that. Another original of the
     same name is another service, and holds no place for this one."""
-    return [
-        record
-        for record in view.holders(name)
-        if not service.original or service.original in (record.name, record.services[name].original)
-    ]
+    return [record for record in view.holders(name) if service.original in ("", record.services[name].original or record.name)]
 
 
 def wishes_to_retire(held: Lately, now: float, replica_idle: float) -> bool:
@@ -413,8 +409,9 @@ def _in_turn(name: str, holders: Iterable[Record]) -> list[str]:
 def is_decider(view: View, name: str) -> bool:
     """Whether this node sees to it that there are enough holders: it has the original, or, when nobody who lives has that, is
     the first of those that are left."""
-    order = _in_turn(name, view.holders(name))
-    return order[:1] == [view.me]
+    holders = view.holders(name)
+    owners = [record.name for record in holders if has_original(record, name)]
+    return min(owners or _in_turn(name, holders)[:1], default="") == view.me
 
 
 def missing(view: View, name: str) -> int:
@@ -422,10 +419,8 @@ def missing(view: View, name: str) -> int:
     service = view.own.services.get(name)
     if service is None or not service.replicable or service.copies == Copies.NONE:
         return 0
-    wanted = wanted_by(view, name, service)
-    if not wanted or not is_decider(view, name) or to_withdraw(view, name, service):
-        return 0
-    return max(wanted - len([record for record in view.holders(name) if not record.draining]), 0)
+    too_few = wanted_by(view, name, service) - len([record for record in view.holders(name) if not record.draining])
+    return too_few if too_few > 0 and is_decider(view, name) and not to_withdraw(view, name, service) else 0
 
 
 def to_place(

@@ -89,6 +89,7 @@ class Upkeep:
         self._turns: dict[str, tuple[Edition, float]] = {}  # service -> the edition it is to become, and when
         self._asked: dict[tuple[str, str], _Asked] = {}  # (service, node) that was to take a copy
         self._unplaced: dict[str, str] = {}
+        self._is_for_all = True  # originals that want no copies are to be seen to, too
 
     def note(self, arrived: Mapping[str, float], called: Iterable[str], clock: float, wall: float) -> None:
         """Our copies, with the epoch second at which each has come, and the services that are called these days."""
@@ -101,6 +102,7 @@ class Upkeep:
             if name in called:
                 copy.called_at = clock
             self._copies[name] = copy
+        self._is_for_all = True
 
     def look(self, names: Iterable[str], clock: float) -> Look | None:
         """To look at those of these services that nothing is done for now: they have changed, and no others have."""
@@ -110,20 +112,24 @@ class Upkeep:
         return look if look.names and self._begin(look, clock) else None
 
     def due(self, view: View, clock: float, wall: float, rules: Rules) -> list[Errand]:
-        """What is to be begun now. Withdrawals come first."""
+        """What is to be begun now. Withdrawals come first; originals that want no copies, which may be many, are seen to once
+        after each `note`."""
         self._asked = {each: asked for each, asked in self._asked.items() if asked.until > clock}
         self._turns = {name: turn for name, turn in self._turns.items() if name in view.own.services}
         self.idle, self._unplaced = {}, {}
         found: list[Errand] = []
-        lacking = set()
+        still_due = set()
         for name, service in view.own.services.items():
-            if errand := self._tended(view, name, service, clock, wall, rules.replica_idle):
+            if not self._is_for_all and not service.original and not service.replicas:
+                still_due.add((_TEND, name))
+            elif errand := self._tended(view, name, service, clock, wall, rules.replica_idle):
                 found.append(errand)
             if self._lacks(view, name, service):
-                lacking.add((_PLACE, name))
+                still_due.add((_PLACE, name))
                 if self._is_free((_PLACE, name), clock) and (place := self._placed(view, name, rules.may_have)):
                     found.append(place)
-        self._forgive((_TEND, _PLACE), {key for errand in found for key in _keys(errand)} | lacking)
+        self._is_for_all = False
+        self._forgive((_TEND, _PLACE), {key for errand in found for key in _keys(errand)} | still_due)
         found.sort(key=lambda errand: not isinstance(errand, Go))
         return [errand for errand in found if self._begin(errand, clock)]
 

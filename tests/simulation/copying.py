@@ -8,11 +8,12 @@ notes each removal that nobody may make, and for how long there were too many or
 
 import heapq
 import itertools
+import math
 from random import Random
 
 from bdserver.core import copies, weight
 from bdserver.core.copies import Go, Place, Raise, Renew
-from bdserver.core.membership import DYNAMIC, STATIC, Edition, Record, Service, Withdrawal, standing
+from bdserver.core.membership import DYNAMIC, STATIC, Record, Service, Withdrawal, standing
 from bdserver.core.upkeep import Rules, Upkeep
 from bdserver.core.view import TOMBSTONE_SECONDS, View
 
@@ -41,7 +42,7 @@ class Host:
 
     def start(self, forget=False, backup=None):
         """Start it; with `forget`, as it is after an installation from nothing, or from a backup of its disk."""
-        self.is_up, self.life = True, object()
+        self.is_up, self.life, self._is_woken = True, object(), False
         if forget:
             self.disk = {name: each for name, each in (backup or {}).items() if each.type == STATIC}
             self.arrived, self.called = {}, {}
@@ -50,10 +51,10 @@ class Host:
         self.view.start(self.view.records.get(self.name) or Record(self.name, self.address, (0, 0)), self.wall())
         self.describe()
         self.tell()
-        rng = self.net.rng
-        self.every(lambda: 1.0, self.tick)
-        self.every(lambda: rng.uniform(2, 4), self.probe)
-        self.every(lambda: rng.uniform(3, 12), self.synchronise)
+        rng, pace = self.net.rng, self.net.pace
+        self.every(lambda: pace, self.tick)
+        self.every(lambda: pace * rng.uniform(2, 4), self.probe)
+        self.every(lambda: pace * rng.uniform(3, 12), self.synchronise)
         for _ in range(2):
             self.after(rng.uniform(0.1, 1), self.synchronise)
 
@@ -114,8 +115,7 @@ class Host:
         if self.group != teller.group:
             return
         before = self.view.own
-        news = [self.view.merge(record, self.wall()) for record in records]
-        if any(news):
+        if sum(self.view.merge(record, self.wall()) for record in records):
             if self.view.own is not before:
                 self.tell()
             self.wake()
@@ -148,9 +148,13 @@ class Host:
         self.act()
 
     def wake(self):
-        self.after(0.01, self.act)
+        """Look soon, once for all that comes until then."""
+        if not self._is_woken:
+            self._is_woken = True
+            self.after(0.05, self.act)
 
     def act(self):
+        self._is_woken = False
         told = self.upkeep.idle.keys()
         rules = Rules(self.idle, lambda name, record: True)
         for errand in self.upkeep.due(self.view, self.net.now, self.wall(), rules):
@@ -200,8 +204,8 @@ class Host:
 class Net:
     """Virtual time and the errands; `made`: when which copy was made for the second time, as (seconds, host, service)."""
 
-    def __init__(self, seed, count, slots=5, loss=0.02, failures=0.05):
-        self.rng, self.seed = Random(seed), seed
+    def __init__(self, seed, count, slots=5, loss=0.02, failures=0.05, pace=1.0):
+        self.rng, self.seed, self.pace = Random(seed), seed, pace
         self.now, self.loss, self.failures, self.slowness = 0.0, loss, failures, 1.0
         self.hosts = {f"n{number}": Host(self, f"n{number}", slots) for number in range(count)}
         self.made, self.faults, self.gone = [], [], []
@@ -302,7 +306,7 @@ class Net:
         """Who else has it, that lives or was thought to."""
         for other in self.hosts.values():
             offered = other.disk.get(name) if other is not host else None
-            is_kin = offered is not None and original in (offered.original, other.name if offered.type == STATIC else None)
+            is_kin = offered is not None and original == (offered.original or other.name)
             if is_kin and (other.is_up or self.now - other.down_at < DETECTION_SECONDS):
                 return True
         return False
@@ -398,9 +402,35 @@ class Net:
         return is_told and any(record is not None and name in record.withdrawn for record in records)
 
 
+class Swing:
+    """The calls of a service, from none to as many as so many holders can take, with this period; `busy`: the share of it in which
+    there are calls. When all holders have enough, a node without it takes a copy."""
+
+    def __init__(self, net, name, period, busy, peak):
+        self.net, self.name, self.period, self.busy, self.peak = net, name, period, busy, peak
+        self.step = max(min(period * min(busy, 1 - busy) / 2, 30.0), 1.0)
+        self.share = 0.0  # of what each holder can take
+        net.at(net.now + net.rng.uniform(0, period), self._swing)
+
+    def _swing(self):
+        net = self.net
+        phase = (net.now / self.period) % 1.0
+        calls = self.peak * (1.0 if phase < self.busy / 2 else 0.6) if phase < self.busy else 0.0
+        holders = net.holders(self.name)
+        for host in holders if calls else ():
+            host.called[self.name] = net.now
+        lacking = [host for host in net.hosts.values() if self.name not in host.disk]
+        for host in net.rng.sample(lacking, min(max(math.ceil(calls) - len(holders), 0), len(lacking))):
+            net.replicate(host, self.name, is_call=True)
+        share = min(calls / len(holders), 2.0)
+        if (share > 0.5) != (self.share > 0.5):  # the others hear of it
+            for host in holders:
+                host.load = round(10 * share)
+                host.changed()
+        self.share = share
+        net.at(net.now + self.step, self._swing)
+
+
 def digests():
     """Names for what is published, one after the other."""
     return (f"d{number}" for number in itertools.count(1))
-
-
-__all__ = ["EPOCH", "Edition", "Host", "Net", "digests"]

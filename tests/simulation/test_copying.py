@@ -10,9 +10,9 @@ from random import Random
 import pytest
 
 from bdserver.core.membership import STATIC
-from tests.simulation.copying import Net, digests
+from tests.simulation.copying import Net, Swing, digests
 
-SEEDS = range(400 if os.environ.get("BD_LONG") else 40)
+SEEDS = range(400 if os.environ.get("BD_LONG") else 30)
 NAME = "Echo"
 
 
@@ -140,3 +140,148 @@ def after_chaos(seed):
 def test_after_the_last_fault_all_copies_are_what_their_originals_are_or_marked(seed):
     net, story = after_chaos(seed)
     assert net.disagreements() == [], f"seed {seed}\n" + "\n".join(story)
+
+
+# Until two halves have found each other, here: the longest pause between two rounds.
+ROUND_SECONDS = 12.0
+
+
+# --- standing copies ------------------------------------------------------------------------------------------------
+
+
+def standing_mesh(seed, count, wanted):
+    """A mesh whose first node has published a service that wants so many holders, and has them."""
+    net = Net(seed, count)
+    hosts = net.start()
+    net.run(5)
+    hosts[0].publish(NAME, "d1", replicas=wanted)
+    net.run(10 + 5 * wanted)
+    assert len(net.holders(NAME)) == min(wanted, count), f"seed {seed}"
+    net.watch(NAME, wanted)
+    net.made.clear()
+    return net, hosts
+
+
+@pytest.mark.parametrize("count", [4, 10, 50, long(200)])
+@pytest.mark.parametrize("seed", range(2))
+def test_holders_that_die_are_replaced_by_one_copy_each(seed, count):
+    net, _ = standing_mesh(seed, count, 3)
+    deaths = min(count - 1, 15)
+    for number in range(1, deaths + 1):
+        net.rng.choice(net.holders(NAME)).stop()
+        net.run(25)
+        assert len(net.holders(NAME)) == min(3, count - number), f"seed {seed}"
+    assert len(net.made) == min(deaths, count - 3) and net.faults == [] and net.longest["few"] < 20, f"seed {seed}"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_node_that_comes_back_is_not_one_too_many_for_ever(seed):
+    net, _ = standing_mesh(seed, 10, 3)
+    for _ in range(5):
+        victims = net.rng.sample(net.holders(NAME), 2)
+        for host in victims:
+            host.stop()
+        net.run(70)
+        assert len(net.holders(NAME)) == 3, f"seed {seed}"
+        for host in victims:
+            host.start()
+        net.run(70)
+        assert len(net.holders(NAME)) == 3, f"seed {seed}"
+    assert net.longest["many"] < 60 and net.faults == [], f"seed {seed}: {net.longest}"
+
+
+@pytest.mark.parametrize("wanted", [2, 3, 5, 20])
+@pytest.mark.parametrize("seed", range(2))
+def test_a_partition_heals_with_exactly_as_many_as_are_wanted_within_a_minute(seed, wanted):
+    net, hosts = standing_mesh(seed, 50, wanted)
+    for number, host in enumerate(hosts):
+        host.group = number % 2
+    net.run(150)
+    sides = [len(net.holders(NAME, group)) for group in (0, 1)]
+    assert sides[0] == wanted and sides[1] in (0, wanted), f"seed {seed}"
+    net.heal()
+    net.run(60 + ROUND_SECONDS)
+    assert len(net.holders(NAME)) == wanted and net.faults == [], f"seed {seed}"
+    assert net.longest["many"] < 60 + ROUND_SECONDS, f"seed {seed}"
+
+
+@pytest.mark.parametrize(("count", "seeds"), [(3, range(5)), (5, range(5)), (20, range(3)), long(200, range(1))])
+def test_standing_copies_under_chaos(count, seeds):
+    for seed in seeds:
+        net, hosts = standing_mesh(seed, count, 3)
+        rng = net.rng
+        for _ in range(40):
+            net.run(rng.uniform(5, 60))
+            event = rng.randrange(6)
+            up = [host for host in hosts if host.is_up]
+            if event == 0 and len(net.holders(NAME)) > 1:
+                rng.choice(up).stop()
+            elif event in (1, 2) and len(up) < count:
+                rng.choice([host for host in hosts if not host.is_up]).start(forget=event == 2)
+            elif event == 3:
+                for host in hosts:
+                    host.group = int(rng.random() < 0.3)
+            elif event == 4:
+                net.heal()
+            elif hosts[0].is_up and NAME in hosts[0].disk:
+                hosts[0].publish(NAME, f"d{net.now}", replicas=3)
+            assert net.holders(NAME), f"seed {seed}: nobody has it at {net.now}"
+        net.heal()
+        net.run(120)
+        # what came right before a partition heals stays a minute, and its errand takes a moment
+        assert net.faults == [] and net.longest["many"] < 60 + ROUND_SECONDS + 5, f"seed {seed}: {net.longest}"
+        assert len(net.holders(NAME)) == min(3, sum(host.is_up for host in hosts)) and net.disagreements() == [], f"seed {seed}"
+
+
+# --- copies that go away --------------------------------------------------------------------------------------------
+
+WEEK, DAY, HOUR = 7 * 86400.0, 86400.0, 3600.0
+
+
+def swung(seed, periods, seconds, pace):
+    """A mesh after so long, in which the load of a service for each period swings, with that period."""
+    net = Net(seed, 7, slots=100, loss=0.0, failures=0.0, pace=pace)
+    hosts = net.start()
+    net.run(30)
+    for number, period in enumerate(periods):
+        name = f"S{number}"
+        hosts[number % 7].publish(name, "d1", replicas=net.rng.choice([0, 0, 2, 3]))
+        Swing(net, name, period, net.rng.choice([0.05, 0.3, 0.5, 0.9]), net.rng.choice([2, 3.5, 6]))
+    net.run(seconds)
+    return net
+
+
+def assert_few_copies(net, periods):
+    minutes = net.now / 60
+    for number, period in enumerate(periods):
+        name = f"S{number}"
+        made = sum(each[2] == name for each in net.made)
+        # those that the first swing brings, and then a tenth a minute
+        assert made <= 8 + 0.1 * minutes, (
+            f"seed {net.seed}: {made} copies of {name} in {minutes:.0f} min, period {period:.0f} s"
+        )
+    assert net.faults == [] and all(net.holders(f"S{number}") for number in range(len(periods)))
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_a_load_that_swings_quickly_makes_few_copies(seed):
+    rng = Random(seed)
+    periods = [10.0, *(10 * 60 ** rng.random() for _ in range(3))]
+    assert_few_copies(swung(seed, periods, HOUR, pace=2.0), periods)
+
+
+@pytest.mark.parametrize("seed", [0])
+def test_a_load_that_swings_slowly_makes_few_copies_and_those_go(seed):
+    rng = Random(seed)
+    periods = [660.0, 1330.0, *(600 * 144 ** rng.random() for _ in range(4))]
+    net = swung(seed, periods, DAY, pace=20.0)
+    assert_few_copies(net, periods)
+    assert len(net.gone) > 20
+
+
+@pytest.mark.long
+def test_a_week_of_loads_that_swing_makes_few_copies():
+    periods = [700.0, 1300.0, 2000.0, 2 * HOUR, 6 * HOUR, DAY]
+    net = swung(1, periods, WEEK, pace=60.0)
+    assert_few_copies(net, periods)
+    assert len(net.gone) > 200

@@ -304,7 +304,7 @@ def test_an_idle_copy_goes_when_it_has_said_so_for_a_while():
 def test_the_last_holder_that_is_sure_to_be_there_never_goes():
     for others in (
         [], [holds("a", original(), SUSPECT)], [holds("a", original(), DEAD)], [holds("a", original(), draining=True)],
-        [holds("x", original(*E3))], [holds("x", a_copy("x"))],
+        [holds("x", original(*E3))], [holds("x", a_copy("x"))], [holds("a", a_copy("x"))],
     ):  # fmt: skip
         assert retires(*others, mine=IDLE) is None and not copies.can_spare(seen(*others, mine=IDLE), NAME)
     assert copies.can_spare(seen(holds("x", original()), mine=a_copy("")), NAME)  # whose it is, nobody knows

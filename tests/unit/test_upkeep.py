@@ -83,6 +83,8 @@ def test_so_many_errands_at_once_and_withdrawals_come_first():
     due = upkeep.due(view, 0.0, NOW, Rules(600.0, lambda name, record: True))
     assert len(due) == ERRANDS_MAX and isinstance(due[0], Go) and {type(each) for each in due[1:]} == {Raise}
     upkeep.over(due[1], {}, 0.0)
+    assert upkeep.due(view, 0.0, NOW, Rules(600.0, lambda name, record: True)) == []  # originals have time
+    upkeep.note({}, [], 1.0, NOW)
     assert len(upkeep.due(view, 0.0, NOW, Rules(600.0, lambda name, record: True))) == 1
 
 
