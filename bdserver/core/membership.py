@@ -369,11 +369,14 @@ def _service(name: str, fields: Any) -> Service:
     if not valid_name(name):
         raise ValueError(f"a service named {name[:60]!r}")
     said, cost, url, replicable = fields[:4]
+    more = fields[4] if len(fields) > 4 else {}
     kind = _SERVICE_TYPES.get(said)
     if kind is None or not isinstance(url, str) or len(url) > URL_CHARACTERS_MAX or type(cost) not in (int, float):
         raise ValueError(f"service {name}")
+    if not isinstance(more, dict):
+        raise ValueError(f"service {name}: {str(more)[:40]!r} behind its four fields")
     service = Service(kind, _in_range(f"the cost of {name}", cost, COST_MAX), url, bool(replicable))
-    return _with_more(service, fields[4]) if len(fields) > 4 else service
+    return _with_more(service, more) if more else service
 
 
 def _with_more(service: Service, said: dict[str, Any]) -> Service:

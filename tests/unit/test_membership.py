@@ -16,10 +16,14 @@ from bdserver.core.membership import (
     STATIC,
     SUSPECT,
     VERSION_MAX,
+    WITHDRAWN_MAX,
+    Copies,
+    Edition,
     Record,
     Service,
     ServiceType,
     Status,
+    Withdrawal,
     as_json,
     certificate_digest,
     fitting,
@@ -28,6 +32,7 @@ from bdserver.core.membership import (
     raised,
     service_url,
     standing,
+    statement,
     travelling_bytes,
     untimely,
 )
@@ -120,6 +125,11 @@ def in_service(field):
     return change
 
 
+def in_more(key, form=lambda value: value):
+    """In the object behind the four fields that each service has."""
+    return lambda value: {"services": {"Echo": ["dynamic", 1.0, "", True, {key: form(value)}]}}
+
+
 RANGES = [
     ("load", 20, 21, lambda value: {"load": value}),
     ("free_dynamic", 1_000_000, 1_000_001, lambda value: {"free_dynamic": value}),
@@ -130,6 +140,11 @@ RANGES = [
     ("counter", 2**53, 2**53 + 1, lambda value: {"version": [1, value]}),
     ("since", 2**53, 2**53 + 2, lambda value: {"since": value}),
     ("cost", 1e9, 1.0001e9, in_service(1)),
+    ("edition", 2**53, 2**53 + 1, in_more("edition", lambda value: [value, "ab"])),
+    ("replicas", 1000, 1001, in_more("replicas")),
+    ("idle_since", 2**53, 2**53 + 1, in_more("idle_since")),
+    ("withdrawn up to", 2**53, 2**53 + 1, lambda value: {"withdrawn": {"Echo": [value, 1]}}),
+    ("withdrawn at", 2**53, 2**53 + 1, lambda value: {"withdrawn": {"Echo": [1, value]}}),
 ]
 
 
@@ -147,6 +162,10 @@ TEXTS = [
     ("web_dir", 500, lambda size: {"web_dir": "x" * size}),
     ("service_url", 2000, lambda size: {"service_url": "x" * size}),
     ("url", 2000, lambda size: in_service(2)("x" * size)),
+    ("digest", 32, lambda size: in_more("edition")([1, "x" * size])),
+    ("signer", 32, lambda size: in_more("signer")("x" * size)),
+    ("original", 100, lambda size: in_more("original")("x" * size)),
+    ("after", 100, lambda size: in_more("after")("x" * size)),
 ]
 
 
@@ -156,6 +175,62 @@ def test_every_text_has_a_length(what, most, change):
         assert from_json(with_fields(**change(most)))
     with pytest.raises(BadRequest, match="record"):
         from_json(with_fields(**change(most + 1)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        in_more("edition")(5), in_more("edition")([1]), in_more("edition")([1, "a", "b"]), in_more("edition")([1, 5]),
+        in_more("edition")({"1": "a", "2": "b"}), in_more("original")("../x"), in_more("original")(5), in_more("after")("a b"),
+        in_more("copies")("some"), in_more("copies")(5), in_more("copies")(["any"]), in_more("signer")(5),
+        {"services": {"Echo": ["static", 1.0, "", True, 5]}}, {"services": {"Echo": ["static", 1.0, "", True, None]}},
+        {"services": {"Echo": ["static", 1.0, "", True, [["replicas", 3]]]}},
+        {"withdrawn": []}, {"withdrawn": None}, {"withdrawn": {"../x": [1, 1]}}, {"withdrawn": {"Echo": 5}},
+        {"withdrawn": {"Echo": [1]}}, {"withdrawn": {"Echo": [1, 2, 3]}}, {"withdrawn": {"Echo": "12"}},
+    ],
+)  # fmt: skip
+def test_what_is_said_of_editions_and_copies_has_a_shape(change):
+    with pytest.raises(BadRequest, match="record"):
+        from_json(with_fields(**change))
+
+
+FULL = Service(DYNAMIC, 2.0, "u", True, Edition(7, "ab"), "a", "b", 3, Copies.MEETING, "key", 5)
+
+
+def test_of_a_service_what_is_as_ever_is_not_said():
+    def said(service):
+        return json.loads(statement(Record("a", "10.0.0.1:1", (1, 0), services={"Echo": service})))["services"]["Echo"]
+
+    assert said(Service(STATIC, 1.0, "", True)) == ["static", 1.0, "", True]
+    assert said(Service(STATIC, 1.0, "", True, replicas=3)) == ["static", 1.0, "", True, {"replicas": 3}]
+    more = {
+        "edition": [7, "ab"],
+        "original": "a",
+        "after": "b",
+        "replicas": 3,
+        "copies": "meeting",
+        "signer": "key",
+        "idle_since": 5,
+    }
+    assert said(FULL) == ["dynamic", 2.0, "u", True, more]
+
+
+def test_editions_and_withdrawals_survive_the_wire():
+    record = Record("a", "10.0.0.1:1", (1, 0), services={"Echo": FULL}, withdrawn={"Old": Withdrawal(7, 8)})
+    back = from_json(json.loads(json.dumps(as_json(record))))
+    assert back == record and back.services["Echo"].copies is Copies.MEETING and back.withdrawn["Old"].counter == 7
+    assert "withdrawn" not in statement(record._replace(withdrawn={}))
+    later = from_json(with_fields(services={"Echo": ["static", 1, "", True, {"replicas": 2, "rack": 5}, "more"]}))
+    assert later.services["Echo"].replicas == 2  # what a newer node says beside it does no harm
+
+
+def test_so_many_withdrawals_are_remembered_and_not_one_more():
+    def with_withdrawn(count):
+        return with_fields(withdrawn={f"S{number}": [1, 1] for number in range(count)})
+
+    assert len(from_json(with_withdrawn(WITHDRAWN_MAX)).withdrawn) == WITHDRAWN_MAX
+    with pytest.raises(BadRequest, match="500 at most"):
+        from_json(with_withdrawn(WITHDRAWN_MAX + 1))
 
 
 def services(count, name="S{:037}", url=""):
@@ -189,10 +264,21 @@ def test_of_our_own_services_those_stay_at_home_that_have_no_room(url):
     assert from_json(as_json(fits)).services == fits.services
 
 
+def test_a_thousand_copies_of_which_all_is_to_be_said_leave_some_at_home_and_what_is_said_is_taken():
+    full = {f"S{number:037}": FULL._replace(url="x" * 100) for number in range(SERVICES_MAX)}
+    gone = {f"W{number:099}": Withdrawal(VERSION_MAX, VERSION_MAX) for number in range(WITHDRAWN_MAX)}
+    for withdrawn in ({}, gone):
+        fits, left_out = fitting(Record("a", "10.0.0.1:1", (VERSION_MAX, VERSION_MAX), services=full, withdrawn=withdrawn))
+        back = from_json(as_json(fits))
+        assert left_out == sorted(full)[len(fits.services) :] and back.services == fits.services and back.withdrawn == withdrawn
+        assert len(fits.services) > (400 if withdrawn else 700)
+
+
 def test_a_service_of_ours_that_nobody_would_take_costs_us_that_service_alone():
-    odd = {"dear": Service(STATIC, 2e9, "", True), "long": Service(STATIC, 1.0, "x" * 2001, True), **services(2)}
-    fits, left_out = fitting(Record("a", "10.0.0.1:1", (1, 0), services=odd))
-    assert left_out == ["dear", "long"] and from_json(as_json(fits)).services == services(2)
+    many, lost = FULL._replace(replicas=1001), FULL._replace(original="../x")
+    odd = {"dear": Service(STATIC, 2e9, "", True), "long": Service(STATIC, 1.0, "x" * 2001, True), "lost": lost, "many": many}
+    fits, left_out = fitting(Record("a", "10.0.0.1:1", (1, 0), services=odd | services(2)))
+    assert left_out == ["dear", "long", "lost", "many"] and from_json(as_json(fits)).services == services(2)
 
 
 def test_times_of_up_to_a_day_ahead_are_of_our_time():
