@@ -17,7 +17,7 @@ from bdserver.processes.answers import replicating
 from bdserver.processes.session import Session
 
 # Nothing is begun so long before the caller's patience ends.
-LEFT_SECONDS = 5.0
+LEFT_SECONDS = 2.0
 
 log = logging.getLogger("bdserver.tending")
 
