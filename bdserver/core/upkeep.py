@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from bdserver.core import copies
 from bdserver.core.copies import Errand, Go, Lately, Place, Renew
-from bdserver.core.membership import DYNAMIC, Edition, Record, Service
+from bdserver.core.membership import Edition, Record, Service
 from bdserver.core.view import View
 
 # At once, for all services: each is a thread, and a child.
@@ -152,7 +152,7 @@ class Upkeep:
     # -- what is due
 
     def _tended(self, view: View, name: str, service: Service, clock: float, wall: float, replica_idle: float) -> Errand | None:
-        copy = self._copies.get(name) if self._copies is not None and service.type == DYNAMIC else None
+        copy = self._copies.get(name) if self._copies is not None and service.original else None
         lately = copy.notice(view, name, service, clock) if copy is not None else None
         if lately and copies.wishes_to_retire(lately, clock, replica_idle) and copies.can_spare(view, name):
             self.idle[name] = int(wall - (clock - lately.called_at))

@@ -21,6 +21,7 @@ from bdserver.core import membership
 from bdserver.core.address import split_address
 from bdserver.core.attention import LAG_SECONDS
 from bdserver.core.ticks import following
+from bdserver.core.view import View
 from bdserver.errors import BDError, NoSpace
 from bdserver.files import accesslog
 from bdserver.files.accesslog import AccessLog
@@ -123,6 +124,10 @@ class Chores:
             self.node.heard.tell((*self._failing.values(), *self.copying.failing()))
         except Exception as error:
             self.states.say("what fails", f"telling what fails: a bug: {error!r}", error=error)
+
+    def notice(self, view: View, clock: float, wall: float) -> None:
+        """The view may be another one: what follows for our copies is not put off until their second has passed."""
+        self._guarded(Chore("copies, by the news", 0.0, lambda wall: self.copying.notice(view, clock, wall)), wall)
 
     def late(self, seconds: float) -> None:
         """The loop was so late."""

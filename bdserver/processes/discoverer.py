@@ -111,7 +111,7 @@ class Discoverer:
         self._heartbeat.due(began)
         self._note_hung(began)
         view = self._look()
-        self._chores.copying.notice(view, began, self.node.clock())
+        self._chores.notice(view, began, self.node.clock())
         if began < self._silent_at:
             for action in self._mind.due(view, began, self._chores.weight, self.node.settings.receiver_threshold):
                 self._talks.start(action)

@@ -261,6 +261,9 @@ class Net:
         here = host.disk.get(renewal.name)
         if here is None or here.type == STATIC or copies.to_renew(host.view, renewal.name, here) != renewal:
             return ""
+        followed = host.view.records[renewal.original].services.get(renewal.name) if renewal.original != here.original else None
+        if followed is not None and followed.after != here.original:
+            self.faults.append(f"{self.now:.1f} {host.name} turns from {here.original} to {renewal.original}, no heir of it")
         if here.edition.digest == renewal.edition.digest:
             host.disk[renewal.name] = here._replace(original=renewal.original, edition=renewal.edition)
             return ""

@@ -364,3 +364,21 @@ def test_states_are_forgotten_when_they_are_too_many():
         assert states.say(f"thing {number}", "bad") and not states.say(f"thing {number}", "bad")
     assert states.say("one more", "bad")
     assert states.say("thing 0", "bad"), "said again, rather than remembered for ever"
+
+
+def test_a_bug_in_what_news_mean_for_copies_is_a_warning_and_ends_nobody(looking, monkeypatch, caplog):
+    def fail(*arguments):
+        raise KeyError("oops")
+
+    view = looking.node.cache.view()
+    looking.chores.notice(view, looking.clock, time.time())
+    monkeypatch.setattr(looking.chores.copying, "notice", fail)
+    for _ in range(3):
+        looking.chores.notice(view, looking.clock, time.time())
+    assert [line for line in said(caplog, logging.ERROR) if "oops" in line] == ["copies, by the news: a bug: KeyError('oops')"]
+    looking.look()
+    assert Heard(looking.node.heard.path).report().failing == ("copies, by the news: a bug: KeyError('oops')",)
+    monkeypatch.undo()
+    looking.chores.notice(view, looking.clock, time.time())
+    looking.look()
+    assert Heard(looking.node.heard.path).report().failing == ()
