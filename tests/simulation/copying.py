@@ -33,7 +33,7 @@ class Host:
         self.group, self.is_up, self.down_at = 0, False, -DETECTION_SECONDS
         self.disk, self.arrived, self.called = {}, {}, {}
         self.view, self.load, self.idle = View(name), 0, 600.0
-        self.wall_offset = 0.0
+        self.wall_offset, self.draining = 0.0, False
 
     def wall(self):
         return EPOCH + self.net.now + self.wall_offset
@@ -93,7 +93,8 @@ class Host:
                 services[name] = each
         free = max(self.slots - sum(each.type == DYNAMIC for each in self.disk.values()), 0)
         return self.view.describe(
-            own._replace(services=services, withdrawn=withdrawn, free_dynamic=free, load=self.load), self.wall()
+            own._replace(services=services, withdrawn=withdrawn, free_dynamic=free, load=self.load, draining=self.draining),
+            self.wall(),
         )
 
     def _is_anew(self, name, counter):

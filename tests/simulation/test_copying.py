@@ -35,7 +35,7 @@ class Chaos:
         event = self.rng.choice((
             self.publish, self.publish, self.publish, self.publish, self.withdraw, self.drop, self.adopt, self.kill, self.kill,
             self.come_back, self.come_back, self.reinstall, self.restore, self.partition, self.heal, self.demand, self.demand,
-            self.step_clock, self.take_over,
+            self.step_clock, self.take_over, self.drain,
         ))  # fmt: skip
         self.story.append(f"{self.net.now:.1f} {event.__name__} {event()}")
 
@@ -65,6 +65,13 @@ class Chaos:
     def adopt(self):
         host = self._of(NAME, False)
         return host and (host.name, host.adopt(NAME))
+
+    def drain(self):
+        host = self._one(lambda host: host.is_up)
+        if host is not None:
+            host.draining = not host.draining
+            host.changed()
+        return host and (host.name, host.draining)
 
     def take_over(self):
         host = self._of("Other", False)
@@ -116,10 +123,10 @@ class Chaos:
         return host.name, host.wall_offset
 
 
-def after_chaos(seed):
+def after_chaos(seed, count=None):
     """(the net, what happened) a while after the last fault."""
     rng = Random(seed)
-    net = Net(seed, rng.choice([3, 4, 6, 10, 20]), slots=rng.choice([1, 2, 5]), loss=rng.choice([0.0, 0.1, 0.5]))
+    net = Net(seed, count or rng.choice([3, 4, 6, 10, 20]), slots=rng.choice([1, 2, 5]), loss=rng.choice([0.0, 0.1, 0.5]))
     net.slowness = rng.choice([0.1, 1.0, 5.0])
     for host in net.start():
         host.idle = rng.choice([0.0, 30.0, 120.0])
@@ -136,9 +143,9 @@ def after_chaos(seed):
     return net, chaos.story
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_after_the_last_fault_all_copies_are_what_their_originals_are_or_marked(seed):
-    net, story = after_chaos(seed)
+@pytest.mark.parametrize(("seed", "count"), [*((seed, None) for seed in SEEDS), long(1, 60), long(2, 200)])
+def test_after_the_last_fault_all_copies_are_what_their_originals_are_or_marked(seed, count):
+    net, story = after_chaos(seed, count)
     assert net.disagreements() == [], f"seed {seed}\n" + "\n".join(story)
 
 
