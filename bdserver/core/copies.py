@@ -214,9 +214,9 @@ def above_copies(view: View, name: str, edition: Edition, after: str) -> Edition
     copies of its service have already; nor, where it was adopted from the node `after`, below those that were left behind."""
     ours = _newest_of(view, name, view.me)
     orphans = _newest_of(view, name, after) if after and not _lives(view.records.get(after), name) else NO_EDITION
-    if edition == ours or max(ours.counter, orphans.counter) < edition.counter:
-        return edition
-    return next_edition(edition.digest, 0, ours, orphans)
+    is_below_copies = ours != edition and ours.counter >= edition.counter
+    is_below_orphans = orphans != NO_EDITION and orphans.counter >= edition.counter
+    return next_edition(edition.digest, 0, ours, orphans) if is_below_copies or is_below_orphans else edition
 
 
 def _newest_of(view: View, name: str, original: str) -> Edition:

@@ -168,6 +168,7 @@ def test_what_was_adopted_is_numbered_above_the_orphans_that_are_to_follow():
     orphan = holds("c", a_copy("a", *E2))
     assert copies.above_copies(seen(holds("a"), orphan), NAME, E1, "a") == Edition(3, "d1")
     assert copies.above_copies(seen(holds("a"), orphan), NAME, E2, "a") == Edition(3, "d2")  # to them it is no heir at the same
+    assert copies.above_copies(seen(holds("a"), orphan, holds("d", a_copy("me", *E2))), NAME, E2, "a") == Edition(3, "d2")
     assert copies.above_copies(seen(holds("a", original(*E2)), orphan), NAME, E1, "a") == E1  # they follow a
     assert copies.above_copies(seen(holds("a"), holds("x", original(*E3))), NAME, E1, "") == E1
 
