@@ -157,6 +157,7 @@ def services(options: Namespace) -> None:
         if node["status"] in (ALIVE, SUSPECT):
             for name in node["services"]:
                 holder = {"node": node["name"], "type": node["types"][name], "url": node["urls"][name]}
+                holder |= {"signer": node["signers"][name]} if name in node.get("signers", {}) else {}
                 found.setdefault(name, []).append(holder)
     if options.json:
         return _print_json(dict(sorted(found.items())))
@@ -262,6 +263,19 @@ def publish(options: Namespace) -> None:
     if options.json:
         return _print_json({"service": name, "url": url})
     print(url)
+    return None
+
+
+def sign(options: Namespace) -> None:
+    """Sign what is offered, or print what is to be signed by minisign, or take what was; or write down what is signed."""
+    from bdserver.commands import publishing
+
+    said = publishing.sign(options, lambda request: _ask(options, request))
+    for line in said.notes:
+        calling.warn("bdctl", line)
+    if options.json:
+        return _print_json({"service": options.service, "counter": said.counter, "signer": said.signer})
+    print(said.text, end="")
     return None
 
 
@@ -399,7 +413,18 @@ COMMANDS = {
             _option("--health", choices=("none", "tcp", "http"), default="none", help="how to see that it is well"),
             _option("--replicas", type=int, default=0, metavar="N", help="how many living holders the mesh is to keep"),
             _option("--copies", choices=tuple(Copies), default="", help="where it may be copied to (default: the node's)"),
+            _option("--sign", metavar="KEY", help="sign it with this publisher's key"),
             _option("--take-over", action="store_true", help="though it is a copy here, and its original is elsewhere"),
+        ],
+    ),
+    "sign": Command(
+        sign,
+        "sign a service that is offered; without a key, print what minisign is to sign",
+        [
+            _SERVICE,
+            _option("--key", metavar="KEY", help="a publisher's key, as bdkeys publisher makes it"),
+            _option("--signed", metavar="FILE", help="what was printed, with minisign's signature beside it in FILE.minisig"),
+            _option("--export", metavar="FILE", help="write what is signed now to FILE and FILE.minisig, for minisign -V"),
         ],
     ),
     "watch": Command(watch, "tell of each change in the mesh, until interrupted", []),

@@ -1,16 +1,17 @@
-"""bdkeys: the mesh's certificate authority, and the keys of its nodes, clients and administrators.
+"""bdkeys: the mesh's certificate authority, the keys of its nodes, clients and administrators, and of publishers.
 
 bdkeys init DIR --mesh NAME · request NAME --host H… · sign DIR FILE.csr [--role R] · issue DIR NAME --host H… · show FILE ·
-renew DIR NAME · roll DIR
+renew DIR NAME · roll DIR · publisher DIR
 
 Promises one line for what was done and one for what comes next, or one that says what is wrong. The CA itself is
-`net.authority`'s business.
+`net.authority`'s business, what a publisher signs that of `files.publishers`.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -19,12 +20,18 @@ from difflib import get_close_matches
 from cryptography import x509
 
 from bdserver import __version__
+from bdserver.core.names import valid_name
 from bdserver.core.roles import NODE, Role
 from bdserver.errors import BadConfig, BDError
+from bdserver.files import durable
+from bdserver.files.minisign import RANDOM_BYTES, SecretKey
 from bdserver.files.settings import default_path
 from bdserver.net import keys, openssl
 from bdserver.net.authority import CA_DAYS, DAYS, DAYS_MAX, Authority, Hosts, general_names, make_request, read_request
 from bdserver.net.identity import identity_of, is_authority
+
+# What the files of a publisher's key are named, unless somebody gives it a name.
+PUBLISHER = "publisher"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -96,6 +103,9 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     sub.add_argument("--in", dest="within", metavar="DIR", help=f"where NAME.crt is (default: the first of {places})")
     sub = add("roll", roll, "a second CA: it signs from now on, ca.crt holds both", CA_DAYS)
     sub.add_argument("dir", metavar="DIR")
+    sub = add("publisher", publisher, "make a publisher's key in DIR: it signs services, minisign reads it")
+    sub.add_argument("dir", metavar="DIR")
+    sub.add_argument("--name", default=PUBLISHER, help=f"of its files, NAME.key and NAME.pub (default: {PUBLISHER})")
     return parser, commands.choices
 
 
@@ -118,9 +128,11 @@ def _days(text: str) -> int:
 
 
 def init(options: argparse.Namespace) -> None:
-    """DIR with ca.key and ca.crt."""
+    """DIR with ca.key and ca.crt, and a publisher's key."""
     authority = Authority.make(options.dir, options.mesh, options.days)
+    key, _ = _make_publisher(options.dir, PUBLISHER)
     print(f"{options.dir}: the CA of the mesh {authority.mesh}, good for {options.days} days. Keep ca.key to yourself.")
+    print(f"{key}: a publisher's key, which signs services, so that hosts can refuse all others: see `publishers`")
     print(f"next, for each host: bdkeys issue {options.dir} NAME --host ADDRESS")
 
 
@@ -187,6 +199,28 @@ def roll(options: argparse.Namespace) -> None:
     old_key = Authority.load(options.dir).roll(options.days)
     print(f"{options.dir}: a new CA signs from now on; ca.crt holds both, {old_key} is the old one's key")
     print("next: 1. this ca.crt to every host, and SIGHUP  2. bdkeys renew each node, and SIGHUP  3. bdkeys roll again one day")
+
+
+def publisher(options: argparse.Namespace) -> None:
+    """NAME.key and NAME.pub."""
+    path, key = _make_publisher(options.dir, options.name)
+    print(f"{path}: signs services (bdctl publish --sign {path}). Keep it to yourself, and away from the hosts")
+    print(f"next, into the list that `publishers` names on every host: {key.public.line} # {options.name}")
+
+
+def _make_publisher(folder: str, name: str) -> tuple[str, SecretKey]:
+    """(the path of the secret key, the key), both of its files on the disk."""
+    if not valid_name(name):
+        raise BadConfig(f"{name[:60]!r} is no name: 1 to 100 letters, digits and ._-")
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    key_path, public_path = (os.path.join(folder, name + suffix) for suffix in (".key", ".pub"))
+    for path in (key_path, public_path):
+        if os.path.lexists(path):
+            raise BadConfig(f"{path}: is there already, and is not overwritten")
+    key = SecretKey.of_random(secrets.token_bytes(RANDOM_BYTES))
+    durable.replace(key_path, [key.file], mode=0o600)
+    durable.replace(public_path, [key.public.file], mode=0o644)
+    return key_path, key
 
 
 # --- what they say and find ---------------------------------------------------------------------------------------

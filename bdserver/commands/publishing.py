@@ -1,7 +1,8 @@
-"""bdctl publish: offer a file or folder, or a URL, as a service, and say at once what clients would find out later.
+"""bdctl publish and sign: offer a file or folder, or a URL, as a service, and sign it.
 
 A text that can't be a service's URL is refused before anybody is asked. A service that can't be called yet is offered all the
-same, with a line on stderr: a web server may be started after it.
+same, with a line on stderr: a web server may be started after it. Of what is published signed, the SHA-256 is worked out here
+from the files, so no node is believed in what it is that is signed; its key never leaves this process.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ import tempfile
 import time
 import urllib.parse
 from argparse import Namespace
-from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, BinaryIO, NamedTuple
 
 from bdserver.core.address import join_address
 from bdserver.core.membership import STATIC
-from bdserver.core.messages import Ok
-from bdserver.errors import BadConfig, BDError
-from bdserver.files import package, services
+from bdserver.errors import BadConfig, BDError, CantFind
+from bdserver.files import lines, package, publishers, services
+from bdserver.files.minisign import SecretKey
+from bdserver.files.publishers import Signed
 from bdserver.net import tcp
 
 # Whether something listens is seen within a network's round trip; longer, the person waits for a mere warning.
@@ -26,10 +28,10 @@ LISTENING_SECONDS = 1.0
 PORT_OF = {"http": 80, "https": 443}
 
 # Sends a request, with the bytes of a package behind it, and returns the answer.
-Ask = Callable[[list[Any], BinaryIO | None], Ok]
+Ask = Callable[[list[Any], BinaryIO | None], Any]
 
 
-def publish(options: Namespace, ask: Ask) -> tuple[str, Ok]:
+def publish(options: Namespace, ask: Ask) -> tuple[str, Any]:
     """(the service's name, what the node says), of `bdctl publish`'s options."""
     if options.url and not services.is_url(options.url):
         raise BadConfig(f"--url {options.url[:200]!r}: must be {services.URL_WORDS}")
@@ -38,7 +40,9 @@ def publish(options: Namespace, ask: Ask) -> tuple[str, Ok]:
     wishes = {"replicas": options.replicas, "copies": options.copies, "take_over": options.take_over}
     described |= {key: value for key, value in wishes.items() if value}
     if os.path.exists(options.file):
-        said = _publish_file(options.file, name, described, ask)
+        said = _publish_file(options, name, described, ask)
+    elif options.url and options.sign:
+        raise BadConfig(f"{options.file}: no such file, and of a service elsewhere there is nothing to sign")
     elif options.url:
         said = ask(["PUBLISH", name, described], None)
     else:
@@ -46,12 +50,100 @@ def publish(options: Namespace, ask: Ask) -> tuple[str, Ok]:
     return name, said
 
 
-def _publish_file(path: str, name: str, described: dict[str, Any], ask: Ask) -> Ok:
+def _publish_file(options: Namespace, name: str, described: dict[str, Any], ask: Ask) -> Any:
+    """The package has what is wished for in it, so it is the one that the node will give away, and can be signed here."""
+    path, key = os.path.abspath(options.file), _secret_key(options.sign) if options.sign else None
+    service = services.Service(name, STATIC, options.weight, options.url or "", options.health, path, 0.0)
+    service = service._replace(replicas=options.replicas, copies=options.copies)
     with tempfile.TemporaryFile() as file:
-        service = services.Service(name, STATIC, described["weight"], "", "none", os.path.abspath(path), 0.0, ())
         described["bytes"], described["sha256"] = package.pack(service, file)
+        if key is not None:
+            counter = _fit(ask(["STATEMENT", name], None).counter)
+            described["signature"] = publishers.signed(key, name, counter, described["sha256"]).text
         file.seek(0)
         return ask(["PUBLISH", name, described], file)
+
+
+# --- signing ------------------------------------------------------------------------------------------------------
+
+
+class Said(NamedTuple):
+    """What `bdctl sign` has to say: the text for stdout, the counter and the key of the signature, and the node's notes."""
+
+    text: str
+    counter: int
+    signer: str = ""
+    notes: Sequence[str] = ()
+
+
+def sign(options: Namespace, ask: Callable[[list[Any]], Any]) -> Said:
+    """Of `bdctl sign`'s options, which exclude each other."""
+    if sum(map(bool, (options.key, options.signed, options.export))) > 1:
+        raise BadConfig("sign: --key, --signed and --export are three things: give one of them")
+    name = options.service
+    if options.signed:
+        return _given(name, _signed_files(name, options.signed), ask)
+    key = _secret_key(options.key) if options.key else None
+    stated = ask(["STATEMENT", name])
+    if not stated.sha256:
+        raise CantFind(f"{name}: no file or folder of that name is offered there")
+    if options.export:
+        return _exported(name, options.export, stated.signature)
+    counter = _fit(stated.counter)
+    if key is None:
+        return Said(publishers.statement(name, counter, stated.sha256).decode(), counter)
+    return _given(name, publishers.signed(key, name, counter, stated.sha256), ask)
+
+
+def _given(name: str, signed: Signed, ask: Callable[[list[Any]], Any]) -> Said:
+    said = ask(["SIGN", name, signed.text])
+    return Said(f"{name}: edition {signed.counter}, signed by {signed.signer}\n", signed.counter, signed.signer, said.notes)
+
+
+def _exported(name: str, path: str, signature: str) -> Said:
+    """What was signed, in the two files that minisign takes."""
+    if not signature:
+        raise CantFind(f"{name}: nobody has signed what is offered there")
+    try:
+        signed = Signed.of_text(signature)
+    except ValueError as error:
+        raise BadConfig(f"{name}: {error}") from None
+    said = publishers.statement(name, signed.counter, signed.sha256)
+    for each, data in ((path, said), (f"{path}.minisig", signed.signature.file)):
+        with open(each, "wb") as file:
+            file.write(data)
+    return Said(f"next: minisign -V -p KEY.pub -m {path}\n", signed.counter, signed.signer)
+
+
+def _signed_files(name: str, path: str) -> Signed:
+    said, signature = (lines.content(each)[0] for each in (path, f"{path}.minisig"))
+    try:
+        return Signed.of_files(name, said, signature)
+    except ValueError as error:
+        raise BadConfig(f"{path}: {error}") from None
+
+
+def _secret_key(path: str) -> SecretKey:
+    data, status = lines.content(path)
+    if status.st_mode & 0o077:
+        raise BadConfig(f"{path}: others can read this publisher's key: chmod 600 {path}")
+    try:
+        return SecretKey.of_file(data)
+    except ValueError as error:
+        remedy = " (bdctl sign prints what it is to sign)" if "password" in str(error) else ""
+        raise BadConfig(f"{path}: {error}{remedy}") from None
+
+
+def _fit(counter: int) -> int:
+    """A counter from a node is signed only if it is of our time: one far ahead would shut out all that we sign later."""
+    if publishers.is_ahead(counter, time.time()):
+        raise BadConfig(
+            f"the node wants edition {counter} to be signed, which is a time to come: its clock, or its word, is wrong"
+        )
+    return counter
+
+
+# --- doubts -------------------------------------------------------------------------------------------------------
 
 
 def doubts(path: str, url: str) -> Iterator[str]:

@@ -137,6 +137,9 @@ class Facts(NamedTuple):
     stale: tuple[str, ...] = ()  # copies that are older than their originals
     orphans: tuple[str, ...] = ()  # copies whose originals are gone
     rivals: tuple[str, ...] = ()  # originals of which another node has one that differs
+    publishers: str = ""  # why nobody's signature counts, though there is a list of publishers
+    untrusted: Mapping[str, str] = MappingProxyType({})  # copies that are not offered: why no signature of theirs counts
+    unsigned: Mapping[str, str] = MappingProxyType({})  # originals that are never copied: why
     short: tuple[str, ...] = ()  # services with fewer living holders than are wanted
 
 
@@ -250,6 +253,17 @@ def _unwelcome(facts: Facts) -> Iterator[Finding]:
         yield _warning("suspected", words, "is it, or the way to it, overloaded?")
 
 
+def _signatures(facts: Facts) -> Iterator[Finding]:
+    if facts.publishers:
+        yield _grave("publishers", f"no copy is taken in or offered: {facts.publishers}", "correct it, then SIGHUP", lasts=True)
+        return
+    if facts.untrusted:
+        words = f"copies here are not offered, since no publisher's signature counts: {_few_with_why(facts.untrusted)}"
+        yield _warning("untrusted", words, "have them signed where their originals are: bdctl sign", lasts=True)
+    for name, why in sorted(facts.unsigned.items()):
+        yield Finding(Severity.NOTE, "unsigned", f"{name} is served here and never copied: {why}", "bdctl sign", lasts=True)
+
+
 def _overload(facts: Facts) -> Iterator[Finding]:
     if facts.load > 1:
         yield _warning("overloaded", f"overloaded: {100 * facts.load:.0f} % of its threshold")
@@ -315,6 +329,7 @@ RULES: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     _alone,
     _files,
     _services,
+    _signatures,
     _overload,
     _discoverer,
     _unwelcome,
@@ -338,6 +353,10 @@ def of_disagreement(says: Mapping[str, Iterable[str]]) -> Finding:
     """Nodes differ on another one; `says`: what they say, and who."""
     words = "; ".join(f"{state} for {few(observers)}" for state, observers in sorted(says.items()))
     return _warning("disagreement", f"the nodes disagree on it: {words}")
+
+
+def _few_with_why(why: Mapping[str, str]) -> str:
+    return few(f"{name} ({said})" for name, said in sorted(why.items()))
 
 
 def few(names: Iterable[str]) -> str:

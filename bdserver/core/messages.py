@@ -211,6 +211,7 @@ NODE_SEEN = (
     Field("draining", _is_flag, "true or false"),
     Field("heard_at", _is_number, "epoch seconds"),
     Field("costs", _named(_is_number), "name: cost of a hit", True),
+    Field("signers", _named(_is_text), "name: the key of who has signed it", True),
     Field("load", _is_whole, "tenths of its threshold", True),
     Field("receiver_threshold", _is_number, "RT", True),
     Field("policy", _is_text_or_none, "digest", True),
@@ -370,6 +371,15 @@ class Ok(NamedTuple):
     notes: Sequence[str] = ()
 
 
+class Stated(NamedTuple):
+    """What a publisher is to sign of a service: the counter of its next edition, and the SHA-256 of its package, "" where there
+    is none yet; and what was signed last, "" where nothing was."""
+
+    counter: int
+    sha256: str
+    signature: str
+
+
 class Withdrawn(NamedTuple):
     """It is offered no longer here; whose copies have gone with it, and who has one still: they were not reached."""
 
@@ -442,6 +452,15 @@ _ROWS_OF_ANSWERS = (
     ),
     Answer(Exchanged, "SYNCHRONIZE", (Field("exchange", _is_object, "exchange"),)),
     Answer(Ok, "OK", (Field("url", _is_text, "url", True), Field("notes", _list_of(_is_text), "[line…]", True))),
+    Answer(
+        Stated,
+        "STATEMENT",
+        (
+            Field("counter", _is_whole, "counter"),
+            Field("sha256", _is_text, "sha256"),
+            Field("signature", _is_text, "signature"),
+        ),
+    ),
     Answer(
         Withdrawn,
         "WITHDRAWN",
@@ -555,6 +574,14 @@ _ROWS = (
     Request("HINT", (ADMIN,), (ADDRESS,), (Ok,), "There is a node at this address: visit it."),
     Request("FORGET", (ADMIN,), (Field("node", _is_text, "a node's name or HOST:PORT"),), (Ok,), "Drop this node."),
     Request("PUBLISH", (ADMIN,), (SERVICE, PACKAGE), (Ok,), "Offer this service from now on.", True),
+    Request("STATEMENT", (ADMIN,), (SERVICE,), (Stated,), "Tell what is to be signed of this service, and what was."),
+    Request(
+        "SIGN",
+        (ADMIN,),
+        (SERVICE, Field("signature", _is_text, "COUNTER SHA256 SIGNATURE PROOF COMMENT")),
+        (Ok,),
+        "Offer what you offer as an edition that is signed so.",
+    ),
     Request(
         "WITHDRAW",
         (ADMIN,),

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from random import Random
+from types import MappingProxyType
 from typing import NamedTuple
 
 from bdserver.core import copies
-from bdserver.core.copies import Errand, Go, Lately, Place, Renew
+from bdserver.core.copies import Errand, Go, Held, Lately, Place, Renew
 from bdserver.core.membership import Edition, Record, Service
 from bdserver.core.view import View
 
@@ -38,10 +39,12 @@ class Look(NamedTuple):
 
 class Rules(NamedTuple):
     """What the node's settings and policies say: after how many seconds without a call a copy wishes to retire, and
-    `may_have(name, record)`: whether that node may be asked to take a copy."""
+    `may_have(name, record)`: whether that node may be asked to take a copy; `unoffered`: copies here that our record does not
+    tell of, since nobody has signed them, and that may be renewed all the same."""
 
     replica_idle: float
     may_have: Callable[[str, Record], bool]
+    unoffered: Mapping[str, Held] = MappingProxyType({})
 
 
 class _Pause(NamedTuple):
@@ -128,6 +131,9 @@ class Upkeep:
                 still_due.add((_PLACE, name))
                 if self._is_free((_PLACE, name), clock) and (place := self._placed(view, name, rules.may_have)):
                     found.append(place)
+        for name, copy in rules.unoffered.items():
+            if renewed := copies.to_renew(view, name, copy) or copies.to_withdraw(view, name, copy):
+                found.append(renewed)
         self._is_for_all = False
         self._forgive((_TEND, _PLACE), {key for errand in found for key in _keys(errand)} | still_due)
         found.sort(key=lambda errand: not isinstance(errand, Go))

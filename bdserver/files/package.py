@@ -73,7 +73,12 @@ def pack(service: Service, out_file: Writes, bytes_max: int | None = None, files
 
 def edition_digest(service: Service, bytes_max: int, files_max: int) -> str:
     """What tells one edition of a service from another: the first 32 hex digits of its package's SHA-256."""
-    return edition_of(pack(service, _Nowhere(), bytes_max, files_max)[1])
+    return edition_of(sha256_of(service, bytes_max, files_max))
+
+
+def sha256_of(service: Service, bytes_max: int | None = None, files_max: int | None = None) -> str:
+    """Of its package, in hex; it is packed only to be hashed."""
+    return pack(service, _Nowhere(), bytes_max, files_max)[1]
 
 
 def edition_of(sha256: str) -> str:

@@ -279,6 +279,8 @@ SETTINGS = (
     Setting("ws_policy", PATH_OR_NONE, "", "This node's WS-Policy document; empty: talk to everyone.", FILES),
     Setting("black_list", PATH_OR_NONE, "", "A file of addresses that are closed unread and never called.", FILES),
     Setting("revoked", PATH_OR_NONE, "", "A file of certificates that are refused: NAME or serial HEX, one a line.", FILES),
+    Setting("publishers", PATH_OR_NONE, "", "A list of minisign keys: a copy needs a signature by one; empty: none.", FILES),
+    Setting("require_signed", _one_of("no", "yes"), "no", "Yes: without publishers a node does not start.", NODE),
     Setting("policy_mode", _one_of("lax", "strict"), "lax", "How policies are intersected (wsp:Ignorable).", NODE),
     Setting(
         "routing",
@@ -348,6 +350,8 @@ class Settings:
     ws_policy: str
     black_list: str
     revoked: str
+    publishers: str
+    require_signed: str
     policy_mode: str
     routing: str
     socket: str
@@ -417,6 +421,10 @@ def load(path: str) -> Settings:
     if settings.round_min > settings.round_max:
         number = max(at.get("round_min", 0), at.get("round_max", 0))
         raise BadConfig(f"{path}:{number}: round_min={settings.round_min:g} is above round_max={settings.round_max:g}")
+    if settings.require_signed == "yes" and not settings.publishers:
+        raise BadConfig(
+            f"{path}:{at['require_signed']}: require_signed=yes, and no publishers are set whose signatures would count"
+        )
     if settings.gossip_port == settings.port or (settings.port == 65535 and not settings.gossip_port):
         number = max(at.get("port", 0), at.get("gossip_port", 0))
         raise BadConfig(f"{path}:{number}: gossip_port must be another port than port={settings.port}, at most 65535")

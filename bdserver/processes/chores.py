@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from bdserver.core import membership
 from bdserver.core.address import split_address
-from bdserver.core.attention import LAG_SECONDS
+from bdserver.core.attention import LAG_SECONDS, Severity
 from bdserver.core.ticks import following
 from bdserver.core.view import View
 from bdserver.errors import BDError, NoSpace
@@ -249,7 +249,8 @@ class Chores:
         """Each once; a certificate's end at 30, 7 and 1 days, and again after a restart."""
         for finding in facts.findings(self.node, self.node.cache.view(), wall):
             if finding.lasts:
-                self.states.say(finding.line, finding.line)
+                level = logging.INFO if finding.severity is Severity.NOTE else logging.ERROR
+                self.states.say(finding.line, finding.line, level)
         is_late = self.node.heard.report().lag > LAG_SECONDS
         self.states.say("the loop", f"the discoverer's loop is more than {LAG_SECONDS} s late" * is_late, logging.WARNING)
 

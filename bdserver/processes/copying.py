@@ -76,8 +76,10 @@ class Copying:
         self._look_at = clock + max(LOOK_SECONDS, LOOK_SHARE * (time.monotonic() - began))
 
     def _start(self, view: View, clock: float, wall: float) -> None:
-        told = self._upkeep.idle
-        for errand in self._upkeep.due(view, clock, wall, Rules(self._node.settings.replica_idle, self._may_have(view))):
+        told, trust, here = self._upkeep.idle, self._node.trust.untrusted(), self._node.services.all()
+        unoffered = {name: here[name] for name in trust if name in here}
+        rules = Rules(self._node.settings.replica_idle, self._may_have(view), unoffered)
+        for errand in self._upkeep.due(view, clock, wall, rules):
             self._run(errand, {})
         if self._upkeep.idle.keys() != told.keys():
             self._changed()

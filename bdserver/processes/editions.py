@@ -10,7 +10,7 @@ from bdserver.core import copies
 from bdserver.core.membership import Edition
 from bdserver.core.view import View
 from bdserver.errors import BDError
-from bdserver.files import package
+from bdserver.files import package, publishers
 from bdserver.files.services import Service
 from bdserver.processes.node import Node
 
@@ -26,6 +26,24 @@ def digest_of(node: Node, service: Service) -> str:
 
 
 def of_original(node: Node, view: View, service: Service) -> Edition:
-    """The edition of a service that an administrator has brought or changed."""
+    """The edition of a service that an administrator has brought, signed or changed; what is signed anew is a new one, and has the
+    counter that was signed, if that is above those before."""
     digest, here = digest_of(node, service), node.services.get(service.name)
-    return copies.numbered(view, service.name, digest, here, service.after, node.clock())
+    if here is not None and here.signature != service.signature:
+        here = here._replace(edition=Edition(here.edition.counter))
+    at = publishers.counter_of(service.signature, digest) or node.clock()
+    return copies.numbered(view, service.name, digest, here, service.after, at)
+
+
+def to_be_signed(node: Node, view: View, name: str) -> int:
+    """The counter for the next edition's signature, so that it is above all that came before."""
+    here = node.services.get(name)
+    edition = copies.numbered(view, name, "a new one", here, here.after if here is not None else "", node.clock())
+    return max(edition.counter, node.trust.newest(name) + 1)
+
+
+def labelled(service: Service, edition: Edition) -> Service:
+    """The service as that edition; of another content, its signature is none."""
+    if edition.digest == service.edition.digest:
+        return service._replace(edition=edition)
+    return service._replace(edition=edition, signer="", signature="")

@@ -25,6 +25,7 @@ def findings(node: Node, view: View, now: float) -> list[Finding]:
 
 def gather(node: Node, view: View, now: float) -> Facts:
     """As this process of the node knows them now."""
+    doubts, untrusted = node.trust.doubts(), node.trust.untrusted()
     report, settings, services = node.heard.report(), node.settings, node.services.all()
     return Facts(
         name=node.name,
@@ -49,6 +50,9 @@ def gather(node: Node, view: View, now: float) -> Facts:
         quarantine=tuple(_in_quarantine(entry, view) for entry in node.quarantine.entries() if entry.kind is not Kind.SERVICE),
         left_out=tuple(node.left_out(view.own, now)),
         unhealthy=tuple(view.own.extra.get("unhealthy", [])),
+        publishers=node.rules.publishers.complaint,
+        untrusted={name: why for name, why in doubts.items() if name in untrusted},
+        unsigned={name: why for name, why in doubts.items() if name not in untrusted},
         **copies.condition(view)._asdict(),
         unchecked=tuple(sorted(name for name, each in services.items() if each.health == "none")),
     )

@@ -25,14 +25,16 @@ from bdserver.core.policies import Policies
 from bdserver.core.policy import Policy
 from bdserver.core.view import TOMBSTONE_SECONDS, View
 from bdserver.errors import BadConfig, BDError, Forbidden, NoSpace
-from bdserver.files import policyfile
+from bdserver.files import policyfile, publishers
 from bdserver.files.blacklist import BlackList
 from bdserver.files.cache import Cache
+from bdserver.files.counters import Counters
 from bdserver.files.heard import Heard
 from bdserver.files.hitlog import HitLog
 from bdserver.files.journal import Journal
 from bdserver.files.parcels import Parcels
 from bdserver.files.policyfile import PolicyFile
+from bdserver.files.publishers import Publishers
 from bdserver.files.quarantine import Kind, Quarantine
 from bdserver.files.revoked import Revoked
 from bdserver.files.services import Service, Services
@@ -43,6 +45,7 @@ from bdserver.net.keys import Credentials
 from bdserver.net.proofs import Proofs
 from bdserver.processes.advertised import advertised
 from bdserver.processes.beat import Beat
+from bdserver.processes.trust import Trust
 
 log = logging.getLogger("bdserver.node")
 
@@ -60,15 +63,18 @@ class Files(NamedTuple):
     journal: Journal
     parcels: Parcels
     quarantine: Quarantine
+    counters: Counters
 
 
 class Rules(NamedTuple):
-    """With whom this node talks: its own policy's document, how policies meet, and whom it refuses."""
+    """With whom this node talks: its own policy's document, how policies meet, and whom it refuses; and whose signatures make
+    a package fit to be a copy here."""
 
     document: PolicyFile
     policies: Policies
     black_list: BlackList
     revoked: Revoked
+    publishers: Publishers = Publishers()
 
 
 class Told(NamedTuple):
@@ -115,6 +121,7 @@ class Node:
         self.name = credentials.identity.name  # another one in a certificate that is read anew is refused
         self.rules, self.files = rules, files
         self.proofs = Proofs(credentials, self.refusal, clock)
+        self.trust = Trust(files.services, files.counters, lambda: self.rules.publishers)
         files.cache.seal = lambda record: self.proofs.seal(record)  # by the key that is in force then
         self.dial, self.clock, self.rng = dial, clock, rng or random.Random()
         self.sources = sources
@@ -184,6 +191,7 @@ class Node:
         with everything. What strangers wrote another process parses: the listener must not die of it."""
         self.rules.revoked.refresh()
         self.total_weight(self.clock())
+        self.trust.doubts()
         view = self.cache.view()
         if view is not self._refreshed:
             self._refreshed = view
@@ -202,8 +210,8 @@ class Node:
         """SIGHUP: read config, policy, black list and keys anew. What is bad is reported, and the old one stays."""
         complaints = []
         self.services.read_anew()
-        parts = self._reload_settings, self._reload_rules, self._reload_black_list, self._reload_revoked, self._reload_keys
-        for part in parts:
+        lists = self._reload_black_list, self._reload_revoked, self._reload_publishers
+        for part in (self._reload_settings, self._reload_rules, *lists, self._reload_keys):
             try:
                 part()
             except BDError as error:
@@ -228,6 +236,15 @@ class Node:
 
     def _reload_revoked(self) -> None:
         self.rules.revoked.reload(self.settings.revoked)
+
+    def _reload_publishers(self) -> None:
+        path = self.settings.publishers
+        try:
+            fresh = publishers.read(path)
+        except BadConfig as error:
+            self.rules = self.rules._replace(publishers=publishers.closed(path, str(error)))
+            raise
+        self.rules = self.rules._replace(publishers=fresh)
 
     def _reload_keys(self) -> None:
         fresh = keys.load(self.settings.key_dir, self.settings.username, self.settings.group)
@@ -281,7 +298,7 @@ class Node:
         """Our record as it should be, and the services that have no room in it."""
         services = self.services.all()
         sick = own.extra.get("unhealthy", []) if told.unhealthy is None else told.unhealthy
-        total = self.total_weight(now)
+        total, hidden = self.total_weight(now), {*sick, *self.trust.untrusted()}
         withdrawn = self._withdrawn({**own.withdrawn, **told.withdrawn}, services, now)
         return membership.fitting(
             own._replace(
@@ -289,7 +306,7 @@ class Node:
                 services={
                     name: self._offered(each, own, told)
                     for name, each in services.items()
-                    if name not in sick and (each.is_copy or name not in withdrawn)
+                    if name not in hidden and (each.is_copy or name not in withdrawn)
                 },
                 free_dynamic=min(max(self.settings.max_dynamic - self.dynamic_count(), 0), membership.FREE_DYNAMIC_MAX),
                 load=weight.load_step(total, self.settings.receiver_threshold),
@@ -315,13 +332,13 @@ class Node:
             service.type,
             service.cost,
             service.url,
-            service.is_here,
+            self.trust.may_give(service),
             service.edition,
             service.original,
             service.after,
             service.replicas,
             Copies(service.copies or self.settings.copies),
-            service.signer,
+            self.trust.signer(service),
             idle_since,
         )
 
@@ -338,7 +355,8 @@ class Node:
 
     def left_out(self, own: Record, now: float) -> list[str]:
         """The services that have no room in our record; asked for only where some are not in it."""
-        missing = self.services.all().keys() - own.services.keys() - set(own.extra.get("unhealthy", []))
+        hidden = {*own.extra.get("unhealthy", []), *self.trust.untrusted()}
+        missing = self.services.all().keys() - own.services.keys() - hidden
         return self._described(own, now, Told())[1] if missing else []
 
     def finish_withdrawals(self, own: Record) -> None:
@@ -426,6 +444,7 @@ def open_node(settings: Settings, sources: Sources = Sources()) -> Node:  # noqa
         Policies(document.policy, settings.policy_mode, guarded(files.quarantine)),
         BlackList(sources.black_list or settings.black_list),
         Revoked(settings.revoked),
+        publishers.read(settings.publishers),
     )
     address = advertised(settings, identity.hosts)
     return Node(settings, credentials, address, rules, files, sources=sources)
@@ -456,4 +475,5 @@ def open_files(settings: Settings, name: str) -> Files:
         Journal(beside_the_cache(".bdjournal")),
         Parcels(os.path.join(settings.graveyard_dir, ".outgoing")),
         quarantine,
+        Counters(beside_the_cache(".bdsigned")),
     )

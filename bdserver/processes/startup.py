@@ -181,7 +181,7 @@ def not_allowed(settings: Settings, files: list[str], log_file: str) -> list[str
     """The things that this process may not do, and the daemon must, a line each: at the start, or at the next SIGHUP."""
     who, found = _name_of(os.geteuid()), []
     keys = [os.path.join(settings.key_dir, name) for name in (f"{settings.username}.key", f"{settings.username}.crt", "ca.crt")]
-    named = [settings.ws_policy, settings.black_list, settings.revoked]
+    named = [settings.ws_policy, settings.black_list, settings.revoked, settings.publishers]
     for path in dict.fromkeys([settings.path, *keys, *filter(None, named), *files]):
         try:
             os.close(durable.open_regular(path))

@@ -18,7 +18,7 @@ from bdserver.core.policies import Policies
 from bdserver.core.roles import NODE
 from bdserver.core.wire import VERSION, Decoder, encode
 from bdserver.errors import BDError, NobodyThere, Refused, from_wire
-from bdserver.files import policyfile
+from bdserver.files import policyfile, publishers
 from bdserver.files.blacklist import BlackList
 from bdserver.files.revoked import Revoked
 from bdserver.files.settings import Settings
@@ -257,7 +257,8 @@ def a_node(tmp_path, name="me", policy="", days=365.0, **settings):
     address, clock = f"10.0.0.{number}:9001", Clock()
     identity = Identity("mesh", NODE, name, (f"10.0.0.{number}",), NOW + days * 86400, number)
     read = policyfile.read(inner.ws_policy)
-    rules = Rules(read, Policies(read.policy, inner.policy_mode), BlackList(inner.black_list), Revoked(inner.revoked))
+    lists = BlackList(inner.black_list), Revoked(inner.revoked), publishers.read(inner.publishers)
+    rules = Rules(read, Policies(read.policy, inner.policy_mode), *lists)
     node = InMemory(
         inner,
         Credentials(identity, NOW + days * 86400),

@@ -12,7 +12,7 @@ from typing import Any
 from bdserver.core import messages
 from bdserver.core.roles import NODE
 from bdserver.errors import Deadline, NoSuchCommand
-from bdserver.processes.answers import admin, checkup, looking, replicating, routing, tending
+from bdserver.processes.answers import admin, checkup, looking, replicating, routing, signing, tending
 from bdserver.processes.session import Session
 
 ANSWERS: dict[str, Callable[..., Any]] = {
@@ -35,6 +35,8 @@ ANSWERS: dict[str, Callable[..., Any]] = {
     "HINT": admin.answer_hint,
     "FORGET": admin.answer_forget,
     "PUBLISH": admin.answer_publish,
+    "STATEMENT": signing.answer_statement,
+    "SIGN": signing.answer_sign,
     "WITHDRAW": admin.answer_withdraw,
     "GRAVEYARD": admin.answer_graveyard,
     "RESTORE": admin.answer_restore,

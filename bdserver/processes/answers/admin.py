@@ -21,6 +21,7 @@ from bdserver.files.password import is_guessed
 from bdserver.files.quarantine import Kind
 from bdserver.files.services import Service
 from bdserver.processes import editions
+from bdserver.processes.answers import signing
 from bdserver.processes.node import Node, Told
 from bdserver.processes.session import Session
 
@@ -60,14 +61,17 @@ def answer_publish(session: Session, name: str, described: dict[str, Any]) -> Ok
     after = here.after if here is not None else ""
     if here is not None and here.is_copy:
         after = _taken_over(session.view(), here, wish)
+    signed = signing.read(wish.signature, described["sha256"] if length else "")
     source = (
         _received(session, name, described) if length else Service(name, STATIC, wish.cost, wish.url, wish.health, None, 0.0)
     )
-    service = wish.of_service(source)._replace(after=after)
-    node.services.publish(service._replace(edition=editions.of_original(node, session.view(), service)))
+    service = signing.labelled(session, wish.of_service(source)._replace(after=after), signed)
+    notes = signing.take(session, service)
+    node.services.publish(service)
     node.update_own()
     _note(session, "published", name)
-    return Ok(membership.service_url(session.look_again().own, name, wish.url), _said_of_rivals(session.view(), name))
+    url = membership.service_url(session.look_again().own, name, wish.url)
+    return Ok(url, [*notes, *_said_of_rivals(session.view(), name)])
 
 
 class _Wish(NamedTuple):
@@ -79,6 +83,7 @@ class _Wish(NamedTuple):
     replicas: int
     copies: str
     take_over: bool
+    signature: str
 
     @classmethod
     def of(cls, described: dict[str, Any]) -> _Wish:
@@ -87,7 +92,8 @@ class _Wish(NamedTuple):
         for key, (kind, _, words) in _WISHES.items():
             if not isinstance(given[key], kind) or (isinstance(given[key], bool) and kind is not bool):
                 raise BadRequest(f"INVALID REQUEST: PUBLISH's {key} must be {words}")
-        return cls(float(given["weight"]), *(given[key] for key in ("url", "health", "replicas", "copies", "take_over")))
+        others = ("url", "health", "replicas", "copies", "take_over", "signature")
+        return cls(float(given["weight"]), *(given[key] for key in others))
 
     def of_service(self, service: Service) -> Service:
         """The service as it is wished for; what is not wished is as its own .bdcert has it."""
@@ -107,6 +113,7 @@ _WISHES: dict[str, tuple[Any, Any, str]] = {
     "replicas": (int, 0, "a whole number"),
     "copies": (str, "", "a text"),
     "take_over": (bool, False, "true or false"),
+    "signature": (str, "", "a text"),
 }
 
 

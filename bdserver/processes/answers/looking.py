@@ -165,6 +165,7 @@ def _node_seen(node: Node, view: View, record: Record) -> dict[str, Any]:
         "services": list(urls),
         "types": {name: record.services[name].type for name in urls},
         "urls": urls,
+        "signers": {name: record.services[name].signer for name in urls if record.services[name].signer},
         "costs": {name: record.services[name].cost for name in urls},
         "free_dynamic": record.free_dynamic,
         "load": record.load,

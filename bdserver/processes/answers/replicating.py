@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
@@ -24,8 +25,9 @@ from bdserver.core.names import valid_name
 from bdserver.core.nudges import Hurry
 from bdserver.core.roles import NODE
 from bdserver.core.view import View
-from bdserver.errors import BadPackage, BadRequest, BDError, Deadline, NobodyThere, TooBusy
+from bdserver.errors import BadConfig, BadPackage, BadRequest, BDError, Deadline, NobodyThere, TooBusy
 from bdserver.files import durable, package
+from bdserver.files.publishers import Signed
 from bdserver.files.quarantine import Kind
 from bdserver.files.services import Service
 from bdserver.processes.answers.routing import offer
@@ -37,6 +39,8 @@ FIND_STEPS = 4
 FIND_SECONDS = 2.0
 # Of a service's holders, the journal names this many.
 HOLDERS_TOLD = 5
+# Of the newest events, so many are looked at for a refusal that is told already.
+REFUSALS_LOOKED_AT = 50
 # Two callers want the same replica at once: the second looks this often whether the first has it, and gives up so long
 # before its own caller's patience ends.
 COPY_POLL_SECONDS, COPY_MARGIN_SECONDS = 0.02, 0.2
@@ -55,6 +59,8 @@ def answer_willyoureplicate(session: Session, service: str, is_call: bool = True
     mine = node.services.get(service)
     if mine is None:  # withdrawn this very moment
         return No()
+    if service in node.trust.untrusted():
+        return NotGiven()
     if is_call:
         node.hit(service, session.caller.host, node.clock())
     return offer(node, session.look_again().own, mine)
@@ -125,7 +131,8 @@ def renew(session: Session, renewal: Renew, is_spoilt: bool = False) -> NotGiven
     is_labelled = (here.original, here.edition) == (renewal.original, renewal.edition)
     if is_labelled and not is_spoilt:
         return None
-    if here.edition.digest == renewal.edition.digest and not is_spoilt:
+    is_signed = bool(here.signature) or _is_signed(session.view(), renewal)
+    if here.edition.digest == renewal.edition.digest and not is_spoilt and not is_signed:
         node.services.relabel(name, lambda now: now._replace(original=renewal.original, edition=renewal.edition))
         return None
     found = _fetched(session, name, renewal)
@@ -135,6 +142,11 @@ def renew(session: Session, renewal: Renew, is_spoilt: bool = False) -> NotGiven
     node.journal.note("updated", name, node.clock(), giver=found.giver, edition=renewal.edition.digest)
     log.info("%s is now edition %s of %s, from %s", name, renewal.edition.digest[:8], renewal.original, found.giver)
     return None
+
+
+def _is_signed(view: View, renewal: Renew) -> bool:
+    """Whether a signature comes with it: then the package is fetched, though its bytes are here."""
+    return any(record.services[renewal.name].signer for record in copies.holders_of(view, renewal.name, renewal.edition))
 
 
 def _copied(session: Session, service: str, found: Found | None) -> No | NotGiven | None:
@@ -164,7 +176,12 @@ def _install(session: Session, service: str, found: Found, to_retire: str | None
     origin = f"the package of {service} from {found.giver}"
     with file, node.quarantine.guard(Kind.PACKAGE, package.digest(file), origin):
         folder = _unpacked(node, file, found.described, service)
-    packed = node.services.unpacked(folder, service)._replace(edition=label.edition, original=label.original)
+    packed = label.on(node.services.unpacked(folder, service))
+    try:
+        node.trust.take(service, found.described["sha256"], label.signature, node.clock())
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     if to_retire is not None:
         node.services.retire(to_retire)
         node.journal.note("retired", to_retire, node.clock(), why=f"its slot is needed for {service}")
@@ -173,10 +190,12 @@ def _install(session: Session, service: str, found: Found, to_retire: str | None
 
 
 class _Label(NamedTuple):
-    """What a giver says of its package: which edition it is, and whose."""
+    """What a giver says of its package: which edition it is, and whose; and the signature of who has published it."""
 
     edition: Edition
     original: str
+    signature: str
+    signer: str
 
     @classmethod
     def of(cls, found: Found) -> _Label:
@@ -188,7 +207,25 @@ class _Label(NamedTuple):
         )
         if not is_right or edition[1] != digest or not isinstance(original, str) or not valid_name(original):
             raise BadPackage(f"the package from {found.giver} is not the edition that it is said to be")
-        return cls(Edition(*edition), original)
+        signature = said.get("signature", "")
+        signer = _signer(found, signature) if signature else ""
+        return cls(Edition(*edition), original, signature, signer)
+
+    def on(self, service: Service) -> Service:
+        """The service that was in the package."""
+        return service._replace(**self._asdict())
+
+
+def _signer(found: Found, signature: object) -> str:
+    """The key that is said to have signed the package; BadPackage when the signature is none of this package. Whether the key
+    counts, trust knows."""
+    try:
+        signed = Signed.of_text(signature) if isinstance(signature, str) else None
+    except ValueError as error:
+        raise BadPackage(f"the package from {found.giver}: {error}") from None
+    if signed is None or not signed.is_of(found.described["sha256"]):
+        raise BadPackage(f"the package from {found.giver} is not the one that was signed")
+    return signed.signer
 
 
 def _lightest(session: Session, now: float) -> str | None:
@@ -252,17 +289,27 @@ def _believed(session: Session, service: str, found: Found, renewal: Renew | Non
     """What was given, if it is what the mesh says of it, and what is wanted; else it is closed."""
     try:
         label = _Label.of(found)
+        session.node.trust.check(service, found.described["sha256"], label.signature, session.node.clock())
         if renewal is not None and label.edition.digest == renewal.edition.digest:
             return found._replace(described={**found.described, "edition": list(renewal.edition), "original": renewal.original})
         if renewal is None and copies.is_credible(session.view(), service, found.giver, label.original, label.edition):
             return found
         why = "another edition than its original's node tells"
-    except BadPackage as error:
+    except (BadPackage, BadConfig) as error:
         why = str(error)
+        _note_refusal(session, service, found.giver, why)
     log.info("%s from %s is not taken: %s", service, found.giver, why)
     if found.file is not None:
         found.file.close()
     return None
+
+
+def _note_refusal(session: Session, service: str, giver: str, why: str) -> None:
+    """In the journal, once while it is among the newest: whoever asks for it again and again does not fill it."""
+    event = {"what": "refused", "service": service, "giver": giver, "why": why}
+    journal = session.node.journal
+    if not any(event.items() <= known.items() for known in journal.recent(REFUSALS_LOOKED_AT)):
+        journal.note("refused", service, session.node.clock(), giver=giver, why=why)
 
 
 def _fetched_through_others(session: Session, service: str, far: list[str], renewal: Renew | None) -> Found | None:
@@ -290,7 +337,7 @@ def answer_giveservice(session: Session, service: str) -> Package | No:
     replicas."""
     node = session.node
     mine = node.services.get(service)
-    if mine is None or not mine.is_here:
+    if mine is None or not node.trust.may_give(mine):
         return No()
     given = _labelled(session, mine)
     node.hit(service, session.caller.host, node.clock(), "REPLICATE")
@@ -302,15 +349,16 @@ def _labelled(session: Session, mine: Service) -> Package:
     """Our service's package, and which edition of whose it is."""
     given, label = session.packed(mine), {"original": mine.original or session.node.name}
     edition = {"edition": list(mine.edition)} if mine.edition.digest else {}
-    return given._replace(described={**given.described, **label, **edition})
+    signature = {"signature": mine.signature} if mine.signature else {}
+    return given._replace(described={**given.described, **label, **edition, **signature})
 
 
 def find(session: Session, service: str, visited: list[str], steps: int) -> Found | NotFound:
     """FIND: depth first through the nodes that we may call; `visited` grows by all who were asked: nobody is asked twice."""
     node, view = session.node, session.view()
     mine = node.services.get(service)
-    if mine is not None:
-        if not mine.is_here:
+    if mine is not None and service not in node.trust.untrusted():
+        if not node.trust.may_give(mine):
             return Found(node.name, {"url": membership.service_url(view.own, service, mine.url)})
         return Found(node.name, *_labelled(session, mine))
     met = dict.fromkeys([*visited, node.name])

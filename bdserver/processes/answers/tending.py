@@ -49,7 +49,7 @@ def _tend_original(session: Session, mine: Service) -> None:
     edition = editions.of_original(node, session.view(), mine)
     if edition == mine.edition:
         return
-    node.services.relabel(mine.name, lambda now: now._replace(edition=edition, signer="", signature=""))
+    node.services.relabel(mine.name, lambda now: editions.labelled(now, edition))
     node.update_own()
     log.info("%s is a new edition, %s", mine.name, edition.digest[:8] or "which can't be copied")
 

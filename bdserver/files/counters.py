@@ -1,0 +1,70 @@
+"""The counters, USERNAME.bdsigned: of each service that came here signed, the highest counter that a publisher has signed.
+
+Older packages have good signatures too: whoever kept one could bring it back, with whatever was wrong with it. So what has been
+seen is kept when the copy goes, and a counter below it is refused. One line a service, `COUNTER NAME`; the file is there whole,
+or not at all, and one that can't be read is refused with all that it might say.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bdserver.core.membership import COUNTER_MAX
+from bdserver.core.names import valid_name
+from bdserver.errors import BadConfig, BadPackage
+from bdserver.files import durable, lines
+
+LOCK_SECONDS = 5.0
+# Two hundred thousand services: more than any mesh has, and less than would be a burden to read.
+FILE_BYTES_MAX = 16 << 20
+
+
+class Counters:
+    """For all processes of a node; there is none to begin with."""
+
+    def __init__(self, path: str):
+        self.path = path
+
+    def newest(self, name: str) -> int:
+        """The highest that was seen of this service, or 0. BadConfig when the file can't be read."""
+        return self._read().get(name, 0)
+
+    def check(self, name: str, counter: int) -> None:
+        """BadPackage for a counter that is older than one that was seen."""
+        newest = self.newest(name)
+        if counter < newest:
+            raise BadPackage(f"{name}: edition {counter} was signed, and {newest} has been here: no older one comes back")
+
+    def raise_to(self, name: str, counter: int) -> None:
+        """As `check`; from now on it is seen, and on the disk."""
+        with self._locked():
+            self.check(name, counter)
+            known = self._read()
+            if known.get(name, 0) < counter:
+                known[name] = counter
+                durable.replace(self.path, [f"{each} {of}\n".encode() for of, each in sorted(known.items())])
+
+    def _read(self) -> dict[str, int]:
+        if not os.path.lexists(self.path):
+            return {}
+        try:
+            data = durable.read(self.path, FILE_BYTES_MAX)[0]
+        except OSError as error:
+            raise BadConfig(f"{durable.shown(self.path)}: {error.strerror}") from None
+        found = {}
+        for number, line in lines.entries(self.path, data):
+            counter, _, name = line.partition(" ")
+            is_counter = counter.isascii() and counter.isdecimal() and len(counter) <= len(str(COUNTER_MAX))
+            if not is_counter or not valid_name(name):
+                raise BadConfig(f"{durable.shown(self.path)}:{number}: not COUNTER NAME of a signed service")
+            found[name] = int(counter)
+        return found
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        path = self.path + ".lock"
+        with durable.open_lock(path) as file:
+            durable.lock(file.fileno(), LOCK_SECONDS, path)
+            yield

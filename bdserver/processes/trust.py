@@ -1,0 +1,91 @@
+"""Which services a publisher that counts has signed: what may be offered here, given away, and taken in.
+
+Where publishers are listed, a node's certificate brings no code to this host: a package is taken in only with a publisher's
+signature that fits it, and no older than what was seen. A copy without one is not offered; an original is served, since its
+administrator put it there, and never copied. What a signature is, files.publishers knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from bdserver.errors import BadPackage
+from bdserver.files.counters import Counters
+from bdserver.files.publishers import Publishers, Signed, is_ahead
+from bdserver.files.services import Service, Services
+
+
+class _Judged(NamedTuple):
+    services: Mapping[str, Service]
+    publishers: Publishers
+    doubts: Mapping[str, str]
+    untrusted: frozenset[str]
+
+
+class Trust:
+    """As one process of a node sees it; `publishers()`: those in force."""
+
+    def __init__(self, services: Services, counters: Counters, publishers: Callable[[], Publishers]) -> None:
+        self._services, self._counters, self._publishers = services, counters, publishers
+        self._judged: _Judged | None = None
+
+    def _now(self) -> _Judged:
+        """Worked out once for each change of services or publishers: never in a look-up."""
+        services, publishers = self._services.all(), self._publishers()
+        if self._judged is None or self._judged.services is not services or self._judged.publishers is not publishers:
+            doubts = _doubts(services, publishers)
+            untrusted = frozenset(name for name in doubts if services[name].is_copy)
+            self._judged = _Judged(services, publishers, doubts, untrusted)
+        return self._judged
+
+    def doubts(self) -> Mapping[str, str]:
+        """service -> why no publisher that counts has signed it, of all services here of which that is so."""
+        return self._now().doubts
+
+    def untrusted(self) -> frozenset[str]:
+        """The copies here that are not offered."""
+        return self._now().untrusted
+
+    def may_give(self, service: Service) -> bool:
+        """Whether others may have a copy of it."""
+        return service.is_here and service.name not in self.doubts()
+
+    def signer(self, service: Service) -> str:
+        """The key of who has signed it; where signatures are not asked for, of who is said to have."""
+        return service.signer if service.name not in self.doubts() else ""
+
+    def check(self, name: str, sha256: str, signature: str, now: float) -> None:
+        """BadPackage for a package that must not be installed here as a copy: `sha256` is its own."""
+        publishers = self._publishers()
+        if not publishers.are_asked_for:
+            return
+        if why := publishers.doubt(name, sha256, signature):
+            raise BadPackage(f"{name}: {why}")
+        counter = Signed.of_text(signature).counter
+        if is_ahead(counter, now):
+            raise BadPackage(f"{name}: the edition that was signed, {counter}, is a time to come")
+        self._counters.check(name, counter)
+
+    def take(self, name: str, sha256: str, signature: str, now: float) -> None:
+        """As `check`, and from now on nothing older is taken in."""
+        self.check(name, sha256, signature, now)
+        if self._publishers().are_asked_for:
+            self._counters.raise_to(name, Signed.of_text(signature).counter)
+
+    def newest(self, name: str) -> int:
+        """The highest counter that was seen here, or 0."""
+        return self._counters.newest(name)
+
+
+def said_of_original(name: str, why: str) -> str:
+    """What becomes of an original that is not signed."""
+    return f"{name} is served here and never copied: {why}"
+
+
+def _doubts(services: Mapping[str, Service], publishers: Publishers) -> dict[str, str]:
+    if not publishers.are_asked_for:
+        return {}
+    files = {name: each for name, each in services.items() if each.is_here}
+    found = {name: publishers.doubt(name, each.edition.digest, each.signature) for name, each in files.items()}
+    return {name: why for name, why in found.items() if why}
