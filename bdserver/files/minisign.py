@@ -1,8 +1,8 @@
 """minisign's keys and signatures (Ed25519): bytes in, bytes out, as Debian's `minisign` reads and writes them.
 
-A key pair is two files, of which the public one is as good as the line of base64 in it. A signature is a file of four lines: the
-second proves what was signed, the fourth the trusted comment in the third, and both must be right. Whatever is no such file is a
-ValueError in one line. Which keys count, and what is signed, is the business of publishers.
+A key pair is two files, of which the public one is as good as the line of base64 in it. A signature is a file of four lines:
+the second proves what was signed, the fourth the trusted comment in the third, and both must be right. Whatever is no such file
+is a ValueError in one line. Which keys count, and what is signed, is the business of publishers.
 """
 
 from __future__ import annotations
