@@ -7,10 +7,19 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.fuzz import fuzz_accesslog, fuzz_package, fuzz_pairs, fuzz_policy, fuzz_record, fuzz_settings, fuzz_wire
+from tests.fuzz import (
+    fuzz_accesslog,
+    fuzz_minisign,
+    fuzz_package,
+    fuzz_pairs,
+    fuzz_policy,
+    fuzz_record,
+    fuzz_settings,
+    fuzz_wire,
+)
 from tests.fuzz.running import mutated
 
-MODULES = (fuzz_wire, fuzz_record, fuzz_policy, fuzz_settings, fuzz_pairs, fuzz_package, fuzz_accesslog)
+MODULES = (fuzz_wire, fuzz_record, fuzz_policy, fuzz_settings, fuzz_pairs, fuzz_package, fuzz_accesslog, fuzz_minisign)
 TARGETS = {module.__name__.rpartition("_")[2]: module for module in MODULES}
 SEED = int(os.environ.get("FUZZ_SEED") or Random().randrange(1 << 32))
 
