@@ -130,7 +130,9 @@ def _days(text: str) -> int:
 def init(options: argparse.Namespace) -> None:
     """DIR with ca.key and ca.crt, and a publisher's key."""
     authority = Authority.make(options.dir, options.mesh, options.days)
-    key, _ = _make_publisher(options.dir, PUBLISHER)
+    key = os.path.join(options.dir, PUBLISHER + ".key")
+    if not os.path.lexists(key):
+        _make_publisher(options.dir, PUBLISHER)
     print(f"{options.dir}: the CA of the mesh {authority.mesh}, good for {options.days} days. Keep ca.key to yourself.")
     print(f"{key}: a publisher's key, which signs services, so that hosts can refuse all others: see `publishers`")
     print(f"next, for each host: bdkeys issue {options.dir} NAME --host ADDRESS")

@@ -16,13 +16,20 @@ POLICY = '<wsp:Policy xmlns:wsp="http://www.w3.org/ns/ws-policy" xmlns:z="urn:z"
 
 def changes(folder):
     """name -> a value that differs from the default; each reloadable row has one."""
-    for name, text in (("policy", POLICY), ("black", "127.0.0.9\n"), ("revoked", "somebody\n"), ("access", "")):
+    for name, text in (
+        ("policy", POLICY),
+        ("black", "127.0.0.9\n"),
+        ("revoked", "somebody\n"),
+        ("access", ""),
+        ("publishers", ""),
+    ):
         (folder / name).write_text(text)
     return {
         "receiver_threshold": 7, "max_dynamic": 2, "axis_port": 81, "axis_web_dir": "elsewhere",
         "service_url": "http://{host}/{service}", "admin_password": "sesame", "hints": "127.0.0.1:9",
         "ws_policy": folder / "policy", "black_list": folder / "black", "revoked": folder / "revoked", "policy_mode": "strict",
         "routing": "original", "log_level": "error", "access_log": folder / "access", "access_log_format": "common",
+        "publishers": folder / "publishers", "require_signed": "yes",
         "idle_timeout": 17, "request_timeout": 3, "package_bytes_max": 1000, "package_files_max": 3, "hit_log_bytes": 500,
     }  # fmt: skip
 

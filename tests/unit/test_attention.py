@@ -42,6 +42,9 @@ TABLE = [
     ({"unhealthy": ("Echo",)}, WARNING, "unhealthy", "the service Echo is not well, and not offered"),
     ({"stale": ("Echo",)}, WARNING, "stale", "older than their originals: Echo"),
     ({"orphans": ("Echo",)}, WARNING, "orphan", "no original any more: Echo"),
+    ({"publishers": "list:3: not a key"}, GRAVE, "publishers", "no copy is taken in or offered: list:3"),
+    ({"untrusted": {"Echo": "nobody has"}}, WARNING, "untrusted", "copies here are not offered, since no publisher's signature counts: Echo (nobody has)"),
+    ({"unsigned": {"Echo": "nobody has"}}, NOTE, "unsigned", "Echo is served here and never copied: nobody has"),
     ({"unchecked": ("Echo",)}, NOTE, "unchecked", "nobody looks whether these services are well: Echo"),
 ]  # fmt: skip
 
@@ -113,6 +116,11 @@ def test_the_gravest_come_first_and_a_note_keeps_nobody_from_being_well():
     assert [each.key for each in found] == ["rival", "overloaded", "lag", "unchecked"]
     assert len(attention.lines(found)) == 3 and attention.summary(found).endswith("(and 2 more: bdctl status)")
     assert attention.summary(found[:1]) == found[0].line and attention.summary(found[3:]) == ""
+
+
+def test_while_the_list_of_publishers_is_broken_that_alone_is_said():
+    facts = WELL._replace(publishers="list:3: not a key", untrusted={"Echo": "x"}, unsigned={"Own": "x"})
+    assert [each.key for each in findings(facts)] == ["publishers"]
 
 
 def test_what_stays_until_it_is_mended_is_said_once_and_by_the_same_words():

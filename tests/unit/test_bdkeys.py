@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import stat
 
 import pytest
 from cryptography import x509
 
 from bdserver.commands import bdkeys
+from bdserver.files.minisign import PublicKey, SecretKey
 from bdserver.net import keys
 from bdserver.net.authority import Authority
 from bdserver.net.identity import identity_of
@@ -148,7 +150,7 @@ def test_roll_says_what_is_to_be_done_and_keeps_the_old_key(ca, capsys):
         (["renew", "{ca}", "nobody"], "nobody.crt is not in"),
         (["roll", "{ca}x"], "No such file"),
         (["isue", "{ca}", "web9"], "no command 'isue' (did you mean issue?)"),
-        (["--", "revoke"], "no command 'revoke' (there are init, request, sign, issue, show, renew, roll)"),
+        (["--", "revoke"], "no command 'revoke' (there are init, request, sign, issue, show, renew, roll, publisher)"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_one_line_and_exit_2(ca, capsys, arguments, reason):
@@ -175,7 +177,7 @@ def test_a_certificate_is_good_for_some_days_or_is_not_made(ca, capsys, days):
             bdkeys.main([*arguments, f"--days={days}"])
         assert end.value.code == 2
         assert f"argument --days: {days!r} is no number of days from 1 to 36500" in capsys.readouterr().err
-    assert sorted(os.listdir(ca)) == ["ca.crt", "ca.key"]
+    assert sorted(os.listdir(ca)) == ["ca.crt", "ca.key", "publisher.key", "publisher.pub"]
 
 
 @pytest.mark.parametrize("days", ["1", "36500"])
@@ -196,3 +198,27 @@ def test_the_version_is_told(capsys):
     with pytest.raises(SystemExit) as end:
         bdkeys.main(["--version"])
     assert end.value.code == 0 and capsys.readouterr().out.startswith("bdkeys 1.")
+
+
+def test_a_publishers_key_is_its_owners_alone_and_says_what_comes_next(tmp_path, capsys):
+    run("publisher", str(tmp_path / "new"), "--name", "ann")
+    path = tmp_path / "new" / "ann.key"
+    key = SecretKey.of_file(path.read_bytes())
+    said = capsys.readouterr().out
+    assert said.splitlines()[0].startswith(f"{path}: signs services (bdctl publish --sign {path})")
+    assert said.splitlines()[1] == f"next, into the list that `publishers` names on every host: {key.public.line} # ann"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert PublicKey.of_file((tmp_path / "new" / "ann.pub").read_bytes()) == key.public
+    assert "is there already" in refused(capsys, "publisher", str(tmp_path / "new"), "--name", "ann")
+    assert SecretKey.of_file(path.read_bytes()) == key
+    assert "is no name" in refused(capsys, "publisher", str(tmp_path), "--name", "../x")
+
+
+def test_init_makes_a_publishers_key_unless_there_is_one_and_says_what_it_is_for(ca, tmp_path, capsys):
+    path = tmp_path / "ca" / "publisher.key"
+    before = path.read_bytes()
+    for name in ("ca.key", "ca.crt"):
+        os.unlink(f"{ca}/{name}")
+    run("init", ca, "--mesh", "prod")
+    assert f"{ca}/publisher.key: a publisher's key, which signs services" in capsys.readouterr().out
+    assert path.read_bytes() == before and SecretKey.of_file(before)

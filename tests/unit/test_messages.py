@@ -122,6 +122,7 @@ EXAMPLES = [
     ("HINT", messages.Ok()),
     ("PUBLISH", messages.Ok("http://h/x", ["another line"])),
     ("WITHDRAW", messages.Withdrawn(["beta"], ["gamma"])),
+    ("STATEMENT", messages.Stated(7, "ab", "7 ab RU")),
     ("GRAVEYARD", messages.Graveyard(["x"])),
     ("GRAVEYARD", messages.Graveyard(["x"], 7)),
     ("DOCTOR", messages.Checkup("a", [{"key": "disk"}], [{"name": "b"}])),

@@ -23,6 +23,7 @@ from bdserver.processes.node import Life, Node, Rules, Sources, Told, open_files
 from bdserver.processes.run import begin
 from tests.unit.certificates import make_keys
 from tests.unit.nodes import NOW, a_mesh, a_node, acquaint, document, warnings
+from tests.unit.signed import KEY, SIGNER
 
 
 def soon():
@@ -83,12 +84,14 @@ def test_a_reload_takes_all_that_may_change(config, tmp_path):
     (tmp_path / "p.xml").write_text(document("A"))
     (tmp_path / "b").write_text("192.0.2.1\n")
     (tmp_path / "r").write_text("joe\n")
+    (tmp_path / "k").write_text(KEY.public.line)
     before = node.credentials
     config(
         receiver_threshold=8,
         ws_policy=tmp_path / "p.xml",
         black_list=tmp_path / "b",
         revoked=tmp_path / "r",
+        publishers=tmp_path / "k",
         policy_mode="strict",
         port=1,
     )
@@ -97,8 +100,26 @@ def test_a_reload_takes_all_that_may_change(config, tmp_path):
     assert node.rules.document.text == document("A") and node.policies.own == node.rules.document.policy
     assert node.policies.mode == "strict" and node.is_black_listed("192.0.2.1")
     assert node.refusal("joe", 1) and node.credentials is not before
+    assert set(node.rules.publishers.keys) == {SIGNER}
     config()
     assert node.reload() == [] and node.rules.document == policyfile.NONE and not node.refusal("joe", 1)
+    assert not node.rules.publishers.are_asked_for
+
+
+def test_a_list_of_publishers_that_is_broken_shuts_out_all_until_it_is_mended(config, tmp_path):
+    (tmp_path / "k").write_text(KEY.public.line)
+    node = open_node(load(config(publishers=tmp_path / "k")))
+    for content in ("no key!", None):
+        (tmp_path / "k").unlink() if content is None else (tmp_path / "k").write_text(content)
+        [said] = node.reload()
+        assert node.rules.publishers.are_asked_for and node.rules.publishers.keys == {}
+        assert node.rules.publishers.complaint == said and str(tmp_path / "k") in said
+        with pytest.raises(errors.BadPackage, match="can't be read"):
+            node.trust.check("Echo", "f" * 64, "", NOW)
+    with pytest.raises(errors.BadConfig, match="No such file"):
+        open_node(load(config(publishers=tmp_path / "k")))
+    (tmp_path / "k").write_text(KEY.public.line)
+    assert node.reload() == [] and set(node.rules.publishers.keys) == {SIGNER} and not node.rules.publishers.complaint
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,12 @@ def test_a_key_like_no_other_is_just_unknown(config):
     assert complaints_of(config("zzzzzz=1")) == ["1: unknown key 'zzzzzz'"]
 
 
+def test_a_node_that_requires_signatures_needs_publishers(config):
+    assert load(config("require_signed=yes\npublishers=p")).publishers.endswith("/p")
+    [complaint] = complaints_of(config("port=1\nrequire_signed=yes"))
+    assert complaint == "2: require_signed=yes, and no publishers are set whose signatures would count"
+
+
 def test_rounds_can_not_be_shorter_than_their_shortest_pause(config):
     assert load(config("round_min=30")).round_min == 30
     assert complaints_of(config("port=1\nround_min=31")) == ["2: round_min=31 is above round_max=30"]
