@@ -25,7 +25,7 @@ def findings(node: Node, view: View, now: float) -> list[Finding]:
 
 def gather(node: Node, view: View, now: float) -> Facts:
     """As this process of the node knows them now."""
-    doubts, untrusted = node.trust.doubts(), node.trust.untrusted()
+    _, _, doubts, untrusted = node.trust.judged()
     report, settings, services = node.heard.report(), node.settings, node.services.all()
     return Facts(
         name=node.name,

@@ -45,7 +45,7 @@ from bdserver.net.keys import Credentials
 from bdserver.net.proofs import Proofs
 from bdserver.processes.advertised import advertised
 from bdserver.processes.beat import Beat
-from bdserver.processes.trust import Trust
+from bdserver.processes.trust import Judged, Trust
 
 log = logging.getLogger("bdserver.node")
 
@@ -191,7 +191,7 @@ class Node:
         with everything. What strangers wrote another process parses: the listener must not die of it."""
         self.rules.revoked.refresh()
         self.total_weight(self.clock())
-        self.trust.doubts()
+        self.trust.judged()
         view = self.cache.view()
         if view is not self._refreshed:
             self._refreshed = view
@@ -298,15 +298,15 @@ class Node:
         """Our record as it should be, and the services that have no room in it."""
         services = self.services.all()
         sick = own.extra.get("unhealthy", []) if told.unhealthy is None else told.unhealthy
-        total, hidden = self.total_weight(now), {*sick, *self.trust.untrusted()}
+        total, judged = self.total_weight(now), self.trust.judged()
         withdrawn = self._withdrawn({**own.withdrawn, **told.withdrawn}, services, now)
         return membership.fitting(
             own._replace(
                 address=self.address,
                 services={
-                    name: self._offered(each, own, told)
+                    name: self._offered(each, own, told, judged)
                     for name, each in services.items()
-                    if name not in hidden and (each.is_copy or name not in withdrawn)
+                    if name not in sick and name not in judged.untrusted and (each.is_copy or name not in withdrawn)
                 },
                 free_dynamic=min(max(self.settings.max_dynamic - self.dynamic_count(), 0), membership.FREE_DYNAMIC_MAX),
                 load=weight.load_step(total, self.settings.receiver_threshold),
@@ -323,7 +323,7 @@ class Node:
             )
         )
 
-    def _offered(self, service: Service, own: Record, told: Told) -> membership.Service:
+    def _offered(self, service: Service, own: Record, told: Told, judged: Judged) -> membership.Service:
         """What our record says of a service."""
         before, idle_since = own.services.get(service.name), 0
         if service.is_copy:
@@ -332,13 +332,13 @@ class Node:
             service.type,
             service.cost,
             service.url,
-            self.trust.may_give(service),
+            judged.may_give(service),
             service.edition,
             service.original,
             service.after,
             service.replicas,
             Copies(service.copies or self.settings.copies),
-            self.trust.signer(service),
+            judged.signer(service),
             idle_since,
         )
 

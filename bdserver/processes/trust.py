@@ -16,11 +16,22 @@ from bdserver.files.publishers import Publishers, Signed, is_ahead
 from bdserver.files.services import Service, Services
 
 
-class _Judged(NamedTuple):
+class Judged(NamedTuple):
+    """The services here, and what is to be said of them. `doubts`: service -> why no publisher that counts has signed it, where
+    that is so; `untrusted`: the copies among those, which are not offered."""
+
     services: Mapping[str, Service]
     publishers: Publishers
     doubts: Mapping[str, str]
     untrusted: frozenset[str]
+
+    def may_give(self, service: Service) -> bool:
+        """Whether others may have a copy of it."""
+        return service.is_here and service.name not in self.doubts
+
+    def signer(self, service: Service) -> str:
+        """The key of who has signed it; where signatures are not asked for, of who is said to have."""
+        return service.signer if service.name not in self.doubts else ""
 
 
 class Trust:
@@ -28,32 +39,32 @@ class Trust:
 
     def __init__(self, services: Services, counters: Counters, publishers: Callable[[], Publishers]) -> None:
         self._services, self._counters, self._publishers = services, counters, publishers
-        self._judged: _Judged | None = None
+        self._judged = Judged({}, Publishers(), {}, frozenset())
 
-    def _now(self) -> _Judged:
-        """Worked out once for each change of services or publishers: never in a look-up."""
+    def judged(self) -> Judged:
+        """As it is now. A signature is checked once, when its service or the list has changed: never in a look-up."""
         services, publishers = self._services.all(), self._publishers()
-        if self._judged is None or self._judged.services is not services or self._judged.publishers is not publishers:
-            doubts = _doubts(services, publishers)
+        if self._judged.services is not services or self._judged.publishers is not publishers:
+            doubts = self._doubts(services, publishers)
             untrusted = frozenset(name for name in doubts if services[name].is_copy)
-            self._judged = _Judged(services, publishers, doubts, untrusted)
+            self._judged = Judged(services, publishers, doubts, untrusted)
         return self._judged
 
-    def doubts(self) -> Mapping[str, str]:
-        """service -> why no publisher that counts has signed it, of all services here of which that is so."""
-        return self._now().doubts
+    def _doubts(self, services: Mapping[str, Service], publishers: Publishers) -> dict[str, str]:
+        if not publishers.are_asked_for:
+            return {}
+        before = self._judged.services if self._judged.publishers is publishers else {}
+        found = {}
+        for name, each in services.items():
+            if each.is_here and name in before and _signed(before[name]) == _signed(each):
+                found[name] = self._judged.doubts.get(name, "")
+            elif each.is_here:
+                found[name] = publishers.doubt(name, each.edition.digest, each.signature)
+        return {name: why for name, why in found.items() if why}
 
     def untrusted(self) -> frozenset[str]:
         """The copies here that are not offered."""
-        return self._now().untrusted
-
-    def may_give(self, service: Service) -> bool:
-        """Whether others may have a copy of it."""
-        return service.is_here and service.name not in self.doubts()
-
-    def signer(self, service: Service) -> str:
-        """The key of who has signed it; where signatures are not asked for, of who is said to have."""
-        return service.signer if service.name not in self.doubts() else ""
+        return self.judged().untrusted
 
     def check(self, name: str, sha256: str, signature: str, now: float) -> None:
         """BadPackage for a package that must not be installed here as a copy: `sha256` is its own."""
@@ -83,9 +94,6 @@ def said_of_original(name: str, why: str) -> str:
     return f"{name} is served here and never copied: {why}"
 
 
-def _doubts(services: Mapping[str, Service], publishers: Publishers) -> dict[str, str]:
-    if not publishers.are_asked_for:
-        return {}
-    files = {name: each for name, each in services.items() if each.is_here}
-    found = {name: publishers.doubt(name, each.edition.digest, each.signature) for name, each in files.items()}
-    return {name: why for name, why in found.items() if why}
+def _signed(service: Service) -> tuple[bool, str, str]:
+    """What a doubt depends on."""
+    return service.is_here, service.edition.digest, service.signature

@@ -337,7 +337,7 @@ def answer_giveservice(session: Session, service: str) -> Package | No:
     replicas."""
     node = session.node
     mine = node.services.get(service)
-    if mine is None or not node.trust.may_give(mine):
+    if mine is None or not node.trust.judged().may_give(mine):
         return No()
     given = _labelled(session, mine)
     node.hit(service, session.caller.host, node.clock(), "REPLICATE")
@@ -358,7 +358,7 @@ def find(session: Session, service: str, visited: list[str], steps: int) -> Foun
     node, view = session.node, session.view()
     mine = node.services.get(service)
     if mine is not None and service not in node.trust.untrusted():
-        if not node.trust.may_give(mine):
+        if not node.trust.judged().may_give(mine):
             return Found(node.name, {"url": membership.service_url(view.own, service, mine.url)})
         return Found(node.name, *_labelled(session, mine))
     met = dict.fromkeys([*visited, node.name])
