@@ -26,7 +26,7 @@ def digest_of(node: Node, service: Service) -> str:
 
 
 def of_original(node: Node, view: View, service: Service) -> Edition:
-    """The edition of a service that an administrator has brought, signed or changed; what is signed anew is a new one, and has the
+    """The edition of a service that an administrator has brought, signed or changed; what is signed anew is a new one, with the
     counter that was signed, if that is above those before."""
     digest, here = digest_of(node, service), node.services.get(service.name)
     if here is not None and here.signature != service.signature:
