@@ -1,5 +1,7 @@
 """STATEMENT, SIGN and signed packages, of nodes in memory: what is signed is copied, and what is not stays where it is."""
 
+import time
+
 import pytest
 
 from bdserver import errors
@@ -20,6 +22,12 @@ def replicated(taker, giver, name="Echo"):
     """What a node that knows of it answers when it is to take a copy."""
     acquaint(taker, giver)
     return taker.ask("WILLYOUREPLICATE", name)
+
+
+def tended(node):
+    """The node looks after Echo, with as much time as its discoverer gives it."""
+    with node.call_me(ADMIN) as talk:
+        return talk.ask(["TEND", ["Echo"]], time.monotonic() + 60)
 
 
 def refusals(node):
@@ -130,7 +138,7 @@ def test_what_was_changed_by_hand_is_signed_no_longer(tmp_path):
     publish(tmp_path, node)
     with open(node.services.get("Echo").path, "wb") as file:
         file.write(b"changed")
-    node.ask("TEND", ["Echo"], role=ADMIN)
+    tended(node)
     here = node.services.get("Echo")
     assert here.signature == here.signer == "" and not node.cache.view().own.services["Echo"].replicable
 
@@ -242,7 +250,7 @@ def test_a_copy_without_a_signature_is_not_offered_until_its_original_is_signed(
     later(one, two)
     sign(one)
     two.knows(one)
-    assert not two.ask("TEND", ["Echo"], role=ADMIN).notes
+    assert not tended(two).notes
     assert two.services.get("Echo").signer == SIGNER and isinstance(two.ask("WILLYOUEXECUTE", "Echo"), Yes)
 
 

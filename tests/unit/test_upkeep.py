@@ -252,3 +252,20 @@ def test_policies_say_who_may_be_asked():
 @pytest.mark.parametrize("mine", [original(), a_copy(""), a_copy("")._replace(type=STATIC)])
 def test_a_service_of_its_own_needs_nothing(mine):
     assert Life(holds("b", free_dynamic=1), mine=mine).note().due() == []
+
+
+# --- copies that are not offered ------------------------------------------------------------------------------------
+
+
+def test_a_copy_that_our_record_does_not_tell_of_is_renewed_or_goes_all_the_same():
+    """Nobody had signed it; now its original has been signed, as a new edition."""
+    life = Life(holds("a", original(2)))
+    hidden = {NAME: a_copy("a")}
+    rules = Rules(600.0, lambda name, record: True, hidden)
+    assert life.due() == []
+    [errand] = life.upkeep.due(life.view, 0.0, NOW, rules)
+    assert isinstance(errand, Renew) and errand.edition == E2
+    life.over(errand).see(withdrew("a"))
+    assert [type(each) for each in life.upkeep.due(life.view, 0.0, NOW, rules)] == [Go]
+    life.see(A)
+    assert life.upkeep.due(life.view, 0.0, NOW, rules) == []
