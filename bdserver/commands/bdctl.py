@@ -319,6 +319,31 @@ def drain(options: Namespace) -> None:
         time.sleep(DRAIN_POLL_SECONDS)
 
 
+def invite(options: Namespace) -> None:
+    """Print the line by which a host joins; with --list the invitations, with --revoke end one."""
+    from bdserver.commands import inviting
+
+    inviting.invite(options, lambda request: _ask(options, request))
+
+
+def revoke(options: Namespace) -> None:
+    """Tell the mesh that a certificate counts no longer; with --list what it was told."""
+    from bdserver.commands import revoking
+
+    if options.list:
+        return revoking.show(_status(options).own.get("revoked", []), options.json)
+    wish = revoking.wish(options)
+    _ask(options, ["REVOKE", wish])
+    return _print_json(wish) if options.json else None
+
+
+def roll(options: Namespace) -> None:
+    """Tell the mesh that another CA follows, as bdkeys roll has it."""
+    from bdserver.commands import revoking
+
+    _ask(options, ["ROLL", revoking.statement_in(options.file)])
+
+
 def kill(options: Namespace) -> int:
     """End the node at once; with --all every node that can be found from it."""
     from bdserver.net.killing import kill_request
@@ -463,6 +488,35 @@ COMMANDS = {
             _option("--wait", action="store_true", help="until the calls of the last minute have faded"),
             _option("--off", action="store_true", help="take calls again"),
         ],
+    ),
+    "invite": Command(
+        invite,
+        "print the line by which a host joins the mesh",
+        [
+            _option("name", metavar="NAME", nargs="?", default="", help="the only name that it may have"),
+            _option("--hosts", metavar="N", type=int, default=1, help="for so many hosts (default 1)"),
+            _option("--role", choices=("node", "client", "admin"), default="node", help="default: node"),
+            _option("--valid", metavar="TIME", type=calling.duration, default=600.0, help="90s, 10m, 2h, 7d (default 10m)"),
+            _option("--list", action="store_true", help="list the invitations of this node"),
+            _option("--revoke", metavar="ID", help="let nobody in any more by this one"),
+        ],
+    ),
+    "revoke": Command(
+        revoke,
+        "tell the mesh that the certificates of a node, client or admin count no longer",
+        [
+            _option("value", metavar="NAME", nargs="?", help="whose; with --serial, of which number"),
+            _option("--serial", action="store_true", help="NAME is a serial number, as bdkeys show prints it"),
+            _option("--signer", action="store_true", help="all that the signer of this name has signed"),
+            _option("--in", dest="within", metavar="TIME", type=calling.duration, help="only then: 10m, 2h (--signer: 10m)"),
+            _option("--why", metavar="TEXT", default="", help="a reason, for whoever lists them"),
+            _option("--list", action="store_true", help="list what is revoked"),
+        ],
+    ),
+    "roll": Command(
+        roll,
+        "tell the mesh that another CA follows: bdkeys roll makes the file; status shows how far it is",
+        [_option("file", metavar="FILE")],
     ),
     "leave": Command(_plain("LEAVE"), "tell the mesh, and end the node", []),
     "kill": Command(

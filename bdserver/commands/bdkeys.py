@@ -1,7 +1,8 @@
 """bdkeys: the mesh's certificate authority, the keys of its nodes, clients and administrators, and of publishers.
 
-bdkeys init DIR --mesh NAME · request NAME --host H… · sign DIR FILE.csr [--role R] · issue DIR NAME --host H… · show FILE ·
-renew DIR NAME · roll DIR · publisher DIR
+bdkeys init DIR --mesh NAME · init --mesh NAME --here · join ADDR TOKEN · signer DIR NAME · request NAME --host H… ·
+sign DIR FILE.csr [--role R] · issue DIR NAME --host H… · show FILE · renew DIR NAME · roll DIR ·
+publisher DIR
 
 Promises one line for what was done and one for what comes next, or one that says what is wrong. The CA itself is
 `net.authority`'s business, what a publisher signs that of `files.publishers`.
@@ -10,6 +11,7 @@ Promises one line for what was done and one for what comes next, or one that say
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import secrets
 import sys
@@ -26,29 +28,29 @@ from bdserver.errors import BadConfig, BDError
 from bdserver.files import durable
 from bdserver.files.minisign import RANDOM_BYTES, SecretKey
 from bdserver.files.settings import default_path
-from bdserver.net import keys, openssl
-from bdserver.net.authority import CA_DAYS, DAYS, DAYS_MAX, Authority, Hosts, general_names, make_request, read_request
+from bdserver.net import keyfiles, keys, openssl
+from bdserver.net.authority import CA_DAYS, DAYS, DAYS_MAX, SIGNER_DAYS, Authority, general_names, make_request, read_request
 from bdserver.net.identity import identity_of, is_authority
+from bdserver.net.issuing import Hosts
 
 # What the files of a publisher's key are named, unless somebody gives it a name.
 PUBLISHER = "publisher"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit 0, or 2 with one line that says which file or name is wrong."""
+    """Exit 0, or another status with one line that says which file, name or token is wrong."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser, commands = _parsers()
     try:
         _refuse_unknown(arguments, list(commands))
         options = parser.parse_args(arguments)
-        options.run(options)
+        return options.run(options) or 0
     except BDError as error:
         print(f"bdkeys: {error}", file=sys.stderr)
-        return 2
+        return error.exit
     except OSError as error:
         print(f"bdkeys: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
         return 2
-    return 0
 
 
 def _refuse_unknown(arguments: list[str], commands: list[str]) -> None:
@@ -70,16 +72,26 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     parser.add_argument("--version", action="version", version=f"bdkeys {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def add(name: str, run: Callable[[argparse.Namespace], None], text: str, days: int = 0) -> argparse.ArgumentParser:
+    def add(name: str, run: Callable[[argparse.Namespace], int | None], text: str, days: int = 0) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(run=run)
         if days:
             sub.add_argument("--days", type=_days, default=days, help=f"how long it is good (default {days})")
         return sub
 
-    sub = add("init", init, "make a certificate authority in DIR", CA_DAYS)
-    sub.add_argument("dir", metavar="DIR")
+    sub = add("init", init, "make a certificate authority in DIR; with --here the first node of its mesh, too", CA_DAYS)
+    sub.add_argument("dir", metavar="DIR", nargs="?", help="with --here by default ~/bdserver-ca")
     sub.add_argument("--mesh", metavar="NAME", required=True)
+    sub.add_argument("--here", action="store_true", help="make this host the first node, and start it")
+    _add_place(sub)
+    sub = add("join", join, "make this host a node of a mesh that has invited it (bdctl invite), and start it")
+    sub.add_argument("address", metavar="ADDR", help="of the node that has invited")
+    sub.add_argument("token", metavar="TOKEN")
+    _add_place(sub)
+    sub = add("signer", signer, "let a node sign for others: NAME.signer.key and NAME.signer.crt", SIGNER_DAYS)
+    sub.add_argument("dir", metavar="DIR")
+    sub.add_argument("name", metavar="NAME")
+    sub.add_argument("--out", metavar="DIR", help="where to put them, which is the node's key_dir (default: DIR/NAME)")
     sub = add("request", request, "make a key and a signing request, on the node itself")
     sub.add_argument("name", metavar="NAME")
     _add_hosts(sub)
@@ -103,6 +115,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     sub.add_argument("--in", dest="within", metavar="DIR", help=f"where NAME.crt is (default: the first of {places})")
     sub = add("roll", roll, "a second CA: it signs from now on, ca.crt holds both", CA_DAYS)
     sub.add_argument("dir", metavar="DIR")
+    sub.add_argument("--signers", action="store_true", help="no second CA: new certificates for its signers alone")
     sub = add("publisher", publisher, "make a publisher's key in DIR: it signs services, minisign reads it")
     sub.add_argument("dir", metavar="DIR")
     sub.add_argument("--name", default=PUBLISHER, help=f"of its files, NAME.key and NAME.pub (default: {PUBLISHER})")
@@ -111,6 +124,16 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
 
 def _add_hosts(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--host", metavar="HOST", action="append", default=[], help="address or name it is dialled at")
+
+
+def _add_place(sub: argparse.ArgumentParser) -> None:
+    _add_hosts(sub)
+    sub.add_argument("--name", help="the node's (default: this host's)")
+    sub.add_argument("--config", metavar="CONFIG", help=f"the config that is written (default: {default_path()})")
+    sub.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="a setting that it has (may be repeated)")
+    how = sub.add_mutually_exclusive_group()
+    how.add_argument("--foreground", action="store_true", help="become the daemon, instead of starting it")
+    how.add_argument("--no-start", action="store_true", help="make all files, start nothing")
 
 
 def _add_role(sub: argparse.ArgumentParser) -> None:
@@ -127,8 +150,14 @@ def _days(text: str) -> int:
 # --- the commands -------------------------------------------------------------------------------------------------
 
 
-def init(options: argparse.Namespace) -> None:
-    """DIR with ca.key and ca.crt, and a publisher's key."""
+def init(options: argparse.Namespace) -> int | None:
+    """DIR with ca.key and ca.crt, and a publisher's key; with --here the first node."""
+    if options.here:
+        from bdserver.commands import joining
+
+        return joining.begin(options)
+    if options.dir is None:
+        raise BadConfig("init needs DIR, where to keep the CA, or --here for the first node of a mesh")
     authority = Authority.make(options.dir, options.mesh, options.days)
     key = os.path.join(options.dir, PUBLISHER + ".key")
     if not os.path.lexists(key):
@@ -136,6 +165,24 @@ def init(options: argparse.Namespace) -> None:
     print(f"{options.dir}: the CA of the mesh {authority.mesh}, good for {options.days} days. Keep ca.key to yourself.")
     print(f"{key}: a publisher's key, which signs services, so that hosts can refuse all others: see `publishers`")
     print(f"next, for each host: bdkeys issue {options.dir} NAME --host ADDRESS")
+    return None
+
+
+def join(options: argparse.Namespace) -> int:
+    """A node's keys and config by a token, or a client's keys."""
+    from bdserver.commands import joining
+
+    return joining.join(options)
+
+
+def signer(options: argparse.Namespace) -> None:
+    """The key of a signer."""
+    authority = Authority.load(options.dir)
+    folder = options.out or os.path.join(options.dir, options.name)
+    certificate = authority.make_signer(folder, options.name, options.days)
+    days = f"{_days_left(certificate):.0f} days"
+    print(f"{folder}: {options.name} may sign for the mesh {authority.mesh}, for {days}")
+    print("next: both files into its key_dir, signer=yes into its config, and SIGHUP; two signers are better than one")
 
 
 def request(options: argparse.Namespace) -> None:
@@ -197,9 +244,17 @@ def renew(options: argparse.Namespace) -> None:
 
 
 def roll(options: argparse.Namespace) -> None:
-    """A new CA key; ca.crt holds the new certificate and the one before it."""
-    old_key = Authority.load(options.dir).roll(options.days)
-    print(f"{options.dir}: a new CA signs from now on; ca.crt holds both, {old_key} is the old one's key")
+    """A new CA key; ca.crt holds the new certificate and the one before it. Where there are signers, the mesh does the rest."""
+    before = Authority.load(options.dir)
+    if not options.signers:
+        old_key = before.roll(options.days)
+        print(f"{options.dir}: a new CA signs from now on; ca.crt holds both, {old_key} is the old one's key")
+    if os.path.isdir(os.path.join(options.dir, "signers")):
+        path = os.path.join(options.dir, "roll.json")
+        statement = Authority.load(options.dir).statement(before.issuer)
+        keyfiles.write(path, json.dumps(statement.as_json()).encode() + b"\n")
+        print(f"next, on any node: bdctl roll {path}; bdctl status shows how far it is, and nothing else is to be done")
+        return
     print("next: 1. this ca.crt to every host, and SIGHUP  2. bdkeys renew each node, and SIGHUP  3. bdkeys roll again one day")
 
 

@@ -80,6 +80,15 @@ def seconds(text: str) -> float:
     return value
 
 
+def duration(text: str) -> float:
+    """A time as a person writes it, as argparse's `type`: seconds, or 90s, 10m, 2h, 7d."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+    value = number(text[:-1] if text[-1:] in units else text) * units.get(text[-1:], 1.0)
+    if value <= 0:
+        raise ArgumentTypeError(f"{text} is no time above 0 (90s, 10m, 2h, 7d)")
+    return value
+
+
 def number(text: str) -> float:
     """A number as a person writes it, as argparse's `type`."""
     try:

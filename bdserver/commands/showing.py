@@ -52,6 +52,17 @@ def pings(results: "list[tuple[str, str, float]]", is_json: bool) -> "list[Any]"
     return [f"{address}: {word} in {1000 * seconds:.1f} ms" for address, word, seconds in results]
 
 
+def _days(days: float) -> str:
+    return f"{days:.0f} days" if days >= 2 else _duration(max(86400 * days, 0.0))
+
+
+def _signed(certificate: "dict[str, Any]") -> str:
+    """Who signed it; older nodes do not tell."""
+    signer = certificate.get("signer")
+    by = f", signed by {signer} and renewed by itself" if signer else ""
+    return by + ("; it signs for others" if certificate.get("signs") else "")
+
+
 def status(state: "dict[str, Any]", is_json: bool) -> "Any":
     """How the node is, at a glance."""
     if is_json:
@@ -62,8 +73,9 @@ def status(state: "dict[str, Any]", is_json: bool) -> "Any":
         f"  up {_duration(state['uptime'])}, nodes known: {state['nodes']} (itself too)",
         f"  weight {state['weight']:g} of {state['receiver_threshold']:g}: {load}{', draining' * state['draining']}",
         f"  free dynamic slots: {state['free_dynamic']}",
-        f"  certificate: {state['certificate_days_left']:.0f} days left",
+        f"  certificate: {_days(state['certificate_days_left'])} left{_signed(state.get('certificate', {}))}",
     ]
+    lines += [f"  the CA is rolled: {roll}" for roll in state.get("roll", [])]
     if "lag" in state:  # older nodes do not tell
         lines.append(f"  loop: at most {1000 * state['lag']:.0f} ms late")
     lines += [f"  WARNING: {warning}" for warning in state["warnings"]] or ["  well: nothing needs attention"]

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 from bdserver.core.membership import ALIVE, DEAD, SUSPECT
 
+# One that renews itself is late when so much of its life is left.
+LATE_SHARE = 1 / 9
 # When the end of a certificate is worth a warning, the nearest first.
 CERTIFICATE_DAYS = (1, 7, 30)
 # A loop that is later than this is worth a warning; one that has not turned for so long hangs.
@@ -115,6 +117,9 @@ class Facts(NamedTuple):
     rival: str = ""  # another live node of this name is there
     generation: float = 0.0  # of its own record: when it started, by its clock then
     certificate_ends_at: float | None = None
+    certificate_seconds: float | None = (
+        None  # for so long it is good in all; None: it was made by hand, and does not renew itself
+    )
     renewal: str = ""  # why the certificate could not be renewed when that was tried last
     revocations: str = ""  # why the list of revoked certificates is an old one
     revoked_at: tuple[str, ...] = ()  # nodes that say that our certificate is revoked
@@ -199,8 +204,15 @@ def _rival(facts: Facts) -> Iterator[Finding]:
 
 
 def _certificate(facts: Facts) -> Iterator[Finding]:
-    """From 30 days on, then 7, then 1; the words stay the same between, so that they can be said once each."""
-    ends_at = facts.certificate_ends_at
+    """From 30 days on, then 7, then 1; the words stay the same between, so that they can be said once each. One that renews
+    itself is worth a word only when that is late."""
+    ends_at, seconds = facts.certificate_ends_at, facts.certificate_seconds
+    if seconds is not None:
+        if ends_at is not None and ends_at - facts.now < seconds * LATE_SHARE:
+            ends = datetime.fromtimestamp(ends_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+            words = f"the certificate of {facts.name} ends on {ends}, and no signer has renewed it"
+            yield Finding(Severity.GRAVE, "certificate-ends", words, "when it is over: bdkeys join again", lasts=True)
+        return
     left = (ends_at - facts.now) / 86400 if ends_at is not None else float("inf")
     limit = next((days for days in CERTIFICATE_DAYS if left < days), None)
     if ends_at is not None and limit is not None:

@@ -8,6 +8,8 @@ An exchange is an object with optional fields, the same in request and answer:
     wanted    names of which the sender lacks the newer record; unmet: those of them of which it has no record at all
     policies  {digest: text}, certificates {digest: DER in base64}; unknown: digests whose text the sender lacks
     known     how many of the records just received were no news (tells a gossiper when to stop)
+    stated    digest of the sender's statements about certificates; where it differs, both say theirs
+    statements  some or all of them, with news for a minute
     refused   why the receiver's own record is not taken in
     until     with records: pass them on around the ring as far as this node (`gossip.ring.arc`)
 The caller drives: digest -> buckets -> versions -> records. Each part has its share of what one frame takes, in bytes as they
@@ -24,11 +26,12 @@ import math
 from collections.abc import Callable, Collection, Generator, Iterable
 from typing import Any, NamedTuple, TypeVar
 
-from bdserver.core import membership
+from bdserver.core import membership, statements
 from bdserver.core.membership import CERTIFICATE_CHARACTERS_MAX, DEAD, SUSPECT, Record, certificate_digest, untimely
 from bdserver.core.messages import TEXT_MAX
 from bdserver.core.names import valid_name
 from bdserver.core.policy import digest as policy_digest
+from bdserver.core.statements import Statement
 from bdserver.core.view import BUCKETS, View
 from bdserver.core.wire import payload
 from bdserver.errors import BadRequest, Quarantined, TooBusy
@@ -40,6 +43,8 @@ RECORDS_BYTES_MAX, POLICIES_BYTES_MAX, VERSIONS_BYTES_MAX, WANTED_BYTES_MAX = 51
 RECORD_BYTES_BESIDE = 200
 # Records in one message; so many of the smallest have room in it.
 RECORDS_TOLD_MAX = 2000
+# Of statements, so much in one message, and so many with news.
+STATEMENTS_BYTES_MAX, STATEMENTS_TOLD_MAX = 128 * 1024, 16
 # A policy is up to 64 KiB, and a frame takes 1 MiB.
 POLICIES_ASKED_MAX = 8
 CERTIFICATES_ASKED_MAX = 500
@@ -60,6 +65,8 @@ _T = TypeVar("_T")
 # Why a record is not believed, of which the certificate is this text; None when it is. TooBusy: its teller has told too many.
 Prove = Callable[[Record, str], str | None]
 
+# Why a statement about certificates is not believed; None when it is.
+Vouch = Callable[[Statement], str | None]
 # Stands around the reading of one record; Quarantined when it is left out.
 Guard = Callable[[object], contextlib.AbstractContextManager[object]]
 
@@ -87,7 +94,7 @@ def checked(value: object) -> Exchange:
 
 def opening(view: View) -> Exchange:
     """What the caller says first. The digest is of records alone, so policies' texts that are lacking are asked for."""
-    return {"digest": view.digest()} | _lacking(view)
+    return {"digest": view.digest(), "stated": statements.digest(view.statements)} | _lacking(view)
 
 
 def respond(view: View, theirs: Exchange) -> Exchange:
@@ -105,7 +112,7 @@ def respond(view: View, theirs: Exchange) -> Exchange:
         answer |= _carrying(view, news, {record.name for record in news} - theirs["versions"].keys())
         if len(answer.get("records", ())) < len(news) or len(wanted) < len(lacking):
             answer["buckets"] = [format(each, "x") for each in view.buckets()]
-    return answer | _what_they_lack(view, theirs)
+    return answer | _stating(view, theirs) | _what_they_lack(view, theirs)
 
 
 def follow_up(view: View, theirs: Exchange, compared: Collection[int] = ()) -> Exchange:
@@ -119,7 +126,29 @@ def follow_up(view: View, theirs: Exchange, compared: Collection[int] = ()) -> E
             say = _versions(view, sorted(differing, key=lambda number: (number in compared, number)))
             if not set(differing) <= {*say["of"], *compared}:
                 say["digest"] = view.digest()
+    if "statements" in theirs and "stated" in theirs and theirs["stated"] != statements.digest(view.statements):
+        say["statements"] = _all_statements(view)
     return say | _what_they_lack(view, theirs)
+
+
+def _stating(view: View, theirs: Exchange) -> Exchange:
+    """To a caller whose statements differ: all of ours, and their digest, so that it says its own."""
+    ours = statements.digest(view.statements)
+    if theirs.get("stated", ours) == ours:
+        return {}
+    return {"stated": ours, "statements": _all_statements(view)}
+
+
+def _all_statements(view: View) -> list[dict[str, str]]:
+    """As many as there is room for."""
+    told: list[dict[str, str]] = []
+    room = STATEMENTS_BYTES_MAX
+    for statement in view.statements.values():
+        room -= statement.characters
+        if room < 0 and told:
+            break
+        told.append(statement.as_json())
+    return told
 
 
 def _versions(view: View, buckets: list[int]) -> Exchange:
@@ -160,6 +189,9 @@ def push(view: View, names: list[str], until: str | None = None, now: float = ma
     """News told unasked. A node that has just started, by its generation, may be a newcomer, whose certificate nobody has."""
     news = [view.records[name] for name in dict.fromkeys(names) if name in view.records]
     say = _carrying(view, news, {record.name for record in news if record.version[0] > now - YOUNG_SECONDS})
+    young = [each for each in view.statements.values() if statements.meaning(each).at > now - statements.YOUNG_SECONDS]
+    if young:
+        say["statements"] = [each.as_json() for each in young[:STATEMENTS_TOLD_MAX]]
     return say if until is None else {**say, "until": until}
 
 
@@ -188,12 +220,19 @@ def to_pass_on(names: list[str], theirs: Exchange, talker: str) -> tuple[list[st
 
 
 def absorb(
-    view: View, theirs: Exchange, now: float, talker: str, prove: Prove, guard: Guard = contextlib.nullcontext
+    view: View,
+    theirs: Exchange,
+    now: float,
+    talker: str,
+    prove: Prove,
+    guard: Guard = contextlib.nullcontext,
+    vouch: Vouch = lambda statement: "nobody looks at statements here",
 ) -> Absorbed:
     """Merge what an exchange carries into the view (which the caller of this holds locked).
 
     `talker`: the name in the certificate of who says so. A record that is broken or not believed, or that its readers crash of,
     is left out, it does not spoil the others; when its teller has told too many, the rest is."""
+    refused = _take_statements(view, theirs.get("statements", ()), now, vouch)  # this first: it says whom not to believe
     taking = _Taking(view, theirs.get("certificates", {}), now, talker, prove)
     with contextlib.suppress(TooBusy):
         for value in theirs.get("records", ()):
@@ -212,7 +251,25 @@ def absorb(
     if talker in view.records:
         view.heard(talker, now)
     names = [name for name in taking.names if name in view.records]
-    return Absorbed(answer, names, taking.refused, taking.lacking_count, taking.doubters)
+    return Absorbed(answer, names, [*refused, *taking.refused], taking.lacking_count, taking.doubters)
+
+
+def _take_statements(view: View, values: Iterable[object], now: float, vouch: Vouch) -> list[str]:
+    """Those that are new and proved; why others are left out."""
+    refused = []
+    for value in values:
+        try:
+            statement = statements.from_json(value)
+            if statement.id in view.statements:
+                continue
+            why = statements.untimely(statement, now) or vouch(statement)
+        except BadRequest as error:
+            why = str(error)
+        if why is None:
+            view.state(statement, now)
+        else:
+            refused.append(f"a statement about certificates: {why}")
+    return refused
 
 
 class _Taking:
@@ -296,7 +353,7 @@ def _take_policies(view: View, texts: dict[str, str]) -> None:
 
 def has_news(exchange: Exchange) -> bool:
     """Whether absorbing it could change a view: only then is the cache's lock worth taking."""
-    return bool(exchange.get("records") or exchange.get("policies"))
+    return bool(exchange.get("records") or exchange.get("policies") or exchange.get("statements"))
 
 
 def turns(read: Callable[[], View], take: Callable[[Exchange], Exchange]) -> Generator[Exchange, Exchange, None]:
@@ -393,6 +450,8 @@ _SHAPES: dict[str, Callable[[Any], bool]] = {
     "wanted": _is_texts,
     "unmet": _is_texts,
     "unknown": _is_texts,
+    "stated": lambda value: isinstance(value, str),
+    "statements": lambda value: isinstance(value, list) and len(value) <= statements.STATEMENTS_MAX,
     "policies": lambda value: isinstance(value, dict) and all(isinstance(text, str) for text in value.values()),
     "certificates": lambda value: isinstance(value, dict) and all(map(_is_certificate, value.values())),
     "refused": lambda value: isinstance(value, str) and len(value) <= REFUSED_CHARACTERS_MAX,

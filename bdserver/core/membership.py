@@ -69,6 +69,9 @@ CERTIFICATE_CHARACTERS_MAX = 4096
 DIGEST_CHARACTERS = 32
 # Lifeguard counts independent accusers up to 3 (gossip.suspicion.CONFIRMATIONS); one more tells "enough".
 ACCUSERS_MAX = 4
+# Fields of records beside those that all have: of nodes that sign for others, by which CA; of all, while there are two, in
+# which CAs they believe.
+SIGNER, ROOTS = "signer", "roots"
 # Shared by all records that have none: it can't be changed.
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 

@@ -191,6 +191,9 @@ OWN_STATUS = (
     Field("complaints", _is_texts, "lines"),
     Field("warnings", _is_texts, "lines"),
     Field("services", _named(_object(*_OFFER)), "name: offer"),
+    Field("certificate", _is_object, "of its serial, its signer (null: the CA itself), until when, whether it signs", True),
+    Field("roll", _is_texts, "how far each roll of the CA is", True),
+    Field("revoked", _list_of(_is_object), "what the mesh says to be revoked", True),
     Field("rival", _is_text_or_none, "address of another live node of its name", True),
     Field("policy_mode", _is_text, "lax or strict", True),
     Field("events", _list_of(_is_object), "of its journal", True),
@@ -402,6 +405,28 @@ class Checkup(NamedTuple):
     visits: list[dict[str, Any]]
 
 
+class Invited(NamedTuple):
+    """What a host needs to join: a token, and where to bring it; it ends at that time."""
+
+    token: str
+    address: str
+    until: float
+
+
+class Invitations(NamedTuple):
+    """The invitations of a node, as core.joining tells of them; how many tokens were tried that do not exist."""
+
+    invitations: list[dict[str, Any]]
+    unknown: int
+
+
+class Certified(NamedTuple):
+    """A new certificate with its signer's, and the mesh's CAs, in PEM."""
+
+    certificate: str
+    authorities: str
+
+
 class Goodbye(NamedTuple):
     """The node's processes end."""
 
@@ -480,6 +505,17 @@ _ROWS_OF_ANSWERS = (
             Field("visits", _list_of(_is_object), "[visit…]"),
         ),
     ),
+    Answer(
+        Invited,
+        "INVITED",
+        (Field("token", _is_text, "token"), Field("address", _is_text, "HOST:PORT"), Field("until", _is_number, "until")),
+    ),
+    Answer(
+        Invitations,
+        "INVITATIONS",
+        (Field("invitations", _list_of(_is_object), "[invitation…]"), Field("unknown", _is_whole, "n")),
+    ),
+    Answer(Certified, "CERTIFIED", (Field("certificate", _is_text, "PEM"), Field("authorities", _is_text, "PEM"))),
     Answer(Goodbye, "PEACE OUT", ()),
 )
 ANSWER_ROWS = {row.type: row for row in _ROWS_OF_ANSWERS}
@@ -608,6 +644,36 @@ _ROWS = (
     Request("GRAVEYARD", (ADMIN,), (), (Graveyard,), "List what lies in the graveyard."),
     Request("RESTORE", (ADMIN,), (SERVICE,), (Ok,), "Bring a service back from the graveyard."),
     Request("DRAIN", (ADMIN,), (Field("on", _is_flag, "true or false"),), (Ok,), "Take no new calls (or do again)."),
+    Request(
+        "INVITE",
+        (ADMIN,),
+        (Field("wish", _is_object, '{"name", "role", "uses", "seconds"}, all of them optional'),),
+        (Invited,),
+        "Make a token by which a host may join (a signer alone does).",
+    ),
+    Request("INVITATIONS", (ADMIN,), (), (Invitations,), "List the tokens that you have made, without their secrets."),
+    Request("UNINVITE", (ADMIN,), (Field("id", _is_text, "of a token"),), (Ok,), "Let nobody in by this token any more."),
+    Request(
+        "RENEW",
+        (NODE,),
+        (Field("request", _is_text, "a signing request in PEM, for what the caller's certificate says"),),
+        (Certified,),
+        "Sign a new certificate over my old one (a signer alone does).",
+    ),
+    Request(
+        "REVOKE",
+        (ADMIN,),
+        (Field("wish", _is_object, '{"what", "value", "at", "why"}, or {"statement"} that an admin has signed'),),
+        (Ok,),
+        "Tell the mesh that a certificate counts no longer.",
+    ),
+    Request(
+        "ROLL",
+        (ADMIN,),
+        (Field("statement", _is_object, '{"said", "signature", "certificate"}, as bdkeys roll makes it'),),
+        (Ok,),
+        "Tell the mesh that another CA follows.",
+    ),
     Request("LEAVE", (ADMIN,), (), (Ok,), "Tell the mesh that you leave, and end."),
     Request(
         "KILL",

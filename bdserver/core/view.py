@@ -13,6 +13,7 @@ from hashlib import blake2b
 from operator import attrgetter
 from typing import NamedTuple
 
+from bdserver.core import statements
 from bdserver.core.membership import (
     ACCUSERS_MAX,
     AHEAD_MAX,
@@ -31,7 +32,9 @@ from bdserver.core.membership import (
     standing,
     unsealed,
 )
+from bdserver.core.statements import Revocations, Statement
 
+NO_REVOCATIONS = Revocations(())
 TOMBSTONE_SECONDS = 86400.0
 TOMBSTONES_MAX = 2000
 BUCKETS = 32
@@ -90,22 +93,24 @@ class View:
         self.hints: set[str] = set()  # addresses that somebody told us, without a name yet
         self.policies: dict[str, str] = {}  # digest -> document
         self.certificates: dict[str, str] = {}  # digest -> DER in base64, of the nodes whose records are here
+        self.statements: dict[str, Statement] = {}  # id -> what is said of certificates: revoked, rolled
         self.heard_at: dict[str, float] = {}
         self.rival: tuple[str, float] | None = None  # another live node with our name: its address, and when
         self.changes = 0
         self.touched: set[str] = set()  # of which nodes, since this copy was made
         self._buckets: list[int] | None = None
         self._holders: dict[str, tuple[str, ...]] | None = None  # service -> names
+        self._revocations: tuple[tuple[int, str], Revocations] = (0, ""), NO_REVOCATIONS
 
     def copy(self) -> View:
         """A view that can be changed while others go on reading this one."""
         twin = View(self.me, self.generation)
         twin.records, twin.hints = dict(self.records), set(self.hints)
         twin.policies, twin.heard_at = dict(self.policies), dict(self.heard_at)
-        twin.certificates = dict(self.certificates)
+        twin.certificates, twin.statements = dict(self.certificates), dict(self.statements)
         twin.rival = self.rival
         twin._buckets = list(self._buckets) if self._buckets else None
-        twin._holders = self._holders
+        twin._holders, twin._revocations = self._holders, self._revocations
         return twin
 
     @property
@@ -232,7 +237,11 @@ class View:
             del self.policies[digest]
             self.changes += 1
         self._drop_certificates()
-        return bool(gone)
+        over = [each for each, statement in self.statements.items() if statements.untimely(statement, now) is not None]
+        for each in over:
+            del self.statements[each]
+            self.changes += 1
+        return bool(gone or over)
 
     def _drop_certificates(self) -> None:
         """Of nodes that are known no more, or have a newer one."""
@@ -275,6 +284,37 @@ class View:
         self.certificates[digest] = text
         self.changes += 1
         return True
+
+    # -- what is said of certificates
+
+    def state(self, statement: Statement, now: float) -> bool:
+        """Take a statement in, which the caller has proved; True if that is news."""
+        is_known = statement.id in self.statements
+        if is_known or statements.untimely(statement, now) is not None or not statements.has_room(self.statements, statement):
+            return False
+        self.statements[statement.id] = statement
+        self.changes += 1
+        return True
+
+    def unstate(self, id_: str) -> None:
+        """Forget a statement that has done its work."""
+        if self.statements.pop(id_, None) is not None:
+            self.changes += 1
+
+    @property
+    def revocations(self) -> Revocations:
+        """Who is revoked, and how the CA was rolled: worked out once for the statements that are here."""
+        if not self.statements:
+            return NO_REVOCATIONS
+        known = len(self.statements), next(reversed(self.statements))  # what is taken out, or put in, changes one of the two
+        if known != self._revocations[0]:
+            self._revocations = known, Revocations(self.statements.values())
+        return self._revocations[1]
+
+    def repeat(self, now: float) -> None:
+        """Say our own record once more, at a higher version: it carries young statements to everybody."""
+        own = self.own
+        self._put(unsealed(own._replace(version=raised(own.version))), now)
 
     def seal(self, seal: Callable[[Record], Record]) -> None:
         """Have our own record signed, if it has changed since it was."""

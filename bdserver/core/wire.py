@@ -65,10 +65,12 @@ def encode(message: object) -> bytes:
 
 class Decoder:
     """Collects bytes as they come and gives out messages, one at a time, or the raw bytes that follow one. `decoded_bytes`: of
-    all messages so far, inflated."""
+    all messages so far, inflated. `bytes_max`: what a message of somebody who has proved nothing may have, inflated too."""
 
-    def __init__(self) -> None:
+    def __init__(self, bytes_max: int | None = None) -> None:
         self._buffer = bytearray()
+        self._frame_bytes_max = FRAME_BYTES_MAX if bytes_max is None else bytes_max
+        self._message_bytes_max = MESSAGE_BYTES_MAX if bytes_max is None else bytes_max
         self.decoded_bytes = 0
 
     def feed(self, data: bytes) -> None:
@@ -82,14 +84,14 @@ class Decoder:
         length, flags = HEADER.unpack_from(self._buffer)
         if flags & ~FLAG_ZLIB:
             raise BadFrame(f"frame with unknown flags {flags:#04x}")
-        if length > FRAME_BYTES_MAX:
-            raise TooLarge(f"a frame of {length} bytes is over the {FRAME_BYTES_MAX} allowed")
+        if length > self._frame_bytes_max:
+            raise TooLarge(f"a frame of {length} bytes is over the {self._frame_bytes_max} allowed")
         end = HEADER.size + length
         if len(self._buffer) < end:
             return None
         payload = bytes(self._buffer[HEADER.size : end])
         del self._buffer[:end]
-        text = _inflate(payload) if flags else payload
+        text = _inflate(payload, self._message_bytes_max) if flags else payload
         self.decoded_bytes += len(text)
         return read_text(text)
 
@@ -105,14 +107,14 @@ class Decoder:
         return len(self._buffer)
 
 
-def _inflate(payload: bytes) -> bytes:
+def _inflate(payload: bytes, bytes_max: int) -> bytes:
     inflater = zlib.decompressobj()
     try:
-        text = inflater.decompress(payload, MESSAGE_BYTES_MAX + 1)
+        text = inflater.decompress(payload, bytes_max + 1)
     except zlib.error as error:
         raise BadFrame(f"frame with broken zlib data: {error}") from None
-    if len(text) > MESSAGE_BYTES_MAX:
-        raise TooLarge(f"a message inflates to more than the {MESSAGE_BYTES_MAX} bytes allowed")
+    if len(text) > bytes_max:
+        raise TooLarge(f"a message inflates to more than the {bytes_max} bytes allowed")
     if not inflater.eof or inflater.unused_data:
         raise BadFrame("frame with zlib data that does not end where the frame ends")
     return text

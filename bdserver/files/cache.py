@@ -29,8 +29,9 @@ from zlib import crc32
 
 from filelock import FileLock, Timeout
 
-from bdserver.core import membership
+from bdserver.core import membership, statements
 from bdserver.core.membership import Record
+from bdserver.core.statements import Statement
 from bdserver.core.view import View
 from bdserver.errors import BDError, NoSpace, TooBusy
 from bdserver.files import durable
@@ -267,8 +268,8 @@ class Cache:
         return _Known(view, stamp, len(line), line[-SEEN_BYTES:], len(line), save)
 
 
-# What nobody else would tell us again, were it lost; and so is our own record.
-_OURS = frozenset(("generation", "hints"))
+# What nobody else would tell us again, were it lost, or not in time; and so is our own record.
+_OURS = frozenset(("generation", "hints", "statements"))
 
 
 def _with_newer_own(view: View, other: View) -> View:
@@ -375,6 +376,10 @@ def changes_between(old: View, new: View, touched: Collection[str]) -> dict[str,
         before, after = getattr(old, field), getattr(new, field)
         if before != after:
             content[field] = _differing(before, after, before.keys() | after.keys())
+    if new.statements != old.statements:
+        before = {key: each.as_json() for key, each in old.statements.items()}
+        after = {key: each.as_json() for key, each in new.statements.items()}
+        content["statements"] = _differing(before, after, before.keys() | after.keys())
     if new.rival != old.rival:
         content["rival"] = new.rival
     return {key: value for key, value in content.items() if value or key in ("hints", "rival", "generation")}
@@ -397,13 +402,20 @@ def _apply(view: View, content: dict[str, Any]) -> None:
         _merge(view.policies, content.get("policies", {}), str)
         _merge(view.certificates, content.get("certificates", {}), str)
         _merge(view.heard_at, content.get("heard_at", {}), float)
+        _merge(view.statements, content.get("statements", {}), _statement)
         if "rival" in content:
             view.rival = tuple(content["rival"]) if content["rival"] else None
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"a field is missing or wrong: {error}") from None
 
 
-def _merge(known: dict[str, Any], said: dict[str, Any], kind: type) -> None:
+def _statement(value: Any) -> Statement:
+    statement = statements.from_json(value)
+    statements.meaning(statement)
+    return statement
+
+
+def _merge(known: dict[str, Any], said: dict[str, Any], kind: Callable[[Any], Any]) -> None:
     for key, value in said.items():
         if value is None:
             known.pop(key, None)

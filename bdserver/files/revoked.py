@@ -46,6 +46,10 @@ class Revoked:
             return f"the certificate of {name} (serial {serial:x}) is revoked here"
         return None
 
+    def is_serial(self, serial: int) -> bool:
+        """Whether a signer's certificate is in the list; by its name a node is meant, not what it signs."""
+        return serial in self._serials
+
     def refresh(self) -> bool:
         """Read the list anew if it changed, and could be read: then True. Before a fork, so that a child begins with the newest
         that could be read."""

@@ -281,6 +281,14 @@ SETTINGS = (
     Setting("revoked", PATH_OR_NONE, "", "A file of certificates that are refused: NAME or serial HEX, one a line.", FILES),
     Setting("publishers", PATH_OR_NONE, "", "A list of minisign keys: a copy needs a signature by one; empty: none.", FILES),
     Setting("require_signed", _one_of("no", "yes"), "no", "Yes: without publishers a node does not start.", NODE),
+    Setting("signer", _one_of("yes", "no"), "no", "Whether this node signs for others, by USERNAME.signer.key.", FILES),
+    Setting(
+        "certificate_days",
+        _above_zero(36500, "a number of days above 0, up to 36500"),
+        90.0,
+        "How long what it signs is good.",
+        NODE,
+    ),
     Setting("policy_mode", _one_of("lax", "strict"), "lax", "How policies are intersected (wsp:Ignorable).", NODE),
     Setting(
         "routing",
@@ -352,6 +360,8 @@ class Settings:
     revoked: str
     publishers: str
     require_signed: str
+    signer: str
+    certificate_days: float
     policy_mode: str
     routing: str
     socket: str

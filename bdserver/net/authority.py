@@ -13,39 +13,43 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+from base64 import b64encode
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from bdserver.core.address import normal_host, without_zone
 from bdserver.core.names import valid_name
 from bdserver.core.roles import NODE, Role
+from bdserver.core.statements import PREFIX as STATEMENT_PREFIX
+from bdserver.core.statements import Roll, Statement
 from bdserver.errors import BadConfig, BadRequest
+from bdserver.net import chain as chains
 from bdserver.net import keys, openssl
-from bdserver.net.identity import expired, identity_of, uri_of
+from bdserver.net.identity import expired, identity_of
+from bdserver.net.issuing import BACKDATED, Hosts, Issuer, builder_of, key_usage
+from bdserver.net.keyfiles import make_folder, new_key, pem, refuse_existing, settle, write
 
-CA_DAYS, DAYS = 3650, 365
+CA_DAYS, SIGNER_DAYS, DAYS = 3650, 1095, 365
 # A hundred years: what is meant to last for ever ends before the dates of X.509 do.
 DAYS_MAX = 36500
-# Clocks of hosts differ; a certificate made now must be good on one that is a little behind.
-BACKDATED = timedelta(minutes=10)
+# A node that comes back after that joins again.
+ROLL_DAYS = 400
 HOSTS_MAX = 100
 # X.509 allows 64 characters in a common name.
 NAME_CHARACTERS_MAX = 64
-
-Hosts: TypeAlias = list[x509.IPAddress | x509.DNSName]
 
 
 class Authority:
     """The CA in a folder: ca.key, and the certificate in ca.crt that it belongs to; ca.crt may hold the one before it too."""
 
-    __slots__ = ("_certificates", "_key", "certificate", "folder", "mesh")
+    __slots__ = ("_key", "certificate", "certificates", "folder", "mesh")
 
     def __init__(self, folder: str, key: ec.EllipticCurvePrivateKey, certificates: list[x509.Certificate]):
         """`certificates`: what ca.crt holds."""
@@ -54,7 +58,7 @@ class Authority:
         if not own:
             raise BadConfig(f"{os.path.join(folder, 'ca.key')}: is not the key of {path}")
         self.folder = folder
-        self._key, self._certificates = key, certificates
+        self._key, self.certificates = key, certificates
         self.certificate = keys.longest(own, datetime.now(UTC))
         organization = self.certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
         if not organization:
@@ -71,9 +75,9 @@ class Authority:
     def make(cls, folder: str, mesh: str, days: int = CA_DAYS) -> Authority:
         """A new CA, in a folder that its owner alone can enter from now on."""
         refuse_other_names(mesh)
-        _make_folder(folder)
+        make_folder(folder)
         os.chmod(folder, 0o700)
-        _refuse_existing(os.path.join(folder, "ca.key"), os.path.join(folder, "ca.crt"))
+        refuse_existing(os.path.join(folder, "ca.key"), os.path.join(folder, "ca.crt"))
         _make(folder, mesh, days, [], "")
         return cls.load(folder)
 
@@ -83,42 +87,78 @@ class Authority:
         _make(self.folder, self.mesh, days, [self.certificate], old_key_name)
         return old_key_name
 
+    def statement(self, before: Issuer) -> Statement:
+        """That we follow the CA before, or have signed its signers anew, for the mesh to believe: the CA before signs it. The
+        certificates of the signers are made here, for the keys that they have."""
+        signers = []
+        folder = os.path.join(self.folder, "signers")
+        for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+            path = os.path.join(folder, name)
+            public_key = keys.load_certificate(path).public_key()
+            assert isinstance(public_key, ec.EllipticCurvePublicKey)
+            certificate = self.sign_signer(public_key, name.removesuffix(".crt"))
+            write(path, pem([certificate]))
+            signers.append(_text(certificate))
+        now = datetime.now(UTC).timestamp()
+        said = Roll(_text(self.certificate), tuple(signers), now, now + 86400 * ROLL_DAYS).text()
+        signature = before.key.sign(STATEMENT_PREFIX + said.encode(), ec.ECDSA(hashes.SHA256()))
+        return Statement(said, b64encode(signature).decode(), _text(before.certificate))
+
+    @property
+    def issuer(self) -> Issuer:
+        """Who signs."""
+        return Issuer(self._key, self.certificate, self.mesh)
+
     def sign(
         self, public_key: ec.EllipticCurvePublicKey, name: str, role: Role, hosts: Hosts, days: int = DAYS
     ) -> x509.Certificate:
         """A certificate, which ends with ours at the latest."""
         refuse_other_names(name)
-        now, ends_at = datetime.now(UTC), openssl.ends(self.certificate)
-        if now > ends_at:
+        self._refuse_expired()
+        return Issuer(self._key, self.certificate, self.mesh).holders(public_key, name, role, hosts, days)
+
+    def sign_signer(self, public_key: ec.EllipticCurvePublicKey, name: str, days: int = SIGNER_DAYS) -> x509.Certificate:
+        """The certificate of a signer: it may sign in the name of this mesh, and make no other signers."""
+        refuse_other_names(name)
+        self._refuse_expired()
+        if not chains.may_have_signers(self.certificate):
+            path = os.path.join(self.folder, "ca.crt")
+            raise BadConfig(
+                f"{path}: this CA was made before there were signers, and may have none (bdkeys roll {self.folder})"
+            )
+        return Issuer(self._key, self.certificate, self.mesh).signers(public_key, name, days)
+
+    def make_signer(self, folder: str, name: str, days: int = SIGNER_DAYS, username: str = "") -> x509.Certificate:
+        """USERNAME.signer.key and USERNAME.signer.crt in a node's key_dir (its name's, unless told); the certificate is kept
+        here too, for a roll."""
+        refuse_other_names(name)
+        make_folder(folder)
+        base = os.path.join(folder, f"{username or name}.signer")
+        refuse_existing(base + ".crt")
+        key = new_key(base + ".key")
+        certificate = self.sign_signer(key.public_key(), name, days)
+        make_folder(os.path.join(self.folder, "signers"))
+        for path in (os.path.join(self.folder, "signers", f"{name}.crt"), base + ".crt"):
+            write(path, pem([certificate]))
+        return certificate
+
+    def _refuse_expired(self) -> None:
+        if datetime.now(UTC) > openssl.ends(self.certificate):
             path = os.path.join(self.folder, "ca.crt")
             raise BadConfig(
                 f"{path}: {expired(self.certificate)}, and nothing that it signs is good (bdkeys roll {self.folder})"
             )
-        who = x509.UniformResourceIdentifier(uri_of(self.mesh, role, name))
-        # Only a node is ever called, so nobody else's certificate can stand in for one.
-        usages = [ExtendedKeyUsageOID.CLIENT_AUTH] + ([ExtendedKeyUsageOID.SERVER_AUTH] if role == NODE else [])
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        return (
-            _builder(subject, public_key, min(now + timedelta(days=days), ends_at))
-            .issuer_name(self.certificate.subject)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(signs=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-            .add_extension(x509.SubjectAlternativeName([who, *hosts]), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
-            .sign(self._key, hashes.SHA256())
-        )
 
     def issue(self, folder: str, name: str, role: Role, hosts: Hosts, days: int = DAYS) -> x509.Certificate:
         """NAME.key, NAME.csr, NAME.crt and ca.crt in a folder, which is a node's key_dir."""
         refuse_other_names(name)
-        _make_folder(folder)
+        make_folder(folder)
         base = os.path.join(folder, name)
-        _refuse_existing(base + ".crt")
+        refuse_existing(base + ".crt")
         key = make_request(folder, name, hosts)
         certificate = self.sign(key.public_key(), name, role, hosts, days)
-        self._put_bundle(folder)
-        _write(base + ".crt", _pem([certificate]))
+        self.put_bundle(folder)
+        write(base + ".crt", pem([certificate]))
         return certificate
 
     def sign_request(self, request_path: str, role: Role, days: int = DAYS) -> tuple[str, x509.Certificate]:
@@ -128,15 +168,16 @@ class Authority:
             raise BadConfig(f"{request_path}: names no host, and a node needs one")
         certificate = self.sign(request.public_key, request.name, role, request.hosts, days)
         path = os.path.splitext(request_path)[0] + ".crt"
-        _write(path, _pem([certificate]))
+        write(path, pem([certificate]))
         return path, certificate
 
     def renew(self, path: str, days: int = DAYS) -> x509.Certificate:
         """A new certificate for the key, name, role and hosts of the one at `path`, in its place, and ca.crt beside it.
 
         All of that is believed because we, or the CA before us, signed it: who wrote the file does not matter."""
-        certificate = keys.load_certificate(path)
-        if not keys.issuers_among(self._certificates, certificate):
+        chain = keys.load_chain(path)
+        certificate = chain.certificate
+        if not chains.roots(self.certificates, chain):
             raise BadConfig(f"{path}: is not signed by a CA in {os.path.join(self.folder, 'ca.crt')}: issue it anew")
         try:
             identity = identity_of(certificate)
@@ -146,12 +187,17 @@ class Authority:
         keys.refuse_other_kinds(path, public_key)
         assert isinstance(public_key, ec.EllipticCurvePublicKey)
         fresh = self.sign(public_key, identity.name, identity.role, general_names(identity.hosts), days)
-        self._put_bundle(os.path.dirname(path))  # this first: it knows the CA of the old certificate, too
-        _write(path, _pem([fresh]))
+        self.put_bundle(os.path.dirname(path))  # this first: it knows the CA of the old certificate, too
+        write(path, pem([fresh]))
         return fresh
 
-    def _put_bundle(self, folder: str) -> None:
-        _write(os.path.join(folder, "ca.crt"), _pem(self._certificates))
+    def put_bundle(self, folder: str) -> None:
+        """Our ca.crt, in a node's key_dir."""
+        write(os.path.join(folder, "ca.crt"), pem(self.certificates))
+
+
+def _text(certificate: x509.Certificate) -> str:
+    return b64encode(certificate.public_bytes(Encoding.DER)).decode()
 
 
 class SigningRequest(NamedTuple):
@@ -166,19 +212,30 @@ def make_request(folder: str, name: str, hosts: Hosts) -> ec.EllipticCurvePrivat
     """A new key: NAME.key, and NAME.csr to take to the CA."""
     refuse_other_names(name)
     base = os.path.join(folder, name)
-    key = _new_key(base + ".key")
+    key = new_key(base + ".key")
+    write(base + ".csr", request_by(key, name, hosts))
+    return key
+
+
+def request_by(key: ec.EllipticCurvePrivateKey, name: str, hosts: Hosts) -> bytes:
+    """A signing request by the owner of this key, in PEM."""
+    refuse_other_names(name)
     builder = x509.CertificateSigningRequestBuilder()
     builder = builder.subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
     if hosts:
         builder = builder.add_extension(x509.SubjectAlternativeName(hosts), critical=False)
-    _write(base + ".csr", builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
-    return key
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
 
 def read_request(path: str) -> SigningRequest:
     """The request in the file; BadConfig when it is none that may be signed."""
+    return request_of(keys.read_public(path), path)
+
+
+def request_of(text: bytes, path: str) -> SigningRequest:
+    """The request in this text, which is named so in a complaint."""
     try:
-        request = x509.load_pem_x509_csr(keys.read_public(path))
+        request = x509.load_pem_x509_csr(text)
     except ValueError:
         raise BadConfig(f"{path}: is not a signing request in PEM") from None
     public_key = request.public_key()
@@ -242,7 +299,7 @@ def _make(folder: str, mesh: str, days: int, older: list[x509.Certificate], keep
     key_path, new_path = os.path.join(folder, "ca.key"), os.path.join(folder, "ca.key.new")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(new_path)  # of such a crash
-    key = _new_key(new_path)
+    key = new_key(new_path)
     now = datetime.now(UTC)
     subject = x509.Name(
         [
@@ -251,124 +308,16 @@ def _make(folder: str, mesh: str, days: int, older: list[x509.Certificate], keep
         ]
     )
     certificate = (
-        _builder(subject, key.public_key(), now + timedelta(days=days))
+        builder_of(subject, key.public_key(), now - BACKDATED, now + timedelta(days=days))
         .issuer_name(subject)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(signs=True), critical=True)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
+        .add_extension(key_usage(signs=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
     if keep_key_as:
         with contextlib.suppress(FileExistsError):  # of such a crash, too
             os.link(key_path, os.path.join(folder, keep_key_as))
-    _write(os.path.join(folder, "ca.crt"), _pem([certificate, *older]))
+    write(os.path.join(folder, "ca.crt"), pem([certificate, *older]))
     os.replace(new_path, key_path)  # this last: until then the old key signs, and its certificate is in the bundle
-    _settle(folder)
-
-
-def _builder(subject: x509.Name, public_key: ec.EllipticCurvePublicKey, ends_at: datetime) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .public_key(public_key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(datetime.now(UTC) - BACKDATED)
-        .not_valid_after(ends_at)
-    )
-
-
-def _key_usage(signs: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs,
-        key_cert_sign=signs,
-        crl_sign=signs,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# Files
-
-
-def _new_key(path: str) -> ec.EllipticCurvePrivateKey:
-    """A key in a new file that only its owner could ever read."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    data = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    try:
-        _create(path, data, 0o600)
-    except FileExistsError:
-        raise BadConfig(f"{path}: is there already, and a key is never overwritten") from None
-    return key
-
-
-def _pem(certificates: list[x509.Certificate]) -> bytes:
-    return b"".join(each.public_bytes(Encoding.PEM) for each in certificates)
-
-
-def _refuse_existing(*paths: str) -> None:
-    for path in paths:
-        if os.path.exists(path):
-            raise BadConfig(f"{path}: is there already, and is not overwritten")
-
-
-def _write(path: str, data: bytes) -> None:
-    """A public file, whole or not at all. Anybody may read it, whatever the umask: a node runs as another user than root."""
-    os.replace(_beside(path, data, 0o644), path)
-    _settle(os.path.dirname(path) or ".")
-
-
-def _create(path: str, data: bytes, mode: int) -> None:
-    """A new file, whole or not at all; FileExistsError when there is one of that name."""
-    new = _beside(path, data, mode)
-    try:
-        os.link(new, path)
-    finally:
-        os.unlink(new)
-
-
-def _beside(path: str, data: bytes, mode: int) -> str:
-    """A file beside this one with all of this on the disk; its path."""
-    new = f"{path}.new.{os.getpid()}"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(new)  # of a crash of another process that had our number
-    try:
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, mode)
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-    except OSError as error:
-        os.unlink(new)
-        raise BadConfig(f"{path}: can't be written: {error.strerror}") from None
-    return new
-
-
-def _make_folder(folder: str) -> None:
-    """A folder that its owner alone can enter, on the disk with those above it."""
-    path, made = os.path.abspath(folder), []
-    while not os.path.isdir(path):
-        path = os.path.dirname(path)
-        made.append(path)
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    for each in made:
-        _settle(each)
-
-
-def _settle(folder: str) -> None:
-    """A new name in a folder lasts through a power cut only when the folder is on the disk too."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        raise BadConfig(f"{folder}: can't be written: {error.strerror}") from None
-    finally:
-        os.close(descriptor)
+    settle(folder)

@@ -13,12 +13,13 @@ from typing import NamedTuple, TypeVar
 
 from bdserver.errors import NobodyThere
 from bdserver.net.conversation import Conversation
+from bdserver.net.identity import Identity
 
 Result = TypeVar("Result")
 # call(address, deadline, name): a new conversation with that node.
 Call = Callable[[str, float, str], Conversation]
-# refusal(name, serial): why a certificate is not accepted any more, or None.
-Refusal = Callable[[str, int], str | None]
+# refusal(identity): why a certificate is not accepted any more, or None.
+Refusal = Callable[[Identity], str | None]
 
 
 class _Kept(NamedTuple):
@@ -60,7 +61,7 @@ class Connections:
             return None
         conversation = kept.conversation
         identity = conversation.identity
-        if conversation.where == address and identity is not None and not self._refusal(name, identity.serial):
+        if conversation.where == address and identity is not None and not self._refusal(identity):
             return conversation
         conversation.close()
         return None

@@ -9,6 +9,7 @@ Leaves to others: the bytes and the deadline (`tls`), the files (`keys`), who is
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NoReturn
 
 from cryptography import x509
@@ -18,22 +19,23 @@ from OpenSSL import SSL, crypto
 from bdserver.core.roles import ADMIN, Role
 from bdserver.errors import BadFrame, BDError, Forbidden, NobodyThere, Refused
 from bdserver.net import openssl
+from bdserver.net.chain import Chain
 from bdserver.net.identity import Identity, expired, identity_of, too_early
 
 ALPN = b"bd/1"
+# Of somebody who has no certificate yet, and a token to get one.
+JOIN_ALPN = b"bd-join/1"
 
 # SSL_MODE_NO_AUTO_CHAIN, which pyOpenSSL does not name. Without it OpenSSL verifies our own certificate anew in each
 # handshake to send the CA along, which the other side has anyway: 768 µs and 1,100 bytes more became 644 µs.
 _MODE_NO_AUTO_CHAIN = 0x8
 
 
-def make_context(
-    key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate, authorities: list[x509.Certificate]
-) -> SSL.Context:
+def make_context(key: ec.EllipticCurvePrivateKey, chain: Chain, authorities: list[x509.Certificate]) -> SSL.Context:
     """One context for calling and being called. A connection made from it carries a Judge as its application data."""
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
-    openssl.use(context, key, certificate)
+    openssl.use(context, key, *chain)
     store = context.get_cert_store()
     assert store is not None
     for authority in authorities:
@@ -49,6 +51,17 @@ def make_context(
     # No resumption: it would skip the checks of Judge. That leaves two tickets of 79 bytes; real ones cost 50 µs and 1,400 B.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
+    return context
+
+
+def make_joiners_context() -> SSL.Context:
+    """For calling without a certificate. Nobody is believed by the handshake: whoever calls so looks at the chain itself."""
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_min_proto_version(SSL.TLS1_3_VERSION)
+    context.set_verify(SSL.VERIFY_NONE, lambda *_: True)
+    context.set_alpn_protos([JOIN_ALPN])
+    openssl.choose_quick(context)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     return context
 
 
@@ -75,12 +88,23 @@ class Judge:
 
     `whose` certificate it is begins each complaint. `role` and `host` None take any. `somebody_else` is the class of error
     for a certificate that is good, but not of the one whom we wanted: a caller that does not belong here is Forbidden, a
-    callee that is another one means that ours is not there."""
+    callee that is another one means that ours is not there. `may_join()`: whether a caller without a certificate is let in who
+    speaks bd-join/1; then it `is_stranger`, and nothing of it is proved."""
 
-    __slots__ = ("host", "identity", "mesh", "problem", "role", "somebody_else", "whose")
+    __slots__ = ("host", "identity", "is_stranger", "may_join", "mesh", "problem", "role", "signer", "somebody_else", "whose")
 
-    def __init__(self, whose: str, mesh: str, role: Role | None, host: str | None, somebody_else: type[BDError]):
+    def __init__(
+        self,
+        whose: str,
+        mesh: str,
+        role: Role | None,
+        host: str | None,
+        somebody_else: type[BDError],
+        may_join: Callable[[], bool] | None = None,
+    ):
         self.whose = whose
+        self.may_join, self.is_stranger = may_join, False
+        self.signer: x509.Certificate | None = None  # the one that OpenSSL has found good before the holder's
         self.mesh = mesh
         self.role = role
         self.host = host
@@ -91,7 +115,7 @@ class Judge:
     def check(self, certificate: x509.Certificate) -> None:
         """The certificate is the CA's work; is it of our mesh, of the right role, for the host that we dialled?"""
         try:
-            identity = identity_of(certificate)
+            identity = identity_of(certificate, self.signer)
         except ValueError as reason:
             raise self.somebody_else(f"{self.whose} {reason}") from None
         self._check_mesh(identity)
@@ -125,6 +149,8 @@ class Judge:
             raise Forbidden(f"{named} is signed by a CA that is not in our ca.crt")
         if error == codes.ERR_INVALID_PURPOSE:
             raise Forbidden(f"{named} is not for this use")
+        if error in (codes.ERR_PERMITTED_VIOLATION, codes.ERR_PATH_LENGTH_EXCEEDED, codes.ERR_INVALID_CA):
+            raise Forbidden(f"{named} is signed by somebody who may not sign it")
         raise Forbidden(f"{named} is not valid (X.509 error {error})")
 
     def _check_mesh(self, identity: Identity) -> None:
@@ -146,6 +172,8 @@ def _verify(connection: SSL.Connection, certificate: crypto.X509, error: int, de
     try:
         if not ok:
             judge.explain(certificate.to_cryptography(), error, depth)
+        if depth == 1:
+            judge.signer = certificate.to_cryptography()
         if depth == 0:
             judge.check(certificate.to_cryptography())
     except BaseException as problem:  # a signal's SystemExit too
@@ -155,9 +183,14 @@ def _verify(connection: SSL.Connection, certificate: crypto.X509, error: int, de
 
 
 def _select_alpn(connection: SSL.Connection, offered: list[bytes]) -> bytes:
-    if ALPN not in offered:
-        raise BadFrame("the caller does not speak bd/1")
-    return ALPN
+    if ALPN in offered:
+        return ALPN
+    judge: Judge = connection.get_app_data()
+    if JOIN_ALPN in offered and judge.may_join is not None and judge.may_join():
+        judge.is_stranger = True
+        connection.set_verify(SSL.VERIFY_NONE, _verify)
+        return JOIN_ALPN
+    raise BadFrame("the caller does not speak bd/1")
 
 
 # --------------------------------------------------------------------------------------------------------------------

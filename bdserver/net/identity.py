@@ -20,13 +20,23 @@ from bdserver.core.names import valid_name
 from bdserver.core.roles import EVERYONE, Role
 from bdserver.errors import BadRequest
 from bdserver.net import openssl
+from bdserver.net.chain import named
 
 # A role that does not exist is worth a word of its own, if it looks like one.
 _URI = re.compile(r"bd://([^/]*)/([a-z]{1,20})/([^/]*)")
 
 
+class Signer(NamedTuple):
+    """By its own certificate: the node that signs, the certificate's serial number, and from when it is good."""
+
+    name: str
+    serial: int
+    not_before: float
+
+
 class Identity(NamedTuple):
-    """Who a certificate speaks for; `hosts` are the normal texts of the names and addresses that it may be dialled at."""
+    """Who a certificate speaks for; `hosts` are the normal texts of the names and addresses that it may be dialled at.
+    `signer`: who signed it, None when the mesh's CA did itself."""
 
     mesh: str
     role: Role
@@ -34,9 +44,11 @@ class Identity(NamedTuple):
     hosts: tuple[str, ...]
     not_after: float
     serial: int
+    not_before: float = 0.0
+    signer: Signer | None = None
 
 
-def identity_of(certificate: x509.Certificate) -> Identity:
+def identity_of(certificate: x509.Certificate, signer: x509.Certificate | None = None) -> Identity:
     """Who the certificate says it is; the text of its ValueError goes on after "the certificate …"."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -50,7 +62,17 @@ def identity_of(certificate: x509.Certificate) -> Identity:
         *(str(address) for address in names.get_values_for_type(x509.IPAddress)),
     ]
     hosts = tuple(dict.fromkeys(map(_host, texts)))
-    return Identity(mesh, role, name, hosts, openssl.ends(certificate).timestamp(), certificate.serial_number)
+    begins, ends = openssl.begins(certificate).timestamp(), openssl.ends(certificate).timestamp()
+    return Identity(mesh, role, name, hosts, ends, certificate.serial_number, begins, _signer(signer, mesh))
+
+
+def _signer(certificate: x509.Certificate | None, mesh: str) -> Signer | None:
+    names = named(certificate.subject) if certificate is not None else None
+    if certificate is None or names is None:
+        return None
+    if names[0] != mesh:
+        raise ValueError(f"of mesh {mesh} is signed by a signer of mesh {names[0]}")
+    return Signer(names[1], certificate.serial_number, openssl.begins(certificate).timestamp())
 
 
 def uri_of(mesh: str, role: Role, name: str) -> str:

@@ -17,13 +17,14 @@ from datetime import UTC, datetime
 from hashlib import sha256
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from bdserver.errors import BadConfig, NotYet
+from bdserver.net import chain as chains
 from bdserver.net import openssl
+from bdserver.net.chain import Chain
 from bdserver.net.handshake import make_context
 from bdserver.net.identity import expired, identity_of, is_authority, too_early
 
@@ -38,12 +39,14 @@ DIGEST_CHARACTERS = 32
 
 
 class Credentials:
-    """Our key, our certificate, and the CAs we believe, checked, in one OpenSSL context for calling and being called.
+    """Our key, our certificate (with its signer's), and the CAs we believe, checked, in one OpenSSL context for calling and
+    being called.
 
-    `not_after`: when our certificate is worth nothing, its own end or that of the CA that signed it, whichever is first.
-    `digest`: of the certificate, `der` itself in base64, as records name and tell it."""
+    `not_after`: when our certificate is worth nothing, its own end or that of those who vouch for it, whichever is first.
+    `root`: the CA among them that vouches for us. `digest`: of the chain, `der` itself in base64, as records name and
+    tell it."""
 
-    __slots__ = ("_key", "authorities", "context", "der", "digest", "identity", "not_after")
+    __slots__ = ("authorities", "chain", "context", "der", "digest", "identity", "key", "not_after", "root")
 
     def __init__(
         self,
@@ -51,17 +54,26 @@ class Credentials:
         certificate: x509.Certificate,
         authorities: list[x509.Certificate],
         not_after: float,
+        signer: x509.Certificate | None = None,
+        root: x509.Certificate | None = None,
     ):
-        self.identity = identity_of(certificate)
+        self.root = root or authorities[0]
+        self.chain = Chain(certificate, signer)
+        self.identity = identity_of(certificate, signer)
         self.not_after = not_after
-        self.context = make_context(key, certificate, authorities)
-        self._key, self.authorities = key, authorities
-        der = certificate.public_bytes(Encoding.DER)
+        self.context = make_context(key, self.chain, authorities)
+        self.key, self.authorities = key, authorities
+        der = self.chain.der()
         self.der, self.digest = b64encode(der).decode(), sha256(der).hexdigest()[:DIGEST_CHARACTERS]
+
+    @property
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        """Of our key."""
+        return self.key.public_key()
 
     def sign(self, data: bytes) -> bytes:
         """Our signature of this: ECDSA with SHA-256."""
-        return self._key.sign(data, ec.ECDSA(SHA256()))
+        return self.key.sign(data, ec.ECDSA(SHA256()))
 
     def days_left(self, now: float) -> float:
         """Days until `not_after`."""
@@ -91,8 +103,8 @@ def _load(folder: str, name: str, group: str, remedy: str) -> Credentials:
     )
     _refuse_missing([key_path, certificate_path, authorities_path], remedy)
     key = load_key(key_path, group)
-    certificate = load_certificate(certificate_path)
-    authorities = load_authorities(authorities_path)
+    chain = load_chain(certificate_path)
+    certificate, authorities = chain.certificate, load_authorities(authorities_path)
     if not openssl.is_key_of(key, certificate):
         raise BadConfig(f"{key_path}: is not the key of {certificate_path}")
     try:
@@ -100,29 +112,20 @@ def _load(folder: str, name: str, group: str, remedy: str) -> Credentials:
     except ValueError as reason:
         raise BadConfig(f"{certificate_path}: {reason}") from None
     now = datetime.now(UTC)
-    _refuse_outdated(certificate_path, "", certificate, now)
-    issuers = issuers_among(authorities, certificate)
-    if not issuers:
+    again = f" (it is a signer's: bdctl invite {identity_of(certificate).name} there, and bdkeys join again)"
+    _refuse_outdated(certificate_path, "", certificate, now, again if chain.signer is not None else "")
+    roots = chains.roots(authorities, chain)
+    if not roots:
         raise BadConfig(f"{certificate_path}: is not signed by a CA in {authorities_path}")
-    issuer = longest(issuers, now)
-    _refuse_outdated(authorities_path, f"the CA that signed {certificate_path} ", issuer, now)
-    not_after = min(openssl.ends(certificate), openssl.ends(issuer)).timestamp()
+    root = longest(roots, now)
+    _refuse_outdated(authorities_path, f"the CA that signed {certificate_path} ", root, now)
+    if chain.signer is not None:
+        _refuse_outdated(certificate_path, "that of its signer ", chain.signer, now)
+    not_after = min(openssl.ends(each) for each in (*chain.certificates, root)).timestamp()
     try:
-        return Credentials(key, certificate, authorities, not_after)
+        return Credentials(key, certificate, authorities, not_after, chain.signer, root)
     except Exception:  # OpenSSL looks closer than what has read them until here
         raise BadConfig(f"{certificate_path}, {authorities_path}: OpenSSL can't read one of these certificates") from None
-
-
-def issuers_among(authorities: list[x509.Certificate], certificate: x509.Certificate) -> list[x509.Certificate]:
-    """Those of these CAs whose signature the certificate bears: several, when a CA was renewed with the same key."""
-    found = []
-    for authority in authorities:
-        try:
-            openssl.refuse_other_issuer(certificate, authority)
-        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-            continue
-        found.append(authority)
-    return found
 
 
 def longest(certificates: list[x509.Certificate], now: datetime) -> x509.Certificate:
@@ -156,6 +159,18 @@ def load_certificate(path: str) -> x509.Certificate:
     if len(certificates) > 1:
         raise BadConfig(f"{path}: holds {len(certificates)} certificates where one belongs")
     return certificates[0]
+
+
+def load_chain(path: str) -> Chain:
+    """The certificate in the file, and its signer's behind it, if it has one."""
+    certificates = _certificates(path, "certificate")
+    try:
+        found = chains.of(certificates)
+    except ValueError as reason:
+        raise BadConfig(f"{path}: holds {reason}") from None
+    if found.signer is not None and not chains.is_signer(found.signer):
+        raise BadConfig(f"{path}: holds 2 certificates where one belongs, and the second is not that of a signer")
+    return found
 
 
 def load_authorities(path: str) -> list[x509.Certificate]:
@@ -252,8 +267,8 @@ def _is_missing(path: str) -> bool:
     return False
 
 
-def _refuse_outdated(path: str, whose: str, certificate: x509.Certificate, now: datetime) -> None:
+def _refuse_outdated(path: str, whose: str, certificate: x509.Certificate, now: datetime, remedy: str = "") -> None:
     if now > openssl.ends(certificate):
-        raise BadConfig(f"{path}: {whose}{expired(certificate)}")
+        raise BadConfig(f"{path}: {whose}{expired(certificate)}{remedy}")
     if now < openssl.begins(certificate):
         raise NotYet(f"{path}: {whose}{too_early(certificate)}")

@@ -31,10 +31,13 @@ CODES: Any = getattr(SSL, "X509VerificationCodes", None) or SimpleNamespace(
     ERR_SELF_SIGNED_CERT_IN_CHAIN=19,
     ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY=20,
     ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE=21,
+    ERR_INVALID_CA=24,
+    ERR_PATH_LENGTH_EXCEEDED=25,
     ERR_INVALID_PURPOSE=26,
     ERR_SUBJECT_ISSUER_MISMATCH=29,
     ERR_AKID_SKID_MISMATCH=30,
     ERR_AKID_ISSUER_SERIAL_MISMATCH=31,
+    ERR_PERMITTED_VIOLATION=47,
 )
 
 
@@ -80,10 +83,14 @@ def refuse_other_issuer(certificate: x509.Certificate, authority: x509.Certifica
     key.verify(certificate.signature, certificate.tbs_certificate_bytes, ec.ECDSA(algorithm))
 
 
-def use(context: Any, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
-    """The context proves with the key that it is whom the certificate names."""
+def use(
+    context: Any, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate, signer: x509.Certificate | None = None
+) -> None:
+    """The context proves with the key that it is whom the certificate names; the signer's goes along, if there is one."""
     context.use_privatekey(crypto.PKey.from_cryptography_key(key) if IS_OLD_TLS else key)
     context.use_certificate(crypto.X509.from_cryptography(certificate) if IS_OLD_TLS else certificate)
+    if signer is not None:
+        context.add_extra_chain_cert(crypto.X509.from_cryptography(signer) if IS_OLD_TLS else signer)
 
 
 def choose_quick(context: Any) -> None:

@@ -23,21 +23,25 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from bdserver.core import membership
+from bdserver.core import membership, statements
 from bdserver.core.address import split_address, without_zone
 from bdserver.core.membership import Record
-from bdserver.core.roles import NODE
+from bdserver.core.roles import ADMIN, NODE
+from bdserver.core.statements import Revocation, Roll, Statement
+from bdserver.errors import Forbidden
+from bdserver.net import chain as chains
 from bdserver.net import openssl
+from bdserver.net.chain import Chain
 from bdserver.net.identity import Identity, expired, identity_of, too_early
-from bdserver.net.keys import Credentials, issuers_among
+from bdserver.net.keys import Credentials
 
 # Before what is signed, so that no other text that a node's key may ever sign can be taken for a record.
 PREFIX = b"BDserver record 1\0"
 # Certificates that are kept as worked out, some 2 KiB each: as many nodes as anybody has simulated, in 10 MiB.
 CERTIFICATES_KEPT_MAX = 5000
 
-# refusal(name, serial): why that certificate is revoked, or None.
-Refusal = Callable[[str, int], str | None]
+# refusal(identity): why that certificate is revoked, or None.
+Refusal = Callable[[Identity], str | None]
 
 
 class _Worked(NamedTuple):
@@ -45,9 +49,16 @@ class _Worked(NamedTuple):
 
     why: str
     identity: Identity | None = None
-    certificate: x509.Certificate | None = None
+    chain: Chain | None = None
     key: ec.EllipticCurvePublicKey | None = None
-    issuers: tuple[x509.Certificate, ...] = ()
+    roots: tuple[x509.Certificate, ...] = ()
+
+
+def _p256(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:
+    key = certificate.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != ec.SECP256R1.name:
+        raise Forbidden("its author has another kind of key")
+    return key
 
 
 class Proofs:
@@ -97,8 +108,8 @@ class Proofs:
     def doubt_certificate(self, record: Record, certificate: str) -> str | None:
         """The same, without a look at the signature: for records that were believed when they came."""
         worked = self._look(record.certificate, certificate)
-        identity, its = worked.identity, worked.certificate
-        if identity is None or its is None:
+        identity, chain = worked.identity, worked.chain
+        if identity is None or chain is None:
             return worked.why
         if identity.name != record.name:
             return f"its certificate is that of {identity.name}"
@@ -106,13 +117,65 @@ class Proofs:
         if host not in identity.hosts:
             return f"its certificate is for {' and '.join(identity.hosts) or 'no host'}, not for {host}"
         now = datetime.fromtimestamp(self._clock(), UTC)
-        if now > openssl.ends(its):
-            return f"its certificate {expired(its)}"
-        if now < openssl.begins(its):
-            return f"its certificate {too_early(its)}"
-        if not any(openssl.begins(issuer) <= now <= openssl.ends(issuer) for issuer in worked.issuers):
+        if now > openssl.ends(chain.certificate):
+            return f"its certificate {expired(chain.certificate)}"
+        if now < openssl.begins(chain.certificate):
+            return f"its certificate {too_early(chain.certificate)}"
+        if chain.signer is not None and not openssl.begins(chain.signer) <= now <= openssl.ends(chain.signer):
+            return "the signer of its certificate is not in date"
+        if not any(openssl.begins(root) <= now <= openssl.ends(root) for root in worked.roots):
             return "the CA of its certificate is not in date"
-        return self._refusal(identity.name, identity.serial)
+        return self._refusal(identity)
+
+    # -- what is said of certificates
+
+    def vouch(self, statement: Statement) -> str | None:
+        """Why this statement is not believed; None when it is. A revocation is for a signer or an admin to say, a new CA for
+        the one before it. Its author must have been good when it was said: a revocation outlives its author's certificate."""
+        said = statements.meaning(statement)
+        try:
+            data = b64decode(statement.certificate, validate=True)
+            key = self._rolled(said, data) if isinstance(said, Roll) else self._revoked_by(said, data)
+            key.verify(
+                b64decode(statement.signature, validate=True), statements.PREFIX + statement.said.encode(), ec.ECDSA(SHA256())
+            )
+        except InvalidSignature:
+            return "its signature does not fit"
+        except Forbidden as error:
+            return str(error)
+        except Exception as error:  # the parser of strangers' certificates has many
+            return f"its certificates cannot be read: {str(error)[:80]}"
+        return None
+
+    def _revoked_by(self, said: Revocation, data: bytes) -> ec.EllipticCurvePublicKey:
+        """The key of the author, a signer by its own certificate or an admin."""
+        chain, ours = chains.from_der(data), self._credentials.identity.mesh
+        at = datetime.fromtimestamp(min(said.at, self._clock()), UTC)
+        if any(not openssl.begins(each) <= at <= openssl.ends(each) for each in chain.certificates):
+            raise Forbidden("its author's certificate was not in date then")
+        authorities = self._credentials.authorities
+        if chain.signer is None and chains.is_signer(chain.certificate):
+            names = chains.names_of(chain.certificate)
+            roots = [each for each in chains.issuers_among(authorities, chain.certificate) if chains.may_have_signers(each)]
+            if not roots or names is None or names[0] != ours:
+                raise Forbidden("its author is no signer of ours")
+            return _p256(chain.certificate)
+        identity = identity_of(*chain)
+        if identity.mesh != ours or identity.role != ADMIN or not chains.roots(authorities, chain):
+            raise Forbidden("its author is neither a signer nor an admin of ours")
+        if why := self._refusal(identity):
+            raise Forbidden(why)
+        return _p256(chain.certificate)
+
+    def _rolled(self, said: Roll, data: bytes) -> ec.EllipticCurvePublicKey:
+        """The key of the CA before, which is one of ours."""
+        before = x509.load_der_x509_certificate(data)
+        if before not in self._credentials.authorities:
+            raise Forbidden("the CA that was rolled is not in our ca.crt")
+        authority = x509.load_der_x509_certificate(b64decode(said.authority, validate=True))
+        if authority.issuer != authority.subject or not chains.may_have_signers(authority):
+            raise Forbidden("what is to follow the CA is none")
+        return _p256(before)
 
     def _look(self, digest: str, text: str) -> _Worked:
         worked = self._worked.get(digest)
@@ -126,14 +189,14 @@ class Proofs:
 
     def _work_out(self, text: str) -> _Worked:
         try:
-            certificate = x509.load_der_x509_certificate(b64decode(text, validate=True))
-            key = certificate.public_key()
-            identity = identity_of(certificate)
+            chain = chains.from_der(b64decode(text, validate=True))
+            key = chain.certificate.public_key()
+            identity = identity_of(*chain)
         except Exception as error:  # the parser of strangers' certificates has many, and none of them is worth more words
             return _Worked(f"its certificate cannot be read: {str(error)[:80]}")
-        issuers = tuple(issuers_among(self._credentials.authorities, certificate))
+        roots = tuple(chains.roots(self._credentials.authorities, chain))
         ours = self._credentials.identity.mesh
-        if not issuers:
+        if not roots:
             return _Worked("its certificate is signed by a CA that is not in our ca.crt")
         if identity.mesh != ours:
             return _Worked(f"its certificate is of mesh {identity.mesh}, not of our mesh {ours}")
@@ -141,4 +204,4 @@ class Proofs:
             return _Worked(f"its certificate is for the role {identity.role}, not for the role node")
         if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != ec.SECP256R1.name:
             return _Worked("its certificate is for another kind of key")
-        return _Worked("", identity, certificate, key, issuers)
+        return _Worked("", identity, chain, key, roots)

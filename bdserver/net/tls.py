@@ -17,13 +17,23 @@ import time
 from collections.abc import Callable
 from enum import StrEnum
 
+from cryptography import x509
 from OpenSSL import SSL
 
 from bdserver.core.address import split_address, without_zone
 from bdserver.core.roles import NODE, Role
 from bdserver.errors import BadFrame, BDError, Deadline, Forbidden, NobodyThere, Refused
 from bdserver.net import openssl
-from bdserver.net.handshake import ALPN, Judge, alert_trouble, callee_trouble, caller_trouble, reasons_of
+from bdserver.net.handshake import (
+    ALPN,
+    JOIN_ALPN,
+    Judge,
+    alert_trouble,
+    callee_trouble,
+    caller_trouble,
+    make_joiners_context,
+    reasons_of,
+)
 from bdserver.net.identity import Identity
 from bdserver.net.keys import Credentials
 
@@ -53,9 +63,21 @@ def connect(sock: socket.socket, credentials: Credentials, address: str, deadlin
     return stream
 
 
-def accept(sock: socket.socket, credentials: Credentials, deadline: float) -> Stream:
-    """TLS as the callee. What the caller's role may do is for others to check."""
-    stream = Stream(called(sock, credentials))
+def accept(
+    sock: socket.socket, credentials: Credentials, deadline: float, may_join: Callable[[], bool] | None = None
+) -> Stream:
+    """TLS as the callee. What the caller's role may do is for others to check; whether it has one, too: with `may_join` it may
+    be a stranger who wants to join."""
+    stream = Stream(called(sock, credentials, may_join=may_join))
+    stream.shake(deadline)
+    return stream
+
+
+def knock(sock: socket.socket, address: str, deadline: float) -> Stream:
+    """TLS as a caller without a certificate, who wants to join. Nothing of the callee is proved: see its `chain`."""
+    judge = Judge(f"{address}: its certificate", "", None, None, Refused)
+    judge.is_stranger = True
+    stream = Stream(Channel(sock, make_joiners_context(), f"{address}:", judge, callee_trouble, is_caller=True))
     stream.shake(deadline)
     return stream
 
@@ -67,9 +89,11 @@ def calling(sock: socket.socket, credentials: Credentials, address: str, role: R
     return Channel(sock, credentials.context, f"{address}:", judge, callee_trouble, is_caller=True)
 
 
-def called(sock: socket.socket, credentials: Credentials, role: Role | None = None) -> Channel:
+def called(
+    sock: socket.socket, credentials: Credentials, role: Role | None = None, may_join: Callable[[], bool] | None = None
+) -> Channel:
     """The callee's end before its handshake; `role` None takes any."""
-    judge = Judge("the caller's certificate", credentials.identity.mesh, role, None, Forbidden)
+    judge = Judge("the caller's certificate", credentials.identity.mesh, role, None, Forbidden, may_join)
     return Channel(sock, credentials.context, "the caller", judge, caller_trouble, is_caller=False)
 
 
@@ -105,11 +129,13 @@ class Channel:
         "failure",
         "identity",
         "is_caller",
+        "is_stranger",
         "sock",
         "who"
     )  # fmt: skip
 
     identity: Identity  # once it has shaken hands
+    is_stranger: bool  # nobody has proved who the other end is
 
     def __init__(
         self,
@@ -122,6 +148,7 @@ class Channel:
     ) -> None:
         self.sock = sock
         self.who, self._judge, self._trouble_of, self.is_caller = who, judge, trouble_of, is_caller
+        self.is_stranger = False
         self._is_corked = False  # what we wrote waits for something to travel with
         self.failure: BDError | None = None  # what ended the reading, for whoever reads again
         self._readable = select.poll()
@@ -157,8 +184,11 @@ class Channel:
             raise judge.problem or self._gone(error) from None
         except SSL.Error as error:
             raise judge.problem or self._trouble_of(self.who, reasons_of(error)) from None
-        if self._tls.get_alpn_proto_negotiated() != ALPN:
+        if self._tls.get_alpn_proto_negotiated() != (JOIN_ALPN if judge.is_stranger else ALPN):
             raise self._trouble_of(self.who, ["no application protocol"])
+        if judge.is_stranger:
+            self.is_stranger = True
+            return Want.NOTHING
         if judge.problem is not None:
             raise judge.problem
         if judge.identity is None:  # cannot be: it would mean a handshake without a certificate
@@ -191,6 +221,10 @@ class Channel:
         except SSL.Error as error:
             self.failure = self._trouble(error)
             raise self.failure from None
+
+    def chain(self) -> list[x509.Certificate]:
+        """The certificates that the other side has shown, its own first."""
+        return [each.to_cryptography() for each in self._tls.get_peer_cert_chain() or ()]
 
     def pending(self) -> int:
         """Bytes that are decrypted and were not read: the socket does not tell of them."""
@@ -269,7 +303,7 @@ class Stream:
 
     __slots__ = ("_channel", "identity")
 
-    identity: Identity
+    identity: Identity  # unless it is a stranger's
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -284,7 +318,17 @@ class Stream:
         except BaseException:
             channel.break_off()
             raise
-        self.identity = channel.identity
+        if not channel.is_stranger:
+            self.identity = channel.identity
+
+    @property
+    def is_stranger(self) -> bool:
+        """Whether nobody has proved who the other end is."""
+        return self._channel.is_stranger
+
+    def chain(self) -> list[x509.Certificate]:
+        """The certificates that the other side has shown, its own first; whether they are worth anything is not looked at."""
+        return self._channel.chain()
 
     def send(self, data: bytes | memoryview, deadline: float) -> None:
         """All of it is with the kernel, or an exception says why not; after one, only `recv` and `close` make sense."""

@@ -26,7 +26,7 @@ def advertised(settings: Settings, certified: tuple[str, ...]) -> str:
             )
         return join_address(host, port)
     bound = [host for host in settings.bind if host in certified]
-    here = _local_addresses()
+    here = local_addresses()
     local = [host for host in here if host in certified]
     for candidates in (list(certified), bound, local):
         if len(candidates) == 1:
@@ -37,7 +37,7 @@ def advertised(settings: Settings, certified: tuple[str, ...]) -> str:
     )
 
 
-def _local_addresses() -> list[str]:
+def local_addresses() -> list[str]:
     """The addresses that this host would speak from."""
     found = []
     for family, far_away in FAR_AWAY:

@@ -332,7 +332,7 @@ class Callers:
 
     def _refuse_revoked(self, caller: Caller) -> None:
         identity = caller.link.channel.identity
-        refusal = self.node.refusal(identity.name, identity.serial)
+        refusal = self.node.refusal(identity)
         if refusal:
             with contextlib.suppress(BDError):
                 caller.link.say(encode(messages.encoded(messages.Error(Forbidden.code, refusal))))

@@ -37,7 +37,7 @@ from bdserver.errors import (
 )
 from bdserver.net import tls
 from bdserver.net.conversation import CHUNK_BYTES, LocalStream, next_message, receive
-from bdserver.processes import reload
+from bdserver.processes import joining, reload
 from bdserver.processes.answers import answer, ask_ourselves
 from bdserver.processes.node import Node
 from bdserver.processes.session import Caller, Session
@@ -102,14 +102,18 @@ def serve_connection(node: Node, sock: socket.socket, address: tuple[Any, ...] |
 
 def _serve_over_tls(node: Node, sock: socket.socket, host: str) -> None:
     setproctitle.setproctitle(f"bdserverd: child of {node.name}: handshake with {host}")
+    deadline = time.monotonic() + HANDSHAKE_SECONDS
     try:
-        stream = tls.accept(sock, node.credentials, time.monotonic() + HANDSHAKE_SECONDS)
+        stream = tls.accept(sock, node.credentials, deadline, lambda: joining.may_join(node))
     except BDError as error:
         log.log(_loudness(error), "%s: %s", host, error)
         return
+    if stream.is_stranger:
+        joining.serve(node, stream, host, deadline)
+        return
     identity = stream.identity
     try:
-        serve(node, stream, Caller(identity.role, identity.name, host, identity.serial))
+        serve(node, stream, Caller(identity.role, identity.name, host, identity))
     finally:
         stream.close()
 
@@ -220,6 +224,7 @@ class _Conversation:
             raise
         finally:
             signals.idle = None
+        self._node.look_at_keys()
         if signals.is_stale:  # what has changed counts for this request already
             signals.is_stale = False
             reload.read_anew(self._node)  # the listener says what is wrong with it
@@ -305,7 +310,7 @@ class _Conversation:
     def _revoked(self) -> str | None:
         """Before each request: a certificate may have been revoked since the last one."""
         caller = self._caller
-        return self._node.refusal(caller.name, caller.serial) if caller.serial is not None else None
+        return self._node.refusal(caller.identity) if caller.identity is not None else None
 
 
 def _command(message: Any) -> str:

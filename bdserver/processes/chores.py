@@ -22,7 +22,7 @@ from bdserver.core.address import split_address
 from bdserver.core.attention import LAG_SECONDS, Severity
 from bdserver.core.ticks import following
 from bdserver.core.view import View
-from bdserver.errors import BDError, NoSpace
+from bdserver.errors import BadConfig, BDError, NoSpace
 from bdserver.files import accesslog
 from bdserver.files.accesslog import AccessLog
 from bdserver.processes import facts
@@ -81,6 +81,7 @@ class Chores:
         call: Callable[[Callable[[], None]], None],
         heartbeat: Heartbeat,
         tick_at: float = 0.0,
+        renew: Callable[[float], None] = lambda wall: None,
     ) -> None:
         self.node, self.states, self.call = node, states, call
         self.heartbeat = heartbeat
@@ -102,6 +103,7 @@ class Chores:
             Chore("the health of our services", HEALTH_SECONDS, self._look_at_health),
             Chore("copies and their editions", LOOK_SECONDS, self._copy),
             Chore("trimming hit logs", TRIM_SECONDS, self._trim),
+            Chore("our certificate", LOOK_SECONDS, renew),
             Chore("our own record", LOOK_SECONDS, self._describe),
             Chore("records whose certificates count no longer", LOOK_SECONDS, self._drop_doubted),
             Chore("whom we have heard from", LOOK_SECONDS, self._write_heard),
@@ -144,6 +146,8 @@ class Chores:
     def _guarded(self, chore: Chore, wall: float) -> None:
         try:
             chore.do(wall)
+        except BadConfig as error:
+            self._fails(chore, str(error), logging.WARNING)
         except BDError as error:  # the cache is locked too long: skip this turn (as the original did)
             self._fails(chore, f"skipping a turn: {error}", logging.WARNING)
         except Exception as error:

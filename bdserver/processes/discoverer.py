@@ -36,6 +36,7 @@ from bdserver.processes.ears import Ears
 from bdserver.processes.heartbeat import Heartbeat
 from bdserver.processes.names import Names
 from bdserver.processes.node import Node
+from bdserver.processes.renewing import Renewing
 from bdserver.processes.switchboard import Switchboard
 from bdserver.processes.talks import LOCK_SECONDS, Talks, ping
 from bdserver.processes.tellers import Tellers
@@ -79,7 +80,8 @@ class Discoverer:
         self._talks = Talks(node, self._board.lines, self._done, tellers)
         tick_at = following(self._mind.watch.next_at(), TURN_SECONDS, time.monotonic())
         self._heartbeat = Heartbeat(node.settings.socket, self._board.selector, tick_at)
-        self._chores = Chores(node, self._states, self._wakeup.call, self._heartbeat, tick_at)
+        renewing = Renewing(node, self._board.lines)
+        self._chores = Chores(node, self._states, self._wakeup.call, self._heartbeat, tick_at, renewing.look)
         for descriptor in (self._wake, self._life, self._wakeup.fileno()):
             self._board.selector.register(descriptor, selectors.EVENT_READ, descriptor)
 

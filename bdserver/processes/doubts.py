@@ -28,7 +28,7 @@ class Doubts:
     def gone(self, view: View, wall: float) -> dict[str, str]:
         """name -> why its record is to be dropped; never our own."""
         self._node.rules.revoked.refresh()
-        rules = self._node.proofs, self._node.rules.revoked.entries
+        rules = self._node.proofs, self._node.rules.revoked.entries, frozenset(view.statements)
         has_changed = self._seen is not None and rules != self._seen
         if has_changed or self._seen is None or wall >= self._again_at or self._again_at > wall + MINUTE:
             self._left, self._again_at, self._seen = list(view.records), wall + MINUTE, rules

@@ -122,7 +122,8 @@ class Ears:
                 before, name = view.changes, heard.caller.link.name
                 prove, guard = self._tellers.prove_for(name), self._tellers.guard_for(name)
                 with heard.caller.at_work():
-                    absorbed = exchange.absorb(view, heard.theirs, now, name, prove, guard)
+                    vouch = self.node.proofs.vouch
+                    absorbed = exchange.absorb(view, heard.theirs, now, name, prove, guard, vouch)
                 self._tellers.took(name, absorbed)
                 taken.append(heard._replace(absorbed=absorbed, is_news=view.changes > before))
         return taken

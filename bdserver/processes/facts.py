@@ -34,6 +34,7 @@ def gather(node: Node, view: View, now: float) -> Facts:
         rival=view.rival[0] if view.rival is not None else "",
         generation=view.own.version[0],
         certificate_ends_at=node.credentials.not_after,
+        certificate_seconds=_seconds(node),
         revocations=node.rules.revoked.complaint or "",
         revoked_at=tuple(sorted(whom for whom, said in report.unmet.items() if attention.why_unmet(*said) is Unmet.REVOKED)),
         is_alone=not view.others_there(),
@@ -56,6 +57,12 @@ def gather(node: Node, view: View, now: float) -> Facts:
         **copies.condition(view)._asdict(),
         unchecked=tuple(sorted(name for name, each in services.items() if each.health == "none")),
     )
+
+
+def _seconds(node: Node) -> float | None:
+    """How long a certificate of ours that a signer renews is good; None for one that was made by hand."""
+    credentials = node.credentials
+    return credentials.not_after - credentials.identity.not_before if credentials.chain.signer is not None else None
 
 
 def _is_there(view: View, name: str) -> bool:

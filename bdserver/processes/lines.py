@@ -345,7 +345,7 @@ class Lines:
             raise Ourselves(f"{line.address} leads back to this node")
         if line.name is not None and identity.name != line.name:
             raise Refused(f"{line.address}: {identity.name} is there, not {line.name}")
-        refusal = self.node.refusal(identity.name, identity.serial)
+        refusal = self.node.refusal(identity)
         if refusal:
             raise Forbidden(f"{line.address}: {refusal}")
         line.name = identity.name

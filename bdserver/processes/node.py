@@ -15,22 +15,27 @@ import random
 import time
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from bdserver.core import copies, membership, nudges, policy, weight
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from bdserver.core import copies, joining, membership, nudges, policy, statements, weight
 from bdserver.core.address import join_address, split_address
 from bdserver.core.membership import LEFT, WITHDRAWN_MAX, Copies, Record, Withdrawal
 from bdserver.core.nudges import Nudge
 from bdserver.core.policies import Policies
 from bdserver.core.policy import Policy
+from bdserver.core.statements import Holder
 from bdserver.core.view import TOMBSTONE_SECONDS, View
 from bdserver.errors import BadConfig, BDError, Forbidden, NoSpace
-from bdserver.files import policyfile, publishers
+from bdserver.files import durable, policyfile, publishers
 from bdserver.files.blacklist import BlackList
 from bdserver.files.cache import Cache
 from bdserver.files.counters import Counters
 from bdserver.files.heard import Heard
 from bdserver.files.hitlog import HitLog
+from bdserver.files.invitations import Invitations
 from bdserver.files.journal import Journal
 from bdserver.files.parcels import Parcels
 from bdserver.files.policyfile import PolicyFile
@@ -41,13 +46,18 @@ from bdserver.files.services import Service, Services
 from bdserver.files.settings import Settings, load
 from bdserver.net import dialling, keys
 from bdserver.net.conversation import Conversation
+from bdserver.net.identity import Identity
 from bdserver.net.keys import Credentials
 from bdserver.net.proofs import Proofs
+from bdserver.net.signing import Signer
 from bdserver.processes.advertised import advertised
 from bdserver.processes.beat import Beat
 from bdserver.processes.trust import Judged, Trust
 
 log = logging.getLogger("bdserver.node")
+
+# How often a process looks whether our certificate has been renewed by another one.
+KEYS_SECONDS = 1.0
 
 # dial(address, credentials, deadline, name, policy digest, policy text, version): as net.dialling.dial.
 Dial = Callable[..., Conversation]
@@ -64,6 +74,7 @@ class Files(NamedTuple):
     parcels: Parcels
     quarantine: Quarantine
     counters: Counters
+    invitations: Invitations
 
 
 class Rules(NamedTuple):
@@ -116,6 +127,7 @@ class Node:
         clock: Callable[[], float] = time.time,
         rng: random.Random | None = None,
         sources: Sources = Sources(),  # noqa: B008 (a value that nobody can change)
+        signer: Signer | None = None,
     ) -> None:
         self.settings, self.credentials, self.address = settings, credentials, address
         self.name = credentials.identity.name  # another one in a certificate that is read anew is refused
@@ -124,10 +136,12 @@ class Node:
         self.trust = Trust(files.services, files.counters, lambda: self.rules.publishers)
         files.cache.seal = lambda record: self.proofs.seal(record)  # by the key that is in force then
         self.dial, self.clock, self.rng = dial, clock, rng or random.Random()
-        self.sources = sources
+        self.sources, self.signer = sources, signer
         self.life = Life(os.getpid(), clock())
         self.beat = Beat()
         self._refreshed: View | None = None
+        self._keys_again_at = 0.0
+        self._keys_seen = self._key_stamps()
 
     @property
     def mesh(self) -> str:
@@ -180,6 +194,11 @@ class Node:
         return self.files.quarantine
 
     @property
+    def invitations(self) -> Invitations:
+        """Whom this node lets into the mesh, if it is a signer."""
+        return self.files.invitations
+
+    @property
     def policies(self) -> Policies:
         """Whose policies meet."""
         return self.rules.policies
@@ -190,6 +209,7 @@ class Node:
         """Before a fork: the view of now, its policies in normal form, our services and their hits read, so that a child starts
         with everything. What strangers wrote another process parses: the listener must not die of it."""
         self.rules.revoked.refresh()
+        self.look_at_keys()
         self.total_weight(self.clock())
         self.trust.judged()
         view = self.cache.view()
@@ -245,11 +265,38 @@ class Node:
             self.rules = self.rules._replace(publishers=publishers.closed(path, str(error)))
             raise
         self.rules = self.rules._replace(publishers=fresh)
+    def look_at_keys(self) -> bool:
+        """Read our certificate and the CAs anew if another process of ours has put others in their place: then True. A node
+        whose certificate was made by hand waits for SIGHUP: what a person copies, file by file, is not whole before."""
+        clock = time.monotonic()
+        if self.credentials.chain.signer is None or clock < self._keys_again_at:
+            return False
+        self._keys_again_at = clock + KEYS_SECONDS
+        stamps = self._key_stamps()
+        if stamps == self._keys_seen:
+            return False
+        self._keys_seen = stamps
+        try:
+            self._reload_keys()
+        except BDError as error:
+            log.error("the old certificate stays in force: %s", error)
+            return False
+        return True
+
+    def read_keys_anew(self) -> None:
+        """What this process has written is in force. BadConfig when it is no good."""
+        self._reload_keys()
+        self._keys_seen = self._key_stamps()
+
+    def _key_stamps(self) -> tuple[durable.Stamp | None, ...]:
+        names = f"{self.settings.username}.crt", "ca.crt", f"{self.settings.username}.signer.crt"
+        return tuple(durable.stamp(os.path.join(self.settings.key_dir, name)) for name in names)
 
     def _reload_keys(self) -> None:
         fresh = keys.load(self.settings.key_dir, self.settings.username, self.settings.group)
         if (fresh.identity.name, fresh.identity.mesh, fresh.identity.role) != (self.name, self.mesh, "node"):
             raise BadConfig(f"{self.settings.username}.crt is now for another node: restart instead")
+        self.signer = signer_of(self.settings, fresh)
         self.credentials = fresh
         self.proofs = Proofs(fresh, self.refusal, self.clock)
 
@@ -318,7 +365,7 @@ class Node:
                 policy=self.rules.document.digest,
                 draining=own.draining if told.draining is None else told.draining,
                 withdrawn=withdrawn,
-                extra={"unhealthy": sorted(set(sick) & services.keys())} if set(sick) & services.keys() else {},
+                extra=self._said_beside(sorted(set(sick) & services.keys())),
                 certificate=self.proofs.digest,
             )
         )
@@ -352,6 +399,15 @@ class Node:
         ]
         kept.sort(key=lambda item: item[1].at)
         return dict(kept[-WITHDRAWN_MAX:])
+
+    def _said_beside(self, sick: list[str]) -> dict[str, Any]:
+        """Of our record: what not every node has to say."""
+        said: dict[str, Any] = {"unhealthy": sick} if sick else {}
+        if self.signer is not None:
+            said[membership.SIGNER] = fingerprint(self.signer.root)
+        if self.credentials.chain.signer is not None and len(self.credentials.authorities) > 1:
+            said[membership.ROOTS] = sorted(map(fingerprint, self.credentials.authorities))
+        return said
 
     def left_out(self, own: Record, now: float) -> list[str]:
         """The services that have no room in our record; asked for only where some are not in it."""
@@ -409,9 +465,17 @@ class Node:
         """Black-listed addresses are closed unread, and never called."""
         return host in self.rules.black_list
 
-    def refusal(self, name: str, serial: int) -> str | None:
+    def refusal(self, identity: Identity) -> str | None:
         """Why a certificate is not accepted any more, or None."""
-        return self.rules.revoked.refusal(name, serial)
+        revoked, signer = self.rules.revoked, identity.signer
+        why = revoked.refusal(identity.name, identity.serial)
+        if why is None and signer is not None and revoked.is_serial(signer.serial):
+            signed = f"is signed by {signer.name} (serial {signer.serial:x})"
+            why = f"the certificate of {identity.name} {signed}, which is revoked here"
+        if why is None and (said := self.cache.view().revocations.of(holder(identity), self.clock())) is not None:
+            signed = f", as all that {said.value} has signed" if said.what == statements.SIGNER else ""
+            why = f"the certificate of {identity.name} (serial {identity.serial:x}) is revoked{signed}"
+        return why
 
     def call(self, address: str, deadline: float, name: str | None = None) -> Conversation:
         """A conversation with another node, said to be `name`."""
@@ -422,7 +486,7 @@ class Node:
             address, self.credentials, deadline, name, document.digest, document.text, self.settings.protocol
         )
         identity = conversation.identity
-        refusal = self.refusal(identity.name, identity.serial) if identity is not None else None
+        refusal = self.refusal(identity) if identity is not None else None
         if refusal:
             conversation.close()
             raise Forbidden(f"{address}: {refusal}")
@@ -447,7 +511,29 @@ def open_node(settings: Settings, sources: Sources = Sources()) -> Node:  # noqa
         publishers.read(settings.publishers),
     )
     address = advertised(settings, identity.hosts)
-    return Node(settings, credentials, address, rules, files, sources=sources)
+    signer = signer_of(settings, credentials)
+    return Node(settings, credentials, address, rules, files, sources=sources, signer=signer)
+
+
+def signer_of(settings: Settings, credentials: Credentials) -> Signer | None:
+    """What a node signs with for others, if it does; BadConfig when it should, and can't."""
+    if settings.signer != "yes":
+        return None
+    mesh, authorities = credentials.identity.mesh, credentials.authorities
+    return Signer.load(settings.key_dir, settings.username, mesh, authorities, settings.group)
+
+
+def holder(identity: Identity) -> Holder:
+    """The certificate as revocations see it."""
+    name, serial, begins, signer = identity.name, identity.serial, identity.not_before, identity.signer
+    if signer is None:
+        return Holder(name, serial, begins)
+    return Holder(name, serial, begins, signer.name, signer.serial, signer.not_before)
+
+
+def fingerprint(authority: x509.Certificate) -> str:
+    """How records name a CA."""
+    return joining.fingerprint(authority.public_bytes(Encoding.DER)).hex()
 
 
 def guarded(quarantine: Quarantine) -> Callable[[str, str], Policy]:
@@ -476,4 +562,5 @@ def open_files(settings: Settings, name: str) -> Files:
         Parcels(os.path.join(settings.graveyard_dir, ".outgoing")),
         quarantine,
         Counters(beside_the_cache(".bdsigned")),
+        Invitations(beside_the_cache(".bdinvitations")),
     )

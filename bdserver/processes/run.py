@@ -53,7 +53,7 @@ def _parts(node: Node, sockets: Sockets, claims: Sequence[PidFile], on_ready: Ca
         sockets=sockets.now,
         close_sockets=sockets.close,
         is_refused=node.is_black_listed,
-        has_changed=lambda: node.rules.revoked.refresh(),  # not bound: SIGHUP may make other rules
+        has_changed=lambda: node.rules.revoked.refresh() | node.look_at_keys(),  # not bound: SIGHUP may make other rules
         refresh=node.refresh,
         reload=functools.partial(_reload, node),
         on_ready=functools.partial(_ready, node, on_ready),

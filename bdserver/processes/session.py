@@ -19,6 +19,7 @@ from bdserver.errors import BadRequest, Deadline, NobodyThere, TooLarge
 from bdserver.files.services import Service
 from bdserver.net.connections import Connections
 from bdserver.net.conversation import Conversation
+from bdserver.net.identity import Identity
 from bdserver.processes.node import Node
 
 # Whatever deadline a caller wishes for, a child does not work longer on one request.
@@ -29,12 +30,12 @@ KEPT_MAX = 8
 
 class Caller(NamedTuple):
     """The other end of a connection: `role` from the certificate or the socket, `name` for the logs, `host` for hit logs,
-    `serial` of the certificate, None on the local socket."""
+    `identity` by the certificate, None on the local socket."""
 
     role: str
     name: str
     host: str
-    serial: int | None = None
+    identity: Identity | None = None
 
     def __str__(self) -> str:
         return f"{self.role} {self.name} from {self.host}"

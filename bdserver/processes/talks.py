@@ -160,7 +160,8 @@ class Talks:
             raise TooBusy(f"{whom} has told too much for a minute")
         with self.node.cache.locked(LOCK_SECONDS) as view:
             prove = self._tellers.prove_for(whom)
-            absorbed = exchange.absorb(view, theirs, self.node.clock(), whom, prove, self._tellers.guard_for(whom))
+            guard, vouch = self._tellers.guard_for(whom), self.node.proofs.vouch
+            absorbed = exchange.absorb(view, theirs, self.node.clock(), whom, prove, guard, vouch)
         self._tellers.took(whom, absorbed)
         return absorbed.answer
 

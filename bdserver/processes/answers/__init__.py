@@ -12,7 +12,7 @@ from typing import Any
 from bdserver.core import messages
 from bdserver.core.roles import NODE
 from bdserver.errors import Deadline, NoSuchCommand
-from bdserver.processes.answers import admin, checkup, looking, replicating, routing, signing, tending
+from bdserver.processes.answers import admin, certifying, checkup, inviting, looking, replicating, routing, signing, tending
 from bdserver.processes.session import Session
 
 ANSWERS: dict[str, Callable[..., Any]] = {
@@ -41,6 +41,12 @@ ANSWERS: dict[str, Callable[..., Any]] = {
     "GRAVEYARD": admin.answer_graveyard,
     "RESTORE": admin.answer_restore,
     "DRAIN": admin.answer_drain,
+    "INVITE": inviting.answer_invite,
+    "INVITATIONS": inviting.answer_invitations,
+    "UNINVITE": inviting.answer_uninvite,
+    "RENEW": certifying.answer_renew,
+    "REVOKE": certifying.answer_revoke,
+    "ROLL": certifying.answer_roll,
     "LEAVE": admin.answer_leave,
     "KILL": admin.answer_kill,
 }

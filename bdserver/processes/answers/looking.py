@@ -9,12 +9,14 @@ from bdserver.core import attention, membership, messages, pages, weight
 from bdserver.core.membership import Record
 from bdserver.core.messages import NoPong, Offers, Pong, Status
 from bdserver.core.roles import ADMIN
+from bdserver.core.statements import Revocation
 from bdserver.core.view import View
 from bdserver.errors import BadRequest, BDError, NobodyThere, PolicyMismatch, Refused
 from bdserver.files.services import Service
 from bdserver.files.settings import in_words
 from bdserver.processes import facts
 from bdserver.processes.node import Node
+from bdserver.processes.renewing import rolls_told
 from bdserver.processes.session import Session
 
 # Of the journal, STATUS tells this many events.
@@ -135,6 +137,9 @@ def _own_status(node: Node, view: View, now: float) -> dict[str, Any]:
         "uptime": round(now - node.life.started_at, 1),
         "certificate_days_left": round(node.credentials.days_left(now), 1),
         "certificate_serial": f"{node.credentials.identity.serial:x}",
+        "certificate": _certificate(node),
+        "roll": rolls_told(node, view, now),
+        "revoked": pages.within([_revoked(each) for each in view.revocations.all()]),
         "lag": node.heard.report().lag,
         "policy": node.rules.document.text,
         "rival": view.rival[0] if view.rival else None,
@@ -144,6 +149,22 @@ def _own_status(node: Node, view: View, now: float) -> dict[str, Any]:
         "findings": pages.within(map(attention.as_json, found)),
         "events": pages.within(node.journal.recent(EVENTS_TOLD)),
     }
+
+
+def _certificate(node: Node) -> dict[str, Any]:
+    """Our own, as it is in force."""
+    identity = node.credentials.identity
+    signer = identity.signer.name if identity.signer is not None else None
+    return {
+        "serial": f"{identity.serial:x}",
+        "signer": signer,
+        "until": node.credentials.not_after,
+        "signs": node.signer is not None,
+    }
+
+
+def _revoked(said: Revocation) -> dict[str, Any]:
+    return {"what": said.what, "value": said.value, "at": said.at, "until": said.until, "why": said.why}
 
 
 def _is_talkable(node: Node, view: View, record: Record) -> bool:

@@ -1,0 +1,44 @@
+"""bdctl invite: a token for the next host, and what became of those before."""
+
+from __future__ import annotations
+
+import json
+import time
+from argparse import Namespace
+from collections.abc import Callable
+from typing import Any
+
+from bdserver.core.messages import Invitations, Invited
+
+
+def invite(options: Namespace, ask: Callable[[list[Any]], Any]) -> None:
+    """Do what the options say, by `ask(request)`."""
+    if options.revoke:
+        ask(["UNINVITE", options.revoke])
+        return
+    if options.list:
+        _list(ask(["INVITATIONS"]), options.json)
+        return
+    wish = {"name": options.name, "role": options.role, "uses": options.hosts, "seconds": options.valid}
+    said: Invited = ask(["INVITE", wish])
+    line = f"bdkeys join {said.address} {said.token}"
+    if options.json:
+        line = json.dumps({"token": said.token, "address": said.address, "until": said.until, "line": line}, indent=2)
+    print(line)
+
+
+def _list(said: Invitations, is_json: bool) -> None:
+    if is_json:
+        print(json.dumps({"invitations": said.invitations, "unknown": said.unknown}, indent=2))
+        return
+    for each in said.invitations:
+        left = each["until"] - time.time()
+        until = f", {left / 60:.0f} min left" if each["state"] == "open" else ""
+        joined = ", ".join(each["joined"]) or "nobody yet"
+        whom = each["name"] or f"any {each['role']}"
+        wrong = f", {each['wrong']} wrong secrets" if each["wrong"] else ""
+        print(f"{each['id']}: {each['state']}{until}; {whom}, {len(each['joined'])} of {each['uses']} ({joined}){wrong}")
+    if not said.invitations:
+        print("nobody is invited")
+    if said.unknown:
+        print(f"{said.unknown} tokens were tried that do not exist here")

@@ -1,0 +1,280 @@
+"""`bdkeys init --here` and `bdkeys join`: from an empty host to a node that others see, each by one command.
+
+Promises that a private key is made where it stays, that nothing is overwritten, that what was begun and broken off is gone on
+with by the same command, and that success is said when another node sees this one alive. What is wrong is one line.
+
+Leaves to others: who is let in (`core.joining`), who is at the other end (`net.welcome`), the start itself (`starting`).
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import time
+from argparse import Namespace
+from typing import Any, NamedTuple
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from bdserver.api import PORT
+from bdserver.commands import starting
+from bdserver.core.address import join_address, split_address
+from bdserver.core.joining import Token, Wish, read_token
+from bdserver.core.names import valid_name
+from bdserver.core.roles import NODE
+from bdserver.errors import BadConfig, BadRequest
+from bdserver.files import durable
+from bdserver.files.settings import BY_NAME, DEFAULT_PATH, Settings, default_path, load
+from bdserver.net import chain as chains
+from bdserver.net import keyfiles, keys, openssl, welcome
+from bdserver.net.authority import Authority, general_names, refuse_other_names, request_by
+from bdserver.net.identity import identity_of
+from bdserver.net.signing import Signer
+from bdserver.processes import startup
+from bdserver.processes.advertised import local_addresses
+
+VAR_DIR = "/var/lib/bdserver"
+# The account that Debian's package makes for the daemon, and what its unit and init script expect then.
+ACCOUNT = "bdserver"
+AS_PACKAGED = {"user": ACCOUNT, "socket": "/run/bdserver/bdserver.sock", "pid_file": "/run/bdserver/bdserver.pid"}
+# What the kernel names where there is a route, and no address to speak from.
+UNSPECIFIED = ("0.0.0.0", "::")
+# For the whole conversation.
+TALK_SECONDS = 15.0
+
+
+class Place(NamedTuple):
+    """Where a node is to live: its settings, and those of them that its config lacks; whether it has keys there already."""
+
+    settings: Settings
+    lacking: dict[str, str]
+    has_keys: bool
+
+
+# --- the two commands ---------------------------------------------------------------------------------------------
+
+
+def begin(options: Namespace) -> int:
+    """The first node of a mesh, and its CA."""
+    name = _name(options)
+    hosts = options.host or [each for each in local_addresses() if each not in UNSPECIFIED]
+    if not hosts:
+        raise BadConfig("this host has no address by which others could reach it: say it with --host")
+    place = _place(options, name, hosts, {"signer": "yes"})
+    if place.has_keys:
+        raise BadConfig(f"{place.settings.path}: is there already, {_who_is_there(place.settings)}; nothing is overwritten")
+    authority = _authority(options)
+    key_dir = place.settings.key_dir
+    _make_folders(place.settings)
+    _make_certificates(authority, key_dir, place.settings, name, hosts)
+    _settle(place)
+    print(f"{authority.folder}/ca.key: the key of the CA of {authority.mesh}. It may go offline, and makes other signers")
+    return starting.start(place.settings, options, lambda: _is_begun(place.settings))
+
+
+def join(options: Namespace) -> int:
+    """One more node, or the keys of a client or an admin, by a token."""
+    token = _token(options.token)
+    address = join_address(*split_address(options.address, PORT))
+    deadline = time.monotonic() + TALK_SECONDS
+    meeting = welcome.meet(address, token, deadline)
+    try:
+        name = _name(options)
+        hosts = options.host or [meeting.own]
+        place = _place(options, name, hosts, {"hints": address})
+        if place.has_keys:
+            _refuse_certified(place.settings)
+        key = _key(place.settings)
+        chain, authorities = _admitted(meeting, token, key, name, hosts, deadline)
+    finally:
+        meeting.close()
+    identity, base = identity_of(*chain), os.path.join(place.settings.key_dir, place.settings.username)
+    keyfiles.write(os.path.join(place.settings.key_dir, "ca.crt"), keyfiles.pem(authorities))
+    keyfiles.write(base + ".crt", chain.pem())
+    if identity.role != NODE:
+        print(f"{base}: {identity.role} {name} of {identity.mesh}: bdwhereis --node {address} --keys {base} SERVICE")
+        return 0
+    _settle(place)
+    return starting.start(
+        place.settings, options, lambda: starting.wait_seen(place.settings, name, meeting.welcome.name, address)
+    )
+
+
+# --- what they need -----------------------------------------------------------------------------------------------
+
+
+def _token(text: str) -> Token:
+    try:
+        return read_token(text)
+    except BadRequest as error:
+        raise BadConfig(str(error)) from None
+
+
+def _name(options: Namespace) -> str:
+    name = options.name or _host_name()
+    refuse_other_names(name)
+    return str(name)
+
+
+def _host_name() -> str:
+    name = socket.gethostname().partition(".")[0]
+    if not valid_name(name) or name == "localhost":
+        raise BadConfig(f"this host's name, {name!r}, is none for a node: say another one with --name")
+    return name
+
+
+def _place(options: Namespace, name: str, hosts: list[str], more: dict[str, str]) -> Place:
+    path = os.path.abspath(options.config or default_path())
+    there = load(path) if os.path.exists(path) else None
+    if there is not None and os.path.exists(os.path.join(there.key_dir, f"{there.username}.crt")):
+        return Place(there, {}, True)
+    given = {"username": name, **more, "var_dir": VAR_DIR, "key_dir": "{var_dir}/keys"}
+    if path == DEFAULT_PATH and os.geteuid() == 0 and _is_account(ACCOUNT):
+        given |= AS_PACKAGED
+    if len(hosts) > 1:
+        given["advertise"] = hosts[0]
+    for pair in options.set:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise BadConfig(f"--set {pair}: a setting is KEY=VALUE")
+        given[key] = value
+    kept = there.given if there is not None else {}
+    lacking = {key: text for key, text in given.items() if key not in kept}
+    return Place(Settings(path, {**_read(lacking), **kept}), lacking, False)
+
+
+def _read(given: dict[str, str]) -> dict[str, Any]:
+    values = {}
+    for key, text in given.items():
+        if key not in BY_NAME:
+            raise BadConfig(f"--set {key}: there is no such setting (bdserverd.conf(5))")
+        try:
+            values[key] = BY_NAME[key].kind.read(text)
+        except (ValueError, BadRequest):
+            raise BadConfig(f"--set {key}={text}: must be {BY_NAME[key].kind.words}") from None
+    return values
+
+
+def _is_account(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _who_is_there(settings: Settings) -> str:
+    try:
+        identity = keys.load(settings.key_dir, settings.username, settings.group).identity
+    except BadConfig as error:
+        return f"and its node has no good certificate ({error})"
+    return f"of {identity.name} of mesh {identity.mesh}; the next host is invited by bdctl invite"
+
+
+def _refuse_certified(settings: Settings) -> None:
+    """A node whose certificate has ended joins again; one that has a good one does not."""
+    try:
+        credentials = keys.load(settings.key_dir, settings.username, settings.group)
+    except BadConfig:
+        return
+    identity, days = credentials.identity, credentials.days_left(time.time())
+    raise BadConfig(f"{settings.path}: {identity.name} of mesh {identity.mesh} is here already, and good for {days:.0f} days")
+
+
+def _authority(options: Namespace) -> Authority:
+    folder = options.dir or os.path.join(os.path.expanduser("~"), "bdserver-ca")
+    if not os.path.exists(os.path.join(folder, "ca.key")):
+        return Authority.make(folder, options.mesh, options.days)
+    authority = Authority.load(folder)
+    if authority.mesh != options.mesh:
+        raise BadConfig(f"{folder}: is there already, and the CA of mesh {authority.mesh}")
+    return authority
+
+
+def _make_certificates(authority: Authority, key_dir: str, settings: Settings, name: str, hosts: list[str]) -> None:
+    """The signer's first, and the node's by it: so it is renewed as all others are."""
+    if not os.path.exists(os.path.join(key_dir, f"{settings.username}.signer.crt")):
+        authority.make_signer(key_dir, name, username=settings.username)
+    authority.put_bundle(key_dir)
+    signer = Signer.load(key_dir, settings.username, authority.mesh, authority.certificates)
+    key = keyfiles.kept_key(os.path.join(key_dir, f"{settings.username}.key"))
+    chain = signer.certify(key.public_key(), name, NODE, general_names(hosts), settings.certificate_days)
+    keyfiles.write(os.path.join(key_dir, f"{settings.username}.crt"), chain.pem())
+
+
+def _key(settings: Settings) -> ec.EllipticCurvePrivateKey:
+    """This host's, made now if a try before has not made it."""
+    _make_folders(settings)
+    return keyfiles.kept_key(os.path.join(settings.key_dir, f"{settings.username}.key"))
+
+
+def _make_folders(settings: Settings) -> None:
+    """What the daemon keeps is its own, and its keys are in there: it renews its certificate itself."""
+    if not os.path.isdir(settings.var_dir):
+        os.makedirs(settings.var_dir, 0o755)
+        if os.geteuid() == 0:
+            os.chown(settings.var_dir, *startup.user_ids(settings))
+    keyfiles.make_folder(settings.key_dir)
+
+
+def _admitted(
+    meeting: welcome.Meeting,
+    token: Token,
+    key: ec.EllipticCurvePrivateKey,
+    name: str,
+    hosts: list[str],
+    deadline: float,
+) -> tuple[chains.Chain, list[Any]]:
+    """(our certificate, the mesh's CAs), both as they should be."""
+    request = request_by(key, name, general_names(hosts)).decode()
+    said = meeting.wish(Wish(token.id.hex(), token.secret.hex(), request), deadline)
+    try:
+        chain, authorities = chains.from_pem(said.certificate.encode()), openssl.load_all(said.authorities.encode())
+        identity = identity_of(*chain)
+    except ValueError as error:
+        raise BadConfig(f"{meeting.where}: the certificate that came {error}") from None
+    is_ours = identity.name == name and openssl.is_key_of(key, chain.certificate) and chains.roots(authorities, chain)
+    if not is_ours or meeting.root not in authorities:
+        raise BadConfig(f"{meeting.where}: the certificate that came is not the one that was asked for")
+    return chain, authorities
+
+
+def _settle(place: Place) -> None:
+    """The config, the owner of what was made, and all that a start tries."""
+    settings = place.settings
+    if place.lacking:
+        _write_config(settings.path, place.lacking)
+    owner = startup.user_ids(settings)
+    if os.geteuid() == 0 and owner != (0, 0):
+        os.chown(settings.key_dir, *owner)
+        for each in os.listdir(settings.key_dir):
+            os.chown(os.path.join(settings.key_dir, each), *owner)
+    startup.check(settings.path)
+
+
+def _write_config(path: str, lacking: dict[str, str]) -> None:
+    """What a config of before says stays as it is: a package, or a person, has written it."""
+    folder, before = os.path.dirname(path), HEAD
+    if not os.path.isdir(folder):
+        os.makedirs(folder, 0o755)
+    like = None
+    if os.path.exists(path):
+        data, like = durable.read(path, CONFIG_BYTES_MAX)
+        before = data.decode(errors="surrogateescape")
+        before += "\n" * (not before.endswith("\n")) + "\n# Added by bdkeys:\n"
+    text = before + "".join(f"{key}={value}\n" for key, value in lacking.items())
+    durable.replace(path, [text.encode(errors="surrogateescape")], mode=0o644, like=like)
+
+
+CONFIG_BYTES_MAX = 1 << 20
+HEAD = """\
+# bdserverd.conf: KEY=VALUE, one a line; see bdserverd.conf(5). Made by bdkeys, and from now on yours to edit.
+# services_dir, axis_port, axis_web_dir and service_url say where a web server serves services.
+"""
+
+
+def _is_begun(settings: Settings) -> str:
+    """The node answers; what to type on the next host."""
+    token, address = starting.invite(settings)
+    return f"on the next host, within an hour:\n    bdkeys join {address} {token}"
