@@ -73,7 +73,7 @@ def test_advertise_is_not_clear(mesh):
             os.unlink(os.path.join(host.folder, name))
     mesh.issue("alpha", "10.1.1.1", "10.1.1.2", folder=host.folder)
     host.write_config(bind="")
-    has_a_route = bool(advertised._local_addresses())  # without one, it may come late at boot
+    has_a_route = bool(advertised.local_addresses())  # without one, it may come late at boot
     words = "set advertise= to the address by which the others reach this node: 10.1.1.1, 10.1.1.2"
     refused(host, words, status=2 if has_a_route else 1)
     in_table("set advertise= to the address")

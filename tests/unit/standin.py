@@ -9,12 +9,14 @@ from bdserver.core import exchange
 from bdserver.core.membership import Record, from_json
 from bdserver.core.messages import Exchanged, Pong
 from bdserver.core.policies import Policies
+from bdserver.core.roles import NODE
 from bdserver.core.view import View
 from bdserver.errors import BDError, NobodyThere, Refused
 from bdserver.files import policyfile
 from bdserver.files.blacklist import BlackList
 from bdserver.files.revoked import Revoked
 from bdserver.files.settings import load
+from bdserver.net.identity import Identity
 from bdserver.processes.node import Node, Rules, open_files
 from tests.unit.seals import Believing, believe
 from tests.unit.views import NOW
@@ -99,7 +101,7 @@ class Talk:
 
     def __init__(self, peer):
         self.peer, self.where = peer, peer.address
-        self.identity = SimpleNamespace(name=peer.name, serial=1)
+        self.identity = SimpleNamespace(name=peer.name, serial=1, signer=None)
         self._sock, self._other_end = socket.socketpair()
         peer.open.append(self)
 
@@ -133,8 +135,9 @@ class StandIn(Node):
         loaded = load(self.config)
         for each in (loaded.services_dir, loaded.graveyard_dir, loaded.service_log_dir):
             os.makedirs(each, exist_ok=True)
+        identity = Identity("mesh", NODE, "me", ("127.0.0.1",), NOW, 1)
         credentials = SimpleNamespace(
-            identity=SimpleNamespace(name="me", mesh="mesh"), not_after=4e9, days_left=lambda now: 365.0
+            identity=identity, days_left=lambda now: 365.0, chain=SimpleNamespace(signer=None), not_after=4e9
         )
         rules = Rules(policyfile.read(""), Policies(None, "lax"), BlackList(""), Revoked(""))
         files = open_files(loaded, "me")

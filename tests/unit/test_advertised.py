@@ -26,7 +26,7 @@ def settings(**given):
     ],
 )
 def test_the_obvious_address_is_taken(monkeypatch, given, certified, address):
-    monkeypatch.setattr(module, "_local_addresses", lambda: ["10.0.0.5"])
+    monkeypatch.setattr(module, "local_addresses", lambda: ["10.0.0.5"])
     assert advertised(settings(**given), certified) == address
 
 
@@ -44,19 +44,19 @@ def test_the_obvious_address_is_taken(monkeypatch, given, certified, address):
     ],
 )
 def test_where_none_is_obvious_the_candidates_are_listed(monkeypatch, given, certified, words):
-    monkeypatch.setattr(module, "_local_addresses", lambda: ["10.0.0.5"])
+    monkeypatch.setattr(module, "local_addresses", lambda: ["10.0.0.5"])
     with pytest.raises(Exception, match=rf"^/etc/bd/conf: .*{words}") as caught:
         advertised(settings(**given), certified)
     assert isinstance(caught.value, BadConfig)
 
 
 def test_while_this_host_has_no_address_yet_there_may_be_one_soon(monkeypatch):
-    monkeypatch.setattr(module, "_local_addresses", list)
+    monkeypatch.setattr(module, "local_addresses", list)
     with pytest.raises(NotYet, match="set advertise="):
         advertised(settings(), ("192.0.2.1", "10.0.0.5"))
 
 
 def test_the_addresses_of_this_host_are_those_it_would_speak_from(monkeypatch):
-    assert all(isinstance(each, str) and each for each in module._local_addresses())
+    assert all(isinstance(each, str) and each for each in module.local_addresses())
     monkeypatch.setattr(module, "FAR_AWAY", ((module.socket.AF_INET, "127.0.0.1"), (module.socket.AF_INET, "256.0.0.1")))
-    assert module._local_addresses() == ["127.0.0.1"]  # and what has no route has none
+    assert module.local_addresses() == ["127.0.0.1"]  # and what has no route has none

@@ -20,6 +20,7 @@ TABLE = [
     ({"certificate_ends_at": NOW + 6.5 * DAY}, WARNING, "certificate-ends", "less than 7 days"),
     ({"certificate_ends_at": NOW + 0.5 * DAY}, GRAVE, "certificate-ends", "less than 1 day,"),
     ({"certificate_ends_at": NOW - DAY}, GRAVE, "certificate-ends", "less than 1 day,"),
+    ({"certificate_ends_at": NOW + 9 * DAY, "certificate_seconds": 90 * DAY}, GRAVE, "certificate-ends", "no signer has renewed"),
     ({"renewal": "no signer answers"}, WARNING, "renewal", "can't be renewed: no signer answers"),
     ({"revocations": "revoked:3: no serial"}, GRAVE, "revocations", "revoked:3"),
     ({"revoked_at": ("a", "b", "c", "d")}, GRAVE, "revoked", "a, b, c and 1 more say that the certificate of me is revoked"),
@@ -59,6 +60,9 @@ def test_each_fact_has_its_finding_and_its_severity(facts, severity, key, words)
     "facts",
     [
         {"certificate_ends_at": NOW + 31 * DAY},
+        {"certificate_ends_at": NOW + 11 * DAY, "certificate_seconds": 90 * DAY},
+        {"certificate_ends_at": NOW + 20, "certificate_seconds": 60.0},
+        {"certificate_seconds": 60.0},
         {"generation": NOW + 0.5 * DAY},
         {"clock_off": -2.0},
         {"is_alone": True},

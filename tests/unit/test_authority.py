@@ -15,6 +15,7 @@ from bdserver.core.roles import ADMIN, CLIENT, NODE, Role
 from bdserver.errors import BadConfig
 from bdserver.net import authority, keys
 from bdserver.net.authority import Authority, general_names, make_request, read_request
+from bdserver.net.chain import issuers_among
 from bdserver.net.identity import identity_of, is_authority
 from tests.unit.certificates import Key, in_days, load_certificate, make_keys, save, uri
 
@@ -34,7 +35,7 @@ def test_a_ca_signs_and_does_nothing_else_and_its_owner_alone_can_enter(ca):
     made = load_certificate(f"{ca}/ca.crt")
     usage = made.extensions.get_extension_for_class(x509.KeyUsage).value
     constraints = made.extensions.get_extension_for_class(x509.BasicConstraints).value
-    assert constraints.ca and constraints.path_length == 0
+    assert constraints.ca and constraints.path_length == 1
     assert usage.key_cert_sign and not usage.digital_signature
     assert (mode(f"{ca}/ca.key"), mode(ca), mode(f"{ca}/ca.crt")) == (0o600, 0o700, 0o644)
     assert sorted(os.listdir(ca)) == ["ca.crt", "ca.key"]
@@ -153,7 +154,7 @@ def test_after_a_roll_both_cas_are_believed_and_the_new_one_signs(ca, tmp_path):
     assert keys.load(new, "new")
     assert mode(f"{ca}/{kept}") == 0o600 and Key.of(f"{ca}/{kept}").key.public_key() == before.public_key()
     Authority.load(ca).renew(f"{old}/old.crt")  # its certificate is the old CA's
-    assert not keys.issuers_among([before], load_certificate(f"{old}/old.crt")) and keys.load(old, "old")
+    assert not issuers_among([before], load_certificate(f"{old}/old.crt")) and keys.load(old, "old")
     Authority.load(ca).roll()
     assert open(f"{ca}/ca.crt").read().count("BEGIN CERTIFICATE") == 2  # the oldest is gone
 

@@ -150,7 +150,7 @@ def test_roll_says_what_is_to_be_done_and_keeps_the_old_key(ca, capsys):
         (["renew", "{ca}", "nobody"], "nobody.crt is not in"),
         (["roll", "{ca}x"], "No such file"),
         (["isue", "{ca}", "web9"], "no command 'isue' (did you mean issue?)"),
-        (["--", "revoke"], "no command 'revoke' (there are init, request, sign, issue, show, renew, roll, publisher)"),
+        (["--", "revoke"], "no command 'revoke' (there are init, join, signer, request, sign, issue, show, renew, roll, publisher)"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_one_line_and_exit_2(ca, capsys, arguments, reason):

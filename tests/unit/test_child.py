@@ -28,6 +28,7 @@ from bdserver.net import keys
 from bdserver.net.authority import Authority
 from bdserver.net.conversation import Conversation, LocalStream
 from bdserver.net.dialling import dial, dial_local
+from bdserver.net.identity import Identity
 from bdserver.processes import child
 from bdserver.processes.answers import ANSWERS
 from bdserver.processes.session import Caller
@@ -38,6 +39,11 @@ from tests.unit.test_answers_admin import packed
 
 SECONDS = 10.0
 PING = encode(["PING"])
+
+
+def whose(name, serial):
+    """The identity of a caller with a certificate of this number; of a local one."""
+    return None if serial is None else Identity("mesh", NODE, name, (), 0.0, serial)
 
 
 def soon(seconds=SECONDS):
@@ -63,7 +69,7 @@ def served(node, data, role=CLIENT, serial=None):
     with here, there:
         there.sendall(data)
         there.shutdown(socket.SHUT_WR)
-        child.serve(node, LocalStream(here), Caller(role, "joe", "192.0.2.7", serial))
+        child.serve(node, LocalStream(here), Caller(role, "joe", "192.0.2.7", whose("joe", serial)))
         here.close()
         received = b""
         with contextlib.suppress(ConnectionResetError):
@@ -103,7 +109,7 @@ def served_to(node, talk, role=NODE, serial=None):
     thread = threading.Thread(target=call)
     thread.start()
     with here:
-        child.serve(node, LocalStream(here), Caller(role, "joe", "192.0.2.7", serial))
+        child.serve(node, LocalStream(here), Caller(role, "joe", "192.0.2.7", whose("joe", serial)))
     thread.join(SECONDS)
     return results[0]
 

@@ -14,7 +14,7 @@ class Talk:
     """A conversation, as far as keeping one goes: a socket, and whether it is closed."""
 
     def __init__(self, where):
-        self.where, self.identity = where, SimpleNamespace(serial=1)
+        self.where, self.identity = where, SimpleNamespace(name="a", serial=1)
         self.sock, self.other_end = socket.socketpair()
 
     def fileno(self):
@@ -33,8 +33,8 @@ class Node:
     def __init__(self):
         self.called, self.revoked = [], Revoked("")
 
-    def refusal(self, name, serial):
-        return self.revoked.refusal(name, serial)
+    def refusal(self, identity):
+        return self.revoked.refusal(identity.name, identity.serial)
 
     def call(self, address, deadline, name):
         self.called.append(Talk(address))

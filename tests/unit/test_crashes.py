@@ -25,7 +25,7 @@ from bdserver.files.heard import Heard
 from bdserver.files.hitlog import HitLog
 from bdserver.files.journal import Journal
 from bdserver.files.services import Service, Services
-from bdserver.net import authority, keys
+from bdserver.net import authority, keyfiles, keys
 from bdserver.net.authority import Authority, general_names, make_request
 from tests.unit.changes import install, publish
 from tests.unit.crashes import Broken, Change, Killed, Recording, states, sweep, sweep_killed
@@ -619,7 +619,7 @@ def what_files_of_keys_promise(root, told, is_killed):
             if name.endswith(".key"):
                 keys.load_key(path)
             if name.endswith(".crt"):
-                assert keys.load_certificate(path) if name != "ca.crt" else keys.load_authorities(path)
+                assert keys.load_chain(path) if name != "ca.crt" else keys.load_authorities(path)
 
 
 def a_ca_is(root, told, is_killed):
@@ -652,7 +652,7 @@ def a_request_is(root, told, is_killed):
 def a_signed_one_is(root, told, is_killed):
     what_files_of_keys_promise(root, told, is_killed)
     if told:
-        keys.load_certificate(f"{root}/web1.crt")
+        keys.load_chain(f"{root}/web1.crt")
     signed(root, lambda what: None)
 
 
@@ -664,7 +664,7 @@ def the_ca_signs_and_the_node_runs(root, told, is_killed):
         if each[0] == "rolled":
             assert ca.certificate != each[2] and keys.load_key(f"{root}/ca/{each[1]}")
         else:
-            assert keys.load_certificate(f"{root}/keys/web1/web1.crt") == each[1]
+            assert keys.load_chain(f"{root}/keys/web1/web1.crt").certificate == each[1]
     ca.renew(f"{root}/keys/web1/web1.crt")
     keys.load(f"{root}/keys/web1", "web1")
     ca.roll()
@@ -745,7 +745,7 @@ def certificate_put_first(self, public_key, *arguments):
     made = real_sign(self, public_key, *arguments)
     path = os.path.join(os.path.dirname(self.folder), "keys", "web1", "web1.crt")
     if os.path.exists(path):
-        authority._write(path, authority._pem([made]))
+        keyfiles.write(path, keyfiles.pem([made]))
     return made
 
 
@@ -758,7 +758,7 @@ FAULTS = {
     "written in place": (durable, "replace", in_place),
     "no sync of data": (Recording, "sync", lambda self, name, to: None if name == "fdatasync" else real_sync(self, name, to)),
     "a certificate before its CA's": (Authority, "sign", certificate_put_first),
-    "a key written in place": (authority, "_create", created_in_place),
+    "a key written in place": (keyfiles, "create", created_in_place),
 }
 
 

@@ -244,6 +244,6 @@ def test_what_is_no_file_is_refused_at_once_and_not_waited_for(tmp_path, name):
     """A daemon reads them at SIGHUP, in its listener."""
     os.mkfifo(tmp_path / name)
     (tmp_path / name).chmod(0o600)
-    reads = keys.load_key if name.endswith(".key") else keys.load_certificate
+    reads = keys.load_key if name.endswith(".key") else keys.load_chain
     with pytest.raises(BadConfig, match=f"{name}: not a regular file"):
         reads(str(tmp_path / name))

@@ -127,6 +127,9 @@ EXAMPLES = [
     ("GRAVEYARD", messages.Graveyard(["x"], 7)),
     ("DOCTOR", messages.Checkup("a", [{"key": "disk"}], [{"name": "b"}])),
     ("KILL", messages.Goodbye()),
+    ("INVITE", messages.Invited("AXek", "10.0.0.1:9001", 1.5)),
+    ("RENEW", messages.Certified("-----BEGIN", "-----BEGIN")),
+    ("INVITATIONS", messages.Invitations([{"id": "ab"}], 2)),
 ]
 
 

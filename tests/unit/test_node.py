@@ -19,11 +19,16 @@ from bdserver.files import policyfile
 from bdserver.files.settings import Settings, load
 from bdserver.net import dialling
 from bdserver.net.authority import Authority, general_names
+from bdserver.net.identity import Identity
 from bdserver.processes.node import Life, Node, Rules, Sources, Told, open_files, open_node
 from bdserver.processes.run import begin
 from tests.unit.certificates import make_keys
 from tests.unit.nodes import NOW, a_mesh, a_node, acquaint, document, warnings
 from tests.unit.signed import KEY, SIGNER
+
+
+def whose(name):
+    return Identity("mesh", CLIENT, name, (), NOW, 1)
 
 
 def soon():
@@ -99,10 +104,10 @@ def test_a_reload_takes_all_that_may_change(config, tmp_path):
     assert (node.settings.receiver_threshold, node.settings.port) == (8, 9001)
     assert node.rules.document.text == document("A") and node.policies.own == node.rules.document.policy
     assert node.policies.mode == "strict" and node.is_black_listed("192.0.2.1")
-    assert node.refusal("joe", 1) and node.credentials is not before
+    assert node.refusal(whose("joe")) and node.credentials is not before
     assert set(node.rules.publishers.keys) == {SIGNER}
     config()
-    assert node.reload() == [] and node.rules.document == policyfile.NONE and not node.refusal("joe", 1)
+    assert node.reload() == [] and node.rules.document == policyfile.NONE and not node.refusal(whose("joe"))
     assert not node.rules.publishers.are_asked_for
 
 
@@ -143,7 +148,7 @@ def test_what_is_bad_is_told_and_the_old_one_stays_and_all_else_is_taken(config,
     elif setting == "black_list":
         assert node.is_black_listed("192.0.2.1")
     else:
-        assert node.refusal("joe", 1) and complaint in node.rules.revoked.complaint
+        assert node.refusal(whose("joe")) and complaint in node.rules.revoked.complaint
 
 
 def test_a_bug_in_reading_anew_is_a_complaint_and_its_traceback_is_said_by_one_process(config, monkeypatch, caplog):
@@ -416,11 +421,11 @@ def test_a_list_of_the_revoked_that_can_not_be_read_is_warned_of_until_it_can(tm
     (tmp_path / "revoked").write_text("joe\n")
     node = a_node(tmp_path, revoked=str(tmp_path / "revoked"))
     (tmp_path / "revoked").write_text("no name!\n")
-    assert node.refusal("joe", 1)
+    assert node.refusal(whose("joe"))
     [warning] = warnings(node)
     assert "revoked:1" in warning
     (tmp_path / "revoked").write_text("jim\n")
-    assert node.refusal("jim", 1) and not node.refusal("joe", 1) and warnings(node) == []
+    assert node.refusal(whose("jim")) and not node.refusal(whose("joe")) and warnings(node) == []
 
 
 # --- others -------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from tests.unit.certificates import Key, load_certificate, make_keys, save, uri
 ADDRESS = "127.0.0.1:9001"
 
 
-def nobody(name, serial):
+def nobody(identity):
     return None
 
 
@@ -195,8 +195,8 @@ def test_any_issuer_in_date_counts_and_none_that_is_not(folder, tmp_path):
 def test_whom_the_list_of_revoked_names_by_name_or_by_number(folder):
     asked, revoked = [], []
 
-    def refusal(name, serial):
-        asked.append((name, serial))
+    def refusal(identity):
+        asked.append((identity.name, identity.serial))
         return "it is revoked here" if revoked else None
 
     mine = proofs(folder, refusal=refusal)

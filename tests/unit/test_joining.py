@@ -1,0 +1,441 @@
+"""From both ends: what a signer says to a stranger, and what bdkeys does on the stranger's host."""
+
+import os
+import stat
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from bdserver.commands import bdkeys, starting
+from bdserver.commands import joining as commands
+from bdserver.core import joining as rules
+from bdserver.core.joining import Wish
+from bdserver.core.messages import Invited
+from bdserver.errors import BadConfig, BadRequest, BDError, Forbidden, NobodyThere
+from bdserver.files.settings import load
+from bdserver.net import keys, welcome
+from bdserver.net.authority import general_names, request_by
+from bdserver.net.identity import identity_of
+from bdserver.processes import joining
+from tests.unit.certificates import Key
+from tests.unit.signers import Door, asked, begun, opened, place
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The folder of a mesh whose first node was begun."""
+    folder = str(tmp_path_factory.mktemp("mesh"))
+    begun(folder)
+    return folder
+
+
+@pytest.fixture
+def alpha(made):
+    node = opened(made, "alpha")
+    for path in (node.invitations.path, node.invitations.path + ".signed"):
+        if os.path.exists(path):
+            os.unlink(path)
+    return node
+
+
+@pytest.fixture
+def door(alpha):
+    with Door(alpha) as door:
+        yield door
+
+
+def the_line(said):
+    """The only one of what was said on stderr, without the program's name."""
+    assert said.startswith("bdkeys: ") and said.count("\n") == 1, said
+    return said.removeprefix("bdkeys: ")
+
+
+def token(node, **wish):
+    said = asked(node, "INVITE", wish)
+    assert isinstance(said, Invited) and said.address == node.address
+    return said.token
+
+
+def join(folder, door, token, name="beta", *more, **settings):
+    return bdkeys.main(["join", door.address, token, *place(folder, name, **settings), *more])
+
+
+def test_the_first_node_is_a_whole_one_and_signs_for_itself(made, alpha, capsys):
+    identity = alpha.credentials.identity
+    assert (identity.name, identity.mesh, identity.signer.name) == ("alpha", "home", "alpha")
+    assert stat.S_IMODE(os.stat(f"{made}/alpha/var/keys/alpha.signer.key").st_mode) == 0o600
+    assert 89 < alpha.credentials.days_left(time.time()) <= 90
+    assert bdkeys.main(["init", f"{made}/ca", "--mesh", "home", "--here", *place(made, "alpha")]) == 2
+    assert "is there already, of alpha of mesh home" in the_line(capsys.readouterr().err)
+
+
+def test_a_token_brings_keys_a_config_and_the_mesh_s_ca(made, alpha, door, tmp_path, capsys):
+    assert join(tmp_path, door, token(alpha)) == 0
+    assert "ready; start it with" in capsys.readouterr().out
+    settings = load(f"{tmp_path}/beta/bdserverd.conf")
+    credentials = keys.load(settings.key_dir, settings.username)
+    assert credentials.identity.signer.name == "alpha" and settings.hints == (door.address,)
+    assert join(tmp_path, door, token(alpha)) == 2
+    assert "beta of mesh home is here already, and good for 90 days" in the_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("wish", "reason"),
+    [
+        ({"name": "gamma"}, "the token is for gamma, not for beta"),
+        ({"seconds": 0.001}, "the token has ended 0 s ago"),
+    ],
+)
+def test_a_token_that_lets_in_nobody_the_line(alpha, door, tmp_path, capsys, wish, reason):
+    text = token(alpha, **wish)
+    time.sleep(0.01)
+    assert join(tmp_path, door, text) == 5
+    assert reason in the_line(capsys.readouterr().err)
+    assert not os.path.exists(f"{tmp_path}/beta/bdserverd.conf")
+
+
+def test_rubbish_is_no_token_and_a_revoked_one_lets_nobody_knock(alpha, door, tmp_path, capsys):
+    assert join(tmp_path, door, "rubbish") == 2
+    assert "that is no token" in the_line(capsys.readouterr().err)
+    text = token(alpha)
+    [told] = asked(alpha, "INVITATIONS").invitations
+    asked(alpha, "UNINVITE", told["id"])
+    assert join(tmp_path, door, text) == 4
+    assert "is no invitation open there any more" in the_line(capsys.readouterr().err)
+    with pytest.raises(BDError, match="there is no such invitation"):
+        asked(alpha, "UNINVITE", told["id"])
+
+
+def test_a_role_of_the_invitation_is_that_of_the_keys(alpha, door, tmp_path, capsys):
+    assert join(tmp_path, door, token(alpha, name="ann", role="admin"), "ann") == 0
+    assert "admin ann of home" in capsys.readouterr().out
+    assert keys.load(f"{tmp_path}/ann/var/keys", "ann").identity.role == "admin"
+    assert not os.path.exists(f"{tmp_path}/ann/bdserverd.conf")
+
+
+def test_a_name_that_somebody_has_is_refused_and_a_host_that_lost_its_keys_gets_its_own_again(alpha, door, tmp_path, capsys):
+    assert join(tmp_path, door, token(alpha, name="alpha"), "alpha") == 5
+    assert "the name alpha is taken, by a node at" in the_line(capsys.readouterr().err)
+    assert join(tmp_path / "first", door, token(alpha)) == 0
+    assert join(tmp_path / "second", door, token(alpha)) == 5
+    assert "the name beta was had before, by a host that this node has signed for" in capsys.readouterr().err
+    assert join(tmp_path / "second", door, token(alpha, name="beta")) == 0
+
+
+def test_a_config_that_is_there_keeps_what_it_says(alpha, door, tmp_path):
+    os.makedirs(f"{tmp_path}/beta")
+    path = f"{tmp_path}/beta/bdserverd.conf"
+    with open(path, "w") as file:
+        file.write("max_dynamic=1")
+    assert join(tmp_path, door, token(alpha)) == 0
+    text = open(path).read()
+    assert text.startswith("max_dynamic=1\n\n# Added by bdkeys:\nusername=beta\n") and load(path).max_dynamic == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        (["--set", "port"], "a setting is KEY=VALUE"),
+        (["--set", "prot=5"], "there is no such setting"),
+        (["--set", "port=x"], "must be a whole number"),
+        (["--name", "a b"], "is no name"),
+    ],
+)
+def test_what_is_wrong_on_the_command_line_is_one_line_and_nothing_is_made(alpha, door, tmp_path, capsys, more, reason):
+    assert join(tmp_path, door, token(alpha), "beta", *more) in (2, 5)
+    assert reason in the_line(capsys.readouterr().err)
+
+
+def test_two_hosts_in_one_certificate_are_told_apart_in_the_config(alpha, door, tmp_path):
+    assert join(tmp_path, door, token(alpha), "beta", "--host", "beta.example.org") == 0
+    assert load(f"{tmp_path}/beta/bdserverd.conf").advertise == "127.0.0.1"
+
+
+def test_a_host_without_a_name_of_its_own_must_be_given_one(monkeypatch):
+    monkeypatch.setattr(commands.socket, "gethostname", lambda: "beta.example.org")
+    assert commands._host_name() == "beta"
+    for name in ("localhost", "", "-x"):
+        monkeypatch.setattr(commands.socket, "gethostname", lambda name=name: name)
+        with pytest.raises(BadConfig, match="say another one with --name"):
+            commands._host_name()
+
+
+def test_a_host_without_an_address_must_be_given_one(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(commands, "local_addresses", lambda: ["0.0.0.0"])
+    assert bdkeys.main(["init", f"{tmp_path}/ca", "--mesh", "home", "--here", "--name", "alpha"]) == 2
+    assert "say it with --host" in the_line(capsys.readouterr().err)
+    assert bdkeys.main(["init", "--mesh", "home"]) == 2
+    assert "init needs DIR" in the_line(capsys.readouterr().err)
+
+
+def test_a_ca_that_is_there_is_used_and_another_mesh_s_is_not(made, tmp_path, capsys):
+    for mesh, status in (("other", 2), ("home", 0)):
+        assert bdkeys.main(["init", f"{made}/ca", "--mesh", mesh, "--here", *place(tmp_path, "delta")]) == status
+    assert "is there already, and the CA of mesh home" in capsys.readouterr().err
+
+
+# --- who is at the door -------------------------------------------------------------------------------------------
+
+
+def test_only_the_inviter_of_the_token_s_mesh_is_told_anything(alpha, door, tmp_path):
+    other = begun(str(tmp_path), "omega", "away")
+    right = rules.read_token(token(alpha))
+    deadline = time.monotonic() + 10
+    with pytest.raises(Forbidden, match="a node of mesh home is there, and the token is of another CA"):
+        welcome.meet(door.address, rules.read_token(token(other)), deadline)
+    with pytest.raises(Forbidden, match="alpha is there, and another node gave the token"):
+        welcome.meet(door.address, right._replace(inviter=rules.inviter_digest("beta")), deadline)
+    meeting = welcome.meet(door.address, right, deadline)
+    meeting.close()
+    assert (meeting.welcome.name, meeting.welcome.mesh, meeting.own) == ("alpha", "home", "127.0.0.1")
+
+
+def test_a_clock_that_is_off_is_named(alpha, door, monkeypatch):
+    right, real = rules.read_token(token(alpha)), time.time
+    for seconds, words in ((2 * 86400, "2.0 days ahead of that of alpha"), (-900, "15 min behind that of alpha")):
+        monkeypatch.setattr(welcome.time, "time", lambda seconds=seconds: real() + seconds)
+        with pytest.raises(BadConfig, match=words):
+            welcome.meet(door.address, right, time.monotonic() + 10)
+
+
+class Said:
+    """A stream on which a node says these messages, whoever it is."""
+
+    def __init__(self, *said):
+        from bdserver.core.wire import encode
+
+        self._left = [encode(each) for each in said]
+
+    def recv(self, bytes_max, deadline):
+        return self._left.pop(0) if self._left else b""
+
+    def send(self, data, deadline):
+        pass
+
+    def chain(self):
+        return []
+
+    def close(self):
+        self.closed = True
+
+
+def test_whoever_is_no_node_of_ours_is_told_nothing(alpha, monkeypatch):
+    right = rules.read_token(token(alpha))
+    hello = rules.said(rules.Welcome("alpha", "home", "PEM", time.time(), ""))
+    for said, error in (
+        (([["ERROR", "too-busy", "later"]]), "later"),
+        ([], "hung up"),
+        ([["WELCOME", 5]], "WELCOME has a wrong shape"),
+        ([hello], "the certificate there"),
+    ):
+        stream = Said(*said)
+        monkeypatch.setattr(welcome.tls, "knock", lambda *_, stream=stream: stream)
+        monkeypatch.setattr(welcome.tcp, "connect", lambda *_: SimpleNamespace(getsockname=lambda: ("127.0.0.1", 1)))
+        with pytest.raises(BDError, match=error):
+            welcome.meet("127.0.0.1:1", right, time.monotonic() + 5)
+        assert stream.closed
+
+
+def test_a_certificate_that_is_another_one_is_not_taken(alpha, tmp_path):
+    mine, chain = Key().key, alpha.credentials.chain
+    pem = "".join(rules_pem.decode() for rules_pem in [chain.pem()])
+    root = alpha.credentials.root
+    for admission, reason in (
+        (rules.Admission(pem, joining.authorities_of(alpha), []), "is not the one that was asked for"),
+        (rules.Admission("x", "x", []), "the certificate that came"),
+    ):
+        meeting = SimpleNamespace(
+            wish=lambda *_, admission=admission: admission, where="h:1", root=root, welcome=None, own="127.0.0.1"
+        )
+        with pytest.raises(BadConfig, match=reason):
+            commands._admitted(meeting, rules.read_token(token(alpha)), mine, "beta", ["127.0.0.1"], 0.0)
+
+
+# --- the signer's end ---------------------------------------------------------------------------------------------
+
+
+def wish(text, key=None, name="beta", hosts=("127.0.0.2",)):
+    said = rules.read_token(text)
+    request = request_by(key or Key().key, name, general_names(hosts)).decode()
+    return Wish(said.id.hex(), said.secret.hex(), request)
+
+
+def test_the_same_key_comes_again_and_another_does_not(alpha):
+    text, key = token(alpha), Key().key
+    for _ in range(2):
+        admission = joining.admit(alpha, wish(text, key), "h")
+    assert len(asked(alpha, "INVITATIONS").invitations[0]["joined"]) == 1
+    assert admission.hints == [alpha.address]
+    with pytest.raises(Forbidden, match="was used already"):
+        joining.admit(alpha, wish(text, name="gamma"), "h")
+
+
+def test_wrong_secrets_and_unknown_tokens_are_counted(alpha):
+    said = wish(token(alpha))
+    for changed in (said._replace(secret="00" * 16), said._replace(id="00" * 5)):
+        with pytest.raises(Forbidden, match="the token is not known here"):
+            joining.admit(alpha, changed, "h")
+    told = asked(alpha, "INVITATIONS")
+    assert told.unknown == 1 and told.invitations[0]["wrong"] == 1
+
+
+@pytest.mark.parametrize("changes", [{"secret": "zz" * 16}, {"request": "x"}])
+def test_what_is_no_wish_is_refused(alpha, changes):
+    with pytest.raises(BadRequest, match="INVALID REQUEST"):
+        joining.admit(alpha, wish(token(alpha))._replace(**changes), "h")
+
+
+def test_a_node_needs_a_host_and_a_client_none(alpha):
+    with pytest.raises(BadRequest, match="needs the address"):
+        joining.admit(alpha, wish(token(alpha), hosts=()), "h")
+    assert joining.admit(alpha, wish(token(alpha, role="client"), name="joe", hosts=()), "h").certificate
+
+
+def test_a_node_that_does_not_sign_lets_nobody_in_and_says_who_does(alpha):
+    said = wish(token(alpha))
+    alpha.signer = None
+    assert not joining.may_join(alpha)
+    with pytest.raises(Forbidden):
+        joining.admit(alpha, said, "h")
+    with pytest.raises(Forbidden, match="alpha is no signer, and none is known: bdkeys signer"):
+        asked(alpha, "INVITE", {})
+
+
+def test_a_revoked_name_comes_back_with_a_certificate_that_counts(alpha):
+    asked(alpha, "REVOKE", {"what": "name", "value": "zeta"})
+    admission = joining.admit(alpha, wish(token(alpha), name="zeta"), "h")
+    from bdserver.net.chain import from_pem
+
+    identity = identity_of(*from_pem(admission.certificate.encode()))
+    assert alpha.refusal(identity) is None
+    assert "is revoked" in alpha.refusal(identity._replace(not_before=identity.not_before - 10))
+
+
+def test_somebody_who_hangs_up_or_is_gone_is_no_trouble(alpha, caplog):
+    token(alpha)
+    caplog.set_level("INFO")
+    joining.serve(alpha, Said(), "192.0.2.7", time.monotonic() + 5)
+    assert "192.0.2.7 wanted to join, and did not go on" in caplog.text
+    joining.serve(alpha, Said(["JOIN", 5]), "192.0.2.7", time.monotonic() + 5)
+    assert "192.0.2.7 wants to join: INVALID REQUEST: JOIN has a wrong shape" in caplog.text
+
+
+# --- the start ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def here(tmp_path):
+    os.makedirs(tmp_path / "x")
+    (tmp_path / "x" / "conf").write_text(f"username=beta\nvar_dir={tmp_path}\n")
+    return load(str(tmp_path / "x" / "conf"))
+
+
+OPTIONS = SimpleNamespace(no_start=False, foreground=False)
+
+
+def test_a_start_is_systemd_s_or_the_script_s_for_the_usual_config_alone(here, monkeypatch):
+    assert starting._words(here)[-1] == here.path
+    usual = SimpleNamespace(path=starting.DEFAULT_PATH)
+    monkeypatch.setattr(starting.os.path, "isdir", lambda path: path == "/run/systemd/system")
+    monkeypatch.setattr(starting, "_has_unit", lambda: True)
+    assert starting._words(usual) == ["systemctl", "enable", "--now", "bdserverd.service"]
+    monkeypatch.setattr(starting, "_has_unit", lambda: False)
+    monkeypatch.setattr(starting.os, "access", lambda path, mode: path == starting.INIT_SCRIPT)
+    assert starting._words(usual) == [starting.INIT_SCRIPT, "start"]
+
+
+def test_a_start_that_fails_is_told_by_its_last_line(here, monkeypatch, capsys):
+    done = SimpleNamespace(returncode=1, stderr="first\nthe port is taken\n", stdout="")
+    monkeypatch.setattr(starting.subprocess, "run", lambda *_, **__: done)
+    with pytest.raises(BadConfig, match="the node does not start: the port is taken"):
+        starting.start(here, OPTIONS, lambda: "well")
+    done.stderr = ""
+    with pytest.raises(BadConfig, match="exit status 1"):
+        starting.start(here, OPTIONS, lambda: "well")
+    done.returncode = 0
+    assert starting.start(here, OPTIONS, lambda: "well") == 0 and capsys.readouterr().out == "well\n"
+    assert starting._has_unit()
+
+
+def test_in_the_foreground_the_command_becomes_the_daemon(here, monkeypatch):
+    became = []
+    monkeypatch.setattr(starting.os, "execv", lambda *words: became.append(words) or (_ for _ in ()).throw(SystemExit))
+    with pytest.raises(SystemExit):
+        starting.start(here, SimpleNamespace(no_start=False, foreground=True), lambda: "")
+    assert became[0][1][-2:] == ["--foreground", here.path]
+
+
+def seen(here, monkeypatch, alive, by=(), warnings=()):
+    """wait_seen, of a node that sees these and is seen by those."""
+    monkeypatch.setattr(starting, "SEEN_SECONDS", 0.1)
+    rows = [{"name": name, "status": "alive"} for name in ("beta", *alive)]
+
+    def ask(settings, request, seconds=0):
+        if request[0] == "HINT":
+            return None
+        of = request[1]["of"] if len(request) > 1 and "of" in request[1] else None
+        status = [["beta", "h:1", "alive"]] if of in by else []
+        return SimpleNamespace(nodes=status, own={}, next="")
+
+    monkeypatch.setattr(starting, "ask", ask)
+    monkeypatch.setattr(starting, "_status", lambda settings: SimpleNamespace(nodes=rows, own={"warnings": list(warnings)}))
+    return starting.wait_seen(here, "beta", "alpha", "h:1")
+
+
+def test_it_is_in_the_mesh_when_another_node_sees_it(here, monkeypatch):
+    assert seen(here, monkeypatch, ["gamma", "alpha"], ["alpha"]) == (
+        "beta is in the mesh: alpha sees it alive, and it sees gamma, alpha"
+    )
+    assert "gamma sees it alive" in seen(here, monkeypatch, ["gamma", "alpha"], ["gamma"])
+    for alive, warnings, reason in (
+        (["alpha"], [], "it knows alpha, and none of them sees it"),
+        ([], ["alone: because"], "alone: because"),
+        ([], [], "it has met nobody yet"),
+    ):
+        with pytest.raises(NobodyThere, match=reason):
+            seen(here, monkeypatch, alive, [], warnings)
+
+
+def test_a_node_that_does_not_answer_is_told_so(here, monkeypatch):
+    monkeypatch.setattr(starting, "SEEN_SECONDS", 0.1)
+    monkeypatch.setattr(starting, "READY_SECONDS", 0.1)
+    with pytest.raises(NobodyThere, match="is bdserverd running"):
+        starting.wait_seen(here, "beta", "alpha", "h:1")
+    with pytest.raises(NobodyThere, match="is bdserverd running"):
+        starting.invite(here)
+    monkeypatch.setattr(starting, "ask", lambda *_: Invited("T", "h:1", 5.0))
+    assert commands._is_begun(here) == "on the next host, within an hour:\n    bdkeys join h:1 T"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to give files away")
+def test_where_there_is_an_account_for_the_daemon_its_files_are_that_account_s(alpha, door, tmp_path, monkeypatch):
+    """As with the package: its unit and its script expect the socket and the pid file where they are."""
+    for folder in [tmp_path, *tmp_path.parents][:3]:
+        folder.chmod(0o755)
+    path = f"{tmp_path}/etc/bdserverd.conf"
+    monkeypatch.setattr(commands, "DEFAULT_PATH", path)
+    monkeypatch.setattr(commands, "ACCOUNT", "nobody")
+    sockets = {"socket": f"{tmp_path}/run/x.sock", "pid_file": f"{tmp_path}/run/x.pid"}
+    monkeypatch.setattr(commands, "AS_PACKAGED", {"user": "nobody", **sockets})
+    options = place(tmp_path, "beta")
+    options[options.index("--config") + 1] = path
+    assert bdkeys.main(["join", door.address, token(alpha), *options]) == 0
+    settings = load(path)
+    assert (settings.user, settings.socket) == ("nobody", sockets["socket"])
+    for each in (settings.var_dir, settings.key_dir, f"{settings.key_dir}/beta.key", f"{settings.key_dir}/beta.crt"):
+        assert os.stat(each).st_uid == 65534, each
+    assert not commands._is_account("nobody-of-that-name")
+
+
+def test_a_node_whose_certificate_is_gone_or_over_joins_again_into_its_config(alpha, door, tmp_path, capsys):
+    assert join(tmp_path, door, token(alpha)) == 0
+    key = open(f"{tmp_path}/beta/var/keys/beta.key").read()
+    with open(f"{tmp_path}/beta/var/keys/beta.crt", "w") as file:
+        file.write("damaged")
+    assert bdkeys.main(["init", f"{tmp_path}/ca", "--mesh", "home", "--here", *place(tmp_path, "beta")]) == 2
+    assert "and its node has no good certificate" in the_line(capsys.readouterr().err)
+    before = open(f"{tmp_path}/beta/bdserverd.conf").read()
+    assert join(tmp_path, door, token(alpha)) == 0
+    assert open(f"{tmp_path}/beta/bdserverd.conf").read() == before
+    assert open(f"{tmp_path}/beta/var/keys/beta.key").read() == key
