@@ -22,6 +22,8 @@ log = logging.getLogger("bdserver.invitations")
 
 FILE_BYTES_MAX = 8 << 20
 INVITATIONS_MAX = 1000
+# Of the certificates of one name.
+SIGNED_KEPT = 8
 # The holder signs meanwhile, which takes milliseconds.
 LOCK_SECONDS = 2.0
 
@@ -49,6 +51,15 @@ class Book:
     def keys_of(self, name: str) -> set[str]:
         """Digests of the keys that have a certificate of this name from us."""
         return {each.key for each in self.signed if each.name == name}
+
+    def note(self, signed: Signed) -> None:
+        """One more is signed. Of each name the last few are kept: a node may have its certificate renewed without end."""
+        same = [each for each in self.signed if each.name == signed.name][-(SIGNED_KEPT - 1) :]
+        self.signed = [*(each for each in self.signed if each.name != signed.name), *same, signed]
+
+    def has_many(self, name: str, since: float) -> bool:
+        """Whether as many as are kept were signed for this name since then."""
+        return sum(each.name == name and each.at > since for each in self.signed) >= SIGNED_KEPT
 
     def given_at(self, name: str, key: str) -> float:
         """When another key than this one got that name from us last; 0 for never."""
@@ -85,8 +96,11 @@ class Invitations:
             try:
                 yield book
             finally:
-                if (book.invitations, book.signed, book.unknown) != before:
-                    self._save(book, now)
+                if book.signed != before[1] or any(now > each.until for each in book.signed):
+                    self._save_signed(book, now)
+                if (book.invitations, book.unknown) != (before[0], before[2]):
+                    # What strangers have tried is counted, and waits for no disk.
+                    self._save(book, now, is_synced=_without_counts(book.invitations) != _without_counts(before[0]))
         finally:
             os.close(descriptor)
 
@@ -103,11 +117,14 @@ class Invitations:
             if book.invitations.pop(id_, None) is None:
                 raise CantFind(f"{id_}: there is no such invitation here (bdctl invite --list)")
 
-    def _save(self, book: Book, now: float) -> None:
+    def _save(self, book: Book, now: float, is_synced: bool) -> None:
         kept = [each.as_json() for each in book.invitations.values() if now <= each.until + TOLD_SECONDS]
+        content = json.dumps({"invitations": kept, "unknown": book.unknown}).encode()
+        durable.replace(self.path, [content], mode=0o600, is_synced=is_synced)
+
+    def _save_signed(self, book: Book, now: float) -> None:
         signed = [list(each) for each in book.signed if now <= each.until]
         durable.replace(self._signed_path, [json.dumps(signed).encode()], mode=0o600)
-        durable.replace(self.path, [json.dumps({"invitations": kept, "unknown": book.unknown}).encode()], mode=0o600)
 
     def _read(self) -> tuple[list[Invitation], int]:
         value = _content(self.path)
@@ -123,6 +140,10 @@ class Invitations:
             return [Signed(*each) for each in _content(self._signed_path) or ()]
         except TypeError:
             raise BadConfig(f"{self._signed_path}: is damaged: remove it") from None
+
+
+def _without_counts(invitations: dict[str, Invitation]) -> list[Invitation]:
+    return [each._replace(wrong=0) for each in invitations.values()]
 
 
 def _content(path: str) -> Any:

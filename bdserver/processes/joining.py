@@ -101,7 +101,7 @@ def admit(node: Node, wish: Wish, host: str) -> Admission:
         if key not in [each.key for each in invitation.joined]:
             joined = (*invitation.joined, Joined(request.name, key, now))
             book.invitations[invitation.id] = invitation._replace(joined=joined)
-        book.signed.append(entry(request, invitation.role, chain, now, f"invitation {invitation.id}"))
+        book.note(entry(request, invitation.role, chain, now, f"invitation {invitation.id}"))
     log.info("%s joins from %s as %s, by the invitation %s", request.name, host, invitation.role, invitation.id)
     return Admission(chain.pem().decode(), authorities_of(node), _hints(node.cache.view()))
 

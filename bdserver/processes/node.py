@@ -405,7 +405,7 @@ class Node:
         said: dict[str, Any] = {"unhealthy": sick} if sick else {}
         if self.signer is not None:
             said[membership.SIGNER] = fingerprint(self.signer.root)
-        if self.credentials.chain.signer is not None and len(self.credentials.authorities) > 1:
+        if len(self.credentials.authorities) > 1:
             said[membership.ROOTS] = sorted(map(fingerprint, self.credentials.authorities))
         return said
 

@@ -49,6 +49,12 @@ class Renewing:
 
     def look(self, wall: float) -> None:
         """Take the next step, if it is time for one."""
+        try:
+            self._look(wall)
+        except OSError as error:
+            raise BadConfig(f"{error.filename or self.node.settings.key_dir}: can't be written: {error.strerror}") from None
+
+    def _look(self, wall: float) -> None:
         node = self.node
         node.look_at_keys()
         if node.credentials.chain.signer is None:

@@ -67,6 +67,7 @@ class Credentials(NamedTuple):
     identity: Identity
     not_after: float
     chain: SimpleNamespace = SimpleNamespace(signer=None)  # it was made by hand
+    authorities: tuple[()] = ()
 
     def days_left(self, now):
         return (self.not_after - now) / 86400

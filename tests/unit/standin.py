@@ -137,7 +137,7 @@ class StandIn(Node):
             os.makedirs(each, exist_ok=True)
         identity = Identity("mesh", NODE, "me", ("127.0.0.1",), NOW, 1)
         credentials = SimpleNamespace(
-            identity=identity, days_left=lambda now: 365.0, chain=SimpleNamespace(signer=None), not_after=4e9
+            identity=identity, days_left=lambda now: 365.0, chain=SimpleNamespace(signer=None), not_after=4e9, authorities=()
         )
         rules = Rules(policyfile.read(""), Policies(None, "lax"), BlackList(""), Revoked(""))
         files = open_files(loaded, "me")

@@ -59,6 +59,16 @@ def test_a_certificate_is_renewed_for_the_same_name_role_and_hosts(alpha):
     assert identity.serial != caller.identity.serial and alpha.invitations.book().signed[-1].why == "renewal"
 
 
+def test_a_node_that_renews_without_end_is_told_later(alpha):
+    key = Key().key
+    caller, _ = caller_of(alpha, key, "greedy")
+    request = request_by(key, "greedy", []).decode()
+    for _ in range(8):
+        asked(alpha, "RENEW", request, caller=caller)
+    with pytest.raises(TooBusy, match="greedy has had its certificate renewed again and again"):
+        asked(alpha, "RENEW", request, caller=caller)
+
+
 def test_nobody_has_another_s_renewed_nor_nonsense(alpha):
     key = Key().key
     caller, _ = caller_of(alpha, key)

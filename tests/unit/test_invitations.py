@@ -52,6 +52,27 @@ def test_what_ended_a_day_ago_is_forgotten_and_what_was_signed_with_its_end(kept
     assert list(kept.book().invitations) == ["b"] and kept.book().signed == []
 
 
+def test_of_each_name_the_last_few_are_kept(kept, monkeypatch):
+    with kept.locked(NOW) as book:
+        book.note(signed("gamma"))
+        for number in range(20):
+            assert book.has_many("beta", NOW - 1) == (number >= module.SIGNED_KEPT)
+            book.note(signed("beta", f"k{number}"))
+        assert not book.has_many("beta", NOW)
+    assert len(kept.book().signed) == module.SIGNED_KEPT + 1 and kept.book().signed[-1].key == "k19"
+
+
+def test_what_strangers_try_waits_for_no_disk(kept, monkeypatch):
+    kept.add(invitation(), NOW)
+    synced = []
+    real = module.durable.replace
+    monkeypatch.setattr(module.durable, "replace", lambda *words, **more: (synced.append(more), real(*words, **more)))
+    with kept.locked(NOW) as book:
+        book.unknown += 1
+        book.invitations["a"] = invitation()._replace(wrong=1)
+    assert [each["is_synced"] for each in synced] == [False] and kept.book().invitations["a"].wrong == 1
+
+
 def test_what_is_counted_is_saved_whatever_ends_the_work(kept):
     kept.add(invitation(), NOW)
     with contextlib.suppress(KeyError), kept.locked(NOW) as book:

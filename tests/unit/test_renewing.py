@@ -145,6 +145,17 @@ def test_a_file_that_can_not_be_read_leaves_the_old_certificate(beta, caplog):
     assert "the old certificate stays in force" in caplog.text
 
 
+def test_a_folder_that_can_not_be_written_is_named(alpha, monkeypatch, tmp_path):
+    def full(path, data):
+        raise OSError(13, "Permission denied", path)
+
+    assert bdkeys.main(["roll", f"{tmp_path}/ca"]) == 0
+    asked(alpha, "ROLL", json.load(open(f"{tmp_path}/ca/roll.json")))
+    monkeypatch.setattr(keyfiles, "write", full)
+    with pytest.raises(BadConfig, match=r"ca\.crt: can't be written: Permission denied"):
+        Renewing(alpha, Lines()).look(time.time())
+
+
 def test_nodes_of_a_signer_that_will_be_revoked_have_others_sign_at_once(alpha, beta):
     asked(alpha, "REVOKE", {"what": "signer", "value": "alpha", "in": 3600})
     [statement] = alpha.cache.view().statements.values()

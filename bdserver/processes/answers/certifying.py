@@ -26,6 +26,8 @@ log = logging.getLogger("bdserver.certifying")
 
 # A revocation is kept until the certificate has ended; where that is not known, as long as one by hand is good, and a while.
 REVOKED_DAYS = 400.0
+# So many as a signer keeps may be signed for one name in this share of their life: a lying node gets no more of our time.
+OFTEN_SHARE = 1 / 20
 # Statements are about the past, and a signer's may be told in advance.
 GRACE_SECONDS_MAX = 7 * 86400.0
 
@@ -47,8 +49,10 @@ def answer_renew(session: Session, request: str) -> Certified:
     now, hosts = node.clock(), general_names(identity.hosts)
     days = node.settings.certificate_days
     with node.invitations.locked(now) as book:
+        if book.has_many(identity.name, now - 86400 * days * OFTEN_SHARE):
+            raise TooBusy(f"{identity.name} has had its certificate renewed again and again: later")
         chain = node.signer.certify(wish.public_key, identity.name, identity.role, hosts, days)
-        book.signed.append(entry(wish, identity.role, chain, now, "renewal"))
+        book.note(entry(wish, identity.role, chain, now, "renewal"))
     log.info("the certificate of %s %s is renewed", identity.role, identity.name)
     return Certified(chain.pem().decode(), authorities_of(node))
 
