@@ -77,6 +77,7 @@ class Status(NamedTuple):
     findings: list[Finding]
     events: list[dict[str, Any]]
     services: dict[str, Offer]
+    signer: str = ""
 
 
 class Hearsay(NamedTuple):
@@ -262,6 +263,7 @@ def _status(said: dict[str, Any]) -> Status:
         _findings(said),
         [_event(each) for each in said.get("events", [])[:LIST_MAX]],
         {name: _offer(each) for name, each in _items(said["services"])},
+        _text(said.get("certificate", {}).get("signer")),
     )
 
 

@@ -47,6 +47,7 @@ def text(snapshot: Snapshot) -> bytes:
     free = gauge("node_free_dynamic", "Replicas that the node would still take.", "node")
     uptime = gauge("node_uptime_seconds", "How long the node has run.", "node")
     certificate = gauge("node_certificate_expires_in_seconds", "How long the node's certificate is still good.", "node")
+    signer = gauge("node_certificate_signer", "1 for the signer of the certificate, which renews itself.", "node", "signer")
     for node in snapshot.nodes:
         up.labels(node.name).set(node.state == ALIVE)
         answered.labels(node.name).set(node.has_answered)
@@ -59,6 +60,8 @@ def text(snapshot: Snapshot) -> bytes:
             threshold.labels(node.name).set(node.receiver_threshold)
         if node.days_left is not None:
             certificate.labels(node.name).set(node.days_left * 86400)
+        if node.signer:
+            signer.labels(node.name, node.signer).set(1)
 
     service_weight = gauge("service_weight", "A service's weight on a node.", "service", "node", "type")
     healthy = gauge("service_healthy", "1 when a service on a node is well, or is not checked.", "service", "node")

@@ -53,6 +53,7 @@ class Node(NamedTuple):
     complaints: list[str]
     findings: list[Finding]  # what needs attention: what it says itself, or what others see of it
     rival: str | None
+    signer: str = ""  # who has signed its certificate, and renews it; "" when that is done by hand
 
 
 class Zone(NamedTuple):
@@ -120,6 +121,7 @@ class Snapshot:
                 complaints=own.complaints,
                 findings=own.findings,
                 rival=own.rival,
+                signer=own.signer,
             )
         state = best.status if best.status != UNVISITED else DEAD
         load = heard.load / FULL_LOAD if heard and state in (ALIVE, SUSPECT) else 0.0

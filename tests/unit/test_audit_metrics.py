@@ -40,3 +40,12 @@ def test_a_service_is_healthy_checked_both_or_neither():
 
     assert by_service("bdserver_service_healthy") == {"Wiki": 1, "Sick": 0}
     assert by_service("bdserver_service_checked") == {"Wiki": 0, "Sick": 1}
+
+
+def test_who_has_signed_a_certificate_that_renews_itself_is_told():
+    made = crawls.mesh(2)
+    made.statuses["n001"] = made.statuses["n001"]._replace(signer="n000")
+    families = {family.name: family for family in text_string_to_metric_families(metrics.text(Snapshot(made)).decode())}
+    assert [each.labels for each in families["bdserver_node_certificate_signer"].samples] == [
+        {"node": "n001", "signer": "n000"}
+    ]

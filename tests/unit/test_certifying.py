@@ -13,7 +13,7 @@ from bdserver.core import statements
 from bdserver.core.messages import Certified
 from bdserver.core.roles import ADMIN, NODE, Role
 from bdserver.core.statements import Revocation
-from bdserver.errors import BadConfig, BadRequest, BDError, Forbidden, NotYet, TooBusy
+from bdserver.errors import BadConfig, BadRequest, BDError, Forbidden, NoSuchCommand, NotYet, TooBusy
 from bdserver.net import chain as chains
 from bdserver.net import signing
 from bdserver.net.authority import Authority, general_names, request_by
@@ -80,7 +80,7 @@ def test_nobody_has_another_s_renewed_nor_nonsense(alpha):
         asked(alpha, "RENEW", "x", caller=Caller(NODE, "x", "h"))
     alpha.signer = None
     for request in (["RENEW", "x"], ["REVOKE", {"what": "name", "value": "beta"}]):
-        with pytest.raises(Forbidden, match="alpha is no signer"):
+        with pytest.raises(NoSuchCommand, match="alpha is no signer"):
             asked(alpha, *request, caller=caller._replace(role=ADMIN) if request[0] == "REVOKE" else caller)
 
 

@@ -12,7 +12,7 @@ from bdserver.commands import joining as commands
 from bdserver.core import joining as rules
 from bdserver.core.joining import Wish
 from bdserver.core.messages import Invited
-from bdserver.errors import BadConfig, BadRequest, BDError, Forbidden, NobodyThere
+from bdserver.errors import BadConfig, BadRequest, BDError, Forbidden, NobodyThere, NoSuchCommand
 from bdserver.files.settings import load
 from bdserver.net import keys, welcome
 from bdserver.net.authority import general_names, request_by
@@ -298,7 +298,7 @@ def test_a_node_that_does_not_sign_lets_nobody_in_and_says_who_does(alpha):
     assert not joining.may_join(alpha)
     with pytest.raises(Forbidden):
         joining.admit(alpha, said, "h")
-    with pytest.raises(Forbidden, match="alpha is no signer, and none is known: bdkeys signer"):
+    with pytest.raises(NoSuchCommand, match="alpha is no signer, and none is known: bdkeys signer"):
         asked(alpha, "INVITE", {})
 
 

@@ -13,7 +13,7 @@ from bdserver.core.joining import Invitation
 from bdserver.core.membership import SIGNER
 from bdserver.core.messages import Invitations, Invited, Ok
 from bdserver.core.view import View
-from bdserver.errors import Forbidden
+from bdserver.errors import NoSuchCommand
 from bdserver.processes.node import Node
 from bdserver.processes.session import Session
 
@@ -53,12 +53,12 @@ def answer_uninvite(session: Session, id_: str) -> Ok:
 
 
 def refuse_no_signer(node: Node, view: View, verb: str) -> None:
-    """Forbidden when this node does not sign, with the names of those that do."""
+    """NoSuchCommand when this node does not sign, with the names of those that do: it is answered there."""
     if node.signer is not None:
         return
     signers = sorted(f"{each.name} ({each.address})" for each in view.others_there() if each.extra.get(SIGNER))
     if signers:
-        raise Forbidden(f"{node.name} is no signer: {verb} on {' or '.join(signers[:SIGNERS_SHOWN])}")
-    raise Forbidden(
+        raise NoSuchCommand(f"{node.name} is no signer: {verb} on {' or '.join(signers[:SIGNERS_SHOWN])}")
+    raise NoSuchCommand(
         f"{node.name} is no signer, and none is known: bdkeys signer DIR {node.name}, then signer=yes in its config"
     )
