@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -102,6 +103,11 @@ class Host(hosts.Host):
         os.chmod(path, 0o755)
         with open(path + ".bdcert", "w") as file:
             file.writelines(f"{key}={value}\n" for key, value in ({"weight": 1, "type": "static"} | bdcert).items())
+
+    def run_daemon(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """`bdserverd … CONFIG`, to its end."""
+        line = self.command_line("bdserverd", *arguments, self.config_path)
+        return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
 
     def children(self) -> dict[int, str]:
         """pid -> title of the listener's children, as `ps` shows them."""

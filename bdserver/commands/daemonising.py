@@ -15,9 +15,10 @@ from argparse import Namespace
 import daemon
 
 from bdserver.errors import BDError, NotYet
-from bdserver.processes import logs, startup
+from bdserver.processes import logs, startup, webserver
 from bdserver.processes.run import run
 from bdserver.processes.startup import Start
+from bdserver.processes.webserver import Web
 
 log = logging.getLogger("bdserver")
 
@@ -31,11 +32,14 @@ def begin(options: Namespace) -> int:
     try:
         if options.check:
             node = startup.check(options.config, options.ws_policy, options.black_list)
+            if not startup.claims(node.settings)[0].is_held():  # else the daemon has the port
+                webserver.prepared(node.settings, startup.user_ids(node.settings), _say, is_check=True).close()
             print(f"{options.config}: ok: {node.name} of {node.mesh} at {node.address}")
             return 0
         files = options.config, options.ws_policy, options.black_list
         ready = startup.prepare(*files, _say, is_background=not options.foreground)
-        return _in_foreground(ready) if options.foreground else _in_background(ready)
+        web = _web(ready)
+        return _in_foreground(ready, web) if options.foreground else _in_background(ready, web)
     except NotYet as error:
         _say(str(error))
         return TRY_AGAIN
@@ -47,13 +51,23 @@ def begin(options: Namespace) -> int:
         return TRY_AGAIN
 
 
+def _web(start: Start) -> Web:
+    with contextlib.ExitStack() as undone:
+        for claim in start.claims:
+            undone.callback(claim.remove)
+        web = webserver.prepared(start.node.settings, start.owner, _say)
+        undone.pop_all()
+    return web
+
+
 def _say(text: str) -> None:
     for line in text.splitlines():
         print(f"bdserverd: {line}", file=sys.stderr, flush=True)
 
 
-def _in_foreground(start: Start) -> int:
+def _in_foreground(start: Start, web: Web) -> int:
     handler, needed = logs.to_stderr()  # before we become another user, who may not open root's pipe or terminal
+    needed += _begun(start, web)
     logs.install(handler, start.node.settings.log_level)
     context = _context(start, needed, stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr, detach_process=False)
     with context, contextlib.ExitStack() as claimed:
@@ -63,7 +77,13 @@ def _in_foreground(start: Start) -> int:
     return 0
 
 
-def _in_background(start: Start) -> int:
+def _begun(start: Start, web: Web) -> list[int]:
+    """The web server, before we become another user; what tells it that we live."""
+    life = webserver.begin(start.node.settings, web)
+    return [] if life is None else [life]
+
+
+def _in_background(start: Start, web: Web) -> int:
     """Detach; the first process waits until the listener answers, or tells why it does not."""
     ready_read, ready_write = os.pipe()
     if os.fork() > 0:
@@ -80,7 +100,8 @@ def _in_background(start: Start) -> int:
         os.close(ready_write)
 
     try:
-        with _context(start, [ready_write], detach_process=True), contextlib.ExitStack() as claimed:
+        needed = [ready_write, *_begun(start, web)]
+        with _context(start, needed, detach_process=True), contextlib.ExitStack() as claimed:
             for claim in start.claims:
                 claimed.enter_context(claim)
             logs.install(logs.to_background(start.node.settings.log_file), start.node.settings.log_level)

@@ -7,6 +7,7 @@ from the files, so no node is believed in what it is that is signed; its key nev
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import time
@@ -148,20 +149,21 @@ def _fit(counter: int) -> int:
 
 def doubts(path: str, url: str) -> Iterator[str]:
     """One line for each reason why clients may not be able to call what has just been published."""
-    yield from _not_executable(path)
     reason = _not_listening(url)
+    yield from _not_executable(path, is_served=not reason and _is_served(url))
     if reason:
         yield f"warning: nothing listens at {url} ({reason}): it is offered all the same"
 
 
-def _not_executable(path: str) -> Iterator[str]:
-    """Of a program that is not executable. A file that has a suffix and no #! is none: a page, or a class for a container."""
+def _not_executable(path: str, is_served: bool) -> Iterator[str]:
+    """Of a program that is not executable. A file without #! is none that has a suffix (a page, or a class for a container), or
+    that the web server sends as it is."""
     program = os.path.join(path, "index.cgi") if os.path.isdir(path) else path
     if not os.path.isfile(program) or os.stat(program).st_mode & 0o111:
         return
     with open(program, "rb") as file:
         is_script = file.read(2) == b"#!"
-    if is_script or not os.path.splitext(program)[1] or program != path:
+    if is_script or not (is_served or (os.path.splitext(program)[1] and program == path)):
         yield f"warning: {program} is not executable: no web server will run it (chmod 755 it, and publish it again)"
 
 
@@ -178,3 +180,19 @@ def _not_listening(url: str) -> str:
     except ValueError:  # the node knows better what its URLs look like
         return ""
     return ""
+
+
+def _is_served(url: str) -> bool:
+    """Whether its web server has something there. HEAD: a look must do nothing."""
+    import http.client
+
+    try:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme != "http" or not parts.hostname:
+            return False
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=LISTENING_SECONDS)
+        with contextlib.closing(connection):
+            connection.request("HEAD", parts.path)
+            return connection.getresponse().status == http.client.OK
+    except (OSError, ValueError, http.client.HTTPException):
+        return False

@@ -109,7 +109,7 @@ class Story:
 
     def _serve(self, host: Host) -> None:
         """A web container beside the node, in whose folder services and replicas are live."""
-        line = [sys.executable, "-m", "bdserver.demo.container", "--services", host.services]
+        line = [sys.executable, "-m", "bdserver.net.container", "--services", host.services]
         line += ["--port", str(host.config["axis_port"]), "--host", host.ip]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         container = subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, text=True)

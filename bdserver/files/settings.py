@@ -268,6 +268,8 @@ SETTINGS = (
     ),
     Setting("axis_port", PORT, 8080, "The port of the web server that serves services_dir.", NODE),
     Setting("axis_web_dir", URL_PATH, "axis", "The path at which it serves it.", NODE),
+    Setting("web", _one_of("none", "embedded"), "none", "Who serves services_dir: a web server of yours, or ours."),
+    Setting("web_user", ACCOUNT, "nobody", "Under whom ours runs programs, after a start as root; else it runs none."),
     Setting("service_url", TEMPLATE, "", "URLs of services here; empty: the original's form, as below.", NODE),
     Setting("admin_password", PASSWORD, "", "Lets who knows it KILL this node; a hash by bdctl password. Empty: none.", NODE),
     Setting("backlog", _whole(1, 65535), 128, "Connections that may wait to be accepted."),
@@ -347,6 +349,8 @@ class Settings:
     copies: str
     axis_port: int
     axis_web_dir: str
+    web: str
+    web_user: str
     service_url: str
     admin_password: str
     backlog: int

@@ -58,8 +58,8 @@ class Sockets:
         settings = self._settings
         news = "gossip_port", settings.gossip_port or settings.port + 1
         for sockets, setting, port in ((self._tcp, "port", settings.port), (self.ears, *news)):
-            for family, host in _addresses(settings):
-                sockets.append(_tcp_socket(settings, setting, port, family, host, is_check))
+            for family, host in addresses(settings):
+                sockets.append(tcp_socket(settings, setting, port, family, host, is_check))
 
     def now(self) -> Sequence[socket.socket]:
         """Those that listen now. If the local one's file is gone, or something else is there on which nobody listens, it is
@@ -142,13 +142,15 @@ class Sockets:
         os.symlink(self._settings.socket, path)
 
 
-def _addresses(settings: Settings) -> list[tuple[int, str]]:
+def addresses(settings: Settings) -> list[tuple[int, str]]:
+    """(family, host) of each address to listen on."""
     if not settings.bind and socket.has_dualstack_ipv6():
         return [(socket.AF_INET6, "::")]
     return [(socket.AF_INET6 if ":" in host else socket.AF_INET, host) for host in settings.bind or ["0.0.0.0"]]
 
 
-def _tcp_socket(settings: Settings, setting: str, port: int, family: int, host: str, is_check: bool) -> socket.socket:
+def tcp_socket(settings: Settings, setting: str, port: int, family: int, host: str, is_check: bool) -> socket.socket:
+    """Bound to that port, which a check does not listen on."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -71,7 +71,7 @@ def prepare(config: str, ws_policy: str, black_list: str, say: Callable[[str], N
             claim.claim()
             undone.callback(claim.remove)
         node.cache.sweep()
-        _patiently(sockets.open, say)
+        patiently(sockets.open, say)
         undone.pop_all()
     return Start(node, sockets, both, owner)
 
@@ -101,7 +101,7 @@ def claims(settings: Settings) -> tuple[PidFile, PidFile]:
     return PidFile(settings.pid_file), PidFile(lock, "this cache is used already by a bdserverd with another pid_file")
 
 
-def _patiently(attempt: Callable[[], None], say: Callable[[str], None]) -> None:
+def patiently(attempt: Callable[[], None], say: Callable[[str], None]) -> None:
     """Wait for an obstacle that passes by itself, and say so once."""
     until, has_said = time.monotonic() + WAIT_SECONDS, False
     while True:

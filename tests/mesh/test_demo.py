@@ -11,7 +11,7 @@ import urllib.request
 import pytest
 import zeep
 
-from bdserver.demo.container import Container
+from bdserver.net.container import Container
 from tests.hosts import until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

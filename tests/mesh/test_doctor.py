@@ -15,10 +15,10 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from bdserver.demo.container import Container
 from bdserver.errors import BDError
 from bdserver.net import keys
 from bdserver.net.authority import Authority
+from bdserver.net.container import Container
 from tests.hosts import LOOPBACK, free_port, until
 
 

@@ -26,7 +26,7 @@ def hosts(mesh):
     for name in ("alpha", "beta"):
         hints = {"hints": hosts[0].address} if hosts else {}
         host = mesh.host(name, axis_port=free_port(), receiver_threshold=1000, **hints)
-        line = [sys.executable, "-m", "bdserver.demo.container", "--services", host.services]
+        line = [sys.executable, "-m", "bdserver.net.container", "--services", host.services]
         line += ["--port", str(host.config["axis_port"])]
         containers.append(subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True))
         assert containers[-1].stdout.readline(), f"the container of {name} did not start"

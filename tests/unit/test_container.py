@@ -3,18 +3,21 @@
 import http.client
 import os
 import re
+import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 import zeep
 
-from bdserver.demo import container
+from bdserver import demo
+from bdserver.net import container
 from tests.hosts import free_port
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-SAMPLES = os.path.join(os.path.dirname(container.__file__), "services")
+SAMPLES = os.path.join(os.path.dirname(demo.__file__), "services")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +29,7 @@ def served(tmp_path_factory):
         (folder / name).write_bytes(data)
         (folder / name).chmod(0o644 if name.endswith(".bdcert") else 0o755)
     port = free_port()
-    line = [sys.executable, "-m", "bdserver.demo.container", "--port", str(port), "--services", str(folder)]
+    line = [sys.executable, "-m", "bdserver.net.container", "--port", str(port), "--services", str(folder)]
     process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert f"http://127.0.0.1:{port}/axis/" in process.stdout.readline()
     yield port, folder
@@ -153,3 +156,75 @@ def test_a_script_that_hangs_or_floods_is_ended(monkeypatch, tmp_path):
     assert container._run(str(tmp_path / "Hang"), {"PATH": "/usr/bin:/bin"}, b"")[0] == 504
     assert container._run(str(tmp_path / "Flood"), {"PATH": "/usr/bin:/bin"}, b"")[0] in (500, 504)
     assert time.monotonic() - started < 60
+
+
+# --- files --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sent(tmp_path):
+    """(port, folder) of a container in this process that runs no programs."""
+    made = container.Container("127.0.0.1", 0, str(tmp_path), "axis", runs_scripts=False)
+    thread = threading.Thread(target=made.serve_forever, args=(0.02,))
+    thread.start()
+    yield made.server_port, tmp_path
+    made.shutdown()
+    made.server_close()
+    thread.join()
+
+
+def test_a_file_that_is_no_program_is_sent_as_it_is(sent):
+    port, folder = sent
+    (folder / "hello").write_text("hello\n")
+    (folder / "hello.bdcert").write_text("weight=1\n")
+    status, text, headers = get(port, "/axis/hello?wsdl")
+    assert (status, text) == (200, "hello\n") and headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    status, text, headers = get(port, "/axis/hello", "HEAD")
+    assert (status, text, headers["Content-Length"]) == (200, "", "6")
+    assert get(port, "/axis/hello", "POST", "x")[0] == 405
+
+
+def test_a_folder_is_its_index_and_what_lies_below(sent):
+    port, folder = sent
+    (folder / "Site" / "part").mkdir(parents=True)
+    (folder / "Site.bdcert").write_text("weight=1\n")
+    for name, text in (("index.html", "<p>"), ("part/a.css", "a{}"), (".hidden", "no"), ("x.bdcert", "no")):
+        (folder / "Site" / name).write_text(text)
+    assert get(port, "/axis/Site")[:2] == (200, "<p>") and get(port, "/axis/Site/part/a.css")[:2] == (200, "a{}")
+    for path in (
+        "/axis/Site/.hidden",
+        "/axis/Site/x.bdcert",
+        "/axis/Site/part",
+        "/axis/Site/../Site.bdcert",
+        "/axis/Site/nothing",
+    ):
+        assert get(port, path)[0] == 404, path
+
+
+def test_a_link_that_leads_out_is_not_followed(sent):
+    port, folder = sent
+    (folder / "Site").mkdir()
+    for name in ("Site", "Link"):
+        (folder / f"{name}.bdcert").write_text("weight=1\n")
+    os.symlink("/etc/hostname", folder / "Site" / "out")
+    os.symlink("/etc/hostname", folder / "Link")
+    assert get(port, "/axis/Site/out")[0] == get(port, "/axis/Link")[0] == 404
+
+
+def test_programs_are_run_only_where_that_is_wanted(sent):
+    port, folder = sent
+    add(folder, "Run", "#!/bin/sh\necho; echo ran\n")
+    status, text, _ = get(port, "/axis/Run")
+    assert status == 403 and "web_user" in text
+
+
+def test_too_many_callers_are_hung_up_on(sent, monkeypatch):
+    made = container.Container("127.0.0.1", 0, str(sent[1]))
+    monkeypatch.setattr(made, "_callers", threading.BoundedSemaphore(1))
+    assert made._callers.acquire(blocking=False)
+    ours, theirs = socket.socketpair()
+    made.process_request(theirs, ("127.0.0.1", 1))
+    assert ours.recv(10) == b""
+    ours.close()
+    made.server_close()

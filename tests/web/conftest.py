@@ -86,7 +86,7 @@ class World:
 
     def contain(self, host):
         """A web container for a host's services."""
-        line = [sys.executable, "-m", "bdserver.demo.container", "--services", host.services]
+        line = [sys.executable, "-m", "bdserver.net.container", "--services", host.services]
         line += ["--port", str(host.config["axis_port"]), "--host", host.ip]
         container = subprocess.Popen(
             line, env=os.environ | {"PYTHONPATH": str(servers.ROOT)}, stdout=subprocess.PIPE, text=True

@@ -1,19 +1,23 @@
-"""The embedded web container: runs the executable files of a services folder as CGI scripts.
+"""A small web server for services, where a host has no other: `web=embedded`, the demo's, and for tests.
 
-Just as Apache's mod_cgid would run them: http://HOST:PORT/WEB_DIR/NAME is the script NAME if NAME.bdcert lies beside it. What
-is dropped in is live at once. Limits come before work: body, time, number of scripts at once. For the demo and the
-tests; a host of your own has a web server already.
+http://HOST:PORT/WEB_DIR/NAME is the service NAME, if NAME.bdcert lies beside it: a program that is executable is run as a CGI
+script, just as Apache's mod_cgid would, and any other file is sent as it is; of a folder its index.cgi or index.html, and the
+files below it. What is dropped in is live at once. A .bdcert, a dot name and what a link leads out to are nobody's business.
+Limits come before work: callers, body, time, number of scripts at once. Whose account scripts run under is the business of
+whoever starts it.
 
-python -m bdserver.demo.container --host H --port P --services DIR [--web-dir axis]
+python -m bdserver.net.container --host H --port P --services DIR [--web-dir axis]
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import mimetypes
 import os
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
@@ -29,39 +33,95 @@ SCRIPT_SECONDS = 30.0
 SCRIPTS_MAX = 32
 # A caller that says nothing is hung up on.
 IDLE_SECONDS = 30.0
+# Callers at once, each a thread; who comes then is hung up on.
+CALLERS_MAX = 256
+CHUNK_BYTES = 1 << 16
+SUFFIX = ".bdcert"
 
 
 class Container(ThreadingHTTPServer):
-    """An HTTP server for one services folder."""
+    """An HTTP server for one services folder, on `listening` if that is given. Without `runs_scripts` a program is refused."""
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, host: str, port: int, services_dir: str, web_dir: str = "axis"):
-        self.services_dir, self.web_dir = services_dir, web_dir.strip("/")
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        services_dir: str,
+        web_dir: str = "axis",
+        runs_scripts: bool = True,
+        listening: socket.socket | None = None,
+    ):
+        self.services_dir, self.web_dir, self.runs_scripts = services_dir, web_dir.strip("/"), runs_scripts
         self.slots = threading.BoundedSemaphore(SCRIPTS_MAX)
+        self._callers = threading.BoundedSemaphore(CALLERS_MAX)
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        super().__init__((host, port), Handler)
+        super().__init__((host, port), Handler, bind_and_activate=listening is None)
+        if listening is not None:
+            self.socket.close()
+            self.socket = listening
+            self.server_address = listening.getsockname()[:2]
+            self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
-    def script_of(self, path: str) -> tuple[str, str] | None:
-        """(name, executable) of a URL's path, or None: nobody else's file can be named by it."""
+    def server_bind(self) -> None:
+        """Not http.server's, which asks a name server who we are."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """In a thread, unless there are too many."""
+        if self._callers.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """And the next one may come."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._callers.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller that hung up is no news."""
+
+    def file_of(self, path: str) -> str | None:
+        """What a URL's path names, or None: nobody else's file can be named by it."""
         parts = unquote(path).strip("/").split("/")
         prefix = self.web_dir.split("/") if self.web_dir else []
-        if len(parts) != len(prefix) + 1 or parts[:-1] != prefix or not valid_name(parts[-1]):
+        name, *below = parts[len(prefix) :] or [""]
+        if parts[: len(prefix)] != prefix or not valid_name(name) or not os.path.exists(self._path(name + SUFFIX)):
             return None
-        file = os.path.join(self.services_dir, parts[-1])
+        file = self._path(name)
+        if below and (not os.path.isdir(file) or not all(map(_is_open, below))):
+            return None
+        file = os.path.join(file, *below)
         if os.path.isdir(file):
-            file = os.path.join(file, "index.cgi")
-        if not os.path.exists(os.path.join(self.services_dir, parts[-1] + ".bdcert")) or not os.access(file, os.X_OK):
-            return None
-        return (parts[-1], file) if os.path.isfile(file) else None
+            file = next((each for each in _indexes(file) if os.path.exists(each)), file)
+        inside = os.path.realpath(self._path(name))
+        is_inside = os.path.realpath(file) == inside or os.path.realpath(file).startswith(inside + os.sep)
+        return file if os.path.isfile(file) and is_inside and not os.path.islink(self._path(name)) else None
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.services_dir, name)
+
+
+def _is_open(part: str) -> bool:
+    """Whether a part of a path below a service may be named."""
+    return not part.startswith(".") and not part.endswith(SUFFIX) and part != "" and "\0" not in part
+
+
+def _indexes(folder: str) -> list[str]:
+    return [os.path.join(folder, name) for name in ("index.cgi", "index.html")]
 
 
 class Handler(BaseHTTPRequestHandler):
     """One request: a script's standard input and output."""
 
     server: Container
-    server_version = "BDdemo"
+    server_version = "BDserver"
     timeout = IDLE_SECONDS
 
     def do_GET(self) -> None:
@@ -82,15 +142,38 @@ class Handler(BaseHTTPRequestHandler):
 
     def _serve(self, body: bytes) -> None:
         url = urlsplit(self.path)
-        found = self.server.script_of(url.path)
-        if found is None:
+        file = self.server.file_of(url.path) if "\0" not in unquote(url.path) else None
+        if file is None:
             return self.send_error(404)
+        if not os.access(file, os.X_OK):
+            return self._send(file) if self.command in ("GET", "HEAD") else self.send_error(405)
+        if not self.server.runs_scripts:
+            return self.send_error(403, explain="programs are run under an account of their own alone: see web_user")
         if not self.server.slots.acquire(blocking=False):
             return self.send_error(503)
         try:
-            self._answer(*_run(found[1], self._environment(url, body), body))
+            self._answer(*_run(file, self._environment(url, body), body))
         finally:
             self.server.slots.release()
+        return None
+
+    def _send(self, path: str) -> None:
+        """A file as it is."""
+        try:
+            file = open(path, "rb")  # noqa: SIM115 (closed below)
+        except OSError:
+            return self.send_error(403)
+        with file:
+            size = os.fstat(file.fileno()).st_size
+            self.send_response(200)
+            self.send_header("Content-Type", mimetypes.guess_type(path)[0] or "text/plain; charset=utf-8")
+            self.send_header("X-Content-Type-Options", "nosniff")
+            self.send_header("Content-Length", str(size))
+            self.end_headers()
+            with contextlib.suppress(OSError):  # it no longer wants to know
+                while self.command != "HEAD" and size > 0 and (data := file.read(min(CHUNK_BYTES, size))):
+                    self.wfile.write(data)
+                    size -= len(data)
         return None
 
     def _environment(self, url: SplitResult, body: bytes) -> dict[str, str]:
@@ -128,7 +211,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Quiet: the demo tells its own story."""
+        """Quiet: what is called is counted by the mesh."""
 
 
 def _run(script: str, environment: dict[str, str], body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
@@ -196,14 +279,15 @@ def _parsed(output: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGTERM."""
-    parser = argparse.ArgumentParser(prog="bdserver.demo.container")
+    parser = argparse.ArgumentParser(prog="bdserver.net.container")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--services", required=True)
     parser.add_argument("--web-dir", default="axis")
+    parser.add_argument("--no-scripts", action="store_true", help="send files, and run no programs")
     options = parser.parse_args(arguments)
     try:
-        container = Container(options.host, options.port, options.services, options.web_dir)
+        container = Container(options.host, options.port, options.services, options.web_dir, not options.no_scripts)
     except OSError as error:
         print(f"container: {options.host}:{options.port}: {error.strerror}", file=sys.stderr)
         return 1
