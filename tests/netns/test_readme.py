@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -108,10 +109,16 @@ def everybodys_python():
     raise AssertionError("no Python that an ordinary account may run")
 
 
-def test_the_first_chapter_ends_with_hello_on_both_hosts_and_for_every_user(machines, tmp_path):
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+@pytest.fixture
+def everybodys_folder():
+    """Which every account may pass, as those of pytest are not."""
+    with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
-    path = shims(tmp_path / "bin", sys.executable)
+        yield pathlib.Path(folder)
+
+
+def test_the_first_chapter_ends_with_hello_on_both_hosts_and_for_every_user(machines, everybodys_folder):
+    path = shims(everybodys_folder / "bin", sys.executable)
     install, keys, start, offer = blocks()
     assert (
         "pip install ." in install[0]
@@ -132,7 +139,7 @@ def test_the_first_chapter_ends_with_hello_on_both_hosts_and_for_every_user(mach
     until(lambda: "hello" in beta.run("bdctl services", path), 20, "beta has heard of it")
     assert beta.run(curl, path) == "hello\n"
     ordinary = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    everybodys = shims(tmp_path / "everybodys", everybodys_python())
+    everybodys = shims(everybodys_folder / "everybodys", everybodys_python())
     for machine in (alpha, beta):
         assert machine.run(curl, everybodys, *ordinary) == "hello\n"
-        assert "well: nothing needs attention" in machine.run("bdctl doctor --all", path)
+        until(lambda m=machine: "well: nothing needs" in m.run("bdctl doctor --all || true", path), 30, "all is well", 0.5)
