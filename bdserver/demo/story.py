@@ -29,13 +29,15 @@ from bdserver.errors import BDError
 from bdserver.net import dialling
 
 PORT = 8460
+_CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 NAMES = ("alpha", "beta", "gamma")
 SAMPLES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "services")
 # A hit of Primes weighs 5: at this threshold the seventh call within ten seconds overloads its holder.
 THRESHOLD = 30
 NUMBER = 600851475143
 CALLS_AROUND_A_DEATH = 40
-GENTLE_PAUSE = 1.0
+# A call costs 5, and weighs for a minute: at one in four seconds all hosts together stay below what one of them bears.
+GENTLE_PAUSE = 4.0
 CRAWL_SECONDS = 3.0
 
 CALL = (
@@ -207,7 +209,7 @@ class Story:
         assert self._page is not None
         until_then = "" if self._ends_at is not None else "; Ctrl-C ends it"
         self.say(f"A gentle load goes on{until_then}. Audit page: http://127.0.0.1:{self._page.server_port}/")
-        self.say(f"Try it yourself: bdwhereis --config {asker.config_path} --explain Primes")
+        self.say(f"Try it yourself: {_command('bdwhereis')} --config {asker.config_path} --explain Primes")
         while self._ends_at is None or time.monotonic() < self._ends_at:
             with contextlib.suppress(BDError, urllib.error.URLError, OSError):
                 _call(asker.lookup("Primes")[-1]["url"])
@@ -221,6 +223,12 @@ def _call(url: str) -> str:
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20) as answer:
         said: bytes = answer.read()
     return said.decode()
+
+
+def _command(name: str) -> str:
+    """As a person can type it here: a checkout's and a virtual environment's commands are not on PATH."""
+    beside = [os.path.join(folder, name) for folder in (os.path.dirname(sys.executable), os.path.join(_CHECKOUT, "bin"))]
+    return name if shutil.which(name) else next((each for each in beside if os.access(each, os.X_OK)), name)
 
 
 def _bar(weight: float) -> str:
