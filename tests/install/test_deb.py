@@ -144,6 +144,7 @@ def test_each_file_is_in_its_place(contents):
     wanted |= {f"/usr/share/bdserver/cgi-bin/{path.name}" for path in (ROOT / "cgi-bin").iterdir()}
     wanted |= {f"/usr/share/bdserver/etc/{path.name}" for path in (ROOT / "etc").glob("*.sample")}
     wanted |= {CONFIG, "/etc/init.d/bdserverd", "/lib/systemd/system/bdserverd.service", "/usr/lib/tmpfiles.d/bdserver.conf"}
+    wanted |= {"/lib/systemd/system/bdserver-web.service"}
     wanted |= {"/etc/apache2/conf-available/bdserver.conf", "/etc/lighttpd/conf-available/50-bdserver.conf"}
     for sample, place in (
         ("bdserverd.logrotate", "/etc/logrotate.d/bdserverd"),
