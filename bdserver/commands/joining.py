@@ -134,6 +134,8 @@ def _place(options: Namespace, name: str, hosts: list[str], more: dict[str, str]
         given |= AS_PACKAGED
     if len(hosts) > 1:
         given["advertise"] = hosts[0]
+    if there is None and not _has_web_server():
+        given["web"] = "embedded"
     for pair in options.set:
         key, equals, value = pair.partition("=")
         if not equals:
@@ -142,6 +144,13 @@ def _place(options: Namespace, name: str, hosts: list[str], more: dict[str, str]
     kept = there.given if there is not None else {}
     lacking = {key: text for key, text in given.items() if key not in kept}
     return Place(Settings(path, {**_read(lacking), **kept}), lacking, False)
+
+
+def _has_web_server() -> bool:
+    """Whether something listens where services are served, if the config says nothing else."""
+    with socket.socket() as sock:
+        sock.settimeout(1.0)
+        return sock.connect_ex(("127.0.0.1", BY_NAME["axis_port"].default)) == 0
 
 
 def _read(given: dict[str, str]) -> dict[str, Any]:
@@ -270,7 +279,7 @@ def _write_config(path: str, lacking: dict[str, str]) -> None:
 CONFIG_BYTES_MAX = 1 << 20
 HEAD = """\
 # bdserverd.conf: KEY=VALUE, one a line; see bdserverd.conf(5). Made by bdkeys, and from now on yours to edit.
-# services_dir, axis_port, axis_web_dir and service_url say where a web server serves services.
+# services_dir, axis_port, axis_web_dir and service_url say where a web server serves services; web=embedded: ours does.
 """
 
 

@@ -265,6 +265,7 @@ class Node:
             self.rules = self.rules._replace(publishers=publishers.closed(path, str(error)))
             raise
         self.rules = self.rules._replace(publishers=fresh)
+
     def look_at_keys(self) -> bool:
         """Read our certificate and the CAs anew if another process of ours has put others in their place: then True. A node
         whose certificate was made by hand waits for SIGHUP: what a person copies, file by file, is not whole before."""

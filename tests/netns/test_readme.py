@@ -119,19 +119,15 @@ def everybodys_folder():
 
 def test_the_first_chapter_ends_with_hello_on_both_hosts_and_for_every_user(machines, everybodys_folder):
     path = shims(everybodys_folder / "bin", sys.executable)
-    install, keys, start, offer = blocks()
-    assert (
-        "pip install ." in install[0]
-        and "bdkeys init" in keys[0]
-        and "bdserverd" in start[-1]
-        and offer[-1].startswith("curl ")
-    )
+    install, [begin], [join], offer = blocks()
+    assert "pip install ." in install[0] and "bdkeys init" in begin and join.startswith("bdkeys join 10.0.0.1:9001 TOKEN")
+    assert offer[-1].startswith("curl ")
     alpha, beta = machines["alpha"], machines["beta"]
-    for line in keys:
-        alpha.run(line, path)
-    for line in start:
-        alpha.run(line, path)
-        beta.run(line.replace("username=alpha", "username=beta"), path)
+    for machine in (alpha, beta):
+        machine.network.on(machine.name, "route", "add", "default", "dev", "eth0")
+    printed = alpha.run(f"{begin} --name alpha", path).splitlines()[-1].strip()
+    assert printed.startswith("bdkeys join 10.0.0.1:9001 "), printed
+    beta.run(f"{printed} --name beta", path)
     *publishing, curl = offer
     for line in publishing:
         alpha.run(line, path)
