@@ -11,12 +11,16 @@
 Only nodes whose policy meets the client's may be named, and no old edition while the new one can be had. Of two random
 candidates, the one with the lower load comes first (always the least loaded of all would be a herd's choice); the original had
 a fixed order, and so has routing=original; routing=random draws blindly. docs/ROUTING.md has all in figures. Nodes that our
-policy or a broken route keeps us from are reached through others by MASSMESSAGE. `ask` is the only way out of here.
+policy or a broken route keeps us from are reached through others by MASSMESSAGE.
+
+Who does not answer within NEXT_SECONDS is waited for while the next one is asked (a hedged request), and the first YES counts:
+so one that hangs, and of which nobody knows yet, costs a client a tenth of a second. A YES that comes later was for nobody; to
+give it back is the business of whoever asks for us. `ask`, `put` and `hear` are the only ways out of here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from random import Random
 from typing import Any, NamedTuple
 
@@ -31,7 +35,14 @@ from bdserver.errors import BDError, Deadline, NobodyThere, PolicyMismatch, Refu
 # ask(name, request, seconds): that node's answer, one of the types in the request's row (this node's own name asks the node
 # itself); raises BDError.
 Ask = Callable[[str, list[Any], float], Any]
+# put(name, request, seconds, patience): as ask; where nothing has come after so many seconds it raises Deadline, and up to
+# `patience` seconds, all in all, an answer may still be heard.
+Put = Callable[[str, list[Any], float, float], Any]
+# hear(seconds): (name, answer) of somebody who has been waited for, as soon as there is one; None when none came in this time.
+Hear = Callable[[float], tuple[str, Any] | None]
 
+# A healthy holder answers in 10 ms. After so long the next one is asked too.
+NEXT_SECONDS = 0.1
 # Patience with one holder, in seconds: a healthy one answers in 10 ms, a hung one must not eat a client's 5 s.
 HOLDER_SECONDS = 0.8
 # In phase 3 there is nobody else to turn to.
@@ -87,6 +98,9 @@ class Question(NamedTuple):
     clock: Callable[[], float]
     rng: Random
     order: Callable[[Iterable[Record], Random], list[Record]]
+    put: Put | None = None  # None: nobody answers later than in time
+    hear: Hear = lambda seconds: None
+    doubted: Collection[str] = ()  # were silent a moment ago, and the view does not say so yet: they come last
 
 
 class Search:
@@ -101,6 +115,7 @@ class Search:
         self.mistaken: list[str] = []  # said DONTHAVE: our view of them is old
         self.is_overloaded = False  # somebody said NO
         self.takes_old = False  # an old edition is better than none
+        self._waiting: dict[str, float] = {}  # who may still answer, and since when
 
     def whereis(self) -> Outcome:
         """Run through the phases until one says YES."""
@@ -184,19 +199,71 @@ class Search:
         if phase == 2:  # who has room comes first, who would have to retire a replica later
             has_old = self.q.service
             turn.sort(key=lambda r: (has_old not in r.services, r.load > FULL_LOAD, r.free_dynamic <= 0))
+        if self.q.doubted:
+            turn.sort(key=lambda record: record.name in self.q.doubted)
         turn = turn[:tries]
         if own is not None:
             turn.insert(0 if self.q.rng.random() * (len(others) + 1) < 1 else len(turn), own)
-        for record in turn:
-            if found := self._ask(phase, command, record, seconds):
-                return found
-        if not others:
-            return None
+        in_turn = self._one_by_one if phase == 2 or self.q.put is None else self._hedged
+        found = in_turn(phase, command, turn, seconds)
+        if found or not others:
+            return found
         far = [record for record in others if record.name in self.unreached or not self.q.talkable(record)]
         return self._ask_through_others(phase, command, far, seconds) if far else None
 
+    def _one_by_one(self, phase: int, command: str, turn: list[Record], seconds: float) -> Outcome | None:
+        for record in turn:
+            if found := self._ask(phase, command, record, seconds):
+                return found
+        return None
+
+    def _hedged(self, phase: int, command: str, turn: list[Record], seconds: float) -> Outcome | None:
+        """Each has NEXT_SECONDS before the next one is asked, and `seconds` in the end."""
+        by_name = {record.name: record for record in turn}
+        unasked = []  # could not even be asked so quickly
+        for record in turn:
+            found = self._put(phase, command, record, seconds) or self._late(phase, by_name, 0.0)
+            if found:
+                return found
+            if record.name in self.silent and record.name not in self._waiting:
+                unasked.append(record)
+        until = self.q.clock() + min(seconds, self.q.left() * SHARE) - NEXT_SECONDS
+        while self._waiting and (left := until - self.q.clock()) > 0:
+            if found := self._late(phase, by_name, left):
+                return found
+        self._waiting.clear()
+        return self._one_by_one(phase, command, unasked, seconds)
+
+    def _put(self, phase: int, command: str, record: Record, seconds: float) -> Outcome | None:
+        """Ask one that is waited for when its answer does not come at once."""
+        put, started = self.q.put, self.q.clock()
+        assert put is not None
+
+        def ask(name: str, request: list[Any], patience: float) -> Any:
+            try:
+                return put(name, request, min(NEXT_SECONDS, patience), patience)
+            except Deadline:
+                self._waiting[name] = started
+                raise
+
+        return self._judged(phase, record, self._say(record.name, self._message(command), seconds, ask))
+
+    def _late(self, phase: int, by_name: dict[str, Record], seconds: float) -> Outcome | None:
+        """What somebody says who has been waited for, within so many seconds."""
+        heard = self.q.hear(seconds) if self._waiting else None
+        if heard is None:
+            return None
+        name, answer = heard
+        self.unreached.discard(name)
+        self.silent.discard(name)
+        self.gone.remove(name)
+        self.asked.append(Asked(name, messages.word_of(answer), self.q.clock() - self._waiting.pop(name)))
+        return self._judged(phase, by_name[name], answer)
+
     def _ask(self, phase: int, command: str, record: Record, seconds: float) -> Outcome | None:
-        answer = self._say(record.name, self._message(command), seconds)
+        return self._judged(phase, record, self._say(record.name, self._message(command), seconds, self.q.ask))
+
+    def _judged(self, phase: int, record: Record, answer: Any) -> Outcome | None:
         if isinstance(answer, Yes):
             return _found(record, phase, answer.axis_port, answer.web_dir, answer.url)
         if isinstance(answer, No):
@@ -231,7 +298,7 @@ class Search:
         message = self._message(command)
         for relay in tree[plan.SELF]:
             request = ["MASSMESSAGE", plan.branch(tree, relay), recipients, message]
-            answer = self._say(relay, request, seconds * 2)
+            answer = self._say(relay, request, seconds * 2, self.q.ask)
             match answer:
                 case RelayedYes(_, port, web_dir, url, name) if name in view.records:
                     return _found(view.records[name], phase, port, web_dir, url)
@@ -247,7 +314,7 @@ class Search:
     def _message(self, command: str) -> list[Any]:
         return [command, self.q.service, *([True] if self.takes_old else [])]
 
-    def _say(self, name: str, request: list[Any], seconds: float) -> Any:
+    def _say(self, name: str, request: list[Any], seconds: float, ask: Ask) -> Any:
         """Ask, and note each node's word and its silence, for which None stands."""
         started = self.q.clock()
         left = self.q.left()
@@ -255,7 +322,7 @@ class Search:
             raise Deadline(f"no time left to ask {name}; asked before: {len(self.asked)}")
         answer = None
         try:
-            answer = self.q.ask(name, request, min(seconds, left * SHARE))
+            answer = ask(name, request, min(seconds, left * SHARE))
             word = messages.word_of(answer)
         except BDError as error:
             word = error.code

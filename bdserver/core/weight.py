@@ -19,6 +19,8 @@ RETIRE_AFTER = 60.0
 LOAD_STEPS, FULL_LOAD = 20, 10
 
 HIT, REPLICATE = "HIT", "REPLICATE"
+# A HIT of that second is taken back: the asker had found another host meanwhile. It stands in logs, and in no run.
+BACK = "BACK"
 
 # (HIT or REPLICATE, second, how many in a row): the lines of a hit log, newest first, those of one second together.
 Run = tuple[str, int, int]

@@ -1,11 +1,11 @@
 """The hit logs, NAME.bdlog: the original's lines, appended with one write, read from the end, trimmed without loss.
 
-`HIT ~ epoch ~ ctime ~ client-ip` and `REPLICATE ~ …`. A reader remembers where it stopped and reads only what came
-since; the first reading begins 60 s back from the end and no further, however long the log. A process that appends holds a
-shared lock and makes sure that the file still has the name; whoever trims holds it alone: no hit is lost between them, nor
-when a process is killed. Nothing is synced: a power cut may take hits, which count for a minute anyhow, but makes none up.
-A log is a regular file of this folder: a symbolic link or a pipe of its name is refused. What hits weigh is core.weight's
-business.
+`HIT ~ epoch ~ ctime ~ client-ip`, `REPLICATE ~ …`, and `BACK ~ …`, which takes a HIT of the same second back.
+A reader remembers where it stopped and reads only what came since; the first reading begins 60 s back from the end and no
+further, however long the log. A process that appends holds a shared lock and makes sure that the file still has the name;
+whoever trims holds it alone: no hit is lost between them, nor when a process is killed. Nothing is synced: a power cut may take
+hits, which count for a minute anyhow, but makes none up. A log is a regular file of this folder: a symbolic link or a pipe of
+its name is refused. What hits weigh is core.weight's business.
 
 Most services of a node are not called in a minute. Which ones were, one process finds out by a look at all logs, and writes
 down (`list_called`): who serves a caller then looks at those alone (`called`).
@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import NamedTuple
 
-from bdserver.core.weight import HIT, HORIZON, Run
+from bdserver.core.weight import BACK, HIT, HORIZON, Run
 from bdserver.errors import NoSpace, TooBusy
 from bdserver.files import durable
 
@@ -42,7 +42,9 @@ FOLDED_MAX = 20_000
 # The list of services that were called lately is no longer: a thousand names.
 LIST_BYTES_MAX = 1 << 20
 
-_LINE = re.compile(rb"^(HIT|REPLICATE) ~ ([0-9]{1,12}) ~ [ -}\x80-\xff]{1,64}~ [ -}\x80-\xff]{1,256}\n", re.MULTILINE)
+_LINE = re.compile(rb"^(HIT|REPLICATE|BACK) ~ ([0-9]{1,12}) ~ [ -}\x80-\xff]{1,64}~ [ -}\x80-\xff]{1,256}\n", re.MULTILINE)
+# Its second is older than those of the lines about it.
+_BACK = BACK.encode()
 # What stands for the beginning of an overlong line while its end is awaited: no line of ours begins so.
 _OVERLONG = b"~"
 
@@ -73,7 +75,9 @@ class HitLog:
         return f"{self.directory}/{service}.bdlog"
 
     def append(self, service: str, kind: str, client: str, now: float) -> None:
-        """Log a HIT or REPLICATE; NoSpace when the disk does not take it, the lock can't be had, or it is no log of ours."""
+        """Log a HIT, a REPLICATE, or with the second of a HIT a BACK.
+
+        NoSpace when the disk does not take it, the lock can't be had, or it is no log of ours."""
         self._append(service, _line(kind, client, int(now)), [(kind, int(now), 1)])
 
     def extend(self, service: str, hits: list[tuple[str, float]]) -> None:
@@ -221,9 +225,9 @@ def _start_of_what_counts(descriptor: int, size: int, now: int) -> int:
         # The chunk's last line ends beyond it; its first one belongs to the chunk before.
         data = os.pread(descriptor, min(end + LINE_BYTES_MAX, size) - begin, begin)
         first = data.find(b"\n") + 1 if begin else 0
-        seconds = {second for _, second in _LINE.findall(data, first)}  # a match object a line costs three times that
-        if any(int(second) < now - HORIZON for second in seconds):
-            return begin + max(m.end() for m in _LINE.finditer(data, first) if int(m[2]) < now - HORIZON)
+        lines = set(_LINE.findall(data, first))  # a match object a line costs three times that
+        if any(int(second) < now - HORIZON for kind, second in lines if kind != _BACK):
+            return begin + max(m.end() for m in _LINE.finditer(data, first) if int(m[2]) < now - HORIZON and m[1] != _BACK)
         end = begin
     return floor
 
@@ -289,9 +293,21 @@ class _Tally:
 
     def _count(self, run: Run) -> None:
         kind, second, count = run
+        if kind == BACK:
+            self._uncount(second, count)
+            return
         if self._runs and self._runs[-1][:2] == (kind, second):
             count += self._runs.pop()[2]
         self._runs.append((kind, second, count))
+
+    def _uncount(self, second: int, count: int) -> None:
+        for number in range(len(self._runs) - 1, -1, -1):
+            kind, at, hits = self._runs[number]
+            if at < second or not count:
+                return
+            if (kind, at) == (HIT, second):
+                self._runs[number] = (kind, at, max(hits - count, 0))
+                count = max(count - hits, 0)
 
     def newest_first(self, now: int) -> list[Run]:
         """The runs that count; the others are dropped here, so that memory stays that of a minute."""

@@ -50,9 +50,9 @@ class Connections:
         try:
             result = say(conversation)
         except BaseException:
-            conversation.close()
+            conversation.break_off()  # what it may still answer is for nobody
             raise
-        self._keep(name, conversation)
+        self.keep(name, conversation)
         return result
 
     def _take(self, name: str, address: str) -> Conversation | None:
@@ -66,7 +66,12 @@ class Connections:
         conversation.close()
         return None
 
-    def _keep(self, name: str, conversation: Conversation) -> None:
+    def taken_out(self, name: str) -> Conversation:
+        """The one that was kept last, for somebody who waits for an answer on it."""
+        return self._kept.pop(name).conversation
+
+    def keep(self, name: str, conversation: Conversation) -> None:
+        """One on which nothing is left to be answered."""
         self.let_go(name)  # to say something on one may have led to another one
         self._kept[name] = _Kept(conversation, time.monotonic())
         if len(self._kept) > self._most:

@@ -8,6 +8,7 @@ business, in which order to try several that of entrances.
 
 from __future__ import annotations
 
+import select
 import socket
 import time
 
@@ -17,6 +18,7 @@ from bdserver.errors import BadFrame, BDError, Deadline, NobodyThere, PolicyUnkn
 
 TYPE_CHECKING = False  # as typing's, whose import would cost bdwhereis two milliseconds
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, BinaryIO, Protocol
 
     from bdserver.net.identity import Identity
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
         def hear_no_more(self) -> None: ...
         def fileno(self) -> int: ...
         def close(self) -> None: ...
+        def break_off(self) -> None: ...
 
 
 CHUNK_BYTES = 64 * 1024
@@ -85,6 +88,8 @@ class LocalStream:
         """Never blocks."""
         self._socket.close()
 
+    break_off = close  # there is no goodbye
+
 
 class Conversation:
     """The caller's end. `identity`: of the node at the other end, None on the local socket; `where`: its address or path, which
@@ -110,8 +115,25 @@ class Conversation:
 
     def ask(self, request: list[Any], deadline: float, package: BinaryIO | None = None) -> Any:
         """Send a request (and the bytes of `package`, an open file, behind it); the answer, of one of the types in its row."""
+        return self._judged(request, lambda: self._ask(request, deadline, package), deadline, package)
+
+    def begin(self, request: list[Any], deadline: float) -> None:
+        """Send a request whose answer `finish` receives."""
+        self._stream.send(self._opening_bytes(deadline) + encode(request), deadline)
+
+    def finish(self, request: list[Any], deadline: float) -> Any:
+        """The answer to what was begun, as from `ask`."""
+        return self._judged(request, lambda: self._received(deadline), deadline, None)
+
+    def is_readable(self, deadline: float) -> bool:
+        """Whether something comes until then."""
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        return bool(poll.poll(max(deadline - time.monotonic(), 0.0) * 1000))
+
+    def _judged(self, request: list[Any], receive: Callable[[], Any], deadline: float, package: BinaryIO | None) -> Any:
         try:
-            answer = messages.decode(request[0], self._ask(request, deadline, package), request[1:])
+            answer = messages.decode(request[0], receive(), request[1:])
         except BadFrame as error:
             raise BadFrame(f"{self.where}: {error}") from None
         if not isinstance(answer, messages.Error):
@@ -132,6 +154,9 @@ class Conversation:
             if answer is None:
                 raise
             return answer
+        return self._received(deadline)
+
+    def _received(self, deadline: float) -> Any:
         try:
             answer = next_message(self._stream, self._decoder, deadline)
         except TooLarge as error:
@@ -171,6 +196,10 @@ class Conversation:
     def close(self) -> None:
         """Hang up."""
         self._stream.close()
+
+    def break_off(self) -> None:
+        """Hang up without a goodbye: what was answered last is given back (docs/PROTOCOL.md)."""
+        self._stream.break_off()
 
     def __enter__(self) -> Conversation:
         return self

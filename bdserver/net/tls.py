@@ -368,6 +368,10 @@ class Stream:
         """Says goodbye if that costs no waiting, and closes the socket."""
         self._channel.close()
 
+    def break_off(self) -> None:
+        """Closes the socket without a goodbye."""
+        self._channel.break_off()
+
     def _await(self, want: Want, deadline: float) -> None:
         left = deadline - time.monotonic()
         if want is Want.WORD:

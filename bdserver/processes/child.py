@@ -176,6 +176,8 @@ class _Rehearsal:
     def close(self) -> None:
         """There is nothing to close."""
 
+    break_off = close
+
 
 def rehearse(node: Node) -> None:
     """A handshake with ourselves and a look-up that finds nothing (a warm-up): half of what a first request costs is memory
@@ -205,6 +207,8 @@ class _Conversation:
                     return
         except (NobodyThere, Deadline) as error:
             log.debug("%s: %s", self._caller, error)
+            if isinstance(error, NobodyThere):
+                self._session.take_back()
         except (BadFrame, TooLarge) as error:
             log.warning("%s: %s", self._caller, error)
             with contextlib.suppress(BDError):

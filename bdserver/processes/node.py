@@ -422,15 +422,17 @@ class Node:
             if not service.is_copy and service.edition.digest and copies.is_withdrawn(own, name, service.edition):
                 self.services.withdraw(name)
 
-    def hit(self, service: str, caller: str, now: float, kind: str = "HIT") -> None:
-        """Log a call (or a REPLICATE); a full disk costs us the count, not the client its answer. Where the web server's
-        log tells of calls, agreeing to one is none."""
+    def hit(self, service: str, caller: str, now: float, kind: str = "HIT") -> bool:
+        """Log a call (or a REPLICATE, or a call of that time as taken BACK), and whether it is logged: a full disk costs us the
+        count, not the client its answer. Where the web server's log tells of calls, agreeing to one is none."""
         if self.settings.access_log and kind == "HIT":
-            return
+            return False
         try:
             self.hitlog.append(service, kind, caller, now)
         except NoSpace as error:
             log.error("a hit on %s goes uncounted: %s", service, error)
+            return False
+        return True
 
     def dynamic_count(self) -> int:
         """How many replicas lie here."""

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, BinaryIO, NamedTuple
 
 from bdserver.core.messages import Found, Package
+from bdserver.core.roles import NODE
 from bdserver.core.view import View
-from bdserver.errors import BadRequest, Deadline, NobodyThere, TooLarge
+from bdserver.core.weight import BACK
+from bdserver.errors import BadRequest, BDError, Deadline, NobodyThere, TooLarge
 from bdserver.files.services import Service
 from bdserver.net.connections import Connections
 from bdserver.net.conversation import Conversation
@@ -24,6 +27,10 @@ from bdserver.processes.node import Node
 
 # Whatever deadline a caller wishes for, a child does not work longer on one request.
 REQUEST_SECONDS_MAX = 60.0
+# Of an answer that has begun to come, the rest is there at once.
+WORD_SECONDS = 0.1
+# A node that is silent is probed at once, and suspected within 2 s.
+DOUBTED_SECONDS = 2.0
 # Connections to other nodes that a child keeps while its caller's is open.
 KEPT_MAX = 8
 
@@ -39,6 +46,13 @@ class Caller(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.role} {self.name} from {self.host}"
+
+
+class _Waiting(NamedTuple):
+    """A question that stands."""
+
+    talk: Conversation
+    request: list[Any]
 
 
 # receive(length, file, deadline): copies a package that follows the request into a file.
@@ -57,19 +71,41 @@ class Session:
         self._view: View | None = None
         self._connections = Connections(node.call, node.refusal, KEPT_MAX)
         self._held = contextlib.ExitStack()  # until the answer is sent
+        self._doubted: dict[str, float] = {}  # who was silent, and until when that counts
+        self._waiting: dict[str, _Waiting] = {}  # who was asked and may still answer
+        # The service and the time of a call that we agreed to just now, for another node.
+        self.agreed: tuple[str, float] | None = None
         self._has_place = False
 
     def begin(self, seconds: float) -> None:
         """A request begins: it has its own deadline, and its own look at view and services."""
         self.deadline = time.monotonic() + min(seconds, REQUEST_SECONDS_MAX)
-        self._services = self._view = None
+        self._services = self._view = self.agreed = None
+        if self._doubted:
+            self._doubted = {name: until for name, until in self._doubted.items() if until > time.monotonic()}
+
+    def doubt(self, names: list[str]) -> None:
+        """These were silent: until the view tells, others are asked before them."""
+        self._doubted.update(dict.fromkeys(names, time.monotonic() + DOUBTED_SECONDS))
+
+    def doubted(self) -> Collection[str]:
+        """Who was silent a moment ago."""
+        return self._doubted.keys()
 
     def left(self) -> float:
         """Seconds until the caller's deadline."""
         return self.deadline - time.monotonic()
 
+    def take_back(self) -> None:
+        """The caller broke off: where it had asked us to take a call, it has not heard that we do, or has no use for that."""
+        if self.agreed is not None and self.caller.role == NODE:
+            service, at = self.agreed
+            self.agreed = None
+            self.node.hit(service, self.caller.host, at, BACK)
+
     def end(self) -> None:
         """After the answer: what is owed to others."""
+        self._give_back()
         self._let_go()
         owed, self.later = self.later, []
         for each in owed:
@@ -77,6 +113,7 @@ class Session:
 
     def close(self) -> None:
         """Hang up on everybody that was called for this caller."""
+        self._give_back()
         self._let_go()
         self._connections.close()
 
@@ -110,13 +147,62 @@ class Session:
 
         A package that follows an answer is in its `file`. NobodyThere when it does not answer in its time."""
         if name == self.node.name:
-            return self._dispatch(self, request)
+            answer = self._dispatch(self, request)
+            self.agreed = None  # our own call, which nobody gives back
+            return answer
+        deadline = min(time.monotonic() + seconds, self.deadline)
+        return self._talk(name, deadline, lambda talk: self._asked(talk, request, deadline))
+
+    def put(self, name: str, request: list[Any], seconds: float, patience: float) -> Any:
+        """As `ask`; Deadline after so many seconds where the question stands, and `hear` may hear the answer."""
+        if name == self.node.name:
+            return self.ask(name, request, seconds)
+        now = time.monotonic()
+        at_once, deadline = min(now + seconds, self.deadline), min(now + patience, self.deadline)
+
+        def say(talk: Conversation) -> Any:
+            talk.begin(request, deadline)
+            return talk.finish(request, at_once) if talk.is_readable(at_once) else None
+
+        answer = self._talk(name, at_once, say)
+        if answer is None:
+            self._waiting[name] = _Waiting(self._connections.taken_out(name), request)
+            raise Deadline(f"{name} has not answered yet")
+        return answer
+
+    def hear(self, seconds: float) -> tuple[str, Any] | None:
+        """(name, its answer) of a node that was `put` a question, and answers within so many seconds."""
+        until = min(time.monotonic() + seconds, self.deadline)
+        while self._waiting:
+            names = {waiting.talk.fileno(): name for name, waiting in self._waiting.items()}
+            poll = select.poll()
+            for descriptor in names:
+                poll.register(descriptor, select.POLLIN)
+            readable = poll.poll(max(until - time.monotonic(), 0.0) * 1000)
+            if not readable:
+                return None
+            name = names[readable[0][0]]
+            talk, request = self._waiting.pop(name)
+            try:
+                answer = talk.finish(request, time.monotonic() + WORD_SECONDS)
+            except BDError:
+                talk.break_off()
+                continue
+            self._connections.keep(name, talk)
+            return name, answer
+        return None
+
+    def _give_back(self) -> None:
+        """Who has not answered yet is hung up on without a goodbye: should it still take the call, it takes that back."""
+        while self._waiting:
+            self._waiting.popitem()[1].talk.break_off()
+
+    def _talk(self, name: str, deadline: float, say: Callable[[Conversation], Any]) -> Any:
         record = self.view().records.get(name)
         if record is None:
             raise NobodyThere(f"{name}: nobody of that name is known here")
-        deadline = min(time.monotonic() + seconds, self.deadline)
         try:
-            return self._connections.talk(name, record.address, deadline, lambda talk: self._asked(talk, request, deadline))
+            return self._connections.talk(name, record.address, deadline, say)
         except Deadline:
             if time.monotonic() < self.deadline:
                 raise NobodyThere(f"{name} did not answer in time") from None

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 
+from bdserver.net import dialling
 from tests.hosts import until
 
 
@@ -130,6 +131,35 @@ def test_a_hung_holder_is_passed_over_within_the_deadline(mesh):
     with two.frozen():
         for _ in range(4):
             assert answered(one, "Echo") == ("n3", 1)
+
+
+def test_a_call_that_a_hung_holder_agrees_to_later_weighs_nothing(mesh):
+    one, two, three = mesh.start(3)
+    for host in (two, three):
+        host.add_service("Echo")
+    knows(one, "Echo", "n2", "n3")
+    path = os.path.join(two.folder, "var", "log", "Echo.bdlog")
+
+    def kinds():
+        with open(path) as file:
+            return [line.split()[0] for line in file]
+
+    with dialling.dial_local(one.socket, time.monotonic() + 120) as talk:
+
+        def asked():
+            return talk.ask(["WHEREIS", "Echo", None], time.monotonic() + 10).details
+
+        until(lambda: asked()["node"] == "n2", 20, "n2 has a connection and a log")
+        before = kinds()
+        for _ in range(20):
+            with two.frozen():
+                details = asked()
+                assert details["node"] == "n3" and details["phase"] == 1
+            if {"node": "n2", "answer": "deadline"}.items() <= details["asked"][0].items():
+                break
+            until(lambda: asked()["node"] == "n2", 60, "n2 is asked again")
+            before = kinds()
+        until(lambda: kinds()[len(before) :] == ["HIT", "BACK"], 20, "the late YES is given back")
 
 
 def test_donthave_is_gone_past_and_corrects_the_view(mesh):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import time
 from types import SimpleNamespace
 from typing import ClassVar, NamedTuple
@@ -85,7 +86,8 @@ class Clock:
 
 class Network:
     """The nodes of one folder, by address. `trouble`: address -> the exception that a call there, or a question on a connection
-    that is open, leads to. `called`: the addresses that were dialled, in order."""
+    that is open, leads to. `called`: the addresses that were dialled, in order. `hung`: addresses of nodes that take a question and do
+    not answer it before `wake`."""
 
     newest: ClassVar[Network | None] = None
 
@@ -94,6 +96,16 @@ class Network:
         self.nodes = {}
         self.trouble = {}
         self.called = []
+        self.hung = {}
+
+    def hang(self, address):
+        """The node there is stopped."""
+        self.hung[address] = []
+
+    def wake(self, address):
+        """It goes on, and does what it was asked meanwhile."""
+        for talk in self.hung.pop(address):
+            talk.wake()
 
     @classmethod
     def of(cls, folder):
@@ -130,6 +142,7 @@ class Talk:
         self.node, self.where, self.network = node, where, network
         self.identity = node.credentials.identity
         self.is_open = True
+        self._begun = self._here = self._there = None
         self._package = self._file = None
         self.session = Session(node, caller, self._receive, ask_ourselves)
         self._terms = Terms(node)
@@ -167,12 +180,49 @@ class Talk:
         with self._file as file:
             out_file.write(file.read(length))
 
+    def begin(self, request, deadline):
+        """As net.conversation.Conversation's; whoever hangs does not even read it."""
+        if self.network is not None:
+            self.network.check(self.where)
+        self._begun = request
+        self._here, self._there = socket.socketpair()
+        if self.network is not None and self.where in self.network.hung:
+            self.network.hung[self.where].append(self)
+        else:
+            self._there.send(b"answered")
+
+    def wake(self):
+        """What was begun is done."""
+        if self.is_open:
+            self._there.send(b"answered")
+        else:  # broken off: nobody hears the answer
+            self.session.begin(5.0)
+            self._said(_travelled(self._begun))
+            self.session.take_back()
+
+    def is_readable(self, deadline):
+        """At once or never."""
+        return self.where not in self.network.hung
+
+    def finish(self, request, deadline):
+        """The answer to what was begun."""
+        self._here.recv(100)
+        return self.ask(request, deadline)
+
     def fileno(self):
-        return -1
+        return self._here.fileno() if self._here else -1
 
     def close(self):
         self.is_open = False
+        for sock in (self._here, self._there):
+            if sock is not None:
+                sock.close()
         self.session.close()
+
+    def break_off(self):
+        """Without a goodbye."""
+        self.session.take_back()
+        self.close()
 
     def __enter__(self):
         return self

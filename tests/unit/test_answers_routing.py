@@ -41,6 +41,31 @@ def test_a_holder_elsewhere_says_so_itself_and_counts_the_hit(tmp_path):
     assert words(said) == [("holder", "YES")] and hits(holder) == 1
 
 
+def a_hung_one_and_another(tmp_path):
+    """A node that knows two holders, and asks the one that hangs first."""
+    node, hung, well = a_node(tmp_path), a_node(tmp_path, "hung").offer("Echo"), a_node(tmp_path, "well").offer("Echo")
+    acquaint(node, hung, well)
+    well.update_own()
+    node.network.hang(hung.address)
+    return node, hung, well
+
+
+def test_a_holder_that_hangs_is_passed_by_and_what_it_agrees_to_later_weighs_nothing(tmp_path):
+    for _ in range(20):
+        node, hung, well = a_hung_one_and_another(tmp_path)
+        said = whereis(node)
+        assert said.details["node"] == "well" and said.details["phase"] == 1
+        if ("hung", "deadline") in words(said):
+            break
+        node.network.wake(hung.address)
+    assert ("hung", "deadline") in words(said)
+    before = hits(hung)
+    hung.network.wake(hung.address)
+    assert hits(hung) == before and hits(well) >= 1
+    with open(hung.hitlog.path("Echo")) as file:
+        assert [line.split()[0] for line in file] == ["HIT", "BACK"]
+
+
 def test_what_was_dropped_in_this_moment_is_found_and_told(tmp_path):
     node = a_node(tmp_path)
     with open(f"{node.settings.services_dir}/Echo.bdcert", "w") as file:

@@ -24,6 +24,8 @@ class Talk:
         self.sock.close()
         self.other_end.close()
 
+    break_off = close
+
     @property
     def is_open(self):
         return self.sock.fileno() >= 0

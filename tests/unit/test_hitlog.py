@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bdserver.core.weight import HIT, HORIZON, REPLICATE
+from bdserver.core.weight import BACK, HIT, HORIZON, REPLICATE
 from bdserver.errors import NoSpace
 from bdserver.files import hitlog
 from bdserver.files.hitlog import HitLog
@@ -51,6 +51,36 @@ def write(log, data, service="a"):
 def content(log, service="a"):
     with open(log.path(service), "rb") as file:
         return file.read()
+
+
+# --- a hit that is taken back -------------------------------------------------------------------------------------
+
+
+def test_a_hit_that_is_taken_back_weighs_nothing_for_those_who_read_and_those_who_write(log, tmp_path):
+    for kind, second in ((HIT, NOW), (HIT, NOW), (HIT, NOW + 1), (BACK, NOW), (BACK, NOW + 1)):
+        log.append("a", kind, "192.0.2.1", second)
+    wanted = [(HIT, NOW + 1, 0), (HIT, NOW, 1)]
+    assert log.runs("a", NOW + 2) == HitLog(str(tmp_path)).runs("a", NOW + 2) == wanted
+    assert content(log).decode().splitlines()[3] == f"BACK ~ {NOW} ~ {time.ctime(NOW)} ~ 192.0.2.1"
+
+
+def test_more_is_never_taken_back_than_there_was(log):
+    write(
+        log,
+        line(NOW) + line(NOW + 5, REPLICATE) + line(NOW + 5) * 2 + line(NOW, BACK) * 3 + line(NOW + 3, BACK) + line(NOW + 9),
+    )
+    assert log.runs("a", NOW + 9) == [(HIT, NOW + 9, 1), (HIT, NOW + 5, 2), (REPLICATE, NOW + 5, 1), (HIT, NOW, 0)]
+
+
+def test_hits_of_one_second_that_stand_apart_are_taken_back_one_after_the_other(log):
+    write(log, line(NOW) + line(NOW, REPLICATE) + line(NOW) + line(NOW, BACK) * 2)
+    assert [count for kind, _, count in log.runs("a", NOW) if kind == HIT] == [0, 0]
+
+
+def test_what_is_taken_back_late_hides_no_hit_behind_it(log):
+    """Its second is that of the hit: a reader that looks for the last minute's beginning must not take it for old lines."""
+    write(log, line(NOW) + line(NOW + 2) * 3 + line(NOW, BACK) + line(NOW + 2))
+    assert log.runs("a", NOW + HORIZON + 1) == [(HIT, NOW + 2, 4)]
 
 
 # --- a line -------------------------------------------------------------------------------------------------------

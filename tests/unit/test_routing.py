@@ -377,6 +377,137 @@ def test_a_holder_that_was_only_slow_is_asked_once_more_with_patience():
     assert mesh.whereis() == ("CANTFIND", "", 0)
 
 
+# --- holders that do not answer at once ---------------------------------------------------------------------------
+
+NEVER = 1e9
+
+
+class Hedged(Mesh):
+    """Each holder has `slow[name]`: the seconds that reaching it takes, and then those until it answers."""
+
+    def __init__(self, *others, slow=None, **more):
+        super().__init__(*others, **more)
+        self.slow = slow or {}
+        self.due = {}  # name -> (when its answer comes, the answer)
+
+    def put(self, name, request, seconds, patience):
+        reached, answered = self.slow.get(name, (0.0, 0.01))
+        self.asked.append((name, request[0]))
+        if reached > seconds:
+            self.clock += seconds
+            raise NobodyThere("not reached")
+        said = self.says.get((name, request[0]), self.says.get(name, YES))
+        if isinstance(said, Exception):
+            raise said
+        answer = messages.decode(request[0], list(said))
+        if reached + answered <= seconds:
+            self.clock += reached + answered
+            return answer
+        self.due[name] = self.clock + reached + answered, answer
+        self.clock += seconds
+        raise Deadline("it has not answered yet")
+
+    def ask(self, name, request, seconds):
+        time = sum(self.slow.get(name, (0.0, 0.0)))
+        if time > seconds:
+            self.asked.append((name, request[0]))
+            self.clock += seconds
+            raise NobodyThere("silence")
+        self.clock += time
+        return super().ask(name, request, seconds)
+
+    def hear(self, seconds):
+        assert self.due, "nobody is waited for"
+        name = min(self.due, key=lambda each: self.due[each][0])
+        at, answer = self.due[name]
+        if at > self.clock + seconds:
+            self.clock += seconds
+            return None
+        self.clock = max(self.clock, at)
+        del self.due[name]
+        return name, answer
+
+    def search(self, client="*"):
+        search = super().search(client)
+        search.q = search.q._replace(put=self.put, hear=self.hear)
+        return search
+
+
+def test_who_was_silent_a_moment_ago_comes_last():
+    for seed in range(20):
+        mesh = Hedged(record("a"), record("b"), slow={"a": (0.0, NEVER)}, seed=seed)
+        search = mesh.search()
+        search.q = search.q._replace(doubted={"a"})
+        assert search.whereis().node == "b" and mesh.asked == [("b", "WILLYOUEXECUTE")]
+
+
+@pytest.mark.parametrize("hung", [(0.0, NEVER), (NEVER, 0.0)])
+def test_a_hung_holder_costs_a_look_up_a_tenth_of_a_second(hung):
+    seen = set()
+    for seed in range(20):
+        mesh = Hedged(record("a"), record("b"), slow={"a": hung}, seed=seed)
+        search = mesh.search()
+        assert search.whereis().node == "b" and mesh.clock < 0.15
+        assert search.gone == (["a"] if ("a", "WILLYOUEXECUTE") in mesh.asked else [])
+        seen.add(len(mesh.asked))
+    assert seen == {1, 2}
+
+
+def test_the_first_yes_counts_whoever_was_asked_first():
+    for seed in range(20):
+        slow = {"a": (0.0, 0.15), "b": (0.0, 0.12), "c": (0.0, 0.5)}
+        mesh = Hedged(*map(record, "abc"), slow=slow, seed=seed)
+        search = mesh.search()
+        found = search.whereis()
+        assert found.word == "YES" and found.node != "c" and mesh.clock < 0.35
+        assert [each.node for each in search.asked if each.answer == "YES"] == [found.node]
+        assert found.node not in search.gone and set(search.gone) <= set("abc")
+        assert all(0.1 < each.seconds < 0.3 for each in search.asked if each.answer == "YES")
+
+
+def test_a_late_no_makes_a_copy_and_a_late_donthave_an_old_view():
+    mesh = Hedged(record("a"), record("b", has=False), says={"a": ["NO"], "me": ["NO"]}, slow={"a": (0.0, 0.3)})
+    assert mesh.whereis() == ("YES", "b", 2)
+    mesh = Hedged(record("a"), says={"a": ["DONTHAVE"]}, slow={"a": (0.0, 0.3)})
+    search = mesh.search()
+    assert search.whereis().word == "CANTFIND" and search.mistaken == ["a"] and search.gone == []
+
+
+def test_the_only_holder_has_its_whole_patience():
+    for slow in ((0.0, 0.7), (0.5, 0.1)):
+        mesh = Hedged(record("a"), slow={"a": slow})
+        search = mesh.search()
+        assert (search.whereis().node, search.q.left() > 3) == ("a", True)
+        assert mesh.due == {}
+
+
+def test_who_answers_nobody_is_told_to_serve_late_and_then_nobody_has_it():
+    mesh = Hedged(record("a"), record("b"), slow={"a": (0.0, NEVER), "b": (NEVER, 0.0)})
+    search = mesh.search()
+    assert search.whereis().word == "CANTFIND" and mesh.clock < mesh.deadline
+    assert {"a", "b"} <= set(search.gone) and ("a", "YOUWILLEXECUTE") in mesh.asked
+
+
+def test_whatever_holders_do_a_yes_that_is_there_is_found_in_time():
+    for seed in range(500):
+        rng = Random(seed)
+        names = [f"n{i}" for i in range(rng.randint(1, 6))]
+        speed = [(0.0, 0.01), (0.0, 0.3), (0.3, 0.0), (0.0, NEVER), (NEVER, 0.0)]
+        slow = {name: rng.choice(speed) for name in names}
+        says = {name: rng.choice([YES, ["NO"], ["DONTHAVE"]]) for name in names}
+        mesh = Hedged(*map(record, names), slow=slow, says={**says, "me": ["CANTFIND"]}, seed=seed)
+        search = mesh.search()
+        found = search.whereis()
+        quick = [name for name in names if slow[name] == (0.0, 0.01) and says[name] == YES]
+        hung = [name for name in names if slow[name] != (0.0, 0.01)]
+        if quick:
+            assert found.word == "YES" and found.phase == 1, seed
+            assert mesh.clock <= 0.1 * len(hung) + 0.01 * len(names) + 0.2, seed
+        if found.word == "YES" and found.phase == 1:
+            assert says[found.node] == YES and found.node not in mesh.due, seed
+        assert mesh.clock <= mesh.deadline and set(mesh.due) <= set(search.gone), seed
+
+
 def test_no_time_left_is_said():
     mesh = Mesh(record("a"))
     mesh.deadline = 0.0

@@ -8,9 +8,9 @@ import pytest
 
 from bdserver import errors
 from bdserver.core.messages import Found, Package, Pong
-from bdserver.core.roles import CLIENT
+from bdserver.core.roles import CLIENT, NODE
 from bdserver.processes.answers import ANSWERS, answer, ask_ourselves
-from bdserver.processes.session import KEPT_MAX, REQUEST_SECONDS_MAX, Caller, Session
+from bdserver.processes.session import DOUBTED_SECONDS, KEPT_MAX, REQUEST_SECONDS_MAX, Caller, Session
 from tests.unit.nodes import a_mesh, a_node
 
 
@@ -102,6 +102,79 @@ def test_itself_a_node_asks_as_the_node_that_it_is(tmp_path):
         answer(session, ["WILLYOUEXECUTE", "Echo"])  # what its caller, a client, may not
     with pytest.raises(errors.BadRequest):
         session.ask("me", ["WILLYOUEXECUTE", "../x"], 1.0)
+
+
+def test_a_question_stands_while_others_are_asked_and_its_answer_is_heard(tmp_path):
+    node, slow, other = a_mesh(tmp_path, "me", "slow", "other")
+    session = a_session(node)
+    node.network.hang(slow.address)
+    with pytest.raises(errors.Deadline, match="slow has not answered yet"):
+        session.put("slow", ["PING"], 0.1, 1.0)
+    assert isinstance(session.put("other", ["PING"], 0.1, 1.0), Pong) and session.hear(0.0) is None
+    node.network.wake(slow.address)
+    name, said = session.hear(1.0)
+    assert name == "slow" and isinstance(said, Pong) and session.hear(1.0) is None
+    session.ask("slow", ["PING"], 1.0)
+    assert node.network.called == [slow.address, other.address]
+
+
+def test_whoever_is_waited_for_when_the_answer_is_there_is_hung_up_on_and_gives_back(tmp_path):
+    node, slow = a_mesh(tmp_path, "me", "slow")
+    slow.offer("Echo")
+    session = a_session(node)
+    node.network.hang(slow.address)
+    with pytest.raises(errors.Deadline):
+        session.put("slow", ["WILLYOUEXECUTE", "Echo"], 0.1, 1.0)
+    session.end()
+    node.network.wake(slow.address)
+    with open(slow.hitlog.path("Echo")) as log:
+        assert [line.split()[0] for line in log] == ["HIT", "BACK"]
+    assert session.hear(1.0) is None
+
+
+def test_whoever_breaks_off_while_it_is_waited_for_is_passed_over(tmp_path):
+    node, slow = a_mesh(tmp_path, "me", "slow")
+    session = a_session(node)
+    node.network.hang(slow.address)
+    with pytest.raises(errors.Deadline):
+        session.put("slow", ["PING"], 0.1, 1.0)
+    node.network.trouble[slow.address] = errors.NobodyThere("broke off")
+    node.network.wake(slow.address)
+    assert session.hear(1.0) is None
+
+
+@pytest.mark.parametrize(("role", "kinds"), [(NODE, ["HIT", "BACK"]), (CLIENT, ["HIT"])])
+def test_only_what_a_node_asked_for_itself_is_given_back_and_once(tmp_path, role, kinds):
+    node = a_node(tmp_path).offer("Echo")
+    session = Session(node, Caller(role, "joe", "192.0.2.7"), nothing, ask_ourselves)
+    session.begin(5.0)
+    answer(session, ["WILLYOUEXECUTE", "Echo"] if role == NODE else ["WHEREIS", "Echo", None])
+    session.take_back(), session.take_back()
+    with open(node.hitlog.path("Echo")) as log:
+        assert [line.split()[0] for line in log] == kinds
+
+
+def test_what_was_agreed_to_before_the_last_request_is_not_given_back(tmp_path):
+    node = a_node(tmp_path).offer("Echo")
+    session = Session(node, Caller(NODE, "joe", "192.0.2.7"), nothing, ask_ourselves)
+    session.begin(5.0)
+    answer(session, ["WILLYOUEXECUTE", "Echo"])
+    session.begin(5.0)
+    answer(session, ["WHEREIS", "Echo", None])  # which this node takes itself: the asker's own business
+    session.take_back()
+    with open(node.hitlog.path("Echo")) as log:
+        assert [line.split()[0] for line in log] == ["HIT", "HIT"]
+
+
+def test_who_was_silent_is_doubted_for_two_seconds(tmp_path, monkeypatch):
+    session = a_session(a_node(tmp_path))
+    session.doubt(["slow"])
+    session.begin(5.0)
+    assert list(session.doubted()) == ["slow"]
+    now = time.monotonic() + DOUBTED_SECONDS + 0.1
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    session.begin(5.0)
+    assert list(session.doubted()) == []
 
 
 def test_who_is_not_known_or_not_in_time_or_not_there_is_silent(tmp_path):

@@ -35,10 +35,14 @@ def answer_whereis(session: Session, service: str, client_policy: str | None) ->
             clock=time.monotonic,
             rng=node.rng,
             order=routing.ORDERS[node.settings.routing],
+            put=session.put,
+            hear=session.hear,
+            doubted=session.doubted(),
         )
     )
     found = search.whereis()
     session.later.append(lambda: _correct(node, search))
+    session.doubt(search.gone)
     details = _details(service, found, search)
     if found.word == "CANTFIND":
         return Nobody(details)
@@ -98,5 +102,6 @@ def _execute(session: Session, service: str, is_late: bool, takes_old: bool = Fa
         return DontHave() if is_late else No()
     if not is_late and (own.draining or node.is_overloaded(now, service)):
         return No()
-    node.hit(service, session.caller.host, now)
+    if node.hit(service, session.caller.host, now):
+        session.agreed = service, now
     return offer(node, own, mine)
