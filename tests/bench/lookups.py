@@ -1,12 +1,10 @@
-"""How long a lookup takes: over TLS on an open and on a new connection, and as a whole process, each beside its floor.
+"""How long a lookup takes over TLS, on an open and on a new connection, each beside its floor. Whole processes are in commands.
 
-On connections, a bare caller asks both, with the same bytes: what differs is the node and its floor. What our own client
+A bare caller asks both, with the same bytes: what differs is the node and its floor. What our own client
 library costs more is a row without a budget."""
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Callable
 
@@ -15,12 +13,11 @@ from bdserver.net import dialling
 from bdserver.net.conversation import Conversation
 from bdserver.net.keys import load
 from tests.bench.echo_client import FRAME_HEADER_BYTES, BareCaller, tls_context
-from tests.bench.floor import HERE, EchoServer
+from tests.bench.floor import EchoServer
 from tests.bench.pairs import Row, measure, milliseconds
 from tests.hosts import Host, Mesh
 
 SERVICE = "Echo"
-BDWHEREIS = os.path.join(os.path.dirname(os.path.dirname(HERE)), "bin", "bdwhereis")
 IN_A_ROW = 50
 SECONDS = 5.0
 # A hundred new callers a second are many for one node; one at once after the other leaves no time to fork ahead.
@@ -28,7 +25,7 @@ PAUSE = 0.01
 
 
 def rows(mesh: Mesh, host: Host, pairs: int) -> list[Row]:
-    """The first four rows of the budgets, and the same against a floor with our own TLS settings."""
+    """The first rows of the budgets, and the same against a floor with our own TLS settings."""
     keys = mesh.issue("bench", role="client")
     request = ["WHEREIS", SERVICE, None]
     opening, answer_bytes = encode(["OPEN", {"version": 1, "deadline": SECONDS}]), len(encode(host.ask(request)))
@@ -37,9 +34,9 @@ def rows(mesh: Mesh, host: Host, pairs: int) -> list[Row]:
         with EchoServer(answer_bytes, "tls", host.folder, host.name, lean) as server:
             called = _Called(host, keys, server.port, opening, encode(request), lean)
             found += [called.open_connection(pairs), called.new_connection(pairs, PAUSE)]
-            found += [called.new_connection(pairs, 0.0), called.process(pairs)]
+            found += [called.new_connection(pairs, 0.0)]
             found += [] if lean else [called.open_library(pairs), called.new_library(pairs)]
-    return [*found[:3], _local_process(host, pairs), *found[3:]]
+    return found
 
 
 class _Called:
@@ -116,19 +113,6 @@ class _Called:
         answer = caller.ask(opening + self.request)
         assert answer[FRAME_HEADER_BYTES:].startswith(b'["ME",'), answer
 
-    def process(self, pairs: int) -> Row:
-        ours = [BDWHEREIS, "--node", self.host.address, "--keys", f"{self.keys}/bench", SERVICE]
-        size = str(len(self.opening + self.request))
-        floor = [f"{HERE}/echo_client.py", str(self.floor_port), self.keys, "bench", size, *([self.lean] if self.lean else [])]
-        return measure(
-            f"bdwhereis over TLS, whole process{self.note}",
-            "ms",
-            lambda: milliseconds(lambda: _run(ours)),
-            lambda: milliseconds(lambda: _run(floor)),
-            pairs,
-            None if self.lean else 1.3,
-        )
-
     def _dial(self) -> Conversation:
         return dialling.dial(self.host.address, self.credentials, time.monotonic() + SECONDS)
 
@@ -136,23 +120,3 @@ class _Called:
 def _ask(talk: Conversation) -> None:
     said = talk.ask(["WHEREIS", SERVICE, None], time.monotonic() + SECONDS)
     assert said.host == "ME", said
-
-
-def _local_process(host: Host, pairs: int) -> Row:
-    ours = [BDWHEREIS, "--config", host.config_path, SERVICE]
-    return measure(
-        "bdwhereis by the local socket, whole process",
-        "ms",
-        lambda: milliseconds(lambda: _run(ours)),
-        lambda: milliseconds(lambda: _run(["-c", "import socket, json"])),
-        pairs,
-        2.0,
-    )
-
-
-def _run(arguments: list[str]) -> None:
-    """A Python process, its stdout thrown away; starting it costs both sides the same."""
-    away = (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)
-    pid = os.posix_spawn(sys.executable, [sys.executable, *arguments], os.environ, file_actions=[away])
-    _, status = os.waitpid(pid, 0)
-    assert status == 0, f"{arguments} ended with {os.waitstatus_to_exitcode(status)}"

@@ -21,7 +21,7 @@ from bdserver.core.messages import Place
 from bdserver.net import dialling
 from bdserver.net.conversation import Conversation
 from bdserver.net.keys import load
-from tests.bench.lookups import BDWHEREIS
+from tests.bench.commands import BDWHEREIS
 from tests.bench.pairs import Row, measure, milliseconds
 from tests.bench.peers import Agent, missing
 from tests.bench.peers_etcd import KEY, Etcd, EtcdClient
@@ -94,7 +94,7 @@ def _beside_etcd(host: Host, etcd: Etcd, keys: str, pairs: int) -> list[Row]:
 
 
 def _bdwhereis(*arguments: str) -> list[str]:
-    return [sys.executable, BDWHEREIS, *arguments]
+    return [sys.executable, "-S", BDWHEREIS, *arguments]  # as bin/bdwhereis starts it
 
 
 def _processes(what: str, ours: list[str], theirs: list[str], pairs: int) -> Row:

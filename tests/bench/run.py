@@ -15,7 +15,20 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import bdserver
-from tests.bench import audit, loaded, lookups, memory, peers_lookups, peers_telling, policies, rates, routing, scale, soak
+from tests.bench import (
+    audit,
+    commands,
+    loaded,
+    lookups,
+    memory,
+    peers_lookups,
+    peers_telling,
+    policies,
+    rates,
+    routing,
+    scale,
+    soak,
+)
 from tests.bench.pairs import Row, table
 from tests.hosts import Host, Mesh
 
@@ -90,6 +103,7 @@ def _peers(share: float) -> str:
 
 PARTS = {
     "lookups": Part(_of_one_host(lambda mesh, host, share: lookups.rows(mesh, host, _pairs(60, share)))),
+    "commands": Part(_of_one_host(lambda mesh, host, share: commands.rows(mesh, host, _pairs(60, share)))),
     "rates": Part(_of_one_host(lambda mesh, host, share: rates.rows(host, _pairs(40, share)))),
     "memory": Part(_of_one_host(_memory)),
     "policies": Part(_policies),
