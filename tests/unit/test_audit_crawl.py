@@ -1,5 +1,6 @@
 """What a crawl asks, and what it makes of answers."""
 
+import threading
 import time
 
 import pytest
@@ -148,3 +149,44 @@ def test_with_keys_of_its_own_it_calls_each_node_itself(mesh, monkeypatch):
 def test_without_an_entrance_there_is_no_crawl():
     with pytest.raises(NobodyThere, match="no entrance"):
         crawl.crawl_from([], 1.0)
+
+
+class _Counting:
+    """Nodes of which the first `silent` answer only when as many are asked at once; and the most that were."""
+
+    def __init__(self, silent):
+        self.silent, self.now, self.most, self.lock = silent, 0, 0, threading.Lock()
+        self.all_there = threading.Barrier(silent) if silent else None
+
+    def ask(self, name, address):
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        if int(name) < self.silent:
+            self.all_there.wait(20)
+        with self.lock:
+            self.now -= 1
+
+    def close(self):
+        pass
+
+
+class _All:
+    """Forty nodes, told at once."""
+
+    def __init__(self):
+        self.left, self.taken, self.failures = [(str(number), "") for number in reversed(range(40))], [], {}
+
+    def next_ones(self):
+        left, self.left = self.left, []
+        return left
+
+    def take(self, name, said):
+        self.taken.append(name)
+
+
+@pytest.mark.parametrize(("silent", "least", "most"), [(0, 1, crawl.AT_ONCE), (10, 10, crawl.WORKERS)])
+def test_few_are_asked_at_once_and_more_while_nobody_answers(silent, least, most):
+    answers, askers = _All(), _Counting(silent)
+    crawl._spread(answers, askers)
+    assert sorted(map(int, answers.taken)) == list(range(40)) and least <= askers.most <= most
