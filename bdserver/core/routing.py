@@ -222,6 +222,9 @@ class Search:
         by_name = {record.name: record for record in turn}
         unasked = []  # could not even be asked so quickly
         for record in turn:
+            if record is turn[-1] and not self._waiting:  # nobody comes after it: no call is to be broken off and made anew
+                found = self._ask(phase, command, record, seconds)
+                return found or self._one_by_one(phase, command, unasked, seconds)
             found = self._put(phase, command, record, seconds) or self._late(phase, by_name, 0.0)
             if found:
                 return found

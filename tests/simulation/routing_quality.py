@@ -161,7 +161,7 @@ def shares(order, capacities, load, seed, asks=True, seconds=240.0, askers=4):
         rule = ORDERS[order](node)
         if asks:
             question = routing.Question(node.view, SERVICE, lambda r: True, lambda r: True, lambda a, b: True, ask, lambda: 5.0,
-                                        lambda: now, rng, rule)  # fmt: skip
+                                        lambda: now, rng, rule, lambda name, request, _, patience: ask(name, request, patience))  # fmt: skip
             served = routing.Search(question).whereis().node
         else:
             served = rule(node.view.holders(SERVICE), rng)[0].name
