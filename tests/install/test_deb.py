@@ -163,6 +163,12 @@ def test_what_starts_quickly_is_started_by_debians_python_without_site(package, 
     assert f"usage: {command}" in subprocess.run([path, "--help"], capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_command_looks_through_the_metadata_of_all_packages(package, tmp_path, command):
+    subprocess.run(["dpkg-deb", "--extract", package, tmp_path], check=True)
+    assert "metadata" not in (tmp_path / "usr" / "bin" / command).read_text()
+
+
 def test_no_file_says_where_else_it_could_be(package, contents, tmp_path):
     subprocess.run(["dpkg-deb", "--extract", package, tmp_path], check=True)
     for path in contents:
