@@ -385,6 +385,12 @@ def test_the_command_runs_by_a_link_and_where_nobody_reads_what_it_says(node, tm
         assert run("--socket", node.path, "Echo", stdout=full).returncode != 0
 
 
+def test_the_command_runs_where_no_folder_of_a_script_is_trusted(node):
+    node.said = encode(PLACE)
+    assert run("--socket", node.path, "Echo", PYTHONSAFEPATH="1").stdout == f"{DETAILS['url']}\n"
+    assert run("--version", PYTHONSAFEPATH="1").returncode == 0
+
+
 def test_the_plain_case_imports_next_to_nothing(node):
     node.said = encode(PLACE)
     program = (
