@@ -220,7 +220,7 @@ class Search:
     def _hedged(self, phase: int, command: str, turn: list[Record], seconds: float) -> Outcome | None:
         """Each has NEXT_SECONDS before the next one is asked, and `seconds` in the end."""
         by_name = {record.name: record for record in turn}
-        unasked = []  # could not even be asked so quickly
+        unasked: list[Record] = []  # could not even be asked so quickly
         for record in turn:
             if record is turn[-1] and not self._waiting:  # nobody comes after it: no call is to be broken off and made anew
                 found = self._ask(phase, command, record, seconds)
