@@ -115,7 +115,7 @@ def _call_once(client, host, sock, deadline, results):
     """As the short way of bdwhereis; None of a refusal, whose words are found on the other way."""
     results["me"] = None
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(*onecall.UNUSUAL):
-        Key(client._key).save(f"{folder}/me.key")
+        Key(client.key).save(f"{folder}/me.key")
         save(f"{folder}/me.crt", x509.load_der_x509_certificate(base64.b64decode(client.der)))
         save(f"{folder}/ca.crt", *client.authorities)
         with open(f"{folder}/ca.crt") as file:
