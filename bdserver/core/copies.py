@@ -100,8 +100,8 @@ def _followed(record: Record, name: str, copy: Held) -> Standing:
 
 def _is_behind(edition: Edition, told: Edition) -> bool:
     """Whether a copy's edition is another than its original's. Where the copy's is above it, the original's node has lost its
-    clock or its files, and will raise its own (`above_copies`); where the original has none (yet), it can't be copied."""
-    return edition != told and (not told.digest or told.counter >= edition.counter)
+    clock or its files, and will raise its own (`above_copies`); and what has no edition yet is what was copied from it."""
+    return told not in (edition, NO_EDITION) and told.counter >= edition.counter
 
 
 def _orphaned(view: View, name: str, copy: Held) -> Standing:
@@ -149,7 +149,8 @@ def may_serve(view: View, name: str, service: Held) -> bool:
     if service.type == STATIC or not service.original:
         return True
     found = standing(view, name, service)
-    is_newer_to_be_had = found.is_stale and found.newest != service.edition and bool(holders_of(view, name, found.newest))
+    is_another = found.newest.digest != service.edition.digest  # else it is the same content, and has another number alone
+    is_newer_to_be_had = found.is_stale and is_another and bool(holders_of(view, name, found.newest))
     return not found.is_withdrawn and not is_newer_to_be_had
 
 
@@ -200,8 +201,9 @@ def next_edition(digest: str, now: float, *before: Edition) -> Edition:
 def numbered(view: View, name: str, digest: str, here: Held | None, after: str, now: float) -> Edition:
     """The edition of an original with this digest: that of what is `here`, if nothing differs, else one above it, above those
     of its copies, and above what was withdrawn."""
-    if not digest:
-        return NO_EDITION
+    if not digest:  # what can't be copied is a new edition too, if what was here before could be
+        before = here.edition if here is not None else NO_EDITION
+        return next_edition("", now, before) if before.digest else before
     withdrawal = view.own.withdrawn.get(name)
     last = Edition(withdrawal.counter) if withdrawal is not None else NO_EDITION
     before = here.edition if here is not None else NO_EDITION

@@ -419,7 +419,7 @@ class Node:
     def finish_withdrawals(self, own: Record) -> None:
         """What our record says is withdrawn, and lies here still: the life before ended between the two."""
         for name, service in self.services.all().items():
-            if not service.is_copy and service.edition.digest and copies.is_withdrawn(own, name, service.edition):
+            if not service.is_copy and service.edition.counter and copies.is_withdrawn(own, name, service.edition):
                 self.services.withdraw(name)
 
     def hit(self, service: str, caller: str, now: float, kind: str = "HIT") -> bool:

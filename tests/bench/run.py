@@ -18,6 +18,7 @@ import bdserver
 from tests.bench import (
     audit,
     commands,
+    copies,
     loaded,
     lookups,
     memory,
@@ -111,6 +112,7 @@ PARTS = {
     "scale": Part(_scale),
     "peers": Part(_peers),
     "routing": Part(lambda share: routing.table(60 * share)),
+    "copies": Part(copies.table),
     "telling": Part(_telling, is_long=True),
     "loaded": Part(lambda share: loaded.measure(10 * share), is_long=True),
     "soak": Part(lambda share: soak.measure(10 * share), is_long=True),
