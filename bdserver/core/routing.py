@@ -24,7 +24,7 @@ from collections.abc import Callable, Collection, Iterable
 from random import Random
 from typing import Any, NamedTuple
 
-from bdserver.core import copies, messages, plan
+from bdserver.core import copies, messages, plan, turns
 from bdserver.core.address import host_part
 from bdserver.core.membership import ALIVE, Copies, Record
 from bdserver.core.messages import DontHave, NetFault, No, RelayedYes, Yes
@@ -177,13 +177,13 @@ class Search:
     def _may_take(self, record: Record) -> bool:
         view, service = self.q.view, self.q.service
         has_it = service in record.services and copies.may_serve(view, service, record.services[service])
-        return not has_it and self.q.suits(record) and copies.may_have(view, service, record, self.q.can_talk)
+        return not has_it and self.q.suits(record) and turns.may_have(view, service, record, self.q.can_talk)
 
     def _why_no_copy(self, holders: list[Record]) -> str:
         """Why a client whose policy meets that of no holder was not served by a copy."""
         if not any(record.services[self.q.service].replicable for record in holders):
             return "it is registered by its url, and can't be copied"
-        match copies.terms(self.q.view, self.q.service):
+        match turns.terms(self.q.view, self.q.service):
             case Copies.NONE:
                 return "it may not be copied (copies=none)"
             case Copies.MEETING:

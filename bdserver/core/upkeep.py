@@ -13,9 +13,10 @@ from random import Random
 from types import MappingProxyType
 from typing import NamedTuple
 
-from bdserver.core import copies
-from bdserver.core.copies import Errand, Go, Held, Lately, Place, Renew
+from bdserver.core import copies, turns
+from bdserver.core.copies import Go, Held, Renew
 from bdserver.core.membership import Edition, Record, Service
+from bdserver.core.turns import Errand, Lately, Place
 from bdserver.core.view import View
 
 # At once, for all services: each is a thread, and a child.
@@ -70,12 +71,12 @@ class _Copy:
 
     def notice(self, view: View, name: str, service: Service, clock: float) -> Lately:
         """Who has it now. It is here on demand if it came for a call, and there were and are enough holders without it."""
-        holders = frozenset(record.name for record in copies.kin(view, name, service))
+        holders = frozenset(record.name for record in turns.kin(view, name, service))
         if not holders <= self.holders:
             self.joined_at = clock
         if holders != self.holders:
             self.holders, self.steady_since = holders, clock
-        self.is_on_demand = self.is_on_demand and len(holders) > copies.wanted_by(view, name, service)
+        self.is_on_demand = self.is_on_demand and len(holders) > turns.wanted_by(view, name, service)
         return Lately(self.arrived_at, self.called_at, self.steady_since, self.joined_at, self.is_on_demand)
 
 
@@ -160,14 +161,14 @@ class Upkeep:
     def _tended(self, view: View, name: str, service: Service, clock: float, wall: float, replica_idle: float) -> Errand | None:
         copy = self._copies.get(name) if self._copies is not None and service.original else None
         lately = copy.notice(view, name, service, clock) if copy is not None else None
-        if lately and copies.wishes_to_retire(lately, clock, replica_idle) and copies.can_spare(view, name):
+        if lately and turns.wishes_to_retire(lately, clock, replica_idle) and turns.can_spare(view, name):
             self.idle[name] = int(wall - (clock - lately.called_at))
         if renewal := copies.to_renew(view, name, service):
             return renewal if clock >= self._turn(view, renewal, clock) else None
         return (
             copies.to_withdraw(view, name, service)
             or copies.to_raise(view, name, service)
-            or (copies.to_retire(view, name, lately, clock, replica_idle) if lately else None)
+            or (turns.to_retire(view, name, lately, clock, replica_idle) if lately else None)
         )
 
     def _turn(self, view: View, renewal: Renew, clock: float) -> float:
@@ -185,13 +186,13 @@ class Upkeep:
             return False
         took = [node for (each, node), asked in self._asked.items() if each == name and asked.has_it]
         coming = [node for node in took if node in view.records and name not in view.records[node].services]
-        return copies.missing(view, name) > len(coming)
+        return turns.missing(view, name) > len(coming)
 
     def _placed(self, view: View, name: str, may_have: Callable[[str, Record], bool]) -> Place | None:
         asked = [node for each, node in self._asked if each == name]
-        place = copies.to_place(view, name, lambda record: may_have(name, record), asked, self._rng)
+        place = turns.to_place(view, name, lambda record: may_have(name, record), asked, self._rng)
         if place is None:
-            wanted = copies.wanted(view, name)
+            wanted = turns.wanted(view, name)
             self._unplaced[name] = f"{name}: {wanted} holders are wanted, and no node can take one more copy"
         return place
 

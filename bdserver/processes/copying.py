@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bdserver.core import copies
-from bdserver.core.copies import Errand, Go, Place
+from bdserver.core import turns
+from bdserver.core.copies import Go
 from bdserver.core.membership import Record
 from bdserver.core.messages import Ok
+from bdserver.core.turns import Errand, Place
 from bdserver.core.upkeep import Look, Rules, Upkeep
 from bdserver.core.view import View
 from bdserver.errors import BDError
@@ -90,7 +91,7 @@ class Copying:
         def can_talk(a: str, b: str) -> bool:
             return policies.can_talk(view, view.records[a], view.records[b])
 
-        return lambda name, record: policies.talkable(view, record) and copies.may_have(view, name, record, can_talk)
+        return lambda name, record: policies.talkable(view, record) and turns.may_have(view, name, record, can_talk)
 
     # -- errands
 

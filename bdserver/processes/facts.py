@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from bdserver.core import attention, copies
+from bdserver.core import attention, turns
 from bdserver.core.attention import Facts, Finding, Unmet
 from bdserver.core.view import View
 from bdserver.files import disks
@@ -54,7 +54,7 @@ def gather(node: Node, view: View, now: float) -> Facts:
         publishers=node.rules.publishers.complaint,
         untrusted={name: why for name, why in doubts.items() if name in untrusted},
         unsigned={name: why for name, why in doubts.items() if name not in untrusted},
-        **copies.condition(view)._asdict(),
+        **turns.condition(view)._asdict(),
         unchecked=tuple(sorted(name for name, each in services.items() if each.health == "none")),
     )
 

@@ -11,9 +11,10 @@ import itertools
 import math
 from random import Random
 
-from bdserver.core import copies, weight
-from bdserver.core.copies import Go, Place, Raise, Renew
+from bdserver.core import copies, turns, weight
+from bdserver.core.copies import Go, Raise, Renew
 from bdserver.core.membership import DYNAMIC, STATIC, Record, Service, Withdrawal, standing
+from bdserver.core.turns import Place
 from bdserver.core.upkeep import Rules, Upkeep
 from bdserver.core.view import TOMBSTONE_SECONDS, View
 
@@ -292,7 +293,7 @@ class Net:
             if not self._was_withdrawn(gone.name, here):
                 self.faults.append(f"{self.now:.1f} {host.name} takes {here.edition} as withdrawn, and nobody has withdrawn it")
             self._remove(host, gone.name, "withdrawn")
-        elif gone.what == "retired" and copies.can_spare(host.view, gone.name):
+        elif gone.what == "retired" and turns.can_spare(host.view, gone.name):
             self._remove(host, gone.name, gone.why)
         return ""
 
@@ -326,7 +327,7 @@ class Net:
         dynamic = [each for each, offered in host.disk.items() if offered.type == DYNAMIC]
         giving_way = None
         if len(dynamic) >= host.slots:
-            light = [(each, 0.0, host.arrived[each]) for each in dynamic if copies.can_spare(host.view, each)]
+            light = [(each, 0.0, host.arrived[each]) for each in dynamic if turns.can_spare(host.view, each)]
             giving_way = weight.to_retire(light, host.wall())
             if giving_way is None:
                 return "it has no room"

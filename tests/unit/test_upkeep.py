@@ -5,8 +5,9 @@ from random import Random
 
 import pytest
 
-from bdserver.core.copies import Go, Place, Raise, Renew
+from bdserver.core.copies import Go, Raise, Renew
 from bdserver.core.membership import STATIC, Edition
+from bdserver.core.turns import Place
 from bdserver.core.upkeep import ERRANDS_MAX, HEARD_SECONDS, REFUSED_SECONDS, RENEWALS_A_SECOND, Look, Rules, Upkeep
 from tests.unit.offers import NAME, a_copy, holds, original, seen, withdrew
 from tests.unit.views import NOW

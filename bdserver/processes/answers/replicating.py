@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-from bdserver.core import copies, membership, messages, pages, plan, routing, weight
+from bdserver.core import copies, membership, messages, pages, plan, routing, turns, weight
 from bdserver.core.address import host_part
 from bdserver.core.copies import Renew
 from bdserver.core.membership import COUNTER_MAX, Edition, Record
@@ -233,7 +233,7 @@ def _lightest(session: Session, now: float) -> str | None:
     its original wants."""
     node, view = session.node, session.view()
     weights, here = node.weights(now), node.services.all().values()
-    replicas = [(s.name, weights[s.name], s.arrived_at) for s in here if s.is_copy and copies.can_spare(view, s.name)]
+    replicas = [(s.name, weights[s.name], s.arrived_at) for s in here if s.is_copy and turns.can_spare(view, s.name)]
     return weight.to_retire(replicas, now)
 
 

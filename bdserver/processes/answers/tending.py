@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 
-from bdserver.core import copies
+from bdserver.core import copies, turns
 from bdserver.core.messages import No, NotGiven, Ok
 from bdserver.errors import BDError, CantFind
 from bdserver.files.services import Service
@@ -93,7 +93,7 @@ def answer_retire(session: Session, name: str, why: str) -> Ok:
     """Our copy goes, if it can be spared still: it has told the mesh for a while that nobody calls it, so few calls are under
     way."""
     mine = session.node.services.get(name)
-    if mine is not None and mine.is_copy and copies.can_spare(session.view(), name):
+    if mine is not None and mine.is_copy and turns.can_spare(session.view(), name):
         _let_go(session, name, "retired", why)
     return Ok()
 
