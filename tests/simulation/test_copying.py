@@ -12,7 +12,7 @@ import pytest
 from bdserver.core.membership import STATIC
 from tests.simulation.copying import Net, Swing, digests
 
-SEEDS = range(400 if os.environ.get("BD_LONG") else 30)
+SEEDS = range(400 if os.environ.get("BD_LONG") else 15)
 NAME = "Echo"
 
 
@@ -169,8 +169,7 @@ def standing_mesh(seed, count, wanted):
     return net, hosts
 
 
-@pytest.mark.parametrize("count", [4, 10, 50, long(200)])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("seed", "count"), [(0, 4), (1, 4), (0, 10), (1, 10), (0, 50), long(1, 50), long(0, 200)])
 def test_holders_that_die_are_replaced_by_one_copy_each(seed, count):
     net, _ = standing_mesh(seed, count, 3)
     deaths = min(count - 1, 15)
@@ -197,8 +196,7 @@ def test_a_node_that_comes_back_is_not_one_too_many_for_ever(seed):
     assert net.longest["many"] < 60 and net.faults == [], f"seed {seed}: {net.longest}"
 
 
-@pytest.mark.parametrize("wanted", [2, 3, 5, 20])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("seed", "wanted"), [(0, 2), (0, 3), (1, 3), (0, 20), long(1, 20), long(2, 5)])
 def test_a_partition_heals_with_exactly_as_many_as_are_wanted_within_a_minute(seed, wanted):
     net, hosts = standing_mesh(seed, 50, wanted)
     for number, host in enumerate(hosts):
@@ -212,7 +210,9 @@ def test_a_partition_heals_with_exactly_as_many_as_are_wanted_within_a_minute(se
     assert net.longest["many"] < 60 + ROUND_SECONDS, f"seed {seed}"
 
 
-@pytest.mark.parametrize(("count", "seeds"), [(3, range(5)), (5, range(5)), (20, range(3)), long(200, range(1))])
+@pytest.mark.parametrize(
+    ("count", "seeds"), [(3, range(3)), (5, range(3)), (20, range(1)), long(20, range(1, 6)), long(200, range(1))]
+)
 def test_standing_copies_under_chaos(count, seeds):
     for seed in seeds:
         net, hosts = standing_mesh(seed, count, 3)
@@ -274,14 +274,14 @@ def assert_few_copies(net, periods):
 def test_a_load_that_swings_quickly_makes_few_copies(seed):
     rng = Random(seed)
     periods = [10.0, *(10 * 60 ** rng.random() for _ in range(3))]
-    assert_few_copies(swung(seed, periods, HOUR, pace=2.0), periods)
+    assert_few_copies(swung(seed, periods, HOUR / 2, pace=2.0), periods)
 
 
-@pytest.mark.parametrize("seed", [0])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_a_load_that_swings_slowly_makes_few_copies_and_those_go(seed):
     rng = Random(seed)
-    periods = [660.0, 1330.0, *(600 * 144 ** rng.random() for _ in range(4))]
-    net = swung(seed, periods, DAY, pace=20.0)
+    periods = [660.0, 1330.0, *(600 * 144 ** rng.random() for _ in range(3))]
+    net = swung(seed, periods, DAY / 2, pace=30.0)
     assert_few_copies(net, periods)
     assert len(net.gone) > 20
 
