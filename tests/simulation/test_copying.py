@@ -17,7 +17,7 @@ NAME = "Echo"
 
 
 def long(*values):
-    return pytest.param(*values, marks=pytest.mark.long)
+    return pytest.param(*values, marks=pytest.mark.long(seconds=600))
 
 
 class Chaos:
@@ -291,7 +291,7 @@ def test_a_load_that_swings_slowly_makes_few_copies_and_those_go(seed):
     assert len(net.gone) > 20
 
 
-@pytest.mark.long
+@pytest.mark.long(seconds=600)
 def test_a_week_of_loads_that_swing_makes_few_copies():
     periods = [1300.0, 700.0, 2000.0, 2 * HOUR, 6 * HOUR, DAY]
     net = swung(1, periods, WEEK, pace=60.0)
