@@ -246,7 +246,7 @@ def to_renew(view: View, name: str, service: Held | None) -> Renew | None:
     if not found.is_stale or found.newest in (service.edition, NO_EDITION):
         return None
     givers = [record for record in holders_of(view, name, found.newest) if record.name != view.me]
-    return Renew(name, found.original, found.newest) if givers else None
+    return Renew(name, found.original, found.newest) if givers and found.newest.digest else None
 
 
 def to_withdraw(view: View, name: str, service: Held | None) -> Go | None:

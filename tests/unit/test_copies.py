@@ -103,7 +103,7 @@ def test_an_old_edition_is_served_as_long_as_the_new_one_is_not_to_be_had():
 
 
 def test_what_can_not_be_copied_any_more_is_served_by_its_original_alone():
-    view = seen(holds("a", original(0, "")))
+    view = seen(holds("a", original(2, "")))
     assert not copies.may_serve(view, NAME, a_copy("a")) and copies.to_renew(view, NAME, a_copy("a")) is None
 
 
