@@ -141,9 +141,11 @@ def replace(
     mode: int = 0o666,
     like: os.stat_result | None = None,
     is_synced: bool = True,
+    is_named: bool = True,
 ) -> Stamp:
     """Put a file of these bytes in the place of `path`, whole or not at all; its stamp.
 
+    Without `is_named`, a crash of the machine soon after may bring back the file that was there before, whole.
     `like`: it gets mode and owner of a file in this state, else `mode` as the umask leaves it. Without `is_synced`, a crash
     of the machine may leave an empty file. What another crash leaves is named `.NAME.new.PID`: with a dot, so that web servers
     and we ourselves pass over it, and with the process, so that two of them never write to the same one."""
@@ -165,7 +167,7 @@ def replace(
             made = stamp_of(os.fstat(descriptor))  # behind the rename, which changes the ctime
         finally:
             os.close(descriptor)
-        if is_synced:
+        if is_synced and is_named:
             sync(folder or ".")
     except BaseException as error:
         _unlink(new)

@@ -28,6 +28,7 @@ from tests.bench import (
     rates,
     routing,
     scale,
+    signing,
     soak,
 )
 from tests.bench.pairs import Row, table
@@ -110,6 +111,7 @@ PARTS = {
     "policies": Part(_policies),
     "audit": Part(lambda share: table(audit.rows(_pairs(20, share)))),
     "scale": Part(_scale),
+    "signing": Part(lambda share: signing.measure(max(int(60 * share), 5))),
     "peers": Part(_peers),
     "routing": Part(lambda share: routing.table(60 * share)),
     "copies": Part(copies.table),
