@@ -45,8 +45,8 @@ class Counters:
             if known.get(name, 0) < counter:
                 known[name] = counter
                 rows = [f"{each} {of}\n".encode() for of, each in sorted(known.items())]
-                # The folder is not synced, which would be half of the cost: installing what was signed syncs its own right behind
-                # this, and a power cut between the two, which is no attacker's to choose, costs this one counter.
+                # The folder is not synced, which would be half of the cost: installing what was signed syncs its own right
+                # behind this, and a power cut between the two, which is no attacker's to choose, costs this one counter.
                 durable.replace(self.path, rows, is_named=False)
 
     def _read(self) -> dict[str, int]:

@@ -264,7 +264,8 @@ class Node:
         except BadConfig as error:
             self.rules = self.rules._replace(publishers=publishers.closed(path, str(error)))
             raise
-        self.rules = self.rules._replace(publishers=fresh)
+        if fresh != self.rules.publishers:  # else what was judged by it stands
+            self.rules = self.rules._replace(publishers=fresh)
 
     def look_at_keys(self) -> bool:
         """Read our certificate and the CAs anew if another process of ours has put others in their place: then True. A node

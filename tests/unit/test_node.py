@@ -125,6 +125,8 @@ def test_a_list_of_publishers_that_is_broken_shuts_out_all_until_it_is_mended(co
         open_node(load(config(publishers=tmp_path / "k")))
     (tmp_path / "k").write_text(KEY.public.line)
     assert node.reload() == [] and set(node.rules.publishers.keys) == {SIGNER} and not node.rules.publishers.complaint
+    before = node.rules.publishers
+    assert node.reload() == [] and node.rules.publishers is before
 
 
 @pytest.mark.parametrize(
