@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from bdserver.net import authority
+from bdserver.net import issuing
 from bdserver.processes import advertised
 from tests.hosts import RUN, Mesh, free_port, until
 
@@ -123,7 +123,7 @@ def test_the_clock_is_off_or_the_certificate_is_old(mesh, monkeypatch, days, wor
             return datetime.datetime.now(tz) + datetime.timedelta(days=days)
 
     with monkeypatch.context() as patched:
-        patched.setattr(authority, "datetime", Elsewhen)
+        patched.setattr(issuing, "datetime", Elsewhen)
         host = mesh.host("alpha")
     refused(host, "alpha.crt", words, status=status)
     in_table(words)
