@@ -186,7 +186,7 @@ def test_a_fresh_installation_says_what_to_do_next_and_waits_for_it(machine):
     checked = machine.run("bdserverd", "--check", CONFIG)
     assert checked.returncode == 1 and "bdkeys issue" in checked.stdout
     assert service(machine, "start") not in (0, 127)
-    assert "ConditionPathExists=/etc/bdserver/ca.crt" in machine.read("/usr/lib/systemd/system/bdserverd.service.d/keys.conf")
+    assert "ConditionPathExists=|/etc/bdserver/ca.crt" in machine.read("/usr/lib/systemd/system/bdserverd.service.d/keys.conf")
     assert machine.exists("/etc/systemd/system/multi-user.target.wants/bdserverd.service")
     assert machine.do("sh", "-c", "ls /etc/rc2.d").count("bdserverd") == 1
 
