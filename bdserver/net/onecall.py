@@ -54,8 +54,10 @@ class Caller:
         _text(f"{keys}.key", is_secret=True)
         begin, body, rest = certificate.strip().partition(_END)
         der = a2b_base64(begin.removeprefix(_BEGIN))
-        if not begin.startswith(_BEGIN) or not body or rest or _P256 not in der:
+        if not begin.startswith(_BEGIN) or not body or _P256 not in der:
             raise ValueError("not one certificate for a P-256 key")
+        if rest and not _is_signers(rest.strip()):
+            raise ValueError("not one certificate, and that of its signer")
         return cls(context_of(f"{keys}.key", f"{keys}.crt", authorities), _mesh(der, is_name), is_name)
 
     def dial(self, host: str, port: int, deadline: float) -> Stream:
@@ -122,6 +124,14 @@ def context_of(key_path: str, certificate_path: str, authorities: str) -> Any:
         raise ValueError("not all of them are CAs")
     context.load_cert_chain(certificate_path, key_path, "")  # an empty passphrase: else OpenSSL would ask whoever sits there
     return context
+
+
+def _is_signers(certificate: str) -> bool:
+    """Whether this is one certificate, with the unit "signer" in it (a text of UTF-8, type 12), and nobody's bd:// URI: who
+    vouches for it the other side finds out."""
+    body = certificate.removeprefix(_BEGIN).removesuffix(_END)
+    der = a2b_base64(body)
+    return certificate == f"{_BEGIN}{body}{_END}" and _END not in body and b"\x0c\x06signer" in der and b"bd://" not in der
 
 
 def _mesh(der: bytes, is_name: Callable[[str], bool]) -> str:

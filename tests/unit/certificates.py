@@ -1,6 +1,5 @@
 """Certificates that bdkeys would never make, and one conversation over TLS, for the tests of the net folder."""
 
-import base64
 import contextlib
 import datetime
 import os
@@ -116,7 +115,7 @@ def _call_once(client, host, sock, deadline, results):
     results["me"] = None
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(*onecall.UNUSUAL):
         Key(client.key).save(f"{folder}/me.key")
-        save(f"{folder}/me.crt", x509.load_der_x509_certificate(base64.b64decode(client.der)))
+        save(f"{folder}/me.crt", *client.chain.certificates)
         save(f"{folder}/ca.crt", *client.authorities)
         with open(f"{folder}/ca.crt") as file:
             context = onecall.context_of(f"{folder}/me.key", f"{folder}/me.crt", file.read())

@@ -1,5 +1,6 @@
 """RENEW, REVOKE, ROLL: what a signer signs over an old certificate, what it says to be revoked, which CA follows."""
 
+import contextlib
 import datetime
 import json
 import os
@@ -11,11 +12,12 @@ import pytest
 from bdserver.commands import bdkeys, revoking
 from bdserver.core import statements
 from bdserver.core.messages import Certified
+from bdserver.core.names import valid_name
 from bdserver.core.roles import ADMIN, NODE, Role
 from bdserver.core.statements import Revocation
 from bdserver.errors import BadConfig, BadRequest, BDError, Forbidden, NoSuchCommand, NotYet, TooBusy
 from bdserver.net import chain as chains
-from bdserver.net import signing
+from bdserver.net import keyfiles, keys, onecall, signing
 from bdserver.net.authority import Authority, general_names, request_by
 from bdserver.net.identity import identity_of
 from bdserver.net.proofs import Proofs
@@ -23,7 +25,7 @@ from bdserver.net.signing import Signer
 from bdserver.processes.answers import looking
 from bdserver.processes.node import holder
 from bdserver.processes.session import Caller
-from tests.unit.certificates import Key
+from tests.unit.certificates import Key, conversation
 from tests.unit.signers import asked, begun, opened
 
 
@@ -320,3 +322,23 @@ def test_a_signer_that_is_not_in_date_signs_nothing(alpha, monkeypatch, days, re
     monkeypatch.setattr(signing, "datetime", Clock)
     with pytest.raises(BadConfig, match=reason):
         alpha.signer.certify(Key().key.public_key(), "x", NODE, general_names(["127.0.0.1"]), 1)
+
+
+def test_the_short_way_of_bdwhereis_shows_its_signer_s_certificate_too(alpha, tmp_path):
+    key = Key()
+    _, chain = caller_of(alpha, key.key, "joe", Role.CLIENT)
+    base = f"{tmp_path}/joe"
+    key.save(f"{base}.key")
+    keyfiles.write(f"{tmp_path}/ca.crt", keyfiles.pem(alpha.credentials.authorities))
+    for text, is_taken in (
+        (chain.pem(), True),
+        (chain.pem() + chain.pem(), False),
+        (chains.Chain(chain.certificate, chain.certificate).pem(), False),
+        (chain.pem() + b"x", False),
+    ):
+        keyfiles.write(f"{base}.crt", text)
+        with contextlib.nullcontext() if is_taken else pytest.raises(onecall.UNUSUAL):
+            assert onecall.Caller.load(base, valid_name).mesh == "home"
+    keyfiles.write(f"{base}.crt", chain.pem())
+    assert conversation(alpha.credentials, keys.load_named(base))["me"] == b"HELLO"
+    assert conversation(alpha.credentials, alpha.credentials)["caller"].signer.name == "alpha"
