@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -33,6 +34,7 @@ from bdserver.errors import (
 )
 from bdserver.files import package
 from bdserver.files.password import password_matches
+from bdserver.net.container import Container
 
 from .stand_in import OFFER, Node, let_dial, let_in, own, seen, unvisited
 
@@ -425,6 +427,22 @@ def test_publish_warns_of_a_program_that_is_not_executable(node, run, tmp_path, 
         if is_warned
         else ""
     )
+
+
+def test_publish_of_a_file_that_is_served_as_it_is_warns_of_nothing(node, run, tmp_path):
+    (tmp_path / "hello").write_text("hello\n")
+    (tmp_path / "hello.bdcert").write_text("weight=1\n")
+    web = Container("127.0.0.1", 0, str(tmp_path))
+    thread = threading.Thread(target=web.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        for name, is_warned in (("hello", False), ("other", True)):
+            node.answers["PUBLISH"] = Ok(f"http://127.0.0.1:{web.server_port}/axis/{name}?wsdl")
+            assert bool(run("publish", str(tmp_path / "hello"))[2]) == is_warned
+    finally:
+        web.shutdown()
+        web.server_close()
+        thread.join()
 
 
 @pytest.mark.parametrize("url", ["gopher://10.0.0.1/x", "http://10.0.0.1:99999/", "http:///x"])
