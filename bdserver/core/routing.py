@@ -38,7 +38,8 @@ Ask = Callable[[str, list[Any], float], Any]
 # put(name, request, seconds, patience): as ask; where nothing has come after so many seconds it raises Deadline, and up to
 # `patience` seconds, all in all, an answer may still be heard.
 Put = Callable[[str, list[Any], float, float], Any]
-# hear(seconds): (name, answer) of somebody who has been waited for, as soon as there is one; None when none came in this time.
+# hear(seconds): (name, answer) of somebody who has been waited for, as soon as there is one; None when none came in this time,
+# or nobody is left who could answer.
 Hear = Callable[[float], tuple[str, Any] | None]
 
 # A healthy holder answers in 10 ms. After so long the next one is asked too.
@@ -219,23 +220,18 @@ class Search:
 
     def _hedged(self, phase: int, command: str, turn: list[Record], seconds: float) -> Outcome | None:
         """Each has NEXT_SECONDS before the next one is asked, and `seconds` in the end."""
-        by_name = {record.name: record for record in turn}
         unasked: list[Record] = []  # could not even be asked so quickly
         for record in turn:
             if record is turn[-1] and not self._waiting:  # nobody comes after it: no call is to be broken off and made anew
                 found = self._ask(phase, command, record, seconds)
-                return found or self._one_by_one(phase, command, unasked, seconds)
-            found = self._put(phase, command, record, seconds) or self._late(phase, by_name, 0.0)
+            else:
+                found = self._put(phase, command, record, seconds) or self._late(phase, self.q.clock())
+                if record.name in self.silent and record.name not in self._waiting:
+                    unasked.append(record)
             if found:
                 return found
-            if record.name in self.silent and record.name not in self._waiting:
-                unasked.append(record)
-        until = self.q.clock() + min(seconds, self.q.left() * SHARE) - NEXT_SECONDS
-        while self._waiting and (left := until - self.q.clock()) > 0:
-            if found := self._late(phase, by_name, left):
-                return found
-        self._waiting.clear()
-        return self._one_by_one(phase, command, unasked, seconds)
+        patience = min(seconds, self.q.left() * SHARE) - NEXT_SECONDS
+        return self._late(phase, self.q.clock() + patience) or self._one_by_one(phase, command, unasked, seconds)
 
     def _put(self, phase: int, command: str, record: Record, seconds: float) -> Outcome | None:
         """Ask one that is waited for when its answer does not come at once."""
@@ -251,17 +247,17 @@ class Search:
 
         return self._judged(phase, record, self._say(record.name, self._message(command), seconds, ask))
 
-    def _late(self, phase: int, by_name: dict[str, Record], seconds: float) -> Outcome | None:
-        """What somebody says who has been waited for, within so many seconds."""
-        heard = self.q.hear(seconds) if self._waiting else None
-        if heard is None:
-            return None
-        name, answer = heard
-        self.unreached.discard(name)
-        self.silent.discard(name)
-        self.gone.remove(name)
-        self.asked.append(Asked(name, messages.word_of(answer), self.q.clock() - self._waiting.pop(name)))
-        return self._judged(phase, by_name[name], answer)
+    def _late(self, phase: int, until: float) -> Outcome | None:
+        """What those say who have been waited for, up to that time."""
+        while self._waiting and (heard := self.q.hear(max(until - self.q.clock(), 0.0))) is not None:
+            name, answer = heard
+            self.unreached.discard(name)
+            self.silent.discard(name)
+            self.gone = [each for each in self.gone if each != name]
+            self.asked.append(Asked(name, messages.word_of(answer), self.q.clock() - self._waiting.pop(name)))
+            if found := self._judged(phase, self.q.view.records[name], answer):
+                return found
+        return None
 
     def _ask(self, phase: int, command: str, record: Record, seconds: float) -> Outcome | None:
         return self._judged(phase, record, self._say(record.name, self._message(command), seconds, self.q.ask))

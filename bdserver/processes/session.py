@@ -157,6 +157,8 @@ class Session:
         """As `ask`; Deadline after so many seconds where the question stands, and `hear` may hear the answer."""
         if name == self.node.name:
             return self.ask(name, request, seconds)
+        if name in self._waiting:  # it was asked before, and is asked otherwise now
+            self._waiting.pop(name).talk.break_off()
         now = time.monotonic()
         at_once, deadline = min(now + seconds, self.deadline), min(now + patience, self.deadline)
 

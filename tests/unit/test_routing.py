@@ -388,6 +388,7 @@ class Hedged(Mesh):
     def __init__(self, *others, slow=None, **more):
         super().__init__(*others, **more)
         self.slow = slow or {}
+        self.heard = 0
         self.due = {}  # name -> (when its answer comes, the answer)
 
     def put(self, name, request, seconds, patience):
@@ -397,9 +398,8 @@ class Hedged(Mesh):
             self.clock += seconds
             raise NobodyThere("not reached")
         said = self.says.get((name, request[0]), self.says.get(name, YES))
-        if isinstance(said, Exception):
-            raise said
         answer = messages.decode(request[0], list(said))
+        self.due.pop(name, None)
         if reached + answered <= seconds:
             self.clock += reached + answered
             return answer
@@ -417,7 +417,9 @@ class Hedged(Mesh):
         return super().ask(name, request, seconds)
 
     def hear(self, seconds):
-        assert self.due, "nobody is waited for"
+        self.heard += 1
+        if not self.due:
+            return None
         name = min(self.due, key=lambda each: self.due[each][0])
         at, answer = self.due[name]
         if at > self.clock + seconds:
@@ -488,6 +490,28 @@ def test_who_answers_nobody_is_told_to_serve_late_and_then_nobody_has_it():
     assert {"a", "b"} <= set(search.gone) and ("a", "YOUWILLEXECUTE") in mesh.asked
 
 
+def test_whoever_breaks_off_while_it_is_waited_for_is_waited_for_no_longer():
+    mesh = Hedged(*map(record, "ab"), slow={"a": (0.0, NEVER), "b": (0.0, NEVER)})
+    search = mesh.search()
+    search.q = search.q._replace(hear=lambda seconds: setattr(mesh, "heard", mesh.heard + 1))
+    assert search.whereis().word == "CANTFIND" and mesh.heard < 10
+
+
+def test_the_last_one_too_has_its_patience_when_it_could_not_even_be_asked_at_first():
+    for seed in range(20):
+        mesh = Hedged(*map(record, "ab"), slow={"a": (0.0, NEVER), "b": (0.3, 0.01)}, seed=seed)
+        assert mesh.whereis() == ("YES", "b", 1)
+
+
+def test_a_yes_that_comes_only_while_others_are_told_to_serve_late_counts():
+    mesh = Hedged(
+        record("a"), record("b"), slow={"a": (0.0, 1.5), "b": (0.0, 0.01)}, says={("b", "WILLYOUEXECUTE"): ["DONTHAVE"]}
+    )
+    mesh.says["b"] = ["DONTHAVE"]
+    search = mesh.search()
+    assert search.whereis().node == "a" and "a" not in search.gone
+
+
 def test_whatever_holders_do_a_yes_that_is_there_is_found_in_time():
     for seed in range(500):
         rng = Random(seed)
@@ -505,7 +529,7 @@ def test_whatever_holders_do_a_yes_that_is_there_is_found_in_time():
             assert mesh.clock <= 0.1 * len(hung) + 0.01 * len(names) + 0.2, seed
         if found.word == "YES" and found.phase == 1:
             assert says[found.node] == YES and found.node not in mesh.due, seed
-        assert mesh.clock <= mesh.deadline and set(mesh.due) <= set(search.gone), seed
+        assert mesh.clock <= mesh.deadline and set(mesh.due) <= set(search.gone) and mesh.heard < 30, seed
 
 
 def test_no_time_left_is_said():

@@ -132,6 +132,20 @@ def test_whoever_is_waited_for_when_the_answer_is_there_is_hung_up_on_and_gives_
     assert session.hear(1.0) is None
 
 
+def test_whoever_is_asked_once_more_is_waited_for_once(tmp_path):
+    node, slow = a_mesh(tmp_path, "me", "slow")
+    slow.offer("Echo")
+    session = a_session(node)
+    node.network.hang(slow.address)
+    for command in ("WILLYOUEXECUTE", "YOUWILLEXECUTE"):
+        with pytest.raises(errors.Deadline):
+            session.put("slow", [command, "Echo"], 0.1, 1.0)
+    node.network.wake(slow.address)
+    assert session.hear(1.0)[0] == "slow" and session.hear(1.0) is None
+    with open(slow.hitlog.path("Echo")) as log:
+        assert [line.split()[0] for line in log] == ["HIT", "BACK", "HIT"]
+
+
 def test_whoever_breaks_off_while_it_is_waited_for_is_passed_over(tmp_path):
     node, slow = a_mesh(tmp_path, "me", "slow")
     session = a_session(node)
