@@ -42,7 +42,9 @@ setup(
     # What pip makes of an entry point starts with all that is installed: these two begin without (commands/short.py).
     scripts=["bin/bdwhereis", "bin/bdctl"],
     entry_points={
-        "console_scripts": [f"{command} = bdserver.commands.{command}:main" for command in ("bdserverd", "bdkeys", "bddemo")]
+        "console_scripts": [
+            f"{command} = bdserver.commands.{command}:main" for command in ("bdserverd", "bdkeys", "bdgateway", "bddemo")
+        ]
     },
     # What the package imports, at the least with which its tests pass: Debian 12's, but for its Pillow (9.4 needs DejaVu).
     # .ci/requirements.txt pins what they ran with last.
@@ -56,6 +58,8 @@ setup(
         "pillow>=10.1",
         "pydot>=1.4.2",
         "prometheus_client>=0.16",
+        "dnspython>=2.3",
+        "waitress>=2.1.2",
     ],
     classifiers=[
         "Environment :: No Input/Output (Daemon)",

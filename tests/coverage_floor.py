@@ -31,6 +31,7 @@ FLOORS = {
     "demo": Share(60, 43),
     "doctor": Share(90, 80),
     "files": Share(99, 98),
+    "gateway": Share(95, 90),
     "net": Share(98, 97),
     "processes": Share(97, 94),
 }

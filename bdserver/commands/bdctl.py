@@ -19,9 +19,9 @@ from typing import Any, BinaryIO, NamedTuple
 
 from bdserver import api
 from bdserver.commands import calling, showing
-from bdserver.core import messages, pages
+from bdserver.core import messages, pages, shapes
 from bdserver.core.address import join_address, split_address
-from bdserver.core.membership import ALIVE, LEFT, SUSPECT, Copies
+from bdserver.core.membership import ALIVE, LEFT, Copies
 from bdserver.core.messages import NoPong, NotFound, Status
 from bdserver.errors import BadConfig, CantFind, Deadline, Forbidden, NobodyThere
 from bdserver.net.conversation import Conversation
@@ -152,16 +152,10 @@ def nodes(options: Namespace) -> None:
 
 def services(options: Namespace) -> None:
     """All services and their holders, as the node knows them."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for node in _status(options).nodes:
-        if node["status"] in (ALIVE, SUSPECT):
-            for name in node["services"]:
-                holder = {"node": node["name"], "type": node["types"][name], "url": node["urls"][name]}
-                holder |= {"signer": node["signers"][name]} if name in node.get("signers", {}) else {}
-                found.setdefault(name, []).append(holder)
+    found = shapes.services(_status(options))
     if options.json:
-        return _print_json(dict(sorted(found.items())))
-    rows = [[name, h["node"], h["type"], h["url"]] for name, holders in sorted(found.items()) for h in holders]
+        return _print_json(found)
+    rows = [[name, h["node"], h["type"], h["url"]] for name, holders in found.items() for h in holders]
     if not rows:
         print("no services are known")
         return None

@@ -271,12 +271,12 @@ def _write_whole(descriptor: int, data: bytes) -> None:
 # --- which one ----------------------------------------------------------------------------------------------------
 
 
-def to_stderr() -> tuple[Handler, list[int]]:
+def to_stderr(program: str = "bdserverd") -> tuple[Handler, list[int]]:
     """In the foreground; and the descriptors that it needs. The journal knows time, process and priority of a line; the
     reader of a terminal wants to see what it is."""
     sink = Stream(sys.stderr.fileno())
     formatter = JournalFormatter("%(message)s") if is_journal(sys.stderr) else None
-    return Handler(sink, formatter or logging.Formatter("bdserverd: %(levelname)s: %(message)s")), sink.files()
+    return Handler(sink, formatter or logging.Formatter(program + ": %(levelname)s: %(message)s")), sink.files()
 
 
 def to_background(log_file: str) -> Handler:

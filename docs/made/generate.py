@@ -17,14 +17,22 @@ from collections.abc import Callable, Iterator
 
 from bdserver import __version__, errors
 from bdserver.audit import config as audit_config
-from bdserver.commands import bdctl, bddemo, bdkeys, bdserverd, bdwhereis
+from bdserver.commands import bdctl, bddemo, bdgateway, bdkeys, bdserverd, bdwhereis
 from bdserver.core import exchange, membership, messages, wire
 from bdserver.files import parcels, settings
+from bdserver.gateway import config as gateway_config
 from bdserver.processes import tellers
 from docs.made import completion
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-COMMANDS = {"bdserverd": bdserverd, "bdwhereis": bdwhereis, "bdctl": bdctl, "bdkeys": bdkeys, "bddemo": bddemo}
+COMMANDS = {
+    "bdserverd": bdserverd,
+    "bdwhereis": bdwhereis,
+    "bdctl": bdctl,
+    "bdkeys": bdkeys,
+    "bdgateway": bdgateway,
+    "bddemo": bddemo,
+}
 # When the man pages were last read through as a whole; not that of a build, which must not change them.
 MANUAL_DATE = "2026-11-24"
 MARKED = re.compile(
@@ -40,6 +48,7 @@ def files() -> dict[str, str]:
     made = {
         os.path.join("etc", "bdserverd.conf.sample"): settings.sample(),
         os.path.join("etc", "audit.conf.sample"): audit_config.sample(),
+        os.path.join("etc", "gateway.conf.sample"): gateway_config.sample(),
         os.path.join("etc", "bdserver.bash-completion"): completion.text(COMMANDS),
     }
     for folder in ("docs", os.path.join("docs", "man")):
@@ -271,19 +280,23 @@ PARTS: dict[str, Callable[[], str]] = {
     "limits": limits_table,
     "settings": settings_list,
     "settings of audit": lambda: settings_list(audit_config.SETTINGS),
+    "settings of gateway": lambda: settings_list(gateway_config.SETTINGS),
     "title of bdserverd": title_of("bdserverd", 8),
     "title of bdwhereis": title_of("bdwhereis", 1),
     "title of bdctl": title_of("bdctl", 1),
     "title of bdkeys": title_of("bdkeys", 1),
     "title of bddemo": title_of("bddemo", 1),
+    "title of bdgateway": title_of("bdgateway", 8),
     "title of bdserverd conf": title_of("bdserverd.conf", 5),
     "title of audit conf": title_of("audit.conf", 5),
+    "title of gateway conf": title_of("gateway.conf", 5),
     "title of bdcert": title_of("bdcert", 5),
     "options of bdserverd": options_of(bdserverd),
     "options of bdwhereis": options_of(bdwhereis),
     "options of bdctl": options_of(bdctl),
     "options of bdkeys": options_of(bdkeys),
     "options of bddemo": options_of(bddemo),
+    "options of bdgateway": options_of(bdgateway),
     "commands of bdctl": commands_of(bdctl),
     "commands of bdkeys": commands_of(bdkeys),
 }

@@ -8,14 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from bdserver.commands import bdctl, bddemo, bdkeys, bdserverd, bdwhereis
+from bdserver.commands import bdctl, bddemo, bdgateway, bdkeys, bdserverd, bdwhereis
 from bdserver.files import settings
+from bdserver.gateway import config as gateway_config
 from docs.made import generate
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 MAN_PAGES = sorted(ROOT.glob("docs/man/*"))
-COMMANDS = {"bdctl": bdctl, "bddemo": bddemo, "bdkeys": bdkeys, "bdserverd": bdserverd, "bdwhereis": bdwhereis}
+COMMANDS = {
+    "bdctl": bdctl,
+    "bddemo": bddemo,
+    "bdgateway": bdgateway,
+    "bdkeys": bdkeys,
+    "bdserverd": bdserverd,
+    "bdwhereis": bdwhereis,
+}
 
 
 def _id(path):
@@ -73,7 +81,7 @@ def test_every_command_line_in_the_documents_is_one_that_the_command_takes(comma
 @pytest.mark.parametrize("page", PAGES, ids=_id)
 def test_every_setting_shown_with_a_value_exists(page):
     shown = re.findall(r"(?:^|`|\n)([a-z]+(?:_[a-z]+)+)=", page.read_text())
-    assert [name for name in shown if name not in settings.BY_NAME] == []
+    assert [name for name in shown if name not in settings.BY_NAME | gateway_config.BY_NAME] == []
 
 
 def test_every_test_that_the_documents_name_exists():

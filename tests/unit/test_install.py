@@ -20,7 +20,7 @@ import pytest
 
 pytestmark = pytest.mark.long
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("bdserverd", "bdwhereis", "bdctl", "bdkeys", "bddemo")
+COMMANDS = ("bdserverd", "bdwhereis", "bdctl", "bdkeys", "bdgateway", "bddemo")
 BUILD_SDIST = "from setuptools import build_meta; print(build_meta.build_sdist('.'))"
 # What an environment of its own is lent: the packages of this one.
 BORROWED = {**os.environ, "PYTHONPATH": sysconfig.get_paths()["purelib"], "PYTHONDONTWRITEBYTECODE": "1"}

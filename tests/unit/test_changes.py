@@ -1,14 +1,14 @@
-"""What counts as a change in the mesh, for `bdctl watch`."""
+"""What counts as a change in the mesh."""
 
-from bdserver.commands.watching import changes
+from bdserver.core.changes import Kind, changes, named
 
-from .stand_in import seen
+from .stand_in import seen, unvisited
 
 URL = "http://10.0.0.1:8080/axis/Echo?wsdl"
 
 
 def told(old, new):
-    return [words for _, words in changes({"a": seen("a") | old}, {"a": seen("a") | new})]
+    return [each.words for each in changes({"a": seen("a") | old}, {"a": seen("a") | new})]
 
 
 def test_each_kind_of_change_is_one_line():
@@ -37,6 +37,31 @@ def test_of_an_older_node_that_tells_no_cost_and_no_load_nothing_is_made_up():
 
 def test_nodes_come_and_go():
     assert list(changes({"a": seen("a")}, {"b": seen("b")})) == [
-        ("b", "is new, alive, at 10.0.0.1:9001"),
-        ("a", "is forgotten"),
+        ("b", Kind.NEW, "is new, alive, at 10.0.0.1:9001", ""),
+        ("a", Kind.FORGOTTEN, "is forgotten", ""),
     ]
+
+
+def test_a_hint_that_nobody_has_answered_at_is_no_node():
+    assert list(named([seen("a"), unvisited("10.0.0.9:9001")])) == ["a"]
+
+
+def test_a_service_that_is_ill_is_said_to_be_ill_and_not_withdrawn():
+    ill = seen("a", services=(), unhealthy=["Echo"])
+    assert told({}, ill) == ["does not offer Echo, which is not well"]
+    assert told(ill, {}) == ["offers Echo again, which is well"]
+    assert told(ill, seen("a", services=())) == ["offers Echo no longer"]
+
+
+def test_a_new_edition_is_told_by_those_who_tell_editions():
+    first, second = {"editions": {"Echo": "d1 1"}}, {"editions": {"Echo": "d2 2"}}
+    assert told(first, second) == ["offers a new edition of Echo"]
+    assert told(first, first) == told({}, second) == []
+
+
+def test_the_facts_name_node_kind_and_service():
+    copied, gone = changes({"a": seen("a")}, {"a": seen("a", services=("Copy",), types={"Copy": "dynamic"})})
+    assert copied.facts() == {"node": "a", "kind": "copied", "service": "Copy", "change": "offers Copy (dynamic)"}
+    assert gone.kind is Kind.WITHDRAWN
+    (new,) = changes({}, {"b": seen("b")})
+    assert new.facts() == {"node": "b", "kind": "new", "change": "is new, alive, at 10.0.0.1:9001"}

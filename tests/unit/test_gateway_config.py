@@ -1,0 +1,57 @@
+"""gateway.conf: what it may say."""
+
+import pytest
+
+from bdserver.errors import BadConfig
+from bdserver.gateway import config
+
+
+@pytest.fixture
+def conf(tmp_path):
+    def write(text):
+        path = tmp_path / "gateway.conf"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def test_without_a_file_all_is_default(monkeypatch, tmp_path):
+    monkeypatch.setattr(config, "DEFAULT_PATH", str(tmp_path / "gateway.conf"))
+    loaded = config.load()
+    assert (loaded.dns, loaded.http, loaded.domain) == (("127.0.0.1:9053",), ("127.0.0.1:9080",), "bd.internal")
+    assert loaded.socket == "/run/bdserver/bdserver.sock" and loaded.open_to_others == []
+
+
+def test_each_face_is_switched_off_by_one_setting_and_paths_begin_at_the_files_folder(conf, tmp_path):
+    loaded = config.load(conf("dns=\nsocket=run/x.sock\npolicy=p.xml\n"))
+    assert (
+        loaded.dns == () and loaded.http and loaded.socket == f"{tmp_path}/run/x.sock" and loaded.policy == f"{tmp_path}/p.xml"
+    )
+    assert config.load(conf("http=\n")).http == ()
+
+
+def test_what_others_can_reach_is_known(conf):
+    loaded = config.load(conf("dns=0.0.0.0:53 127.0.0.1:53\nhttp=[::1]:9080 10.0.0.1:80\n"))
+    assert loaded.open_to_others == ["0.0.0.0:53", "10.0.0.1:80"]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("dns=\nhttp=\n", "there is nothing to do"),
+        ("\ndns=localhost:53\n", ":2: dns=localhost:53: give an address of this host"),
+        ("domain=a..b\n", ":1: domain='a..b' must be a domain's name"),
+        ("domain=\n", "must be a domain's name"),
+        ("domain=" + "x" * 60 + "." + "y" * 60 + "\n", "of up to 120 characters"),
+        ("dnss=127.0.0.1:53\n", r"unknown key 'dnss' \(did you mean dns\?\)"),
+        ("lookups_max=0\n", "must be a whole number from 1"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_line(conf, text, complaint):
+    with pytest.raises(BadConfig, match=complaint):
+        config.load(conf(text))
+
+
+def test_a_domain_may_be_written_with_its_last_dot_and_capitals(conf):
+    assert config.load(conf("domain=BD.Internal.\n")).domain == "bd.internal"

@@ -1,0 +1,35 @@
+"""The gateway's figures."""
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from bdserver.core.messages import Status
+from bdserver.errors import CantFind
+from bdserver.gateway.follower import Follower
+from bdserver.gateway.metrics import Metrics
+
+from .stand_in import own, seen
+
+
+def samples(metrics, follower):
+    families = text_string_to_metric_families(metrics.text(follower).decode())
+    return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
+
+
+def test_answers_look_ups_and_nodes_are_counted():
+    follower = Follower(lambda: "", lambda: Status(own(), [seen("a"), seen("b", status="dead")]))
+    metrics = Metrics()
+    assert samples(metrics, follower)[("bdserver_gateway_node_answers", ())] == 0
+    follower.turn(0.0, 0.0)
+    metrics.count_dns("udp", "nxdomain")
+    metrics.count_http("/v1/status", "200")
+    with metrics.timed("dns"):
+        pass
+    with pytest.raises(CantFind), metrics.timed("dns"):
+        raise CantFind("nobody")
+    found = samples(metrics, follower)
+    assert found[("bdserver_gateway_node_answers", ())] == 1
+    assert found[("bdserver_nodes", (("state", "alive"),))] == found[("bdserver_nodes", (("state", "dead"),))] == 1
+    assert found[("bdserver_gateway_answers_total", (("face", "dns"), ("kind", "udp"), ("outcome", "nxdomain")))] == 1
+    assert found[("bdserver_gateway_lookups_total", (("face", "dns"), ("outcome", "cant-find")))] == 1
+    assert found[("bdserver_gateway_lookup_seconds_count", (("face", "dns"),))] == 2
