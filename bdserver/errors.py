@@ -139,6 +139,12 @@ class NotDrawn(BDError):
     code, exit = "not-drawn", 1
 
 
+class CommandFailed(BDError):
+    """A command that was to be run has ended badly."""
+
+    code, exit = "command-failed", 1
+
+
 def cant_find(service: str, asked: list[dict[str, object]]) -> CantFind:
     """Of a look-up that ended with nobody, when these had been asked."""
     reason = "the nodes that have it do not answer" if asked else "nobody in the mesh has it"

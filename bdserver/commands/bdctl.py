@@ -177,7 +177,13 @@ def watch(options: Namespace) -> None:
     """Tell of each change in the mesh, as the node sees it, until interrupted."""
     from bdserver.commands import watching
 
-    watching.watch(lambda: _status(options).nodes, options.json)
+    where = {"node": options.node or (), "keys": options.keys, "socket": options.socket, "config": options.config}
+    with api.Mesh(timeout=options.timeout, **where) as mesh:
+
+        def digest() -> str:
+            return str(mesh.ask(lambda talk, deadline: talk.ask(["PING"], deadline)).digest)
+
+        watching.watch(digest, lambda: mesh.status().nodes, options.json)
 
 
 def export(options: Namespace) -> None:
@@ -187,7 +193,15 @@ def export(options: Namespace) -> None:
     found = exporting.offered(_status(options), options.keep)
     for line in found.left_out:
         calling.warn("bdctl", line)
-    print(exporting.FORMS[options.form](found), end="")
+    text = exporting.FORMS[options.form](found)
+    if options.to is None:
+        if options.then is not None:
+            raise BadConfig("export: --then is for what is written by --to FILE")
+        print(text, end="")
+        return
+    from bdserver.commands import writing
+
+    writing.write(options.to, text, options.then)
 
 
 # --- changing -----------------------------------------------------------------------------------------------------
@@ -449,15 +463,19 @@ COMMANDS = {
     "watch": Command(watch, "tell of each change in the mesh, until interrupted", []),
     "export": Command(
         export,
-        "print what the mesh offers now, as backends for HAProxy, lines for /etc/hosts, or JSON",
+        "print what the mesh offers now, for HAProxy, nginx, Prometheus, shells, /etc/hosts, or as JSON",
         [
-            _option("form", choices=("haproxy", "hosts", "json")),
+            _option("form", choices=("haproxy", "nginx", "prometheus", "env", "hosts", "json")),
             _option(
                 "--keep",
                 metavar="SERVICE",
                 action="append",
                 default=[],
-                help="for haproxy: a backend for it in any case (may be repeated)",
+                help="for haproxy and nginx: a backend for it in any case (may be repeated)",
+            ),
+            _option("--to", metavar="FILE", help="write it there, whole, and only when it is another than before"),
+            _option(
+                "--then", metavar="COMMAND", help="with --to: run this when it was written; if it fails, put the old file back"
             ),
         ],
     ),

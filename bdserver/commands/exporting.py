@@ -7,6 +7,8 @@ is not known is an error: a program would take "nothing" for "nobody offers anyt
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import urllib.parse
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -101,15 +103,72 @@ def _backend(service: str, places: list[Place]) -> str:
 
 
 def _server(place: Place, most: float) -> str:
-    share = place.threshold / most if most else 1.0
-    weight = max(round(WEIGHT_MAX * share), 1)
     words = ["server", place.node, join_address(place.host, place.port)]
     if place.is_tls:
         words += ["ssl", "verify", "required", "ca-file", "@system-ca"]
-    if not (":" in place.host or place.host.replace(".", "").isdigit()):
+    if not _is_address(place.host):
         # A name that is not known at the moment must not keep HAProxy from starting; and it is what a certificate must say.
         words += ["init-addr", "last,libc,none", *(["sni", f"str({place.host})"] if place.is_tls else [])]
-    return "    " + " ".join([*words, "check", "weight", str(weight)])
+    return "    " + " ".join([*words, "check", "weight", str(_share(place, most))])
+
+
+def _share(place: Place, most: float) -> int:
+    return max(round(WEIGHT_MAX * (place.threshold / most if most else 1.0)), 1)
+
+
+def _is_address(host: str) -> bool:
+    return ":" in host or host.replace(".", "").isdigit()
+
+
+def nginx(found: Offered) -> str:
+    """An upstream for each service; one whose holders are all gone stays, and answers 502. Whether it is called by TLS the
+    `proxy_pass` says, for all of its servers. Who is alive the mesh says: nginx, which would leave a server out for 10 s
+    after one broken connection, and could so be left with none, only goes on to the next one."""
+    return "\n".join(_upstream(service, places) for service, places in found.places.items())
+
+
+def _upstream(service: str, places: list[Place]) -> str:
+    most = max((place.threshold for place in places), default=0.0)
+    # A name that is not known at the moment would keep nginx from starting.
+    usable = [each for each in places if _is_address(each.host) and each.is_tls == places[0].is_tls]
+    servers = [f"server {join_address(each.host, each.port)} weight={_share(each, most)} max_fails=0;" for each in usable]
+    lines = [f"upstream {service} {{", *(f"    {line}" for line in servers or ["server 127.0.0.1:9 down;"]), "}"]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def prometheus(found: Offered) -> str:
+    """For `file_sd_configs`: a target for each place, with labels that tell what it is, and where it is called."""
+    targets = []
+    for service, places in found.places.items():
+        for place in places:
+            parts = urllib.parse.urlsplit(place.url)
+            labels = {
+                "bd_service": service,
+                "bd_node": place.node,
+                "bd_type": place.type,
+                "__scheme__": "https" if place.is_tls else "http",
+                "__meta_bd_path": parts.path or "/",
+                "__meta_bd_url": place.url,
+            }
+            targets.append({"targets": [join_address(place.host, place.port)], "labels": labels})
+    return json.dumps(targets, indent=2) + "\n"
+
+
+def env(found: Offered) -> str:
+    """For the shell's `.` and systemd's EnvironmentFile: BD_SERVICE_URL, _HOST and _PORT of a place, and _URLS of all."""
+    names: dict[str, str] = {}
+    lines = []
+    for service, places in found.places.items():
+        name = "BD_" + re.sub(r"[^A-Z0-9]", "_", service.upper())
+        if names.setdefault(name, service) != service:
+            lines.append(f"# {service} is left out: {names[name]} has its name already\n")
+            continue
+        if not places:
+            continue
+        first = places[0]
+        values = {"URL": first.url, "HOST": first.host, "PORT": str(first.port), "URLS": " ".join(each.url for each in places)}
+        lines += [f"{name}_{key}={shlex.quote(value)}\n" for key, value in values.items()]
+    return "".join(lines)
 
 
 def hosts(found: Offered) -> str:
@@ -124,4 +183,11 @@ def as_json(found: Offered) -> str:
     return json.dumps({name: rows for name, rows in served.items() if rows}, indent=2) + "\n"
 
 
-FORMS: dict[str, Callable[[Offered], str]] = {"haproxy": haproxy, "hosts": hosts, "json": as_json}
+FORMS: dict[str, Callable[[Offered], str]] = {
+    "haproxy": haproxy,
+    "nginx": nginx,
+    "prometheus": prometheus,
+    "env": env,
+    "hosts": hosts,
+    "json": as_json,
+}

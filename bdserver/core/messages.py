@@ -218,6 +218,7 @@ NODE_SEEN = (
     Field("load", _is_whole, "tenths of its threshold", True),
     Field("receiver_threshold", _is_number, "RT", True),
     Field("policy", _is_text_or_none, "digest", True),
+    Field("unhealthy", _list_of(_is_name), "services that are not well", True),
 )
 _BRIEF = (_is_name, _is_text, _is_text, _is_pair, _is_flag, _is_number)
 _is_node_seen = _object(*NODE_SEEN)

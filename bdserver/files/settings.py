@@ -310,6 +310,10 @@ SETTINGS = (
         "access_log", PATH_OR_NONE, "", "The web server's log, from which hits are counted; empty: as nodes agree.", DISCOVERER
     ),
     Setting("access_log_format", LOG_FORMAT, "combined", "Its format: common, combined, or Apache's LogFormat.", DISCOVERER),
+    Setting(
+        "on_change", PATH_OR_NONE, "", "A program that is told what changes in the mesh, as JSON on its stdin.", DISCOVERER
+    ),
+    Setting("on_change_seconds", SECONDS, 60.0, "How long one run of it may take.", DISCOVERER),
     Setting("max_children", _whole(1, 100000), 512, "Connections served at once."),
     Setting("max_children_per_address", _whole(1, 100000), 64, "The same, from one address."),
     Setting("connections_per_child", _whole(1, 10**6), 200, "Callers of one process, in turn; 1: each has its own."),
@@ -377,6 +381,8 @@ class Settings:
     log_file: str
     access_log: str
     access_log_format: str
+    on_change: str
+    on_change_seconds: float
     max_children: int
     max_children_per_address: int
     connections_per_child: int

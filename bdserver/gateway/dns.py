@@ -28,7 +28,7 @@ from bdserver.gateway import zone
 from bdserver.gateway.calls import Call, Calls
 from bdserver.gateway.follower import Follower
 from bdserver.gateway.zone import Place, Query, Zone
-from bdserver.net import dialling
+from bdserver.net import tcp
 
 # Questions that wait for their look-up; more would wait longer than anybody does.
 WAITING_MAX = 64
@@ -237,7 +237,7 @@ def place_of(url: str, deadline: float) -> Place:
         host, _ = split_address(parts.hostname, 1)
     except (ValueError, BDError) as error:
         raise BadFrame(f"{url[:200]!r} can't be called: {error}") from None
-    addresses = tuple(dict.fromkeys(where[0].partition("%")[0] for _, where in dialling.resolve(host, port, deadline)))
+    addresses = tuple(dict.fromkeys(where[0].partition("%")[0] for _, where in tcp.resolve(host, port, deadline)))
     return Place(addresses, port, "" if host in addresses else host)
 
 

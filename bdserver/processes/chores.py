@@ -1,9 +1,9 @@
 """What the discoverer does for its own node beside gossip: it looks after the services here, and says what needs attention.
 
 It counts the hits in the web server's log, weighs the services, has their health looked at, trims hit logs, keeps our own
-record as it should be, drops records that are believed no longer, writes down whom we have heard from, and says warnings. Each
-chore is behind a guard of its own: one that fails is said once, and the others and the loop go on. How each is done is the
-business of the modules in files/, of health and doubts.
+record as it should be, drops records that are believed no longer, writes down whom we have heard from, says warnings, and has
+the program of on_change told what changed. Each chore is behind a guard of its own: one that fails is said once, and the others
+and the loop go on. How each is done is the business of the modules in files/, of health, doubts and hook.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from bdserver.processes.copying import Copying
 from bdserver.processes.doubts import Doubts
 from bdserver.processes.health import Health
 from bdserver.processes.heartbeat import Heartbeat
+from bdserver.processes.hook import Hook, Sights
 from bdserver.processes.node import Node, Told
 
 # How often we look at our own services folder, weight and complaints.
@@ -95,6 +96,8 @@ class Chores:
         self._access_log: AccessLog | None = None
         self._access_settings = ("", "")
         self._is_lonely = False
+        self._sights, self._hook = Sights(), Hook()
+        self._hook_failing: tuple[str, ...] = ()
         self._failing: dict[str, str] = {}  # chore: why, since it was tried last
         # In this order: what was counted is weighed, and what was weighed goes into our record.
         self._chores = (
@@ -109,6 +112,7 @@ class Chores:
             Chore("whom we have heard from", LOOK_SECONDS, self._write_heard),
             Chore("warnings", LOOK_SECONDS, self._say_warnings),
             Chore("company", LOOK_SECONDS, self._say_if_lonely),
+            Chore("on_change", LOOK_SECONDS, self._tell_changes),
         )
         self._due_at = dict.fromkeys(self._chores, tick_at)
         self._is_urgent = True  # all are done once at the start
@@ -123,7 +127,7 @@ class Chores:
             if is_due or is_urgent:
                 self._guarded(chore, wall)
         try:
-            self.node.heard.tell((*self._failing.values(), *self.copying.failing()))
+            self.node.heard.tell((*self._failing.values(), *self.copying.failing(), *self._hook_failing))
         except Exception as error:
             self.states.say("what fails", f"telling what fails: a bug: {error!r}", error=error)
 
@@ -263,3 +267,20 @@ class Chores:
         if is_lonely != self._is_lonely:
             log.info("lonely: nobody to synchronise with" if is_lonely else "no longer lonely")
         self._is_lonely = is_lonely
+
+    def _tell_changes(self, wall: float) -> None:
+        """To the program of `on_change`; why its last run failed stays in STATUS until one does not."""
+        settings, node = self.node.settings, self.node
+        if settings.on_change:
+            self._hook.tell(self._sights.changes(node, node.cache.view(), wall))
+        else:
+            self._sights = Sights()
+        about = {"node": node.name, "mesh": node.mesh, "config": settings.path}
+        self._hook.turn(settings.on_change, settings.on_change_seconds, about)
+        complaint = self._hook.complaint if settings.on_change else ""
+        self.states.say("the program of on_change", complaint)
+        self._hook_failing = (complaint,) if complaint else ()
+
+    def end(self) -> None:
+        """The node ends."""
+        self._hook.end()

@@ -102,6 +102,7 @@ class Discoverer:
         while self.turn():
             pass
         log.info("the listener is gone: ending")
+        self._chores.end()
 
     def turn(self, patience: float = TURN_SECONDS) -> bool:
         """Do what is due, and wait until something happens or is due; False when the listener is gone."""

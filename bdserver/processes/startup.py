@@ -190,6 +190,10 @@ def not_allowed(settings: Settings, files: list[str], log_file: str) -> list[str
     for folder in folders(settings):
         if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
             found.append(f"{settings.path}: the folder {folder} is not writable for {who}")
+    if settings.on_change and not (
+        os.path.isfile(settings.on_change) and os.access(settings.on_change, os.X_OK, effective_ids=True)
+    ):
+        found.append(f"{settings.path}: on_change={settings.on_change} is no program that {who} may run")
     if log_file and not _may_log(log_file):
         found.append(f"{settings.path}: log_file={log_file} is not writable for {who}")
     return found

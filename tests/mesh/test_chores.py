@@ -1,5 +1,6 @@
 """Each chore of a real discoverer raising, hanging and dying in turn: the node goes on, serves, and says so."""
 
+import json
 import sys
 import threading
 import time
@@ -41,7 +42,7 @@ def begin(self, *arguments, **keywords):
 chores.Chores.__init__ = begin
 """
 CHORES = ["the access log", "the weight of our services", "the health of our services", "trimming hit logs", "our own record",
-          "whom we have heard from", "warnings", "company"]  # fmt: skip
+          "whom we have heard from", "warnings", "company", "on_change"]  # fmt: skip
 
 
 @pytest.mark.long
@@ -86,3 +87,31 @@ def test_whatever_becomes_of_a_chore_look_ups_go_on_and_status_says_so(mesh, tmp
         is_over.set()
         thread.join()
     assert not failed, failed[:3]
+
+
+def test_the_program_of_on_change_hears_of_the_mesh_and_its_failure_is_shown(mesh, tmp_path):
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ncat >> {tmp_path}/told\ntest ! -e {tmp_path}/broken\n")
+    program.chmod(0o755)
+    alpha = mesh.host("alpha", on_change=program).start()
+    beta = mesh.host("beta", hints=alpha.address).start()
+
+    def told():
+        text = (tmp_path / "told").read_text() if (tmp_path / "told").exists() else ""
+        return [
+            (each["node"], each["kind"], each.get("service"))
+            for line in text.splitlines()
+            for each in json.loads(line)["changes"]
+        ]
+
+    until(lambda: ("alpha", "began", None) in told() and ("beta", "new", None) in told(), 30, "it hears of beta")
+    beta.add_service("Echo")
+    until(lambda: ("beta", "offered", "Echo") in told(), 30, "it hears of Echo")
+    (tmp_path / "broken").touch()
+    beta.kill()
+    until(lambda: ("beta", "status", None) in told(), 30, "it hears that beta is gone")
+    until(lambda: any("exit status 1" in each for each in alpha.ctl("status")["warnings"]), 30, "that it fails is a warning")
+    (tmp_path / "broken").unlink()
+    alpha.add_service("Other")
+    until(lambda: not any("on_change" in each for each in alpha.ctl("status")["warnings"]), 30, "it is well again")
+    assert alpha.log.count("on_change=") == 1

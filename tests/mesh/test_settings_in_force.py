@@ -30,7 +30,7 @@ def changes(folder):
         "ws_policy": folder / "policy", "black_list": folder / "black", "revoked": folder / "revoked", "policy_mode": "strict",
         "routing": "original", "log_level": "error", "access_log": folder / "access", "access_log_format": "common",
         "publishers": folder / "publishers", "require_signed": "yes",
-        "idle_timeout": 17, "request_timeout": 3, "package_bytes_max": 1000, "package_files_max": 3, "hit_log_bytes": 500,
+        "on_change": "/bin/true", "on_change_seconds": 9, "idle_timeout": 17, "request_timeout": 3, "package_bytes_max": 1000, "package_files_max": 3, "hit_log_bytes": 500,
         "copies": "none", "replica_idle": 900, "certificate_days": 5, "signer": "yes",
     }  # fmt: skip
 

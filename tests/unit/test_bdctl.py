@@ -200,11 +200,12 @@ def test_watch_tells_changes_until_it_is_interrupted(node, run, monkeypatch):
             raise answer
         return answer
 
-    node.answers["STATUS"] = status
+    node.answers |= {"STATUS": status, "PING": Pong("")}
     monkeypatch.setattr(watching, "POLL_SECONDS", 0)
     code, out, _ = run("--json", "watch")
     said = [(row["node"], row["change"]) for row in map(json.loads, out.splitlines())]
     assert code == 130 and said == [
+        ("alpha", "is alive, at 10.0.0.1:9001, offers Echo (static)"),
         ("alpha", "drains"),
         ("this node", "does not answer: it is gone"),
         ("this node", "answers again"),
@@ -213,7 +214,7 @@ def test_watch_tells_changes_until_it_is_interrupted(node, run, monkeypatch):
 
 
 def test_watch_of_a_node_that_is_not_there_ends_at_once(node, run):
-    node.answers["STATUS"] = NobodyThere("it is not there")
+    node.answers["PING"] = NobodyThere("it is not there")
     assert run("watch") == (4, "", "bdctl: it is not there\n")
 
 

@@ -1,10 +1,11 @@
 """What `bdctl export` writes for other programs, and what it would rather not say."""
 
 import json
+import subprocess
 
 import pytest
 
-from bdserver.commands.exporting import as_json, haproxy, hosts, offered
+from bdserver.commands.exporting import as_json, env, haproxy, hosts, nginx, offered, prometheus
 from bdserver.core.messages import Status
 from bdserver.errors import NobodyThere
 
@@ -105,3 +106,36 @@ def test_a_node_that_knows_nobody_at_its_hints_has_nothing_to_export():
 def test_a_hint_beside_a_mesh_that_is_known_and_a_node_alone_without_hints_are_well():
     assert of(seen("a"), seen("b", 2), unvisited("10.0.0.9:9001")).places["Echo"]
     assert of(seen("a")).places["Echo"]
+
+
+def test_upstreams_for_nginx():
+    named = {"urls": {"Echo": "http://web.example/x"}}
+    assert nginx(of(*NODES, seen("n", 7, **named))) == (
+        "upstream Copy {\n    server [fe80::1]:443 weight=100 max_fails=0;\n}\n\n"
+        "upstream Echo {\n    server 10.0.0.1:8080 weight=100 max_fails=0;\n    server 10.0.0.2:8080 weight=50 max_fails=0;\n}\n\n"
+        "upstream Lost {\n    server 127.0.0.1:9 down;\n}\n\n"
+        "upstream Slow {\n    server 127.0.0.1:9 down;\n}\n"
+    )
+
+
+def test_targets_for_prometheus():
+    copy, first, _ = json.loads(prometheus(of(*NODES)))
+    assert (
+        first["targets"] == ["10.0.0.1:8080"] and first["labels"]["bd_service"] == "Echo" and first["labels"]["bd_node"] == "a"
+    )
+    assert (
+        copy["targets"] == ["[fe80::1]:443"]
+        and copy["labels"]["__scheme__"] == "https"
+        and copy["labels"]["bd_type"] == "dynamic"
+    )
+    assert first["labels"]["__meta_bd_path"] == "/axis/Echo"
+
+
+def test_a_file_for_the_shell():
+    text = env(of(*NODES, seen("x", 8, ("a.b", "a_b"))))
+    assert "BD_ECHO_URL='http://10.0.0.1:8080/axis/Echo?wsdl'\nBD_ECHO_HOST=10.0.0.1\nBD_ECHO_PORT=8080\n" in text
+    assert "BD_ECHO_URLS='http://10.0.0.1:8080/axis/Echo?wsdl http://10.0.0.2:8080/axis/Echo?wsdl'\n" in text
+    assert "# a_b is left out: a.b has its name already\n" in text and "BD_LOST" not in text
+    nasty = seen("n", services=("Echo",), urls={"Echo": "http://10.0.0.1/$(reboot)'`x`"})
+    script = env(of(nasty)) + 'printf %s "$BD_ECHO_URL"'
+    assert subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout == nasty["urls"]["Echo"]

@@ -8,6 +8,7 @@ from bdserver import __version__
 from bdserver.core import attention, membership, messages, pages, weight
 from bdserver.core.membership import Record
 from bdserver.core.messages import NoPong, Offers, Pong, Status
+from bdserver.core.names import valid_name
 from bdserver.core.roles import ADMIN
 from bdserver.core.statements import Revocation
 from bdserver.core.view import View
@@ -25,6 +26,8 @@ EVENTS_TOLD = 20
 SETTING_CHARACTERS_MAX = 1000
 # No host's name or digest is longer.
 SHORT_CHARACTERS_MAX = 300
+# Services of one node that are not well; whoever has more is not well itself.
+ILL_TOLD_MAX = 100
 # A name of 100 characters four times, type and cost; and what JSON makes of an odd character.
 SERVICE_BYTES_ABOUT, BYTES_OF_A_CHARACTER_MAX = 500, 6
 # What is left for our own word when a PING for somebody else has taken its time.
@@ -91,7 +94,7 @@ def _sections(node: Node, view: View, wish: dict[str, Any]) -> list[pages.Sectio
     """What is told in pages: our services, the texts of policies, all nodes, and hints."""
     services, weights, is_brief = node.services.all(), node.weights(node.clock()), wish.get("brief") is True
     texts = [digest for digest, text in view.policies.items() if len(text) <= messages.TEXT_MAX]
-    tell = _brief if is_brief else _node_seen
+    tell = _brief if is_brief else node_seen
     return [
         pages.Section(
             "services", sorted(services), lambda name: _offer(node, view.own, services[name], weights.get(name, 0.0))
@@ -176,8 +179,10 @@ def _brief(node: Node, view: View, record: Record) -> list[Any]:
     return [record.name, _short(record.address), record.status, list(record.version), talkable, heard_at]
 
 
-def _node_seen(node: Node, view: View, record: Record) -> dict[str, Any]:
+def node_seen(node: Node, view: View, record: Record) -> dict[str, Any]:
+    """A node as this one sees it: the shape of `bdctl nodes --json`."""
     urls, left_out = _urls_within(record)
+    ill = _ill(record)
     return {
         "address": _short(record.address),
         "name": record.name,
@@ -195,8 +200,17 @@ def _node_seen(node: Node, view: View, record: Record) -> dict[str, Any]:
         "talkable": _is_talkable(node, view, record),
         "draining": record.draining,
         "heard_at": node.heard_at(view, record.name),
+        **({"unhealthy": ill} if ill else {}),
         **({"left_out": left_out} if left_out else {}),
     }
+
+
+def _ill(record: Record) -> list[str]:
+    """The services that a node does not offer since they are not well, as far as what it says of them are names."""
+    said = record.extra.get("unhealthy")
+    return (
+        [each for each in said if isinstance(each, str) and valid_name(each)][:ILL_TOLD_MAX] if isinstance(said, list) else []
+    )
 
 
 def _urls_within(record: Record) -> tuple[dict[str, str], int]:
