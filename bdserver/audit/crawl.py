@@ -81,6 +81,7 @@ class Status(NamedTuple):
     events: list[dict[str, Any]]
     services: dict[str, Offer]
     signer: str = ""
+    counters: object = None  # as it tells them: core.counting reads what it knows of
 
 
 class Hearsay(NamedTuple):
@@ -273,6 +274,7 @@ def _status(said: dict[str, Any]) -> Status:
         [_event(each) for each in said.get("events", [])[:LIST_MAX]],
         {name: _offer(each) for name, each in _items(said["services"])},
         _text(said.get("certificate", {}).get("signer")),
+        said.get("counters"),
     )
 
 

@@ -1,4 +1,5 @@
-"""The snapshot as metrics, for Prometheus and whatever reads its text form. Gauges: they were so when they were taken.
+"""The snapshot as metrics, for Prometheus and whatever reads its text form. Gauges: they were so when they were taken; and what
+nodes have counted since their start.
 
 Names and labels are promised as the JSON is: none is taken away or changes its meaning within one format.
 """
@@ -6,10 +7,14 @@ Names and labels are promised as the JSON is: none is taken away or changes its 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Gauge, Info, generate_latest
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from bdserver.audit.snapshot import Snapshot
+from bdserver.core import counting
 from bdserver.core.membership import ALIVE, DYNAMIC, STATIC, Status
 
 
@@ -76,4 +81,32 @@ def text(snapshot: Snapshot) -> bytes:
             checked.labels(service.name, holder).set(offer.is_checked)
             if offer.weight is not None:
                 service_weight.labels(service.name, holder, offer.type).set(offer.weight)
+    registry.register(Counts((name, said.counters) for name, said in snapshot.crawl.statuses.items()))
     return generate_latest(registry)
+
+
+class Counts(Collector):
+    """What nodes have counted since their start; (node, the `counters` of its STATUS)."""
+
+    def __init__(self, told: Iterable[tuple[str, object]]) -> None:
+        self._told = list(told)
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing is to be known before it is asked for."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """A family for each counter, and the histogram of look-ups."""
+        families = {
+            row.name: CounterMetricFamily(f"bdserver_{row.metric}", row.meaning, labels=("node", *row.labels))
+            for row in counting.COUNTERS
+        }
+        lookups = HistogramMetricFamily(f"bdserver_{counting.HISTOGRAM}", counting.HISTOGRAM_MEANING, labels=("node",))
+        for node, said in self._told:
+            for each in counting.counted(said):
+                families[each.row.name].add_metric((node, *each.labels), each.value)
+            histogram = counting.histogram(said)
+            if histogram is not None:
+                lookups.add_metric((node,), *histogram)
+        yield from families.values()
+        yield lookups

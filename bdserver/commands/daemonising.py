@@ -126,7 +126,7 @@ def _context(start: Start, needed: list[int], **streams: object) -> daemon.Daemo
         uid=uid,
         gid=gid,
         initgroups=os.geteuid() == 0,
-        files_preserve=[*start.sockets.files(), *start.claims, *needed],
+        files_preserve=[*start.sockets.files(), *start.claims, *start.node.counters.files(), *needed],
         signal_map={},
         **streams,
     )

@@ -35,7 +35,9 @@ def check(said: "list[Any]") -> None:
     for node in nodes:
         _check(node, _SEEN)
         texts += [*node["services"], *(node[each][name] for name in node["services"] for each in ("types", "urls"))]
-    lag = own.get("lag", 0.0)
+    lag, rates = own.get("lag", 0.0), own.get("rates", {})
+    if type(rates) is not dict or not all(type(rate) in _NUMBER for rate in rates.values()):
+        raise ValueError
     if more or type(nodes) is not list or not all(type(text) is str for text in texts) or type(lag) not in _NUMBER:
         raise ValueError
 
@@ -78,6 +80,8 @@ def status(state: "dict[str, Any]", is_json: bool) -> "Any":
     lines += [f"  the CA is rolled: {roll}" for roll in state.get("roll", [])]
     if "lag" in state:  # older nodes do not tell
         lines.append(f"  loop: at most {1000 * state['lag']:.0f} ms late")
+    if state.get("rates"):
+        lines.append(f"  {_rates(state['rates'])}")
     lines += [f"  WARNING: {warning}" for warning in state["warnings"]] or ["  well: nothing needs attention"]
     notes = [finding for finding in state.get("findings", []) if finding["severity"] == "note"]  # older nodes tell none
     lines += [f"  note: {each['text']}" + (f": {each['remedy']}" if each["remedy"] else "") for each in notes]
@@ -86,6 +90,14 @@ def status(state: "dict[str, Any]", is_json: bool) -> "Any":
         for name, each in state["services"].items()
     ]
     return lines + (table(rows, ["service", "type", "weight", "cost", "healthy", "url"]) if rows else [])
+
+
+def _rates(rates: "dict[str, float]") -> str:
+    """Of the last minute; what a newer or older node tells in other words is passed over."""
+    mean = rates.get("lookup_seconds")
+    lookups = f"{rates.get('lookups', 0):.1f} look-ups" + (f" (of {1000 * mean:.1f} ms)" if mean else "")
+    kilobytes = (f"{rates.get(key, 0) / 1000:.1f} kB {word}" for key, word in (("received", "in"), ("sent", "out")))
+    return f"a second: {rates.get('requests', 0):.1f} requests, {lookups}, {', '.join(kilobytes)}"
 
 
 def _health(offer: "dict[str, Any]") -> str:

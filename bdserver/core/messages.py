@@ -197,6 +197,8 @@ OWN_STATUS = (
     Field("rival", _is_text_or_none, "address of another live node of its name", True),
     Field("policy_mode", _is_text, "lax or strict", True),
     Field("events", _list_of(_is_object), "of its journal", True),
+    Field("counters", _is_object, "name: {labels: how often since the start}", True),
+    Field("rates", _is_object, "name: how often a second, over the last minute", True),
     Field("policies", _is_object, "digest: document, of all nodes known", True),
     Field("certificate_serial", _is_text, "of the certificate in force, in hex", True),
     Field("findings", _list_of(_is_object), "severity, key, text, remedy", True),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Callable
 from typing import Any
 
 from bdserver.files import durable
@@ -24,9 +25,11 @@ class Journal:
 
     def __init__(self, path: str):
         self.path = path
+        self.counted: Callable[[str], None] = _nothing  # is told the kind of each event
 
     def note(self, what: str, service: str, now: float, **details: str) -> None:
         """Append an event: {"at": epoch, "what": replicated|gave|retired|published|withdrawn|restored, "service", …}."""
+        self.counted(what)
         line = json.dumps({"at": round(now, 3), "what": what, "service": service, **details}) + "\n"
         try:
             descriptor = self._open()
@@ -60,6 +63,10 @@ class Journal:
                 if event is not None:
                     events.append(event)
         return events
+
+
+def _nothing(what: str) -> None:
+    """Nobody counts."""
 
 
 def _lines(path: str) -> list[bytes]:

@@ -45,6 +45,11 @@ class Lookups:
         """How the node is, and which nodes it knows."""
         return self._ask(lambda talk, deadline: pages.status(lambda request: talk.ask(request, deadline)))
 
+    def own(self) -> dict[str, Any]:
+        """How the node itself is: in brief, since of the others nothing is wanted."""
+        wish = {"brief": True}
+        return self._ask(lambda talk, deadline: pages.status(lambda request: talk.ask(request, deadline), wish)).own
+
     def ping(self) -> str | None:
         """The digest of the node's view."""
         digest: str | None = self._ask(lambda talk, deadline: talk.ask(["PING"], deadline)).digest

@@ -124,7 +124,7 @@ def _http(config: GatewayConfig, text: str | None, follower: Follower, metrics: 
         hosts=config.http_hosts,
         watchers_max=config.watchers_max,
         audit=audit.application(lambda: crawl(audited), config.draw_seconds),
-        metrics=lambda: metrics.text(follower),
+        metrics=lambda: metrics.text(follower, lookups.own),
         count=metrics.count_http,
         boot=os.urandom(8).hex(),
     )

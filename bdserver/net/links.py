@@ -14,6 +14,7 @@ import errno
 import os
 import selectors
 import socket
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
@@ -43,13 +44,15 @@ class State(StrEnum):
 
 
 class Link:
-    """One connection. `where`: as logs name it; `used_at`: when something came last; `ended`: why no more will come."""
+    """One connection. `where`: as logs name it; `used_at`: when something came last; `ended`: why no more will come;
+    `counted("sent" or "received", bytes)` hears of what has gone through it."""
 
     def __init__(self, channel: Channel, where: str, clock: float, is_connected: bool, opening_seconds: float) -> None:
         self.channel, self.where = channel, where
         self.state = State.SHAKING if is_connected else State.CONNECTING
         self.used_at = clock
         self.ended: BDError | None = None
+        self.counted: Callable[[str, int], None] = lambda way, count: None
         self._decoder = Decoder()
         self._out = bytearray()
         self._want = Want.WORD if is_connected else Want.ROOM
@@ -138,6 +141,7 @@ class Link:
                 taken = self.channel.write(view[:CHUNK_BYTES])
             if not taken:
                 return
+            self.counted("sent", taken)
             del self._out[:taken]
 
     def _messages(self, clock: float) -> list[Any]:
@@ -164,6 +168,7 @@ class Link:
                 raise NobodyThere(f"{self.where} hung up")
             if data is None:
                 return
+            self.counted("received", len(data))
             self._decoder.feed(data)
             if not self._decode(found, bytes_until) or (found and not self.channel.pending()):
                 return  # what is still in the kernel it tells us of; to ask for nothing costs as much as to read

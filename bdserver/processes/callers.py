@@ -225,6 +225,7 @@ class Callers:
             link = Link(channel, host, time.monotonic(), True, seconds)
         except BDError:  # it has hung up
             return
+        link.counted = self.node.counters.news
         caller = self._callers[link] = Caller(link, Terms(self.node), host)
         self._watch(caller)
 

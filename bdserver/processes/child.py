@@ -45,6 +45,7 @@ from bdserver.processes.terms import Terms
 
 if TYPE_CHECKING:
     from bdserver.net.conversation import Stream
+    from bdserver.processes.counters import Counters
 
 # A caller has this long for TCP and TLS before it has said anything.
 HANDSHAKE_SECONDS = 5.0
@@ -93,6 +94,7 @@ class Signals:
 def serve_connection(node: Node, sock: socket.socket, address: tuple[Any, ...] | None) -> None:
     """One connection from the listener, whose peer is at this address; None: the local socket."""
     sock.setblocking(True)
+    node.counters.add("connections", "local" if address is None else "tls")
     if address is None:
         serve(node, LocalStream(sock), local_caller(sock))
     else:
@@ -151,6 +153,26 @@ def serve(node: Node, stream: Stream, caller: Caller) -> None:
         signals.close()
 
 
+class _Counted:
+    """A stream whose bytes are counted."""
+
+    def __init__(self, stream: Stream, counters: Counters) -> None:
+        self._stream, self._counters = stream, counters
+        self.identity = stream.identity
+        self.hear_no_more, self.fileno, self.close = stream.hear_no_more, stream.fileno, stream.close
+
+    def send(self, data: bytes, deadline: float) -> None:
+        """All of it."""
+        self._stream.send(data, deadline)
+        self._counters.add("sent", "callers", by=len(data))
+
+    def recv(self, bytes_max: int, deadline: float) -> bytes:
+        """What there is."""
+        data = self._stream.recv(bytes_max, deadline)
+        self._counters.add("received", "callers", by=len(data))
+        return data
+
+
 class _Rehearsal:
     """A stream on which one request comes, and nobody reads the answer."""
 
@@ -183,7 +205,9 @@ def rehearse(node: Node) -> None:
     """A handshake with ourselves and a look-up that finds nothing (a warm-up): half of what a first request costs is memory
     that is copied when a forked process first writes to it."""
     tls.rehearse(node.credentials)
+    node.counters.is_paused = True
     serve(node, _Rehearsal(["WHEREIS", "nobody", None]), Caller(CLIENT, "nobody", "-"))
+    node.counters.is_paused = False
     be_spare(node)
 
 
@@ -191,7 +215,8 @@ class _Conversation:
     """The callee's end: what the caller's opening said, and its requests one by one."""
 
     def __init__(self, node: Node, stream: Stream, caller: Caller, signals: Signals) -> None:
-        self._node, self._stream, self._caller, self._signals = node, stream, caller, signals
+        self._node, self._caller, self._signals = node, caller, signals
+        self._stream = _Counted(stream, node.counters)
         self._decoder = Decoder()
         self._session = Session(node, caller, self._receive, ask_ourselves)
         self._terms = Terms(node)
@@ -215,6 +240,7 @@ class _Conversation:
                 self._stream.send(encode(messages.encoded(_said(error))), time.monotonic() + LAST_WORD_SECONDS)
         finally:
             self._session.close()
+            self._node.counters.flush()
 
     def _next_message(self) -> Any:
         """The next message; None at the end, the caller's or ours."""
@@ -252,6 +278,9 @@ class _Conversation:
             word, ms = messages.word_of(said), 1000 * (time.monotonic() - started)
             log.debug("%s: %s -> %s in %.1f ms", self._caller, command, word, ms)
         self._session.end()
+        outcome = said.code if isinstance(said, messages.Error) else messages.word_of(said).lower()
+        self._node.counters.add("requests", command, outcome)
+        self._node.counters.flush()  # behind the answer: nobody waits for it
         if isinstance(said, messages.Error):
             row = messages.REQUESTS.get(command)
             if row is not None and row.stream:  # nobody knows any more where the next request begins

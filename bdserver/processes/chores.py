@@ -20,6 +20,7 @@ from typing import NamedTuple
 from bdserver.core import membership
 from bdserver.core.address import split_address
 from bdserver.core.attention import LAG_SECONDS, Severity
+from bdserver.core.membership import ALIVE, DEAD, SUSPECT, Status
 from bdserver.core.ticks import following
 from bdserver.core.view import View
 from bdserver.errors import BadConfig, BDError, NoSpace
@@ -27,6 +28,7 @@ from bdserver.files import accesslog
 from bdserver.files.accesslog import AccessLog
 from bdserver.processes import facts
 from bdserver.processes.copying import Copying
+from bdserver.processes.counters import STEP_SECONDS
 from bdserver.processes.doubts import Doubts
 from bdserver.processes.health import Health
 from bdserver.processes.heartbeat import Heartbeat
@@ -97,6 +99,7 @@ class Chores:
         self._access_settings = ("", "")
         self._is_lonely = False
         self._sights, self._hook = Sights(), Hook()
+        self._statuses: dict[str, Status] = {}
         self._hook_failing: tuple[str, ...] = ()
         self._failing: dict[str, str] = {}  # chore: why, since it was tried last
         # In this order: what was counted is weighed, and what was weighed goes into our record.
@@ -113,6 +116,8 @@ class Chores:
             Chore("warnings", LOOK_SECONDS, self._say_warnings),
             Chore("company", LOOK_SECONDS, self._say_if_lonely),
             Chore("on_change", LOOK_SECONDS, self._tell_changes),
+            Chore("counting", LOOK_SECONDS, self._count),
+            Chore("rates", STEP_SECONDS, lambda wall: self.node.counters.step()),
         )
         self._due_at = dict.fromkeys(self._chores, tick_at)
         self._is_urgent = True  # all are done once at the start
@@ -280,6 +285,29 @@ class Chores:
         complaint = self._hook.complaint if settings.on_change else ""
         self.states.say("the program of on_change", complaint)
         self._hook_failing = (complaint,) if complaint else ()
+
+    def _count(self, wall: float) -> None:
+        """Deaths and suspicions, as the view has them now; and what this process has counted since."""
+        before, counters = self._statuses, self.node.counters
+        self._statuses = {record.name: record.status for record in self.node.cache.view().records.values()}
+        for name, status in self._statuses.items():
+            self._count_change(before.get(name, status), status)
+        counters.flush()
+
+    def judged(self, name: str, status: Status) -> None:
+        """Our own verdict on a node, counted at once: it may be refuted before the next look."""
+        self._count_change(self._statuses.get(name, ALIVE), status)
+        self._statuses[name] = status
+
+    def _count_change(self, before: Status, after: Status) -> None:
+        if before == after:
+            return
+        if after == DEAD:
+            self.node.counters.add("deaths")
+        elif after == SUSPECT:
+            self.node.counters.add("suspicions", "raised")
+        elif after == ALIVE and before == SUSPECT:
+            self.node.counters.add("suspicions", "false")
 
     def end(self) -> None:
         """The node ends."""

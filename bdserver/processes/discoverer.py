@@ -223,6 +223,7 @@ class Discoverer:
                     if verdict.name in view.records:
                         changed = (view.bury if verdict.is_death else view.accuse)(verdict.name, now)
                         if changed:
+                            self._chores.judged(verdict.name, view.records[verdict.name].status)
                             log.info("%s is %s", verdict.name, view.records[verdict.name].status)
         except BDError as error:
             log.warning("skipping a turn: %s", error)

@@ -324,7 +324,9 @@ class Lines:
             channel.break_off()
             raise
         if number in (0, errno.EINPROGRESS):
-            return Link(channel, line.address, clock, number == 0, self.patience(links.OPENING_SECONDS))
+            link = Link(channel, line.address, clock, number == 0, self.patience(links.OPENING_SECONDS))
+            link.counted = self.node.counters.news
+            return link
         channel.break_off()
         if number == errno.ECONNREFUSED:
             raise Refused(f"{line.address}: connection refused")

@@ -50,6 +50,7 @@ from bdserver.net.identity import Identity
 from bdserver.net.keys import Credentials
 from bdserver.net.proofs import Proofs
 from bdserver.net.signing import Signer
+from bdserver.processes import counters
 from bdserver.processes.advertised import advertised
 from bdserver.processes.beat import Beat
 from bdserver.processes.trust import Judged, Trust
@@ -139,6 +140,8 @@ class Node:
         self.sources, self.signer = sources, signer
         self.life = Life(os.getpid(), clock())
         self.beat = Beat()
+        self.counters = counters.Counters()
+        files.journal.counted = lambda what: self.counters.add("events", what)
         self._refreshed: View | None = None
         self._keys_again_at = 0.0
         self._keys_seen = self._key_stamps()

@@ -612,3 +612,9 @@ def test_the_next_node_is_asked_when_one_is_busy(run, monkeypatch):
 
 def test_json_may_stand_before_or_behind_the_command(node, run):
     assert run("--json", "status") == run("status", "--json")
+
+
+def test_status_shows_the_rates_of_the_last_minute(node, run):
+    rates = {"requests": 12.34, "lookups": 3.0, "lookup_seconds": 0.0021, "received": 1500.0, "sent": 20.0}
+    node.answers["STATUS"] = Status(own(rates=rates), [seen("alpha")])
+    assert "  a second: 12.3 requests, 3.0 look-ups (of 2.1 ms), 1.5 kB in, 0.0 kB out\n" in run("status")[1]

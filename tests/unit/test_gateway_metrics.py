@@ -4,22 +4,28 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bdserver.core.messages import Status
-from bdserver.errors import CantFind
+from bdserver.errors import CantFind, NobodyThere
 from bdserver.gateway.follower import Follower
 from bdserver.gateway.metrics import Metrics
 
 from .stand_in import own, seen
 
+COUNTERS = {"requests": {"WHEREIS place": 3}, "deaths": {"": 1}}
 
-def samples(metrics, follower):
-    families = text_string_to_metric_families(metrics.text(follower).decode())
+
+def silent():
+    raise NobodyThere("it is not there")
+
+
+def samples(metrics, follower, how=lambda: own(counters=COUNTERS, warnings=["x"])):
+    families = text_string_to_metric_families(metrics.text(follower, how).decode())
     return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
 
 
 def test_answers_look_ups_and_nodes_are_counted():
     follower = Follower(lambda: "", lambda: Status(own(), [seen("a"), seen("b", status="dead")]))
     metrics = Metrics()
-    assert samples(metrics, follower)[("bdserver_gateway_node_answers", ())] == 0
+    assert samples(metrics, follower, silent)[("bdserver_gateway_node_answers", ())] == 0
     follower.turn(0.0, 0.0)
     metrics.count_dns("udp", "nxdomain")
     metrics.count_http("/v1/status", "200")
@@ -33,3 +39,11 @@ def test_answers_look_ups_and_nodes_are_counted():
     assert found[("bdserver_gateway_answers_total", (("face", "dns"), ("kind", "udp"), ("outcome", "nxdomain")))] == 1
     assert found[("bdserver_gateway_lookups_total", (("face", "dns"), ("outcome", "cant-find")))] == 1
     assert found[("bdserver_gateway_lookup_seconds_count", (("face", "dns"),))] == 2
+    node = ("node", "alpha")
+    assert found[("bdserver_requests_total", (("kind", "WHEREIS"), node, ("outcome", "place")))] == 3
+    assert found[("bdserver_deaths_total", (node,))] == found[("bdserver_node_warnings", (node,))] == 1
+    assert (
+        found[("bdserver_node_weight", (node,))] == 1.5
+        and found[("bdserver_service_healthy", (node, ("service", "Echo")))] == 1
+    )
+    assert ("bdserver_service_healthy", (node, ("service", "Echo"))) not in samples(metrics, follower, lambda: own(services={}))

@@ -151,6 +151,8 @@ def _own_status(node: Node, view: View, now: float) -> dict[str, Any]:
         "warnings": pages.lines_within(attention.lines(found)),
         "findings": pages.within(map(attention.as_json, found)),
         "events": pages.within(node.journal.recent(EVENTS_TOLD)),
+        "counters": node.counters.told(),
+        "rates": node.counters.rates(),
     }
 
 

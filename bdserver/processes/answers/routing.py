@@ -20,7 +20,7 @@ ASKED_TOLD_MAX = 1000
 
 def answer_whereis(session: Session, service: str, client_policy: str | None) -> Place | Nobody | Mismatch:
     """A host that has just said that it takes this call; `details` has the shape of `bdwhereis --json`."""
-    node, policies = session.node, session.node.policies
+    began, node, policies = time.monotonic(), session.node, session.node.policies
     client = None if client_policy is None else node.read_policy(client_policy, "the client's policy", str(session.caller))
     view = _with_own_services(session)
     search = routing.Search(
@@ -41,6 +41,8 @@ def answer_whereis(session: Session, service: str, client_policy: str | None) ->
         )
     )
     found = search.whereis()
+    node.counters.add("lookups", str(found.phase) if found.phase else found.word.lower(), "question")
+    node.counters.took(time.monotonic() - began)
     session.later.append(lambda: _correct(node, search))
     session.doubt(search.gone)
     details = _details(service, found, search)
