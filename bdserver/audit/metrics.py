@@ -85,6 +85,10 @@ def text(snapshot: Snapshot) -> bytes:
     return generate_latest(registry)
 
 
+# What was never counted is 0: else the first time would be seen by nobody. But kinds of requests with their outcomes are many.
+_NEVER = dict.fromkeys((key for key in counting.KEYS if key[0] != "requests"), 0.0)
+
+
 class Counts(Collector):
     """What nodes have counted since their start; (node, the `counters` of its STATUS)."""
 
@@ -103,8 +107,11 @@ class Counts(Collector):
         }
         lookups = HistogramMetricFamily(f"bdserver_{counting.HISTOGRAM}", counting.HISTOGRAM_MEANING, labels=("node",))
         for node, said in self._told:
-            for each in counting.counted(said):
-                families[each.row.name].add_metric((node, *each.labels), each.value)
+            if not isinstance(said, dict):  # an older node
+                continue
+            counts = _NEVER | {(each.row.name, *each.labels): each.value for each in counting.counted(said)}
+            for (name, *labels), value in counts.items():
+                families[name].add_metric((node, *labels), value)
             histogram = counting.histogram(said)
             if histogram is not None:
                 lookups.add_metric((node,), *histogram)

@@ -48,7 +48,7 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     from bdserver.processes import logs, systemd
 
-    handler, _ = logs.to_stderr("bdgateway")
+    handler, _ = logs.to_stderr("bdgateway", config.log_format)
     logs.install(handler, config.log_level)
     signal.signal(signal.SIGTERM, _end)
     run.run(config, sockets, lambda: systemd.notify(READY=1))

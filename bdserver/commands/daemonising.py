@@ -66,7 +66,9 @@ def _say(text: str) -> None:
 
 
 def _in_foreground(start: Start, web: Web) -> int:
-    handler, needed = logs.to_stderr()  # before we become another user, who may not open root's pipe or terminal
+    handler, needed = logs.to_stderr(
+        log_format=start.node.settings.log_format
+    )  # before we become another user, who may not open root's pipe or terminal
     needed += _begun(start, web)
     logs.install(handler, start.node.settings.log_level)
     context = _context(start, needed, stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr, detach_process=False)
@@ -104,7 +106,9 @@ def _in_background(start: Start, web: Web) -> int:
         with _context(start, needed, detach_process=True), contextlib.ExitStack() as claimed:
             for claim in start.claims:
                 claimed.enter_context(claim)
-            logs.install(logs.to_background(start.node.settings.log_file), start.node.settings.log_level)
+            logs.install(
+                logs.to_background(start.node.settings.log_file, start.node.settings.log_format), start.node.settings.log_level
+            )
             run(start.node, start.sockets, start.claims, on_ready)
     except Exception as error:
         if logging.getLogger().handlers:  # this first: whoever is told that it ended looks into the log

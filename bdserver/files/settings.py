@@ -305,6 +305,7 @@ SETTINGS = (
     Setting("user", ACCOUNT, "", "Whom to become after the start as root; empty: stay."),
     Setting("group", ACCOUNT, "", "With user; empty: that user's group."),
     Setting("log_level", _one_of("debug", "info", "warning", "error"), "info", "What is worth a line.", LOG),
+    Setting("log_format", _one_of("text", "json"), "text", "How its lines are: for people, or a JSON object each."),
     Setting("log_file", PATH_OR_NONE, "", "Log of the background daemon; empty: syslog."),
     Setting(
         "access_log", PATH_OR_NONE, "", "The web server's log, from which hits are counted; empty: as nodes agree.", DISCOVERER
@@ -378,6 +379,7 @@ class Settings:
     user: str
     group: str
     log_level: str
+    log_format: str
     log_file: str
     access_log: str
     access_log_format: str

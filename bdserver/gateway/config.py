@@ -30,7 +30,7 @@ def _read_domain(text: str) -> str:
     return domain
 
 
-AT_ONCE, LOG_LEVEL = (settings.BY_NAME[name].kind for name in ("max_children", "log_level"))
+AT_ONCE, LOG_LEVEL, LOG_FORMAT = (settings.BY_NAME[name].kind for name in ("max_children", "log_level", "log_format"))
 DOMAIN = Kind(_read_domain, str, f"a domain's name, of up to {DOMAIN_CHARACTERS_MAX} characters")
 
 SETTINGS = (
@@ -50,6 +50,7 @@ SETTINGS = (
     Setting("crawl_seconds", SECONDS, 3.0, "For asking all nodes, when the audit page is looked at."),
     Setting("draw_seconds", SECONDS, 5.0, "For drawing its topology."),
     Setting("log_level", LOG_LEVEL, "info", "What is worth a line."),
+    Setting("log_format", LOG_FORMAT, "text", "How its lines are: for people, or a JSON object each."),
 )
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 
@@ -85,6 +86,7 @@ class GatewayConfig:
     crawl_seconds: float
     draw_seconds: float
     log_level: str
+    log_format: str
 
     @property
     def open_to_others(self) -> list[str]:

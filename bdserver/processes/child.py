@@ -159,7 +159,8 @@ class _Counted:
     def __init__(self, stream: Stream, counters: Counters) -> None:
         self._stream, self._counters = stream, counters
         self.identity = stream.identity
-        self.hear_no_more, self.fileno, self.close = stream.hear_no_more, stream.fileno, stream.close
+        self.hear_no_more, self.fileno = stream.hear_no_more, stream.fileno
+        self.close, self.break_off = stream.close, stream.break_off
 
     def send(self, data: bytes, deadline: float) -> None:
         """All of it."""

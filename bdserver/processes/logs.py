@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import logging
 import os
 import select
@@ -40,6 +41,9 @@ REMEMBERED_MAX = 64
 # Of a traceback, the innermost frames of each error, and the last lines of all: what a stranger sent may be in them, nested as
 # deep as Python goes, and as long as a message.
 FRAMES_MAX, TRACEBACK_LINES_MAX, TRACEBACK_LINE_CHARACTERS_MAX = 20, 60, 500
+# `log_format`; a line of JSON must go into one write.
+TEXT, JSON = "text", "json"
+JSON_CHARACTERS_MAX = ATOMIC_BYTES - 16
 # Of these libraries, only warnings are for an operator.
 NOISY = ("filelock", "asyncio")
 
@@ -268,19 +272,56 @@ def _write_whole(descriptor: int, data: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+# --- in JSON ------------------------------------------------------------------------------------------------------
+
+
+class JsonFormatter(logging.Formatter):
+    """A line of JSON each (RFC 8259), which one write carries whole: at, level, process, logger, message; `trace` behind an
+    error. `has_priority`: the journal sorts by what stands before it."""
+
+    def __init__(self, has_priority: bool = False) -> None:
+        super().__init__()
+        self._has_priority = has_priority
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Of what is too long for a line the end of the trace is kept, and the beginning of the message."""
+        said: dict[str, object] = {
+            "at": round(record.created, 3),
+            "level": record.levelname.lower(),
+            "process": record.process,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_text:
+            said["trace"] = record.exc_text
+        text = json.dumps(said)
+        if len(text) > JSON_CHARACTERS_MAX:
+            for key in ("message", "trace"):
+                words = str(said.get(key, ""))
+                # A character is six in JSON at most.
+                said[key] = words[: JSON_CHARACTERS_MAX // 14] if key == "message" else words[-JSON_CHARACTERS_MAX // 14 :]
+            text = json.dumps(said)
+        prefix = f"<{JournalFormatter.PRIORITIES.get(record.levelno, 6)}>" if self._has_priority else ""
+        return prefix + text
+
+
 # --- which one ----------------------------------------------------------------------------------------------------
 
 
-def to_stderr(program: str = "bdserverd") -> tuple[Handler, list[int]]:
+def to_stderr(program: str = "bdserverd", log_format: str = TEXT) -> tuple[Handler, list[int]]:
     """In the foreground; and the descriptors that it needs. The journal knows time, process and priority of a line; the
     reader of a terminal wants to see what it is."""
     sink = Stream(sys.stderr.fileno())
+    if log_format == JSON:
+        return Handler(sink, JsonFormatter(has_priority=is_journal(sys.stderr))), sink.files()
     formatter = JournalFormatter("%(message)s") if is_journal(sys.stderr) else None
     return Handler(sink, formatter or logging.Formatter(program + ": %(levelname)s: %(message)s")), sink.files()
 
 
-def to_background(log_file: str) -> Handler:
+def to_background(log_file: str, log_format: str = TEXT) -> Handler:
     """To `log_file`; without one to syslog, which adds the time itself. OSError when the file can't be opened."""
+    if log_format == JSON:
+        return Handler(File(log_file) if log_file else Syslog(), JsonFormatter())
     if log_file:
         formatter = logging.Formatter("%(asctime)s bdserverd[%(process)d] %(levelname)s: %(message)s")
         return Handler(File(log_file), formatter)

@@ -22,7 +22,7 @@ from bdserver.core import exchange, membership, messages, wire
 from bdserver.files import parcels, settings
 from bdserver.gateway import config as gateway_config
 from bdserver.processes import tellers
-from docs.made import completion
+from docs.made import completion, dashboard
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 COMMANDS = {
@@ -49,6 +49,7 @@ def files() -> dict[str, str]:
         os.path.join("etc", "bdserverd.conf.sample"): settings.sample(),
         os.path.join("etc", "audit.conf.sample"): audit_config.sample(),
         os.path.join("etc", "gateway.conf.sample"): gateway_config.sample(),
+        os.path.join("etc", "bdserver-grafana.json"): dashboard.text(),
         os.path.join("etc", "bdserver.bash-completion"): completion.text(COMMANDS),
     }
     for folder in ("docs", os.path.join("docs", "man")):

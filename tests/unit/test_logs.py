@@ -1,6 +1,7 @@
 """The log: nothing that is wrong with it ends or delays what is logged, and lines that were lost are counted."""
 
 import fcntl
+import json
 import logging
 import os
 import re
@@ -410,3 +411,29 @@ def test_without_a_file_the_background_logs_to_syslog():
     handler = logs.to_background("")
     assert isinstance(handler.sink, logs.Syslog)
     assert handler.format(logging.LogRecord("x", 20, "", 0, "text", None, None)) == f"bdserverd[{os.getpid()}]: text"
+
+
+def a_record(message, level=logging.INFO, error=None):
+    record = logging.LogRecord("bdserver.child", level, "x.py", 1, message, (), error)
+    record.exc_text = "x" * 9000 + "\nKeyError: 'last'" if error else None
+    return record
+
+
+def test_a_line_of_json_has_all_of_it():
+    said = json.loads(logs.JsonFormatter().format(a_record('a "b"\n\u00fc')))
+    assert said.pop("at") > 0 and said.pop("process") == os.getpid()
+    assert said == {"level": "info", "logger": "bdserver.child", "message": 'a "b"\n\u00fc'}
+
+
+def test_a_long_line_of_json_is_cut_and_stays_one_line_of_json():
+    text = logs.JsonFormatter(has_priority=True).format(a_record("\x01" * 9000, logging.ERROR, True))
+    assert text.startswith("<3>{") and len(text) < logs.ATOMIC_BYTES and "\n" not in text
+    said = json.loads(text[3:])
+    assert said["message"].startswith("\x01") and said["trace"].endswith("KeyError: 'last'")
+
+
+def test_json_goes_to_a_file_too(tmp_path):
+    handler = logs.to_background(str(tmp_path / "log"), logs.JSON)
+    handler.emit(a_record("one"))
+    handler.emit(a_record("two"))
+    assert [json.loads(line)["message"] for line in (tmp_path / "log").read_text().splitlines()] == ["one", "two"]
