@@ -134,6 +134,8 @@ def test_a_copy_an_illness_and_an_overload_are_told(mesh):
         until(
             lambda: "Echo" in mind.services["n2"] and "copied" in mind.kinds and "overloaded" in mind.kinds, 30, "it is copied"
         )
+        alpha.add_service("Echo", "#!/bin/sh\necho another\n", weight=2)
+        until(lambda: "edition" in mind.kinds, 30, "there is a new edition")
         beta.add_service("Sick", url="http://127.0.0.1:9/", health="tcp")
         until(lambda: "ill" in mind.kinds, 30, "it is ill")
         beta.add_service("Sick", url="http://127.0.0.1:9/", health="none")
