@@ -35,6 +35,8 @@ def _run(options: argparse.Namespace) -> int:
     config = gateway_config.load(options.config)
     from bdserver.gateway import run
 
+    if not options.check:
+        signal.signal(signal.SIGTERM, _end)
     for address in config.open_to_others:
         calling.warn("bdgateway", f"{address}: others than this host can look up, and see the mesh, there")
     try:
@@ -50,7 +52,6 @@ def _run(options: argparse.Namespace) -> int:
 
     handler, _ = logs.to_stderr("bdgateway", config.log_format)
     logs.install(handler, config.log_level)
-    signal.signal(signal.SIGTERM, _end)
     run.run(config, sockets, lambda: systemd.notify(READY=1))
     return 0
 

@@ -1,10 +1,23 @@
 """bdgateway's arguments and ends; what it answers is tested with real nodes in tests/mesh/test_gateway.py."""
 
+import contextlib
+import os
+import signal
 import socket
+import urllib.request
 
+import dns.message
+import dns.query
 import pytest
 
 from bdserver.commands import bdgateway
+from bdserver.core.messages import Place, Pong, Status
+from bdserver.net import dialling
+from tests.hosts import until
+
+from .stand_in import Node, own, seen
+
+DETAILS = {"url": "http://10.0.0.2:8080/axis/Echo", "node": "b", "service": "Echo", "phase": 1, "asked": []}
 
 
 @pytest.fixture
@@ -44,3 +57,57 @@ def test_what_is_wrong_is_one_line_and_status_2(conf, capsys):
 def test_who_listens_for_others_too_is_told_so(conf, capsys):
     assert bdgateway.main(["--check", conf(f"dns=\nhttp=0.0.0.0:{free()}\n")]) == 0
     assert "others than this host can look up" in capsys.readouterr().err
+
+
+@pytest.fixture
+def node(monkeypatch):
+    node = Node(WHEREIS=Place("10.0.0.2", 8080, "axis", DETAILS), PING=Pong("d1"), STATUS=Status(own(), [seen("alpha")]))
+    monkeypatch.setattr(dialling, "dial_local", lambda path, deadline: node.dial(deadline))
+    return node
+
+
+@contextlib.contextmanager
+def forked(path):
+    """A bdgateway in a process of its own, which ends when it is told to, and well."""
+    pid = os.fork()
+    if pid == 0:
+        status = 99
+        try:
+            status = bdgateway.main([path])
+        finally:
+            os._exit(status)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_it_answers_dns_and_http_until_it_is_told_to_end(conf, node):
+    dns_port, http_port = free(), free()
+    with forked(conf(f"socket=/x.sock\ndns=127.0.0.1:{dns_port}\nhttp=127.0.0.1:{http_port}\n")):
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+        def told(path):
+            with contextlib.suppress(OSError), opener.open(f"http://127.0.0.1:{http_port}{path}", timeout=20) as answer:
+                return answer.read()
+
+        until(lambda: told("/v1/whereis/Echo"), 30, "it answers")
+        said = dns.query.udp(dns.message.make_query("echo.bd.internal", "SRV"), "127.0.0.1", 20, dns_port)
+        assert said.answer[0][0].port == 8080 and b'"alpha"' in told("/v1/status")
+        metrics = told("/metrics")
+        assert b'bdserver_gateway_lookups_total{face="http",outcome="found"}' in metrics
+        assert b'bdserver_gateway_lookups_total{face="dns",outcome="found"} 1.0' in metrics
+
+
+@pytest.mark.parametrize("off", ["dns", "http"])
+def test_each_face_can_be_left_out(conf, node, off):
+    port = free()
+    settings = {"dns": f"127.0.0.1:{port}", "http": f"127.0.0.1:{port}"} | {off: ""}
+    with forked(conf("socket=/x.sock\n" + "".join(f"{key}={value}\n" for key, value in settings.items()))):
+
+        def is_up():
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5):
+                return True
+
+        until(is_up, 30, "it answers")
