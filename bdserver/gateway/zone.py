@@ -22,7 +22,6 @@ import dns.exception
 import dns.flags
 import dns.message
 import dns.name
-import dns.opcode
 import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
@@ -33,6 +32,7 @@ from dns.rdatatype import RdataType
 from bdserver.core.names import valid_name
 
 HEADER = struct.Struct("!HHHHHH")
+OPCODE = 0x7800  # of the flags; 0 is QUERY
 # A question of 255 bytes, an OPT and a TSIG record are far below it.
 QUERY_BYTES_MAX = 4096
 # Of additional records a query has its OPT, and perhaps a signature.
@@ -81,7 +81,7 @@ class Zone:
         number, flags, questions, answers, authorities, additional = HEADER.unpack_from(data)
         if flags & dns.flags.QR:
             return None
-        if dns.opcode.from_flags(flags) != dns.opcode.QUERY:
+        if flags & OPCODE:
             return _bare(number, flags, Rcode.NOTIMP)
         if questions != 1 or answers or authorities or additional > ADDITIONAL_MAX or len(data) > QUERY_BYTES_MAX:
             return _bare(number, flags, Rcode.FORMERR)
@@ -212,5 +212,5 @@ def _add_addresses(section: list[dns.rrset.RRset], name: dns.name.Name, addresse
 
 def _bare(number: int, flags: int, code: Rcode) -> bytes:
     """An answer to what is not understood: a header alone."""
-    kept = flags & (0x7800 | dns.flags.RD)
+    kept = flags & (OPCODE | dns.flags.RD)
     return HEADER.pack(number, dns.flags.QR | kept | code, 0, 0, 0, 0)
