@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 
 from bdserver import __version__
@@ -18,6 +19,7 @@ from bdserver.errors import NotYet
 
 # As bdserverd: what may pass by itself is tried again by systemd, what only an editor mends (2) is not.
 TRY_AGAIN = 1
+ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,29 +37,38 @@ def _run(options: argparse.Namespace) -> int:
     config = gateway_config.load(options.config)
     from bdserver.gateway import run
 
-    if not options.check:
-        signal.signal(signal.SIGTERM, _end)
+    # All threads that are begun from here on leave signals to this one, which takes none before it is ready.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     for address in config.open_to_others:
         calling.warn("bdgateway", f"{address}: others than this host can look up, and see the mesh, there")
     try:
         sockets = run.Sockets(config)
     except NotYet as error:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         calling.complain("bdgateway", error)
         return TRY_AGAIN
     if options.check:
         sockets.close()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         print(f"{config.path}: ok")
         return 0
     from bdserver.processes import logs, systemd
 
     handler, _ = logs.to_stderr("bdgateway", config.log_format)
     logs.install(handler, config.log_level)
-    run.run(config, sockets, lambda: systemd.notify(READY=1))
+
+    def ready(quieten: Callable[[], None]) -> None:
+        def end(number: int, frame: FrameType | None) -> None:
+            quieten()
+            sys.exit(0)
+
+        for number in ENDING:
+            signal.signal(number, end)
+        systemd.notify(READY=1)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+
+    run.run(config, sockets, ready)
     return 0
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    sys.exit(0)
 
 
 def _parser() -> calling.Parser:

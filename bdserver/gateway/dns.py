@@ -79,6 +79,7 @@ class DnsServer:
         self._waiting = self._connections = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
+        self._end = asyncio.Event()  # loop.stop() would be lost if it came in the turn in which the loop's task ends
         self._thread = threading.Thread()
 
     # -- its life
@@ -90,14 +91,13 @@ class DnsServer:
 
     def stop(self) -> None:
         """Answer no more; what is under way is left behind."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._end.set)
         self._thread.join()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _run(self, sockets: list[socket.socket]) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_until_complete(self._listen(sockets))
-        self._loop.run_forever()
         left = asyncio.all_tasks(self._loop)
         for task in left:
             task.cancel()
@@ -110,6 +110,7 @@ class DnsServer:
                 await self._loop.create_datagram_endpoint(lambda: _Datagrams(self), sock=sock)
             else:
                 await asyncio.start_server(self._serve, sock=sock)
+        await self._end.wait()
 
     # -- UDP and TCP
 

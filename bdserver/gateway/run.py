@@ -77,8 +77,9 @@ def _bound(address: str, kind: socket.SocketKind) -> socket.socket:
     return sock
 
 
-def run(config: GatewayConfig, sockets: Sockets, on_ready: Callable[[], None]) -> None:
-    """Serve until SystemExit or KeyboardInterrupt."""
+def run(config: GatewayConfig, sockets: Sockets, on_ready: Callable[[Callable[[], None]], None]) -> None:
+    """Serve until SystemExit or KeyboardInterrupt. `on_ready(quieten)`: what is called then ends all that would keep us waiting
+    for it. Until then no signal may come."""
     text = policyfile.read(config.policy).text
     metrics, stop = Metrics(), threading.Event()
     looker = Lookups(config.socket, 1, FOLLOWER_SECONDS)
@@ -87,11 +88,15 @@ def run(config: GatewayConfig, sockets: Sockets, on_ready: Callable[[], None]) -
     dns = _dns(config, text, follower, metrics)
     dns.start(sockets.dns)
     gateway = _http(config, text, follower, metrics)
-    try:
-        _serve(config, gateway, sockets.http, on_ready)
-    finally:
-        stop.set()
+
+    def quieten() -> None:
         gateway.stop.set()
+        stop.set()  # behind it: the follower wakes the watchers, and they look
+
+    try:
+        _serve(config, gateway, sockets.http, lambda: on_ready(quieten))
+    finally:
+        quieten()
         dns.stop()
 
 

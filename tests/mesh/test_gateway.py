@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 import urllib.parse
 from functools import partial
 
@@ -16,7 +17,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from tests.gateways import running
+from tests.gateways import Gateway, running
 from tests.hosts import free_port, until
 from tests.mesh.test_examples import EXAMPLES, ROOT, SAMPLES
 
@@ -319,3 +320,15 @@ def test_the_examples_call_a_service_and_say_why_they_can_not(mesh, tmp_path, ru
         container.terminate()
         container.wait()
         container.stdout.close()
+
+
+def test_a_gateway_that_is_watched_ends_at_once_when_it_is_told_to(hosts):
+    alpha, *_ = hosts
+    gateway = Gateway(alpha).start()
+    until(lambda: b'alive"} 3.0' in gateway.get("/metrics")[2], 20, "it has looked")
+    events = gateway.events()
+    next(events)
+    began = time.monotonic()
+    assert gateway.end() == 0
+    print(f"it took {time.monotonic() - began:.2f} s")
+    assert list(events) == [] and "still running" not in gateway.log

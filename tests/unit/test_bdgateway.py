@@ -13,7 +13,7 @@ import pytest
 from bdserver.commands import bdgateway
 from bdserver.core.messages import Place, Pong, Status
 from bdserver.net import dialling
-from tests.hosts import until
+from tests.hosts import free_port, until
 
 from .stand_in import Node, own, seen
 
@@ -31,14 +31,8 @@ def conf(tmp_path):
 
 
 def test_check_tries_all_and_starts_nothing(conf, capsys):
-    path = conf("dns=127.0.0.1:0\n".replace(":0", f":{free()}") + f"http=127.0.0.1:{free()}\n")
+    path = conf("dns=127.0.0.1:0\n".replace(":0", f":{free_port()}") + f"http=127.0.0.1:{free_port()}\n")
     assert bdgateway.main(["--check", path]) == 0 and capsys.readouterr().out == f"{path}: ok\n"
-
-
-def free():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 def test_a_port_that_is_taken_may_be_free_later(conf, capsys):
@@ -55,7 +49,7 @@ def test_what_is_wrong_is_one_line_and_status_2(conf, capsys):
 
 
 def test_who_listens_for_others_too_is_told_so(conf, capsys):
-    assert bdgateway.main(["--check", conf(f"dns=\nhttp=0.0.0.0:{free()}\n")]) == 0
+    assert bdgateway.main(["--check", conf(f"dns=\nhttp=0.0.0.0:{free_port()}\n")]) == 0
     assert "others than this host can look up" in capsys.readouterr().err
 
 
@@ -84,7 +78,7 @@ def forked(path):
 
 
 def test_it_answers_dns_and_http_until_it_is_told_to_end(conf, node):
-    dns_port, http_port = free(), free()
+    dns_port, http_port = free_port(), free_port()
     with forked(conf(f"socket=/x.sock\ndns=127.0.0.1:{dns_port}\nhttp=127.0.0.1:{http_port}\n")):
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -102,7 +96,7 @@ def test_it_answers_dns_and_http_until_it_is_told_to_end(conf, node):
 
 @pytest.mark.parametrize("off", ["dns", "http"])
 def test_each_face_can_be_left_out(conf, node, off):
-    port = free()
+    port = free_port()
     settings = {"dns": f"127.0.0.1:{port}", "http": f"127.0.0.1:{port}"} | {off: ""}
     with forked(conf("socket=/x.sock\n" + "".join(f"{key}={value}\n" for key, value in settings.items()))):
 

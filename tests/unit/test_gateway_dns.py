@@ -17,6 +17,7 @@ from bdserver.errors import BadFrame, CantFind, Forbidden, NobodyThere, PolicyMi
 from bdserver.gateway import dns as serving
 from bdserver.gateway.dns import Budget, DnsServer, place_of
 from bdserver.gateway.follower import Follower
+from tests.hosts import free_port
 
 from .stand_in import own, seen
 
@@ -58,8 +59,8 @@ def make(follower):
 
         def made(threads=2, queries_per_second=1000):
             udp, tcp = socket.socket(type=socket.SOCK_DGRAM), socket.socket()
-            udp.bind(("127.0.0.1", 0))
-            port = udp.getsockname()[1]
+            port = free_port()
+            udp.bind(("127.0.0.1", port))
             tcp.bind(("127.0.0.1", port))
             tcp.listen()
             for sock in (udp, tcp):
