@@ -6,7 +6,6 @@ stopped while it holds it delays nobody, and one that is killed loses what it ha
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import mmap
 import os
@@ -25,7 +24,7 @@ class Counters:
     """`is_paused`: a process that rehearses counts nothing."""
 
     def __init__(self) -> None:
-        self._file = os.memfd_create("counters")  # what is locked
+        self._file = -1  # what is locked, once there are others
         self._now = memoryview(mmap.mmap(-1, counting.COUNT * SLOT_BYTES)).cast("d")
         # As they were a minute ago; when that was stands before them.
         self._then = memoryview(mmap.mmap(-1, (1 + counting.COUNT) * SLOT_BYTES)).cast("d")
@@ -33,12 +32,10 @@ class Counters:
         self._steps: deque[tuple[float, array[float]]] = deque(maxlen=STEPS)
         self.is_paused = False
 
-    def __del__(self) -> None:
-        with contextlib.suppress(OSError):
-            os.close(self._file)
-
-    def files(self) -> list[int]:
-        """The descriptors that it needs."""
+    def share(self) -> list[int]:
+        """Before the first fork: from now on there may be others. The descriptors that it needs."""
+        if self._file < 0:
+            self._file = os.memfd_create("counters")
         return [self._file]
 
     def add(self, name: str, *labels: str, by: float = 1) -> None:
@@ -63,7 +60,7 @@ class Counters:
         if not self._mine:
             return
         try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             return
         try:
@@ -71,7 +68,11 @@ class Counters:
                 self._now[number] += by
             self._mine.clear()
         finally:
-            fcntl.lockf(self._file, fcntl.LOCK_UN)
+            self._lock(fcntl.LOCK_UN)
+
+    def _lock(self, how: int) -> None:
+        if self._file >= 0:
+            fcntl.lockf(self._file, how)
 
     def told(self) -> dict[str, object]:
         """As STATUS tells them."""

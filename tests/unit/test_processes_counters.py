@@ -11,7 +11,10 @@ from bdserver.processes.counters import Counters
 
 @pytest.fixture
 def counters():
-    return Counters()
+    counters = Counters()
+    (file,) = counters.share()
+    yield counters
+    os.close(file)
 
 
 def in_a_child(work):
