@@ -73,8 +73,10 @@ class SecretKey(NamedTuple):
     def public(self) -> PublicKey:
         """The other half."""
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-        return PublicKey(self.id, Ed25519PrivateKey.from_private_bytes(self.seed).public_key().public_bytes_raw())
+        public = Ed25519PrivateKey.from_private_bytes(self.seed).public_key()
+        return PublicKey(self.id, public.public_bytes(Encoding.Raw, PublicFormat.Raw))  # Debian 12's has no public_bytes_raw
 
     @property
     def file(self) -> bytes:
