@@ -70,6 +70,33 @@ def test_halves_of_a_cut_mesh_go_on_alone_and_find_each_other_again(lan):
     assert not any("Traceback" in host.log for host in hosts)
 
 
+def test_halves_each_keep_their_standing_copies_and_together_none_too_many(lan):
+    """Three holders are wanted: each half makes three of what it has, and a minute after the halves have met there are three."""
+    hosts = lan.start(7)
+    lan.wait_known()
+    hosts[0].add_service("Echo", replicas=3)
+
+    def holders(host):
+        return sorted(each["node"] for each in host.ctl("services").get("Echo", ()))
+
+    until(lambda: all(len(holders(host)) == 3 for host in hosts), 30, "all know three holders")
+    original, copy, *_ = holders(hosts[0])
+    left = [host for host in hosts if host.name in (original, copy)]
+    left += [host for host in hosts if host.name not in holders(hosts[0])][:1]
+    right = [host for host in hosts if host not in left]
+    for host in right:
+        lan.network.plug(host.name, "right")
+    for half in (left, right):
+        names = sorted(host.name for host in half)
+        is_whole = lambda host, names=names: len(holders(host)) == 3 and set(holders(host)) <= set(names)  # noqa: E731
+        until(lambda half=half, w=is_whole: all(map(w, half)), 60, f"three of {names} have it")
+    for host in right:
+        lan.network.plug(host.name, "left")
+    lan.wait_known(30)
+    until(lambda: all(len(holders(host)) == 3 for host in hosts), 75, "three have it again")
+    assert len({tuple(holders(host)) for host in hosts}) == 1 and hosts[0].name in holders(hosts[0])
+
+
 def test_a_process_that_is_gone_refuses_and_a_host_that_is_gone_is_silent_and_both_are_found(lan):
     *rest, host_gone, process_gone = lan.start(5)
     lan.wait_known()
