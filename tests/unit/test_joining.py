@@ -411,7 +411,7 @@ def test_a_node_that_does_not_answer_is_told_so(here, monkeypatch):
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to give files away")
 def test_where_there_is_an_account_for_the_daemon_its_files_are_that_account_s(alpha, door, tmp_path, monkeypatch):
     """As with the package: its unit and its script expect the socket and the pid file where they are."""
-    for folder in [tmp_path, *tmp_path.parents][:3]:
+    for folder in [tmp_path, *tmp_path.parents][:4]:
         folder.chmod(0o755)
     path = f"{tmp_path}/etc/bdserverd.conf"
     monkeypatch.setattr(commands, "DEFAULT_PATH", path)

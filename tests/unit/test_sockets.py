@@ -188,7 +188,7 @@ def usual(tmp_path, monkeypatch):
 def test_an_account_that_may_not_read_the_config_finds_the_local_node(sockets, usual, tmp_path):
     ours, _ = sockets()
     os.chmod(tmp_path / "config", 0o600)
-    for folder in [tmp_path, *tmp_path.parents][:3]:
+    for folder in [tmp_path, *tmp_path.parents][:4]:
         folder.chmod(0o755)
 
     def found():
