@@ -17,7 +17,7 @@ BODIES = {name: [] for name, row in REQUESTS.items() if all(each.optional for ea
     "HINT": ["127.0.0.1:1"], "FORGET": ["nobody"], "PUBLISH": ["Map", {"bytes": 0, "sha256": "", "url": "http://127.0.0.1/"}],
     "WITHDRAW": ["Nothing"], "GRAVEYARD": [], "RESTORE": ["Nothing"], "ADOPT": ["Nothing"],
     "TEND": [["Nothing"]], "RETIRE": ["Nothing", "why"], "PLACE": ["Nothing", "nobody"], "DRAIN": [False],
-    "INVITE": [{}], "UNINVITE": ["ab"], "RENEW": ["x"], "REVOKE": [{}], "ROLL": [{}], "LEAVE": None, "KILL": ["wrong"],
+    "INVITE": [{}], "UNINVITE": ["ab"], "STATEMENT": ["Nothing"], "SIGN": ["Nothing", "x"], "RENEW": ["x"], "REVOKE": [{}], "ROLL": [{}], "LEAVE": None, "KILL": ["wrong"],
 }  # fmt: skip
 
 
