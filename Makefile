@@ -9,6 +9,9 @@ TESTS :=
 REPORT :=
 # What of the tests runs in a minute, on two processors, a file at a time.
 QUICK := -n 3 --dist loadfile --hypothesis-profile=quick -m "not long" tests/unit tests/simulation tests/fuzz
+# All others. Those with daemons of their own two files at a time, in a folder with a short name, since that of a socket has an end;
+# those that take the machine's network, users or packages for themselves one after the other.
+LONG := -m "long or hypothesis"
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check long packages style bench generate deb
@@ -37,7 +40,10 @@ check: style
 endif
 
 long: .venv/for-tests
-	@$(PYTEST) -m "long or hypothesis" tests
+	@temporary=$$(mktemp -d /tmp/pytest-XXXXXX); \
+	  $(PYTEST) $(LONG) -n 2 --dist loadfile --basetemp=$$temporary $(addprefix tests/,unit fuzz simulation hostile mesh); status=$$?; \
+	  rm -rf $$temporary; exit $$status
+	@$(PYTEST) $(LONG) $(addprefix tests/,netns system install web)
 
 packages:
 	@.ci/debian
