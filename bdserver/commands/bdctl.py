@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from bdserver import api
 from bdserver.commands import calling, showing
-from bdserver.core import messages, pages, shapes
+from bdserver.core import holding, messages, pages
 from bdserver.core.address import join_address, split_address
 from bdserver.core.membership import ALIVE, LEFT, Copies
 from bdserver.core.messages import NoPong, NotFound, Status
@@ -151,15 +151,20 @@ def nodes(options: Namespace) -> None:
 
 
 def services(options: Namespace) -> None:
-    """All services and their holders, as the node knows them."""
-    found = shapes.services(_status(options))
+    """All services and their holders, as the node knows them; or how the holders of one stand."""
+    from bdserver.commands import holders
+
+    if options.service:
+        found = holders.one(options)
+        return _print_json(found) if options.json else _print_shown(holders.shown(found), False)
+    said = _status(options)
     if options.json:
-        return _print_json(found)
-    rows = [[name, h["node"], h["type"], h["url"]] for name, holders in found.items() for h in holders]
+        return _print_json(holding.services(said))
+    rows, heads = holders.everything(said)
     if not rows:
         print("no services are known")
         return None
-    return _print_shown(showing.table(rows, ["service", "node", "type", "url"]), False)
+    return _print_shown(showing.table(rows, heads), False)
 
 
 def find(options: Namespace) -> None:
@@ -427,7 +432,11 @@ COMMANDS = {
         [_option("--all", action="store_true", help="each pair of nodes, too")],
     ),
     "nodes": Command(nodes, "all nodes that the node knows", []),
-    "services": Command(services, "all services, and the nodes that have them", []),
+    "services": Command(
+        services,
+        "all services, and the nodes that have them; of one, how its holders stand",
+        [_option("service", metavar="SERVICE", nargs="?")],
+    ),
     "hint": Command(
         hint,
         "tell the node of another one: how a mesh is joined; says what came of the first visit",

@@ -55,7 +55,7 @@ def pings(results: "list[tuple[str, str, float]]", is_json: bool) -> "list[Any]"
 
 
 def _days(days: float) -> str:
-    return f"{days:.0f} days" if days >= 2 else _duration(max(86400 * days, 0.0))
+    return f"{days:.0f} days" if days >= 2 else duration(max(86400 * days, 0.0))
 
 
 def _signed(certificate: "dict[str, Any]") -> str:
@@ -72,7 +72,7 @@ def status(state: "dict[str, Any]", is_json: bool) -> "Any":
     load = "overloaded" if state["overloaded"] else "has room"
     lines = [
         f"{state['name']} of {state['mesh']} at {state['address']}, BDserver {state['software']}",
-        f"  up {_duration(state['uptime'])}, nodes known: {state['nodes']} (itself too)",
+        f"  up {duration(state['uptime'])}, nodes known: {state['nodes']} (itself too)",
         f"  weight {state['weight']:g} of {state['receiver_threshold']:g}: {load}{', draining' * state['draining']}",
         f"  free dynamic slots: {state['free_dynamic']}",
         f"  certificate: {_days(state['certificate_days_left'])} left{_signed(state.get('certificate', {}))}",
@@ -86,10 +86,32 @@ def status(state: "dict[str, Any]", is_json: bool) -> "Any":
     notes = [finding for finding in state.get("findings", []) if finding["severity"] == "note"]  # older nodes tell none
     lines += [f"  note: {each['text']}" + (f": {each['remedy']}" if each["remedy"] else "") for each in notes]
     rows = [
-        [name, each["type"], f"{each['weight']:g}", f"{each['cost']:g}", _health(each), each["url"]]
+        [
+            name,
+            ", ".join([each["type"], *(mark for mark in ("stale", "orphan", "withdrawn") if each.get(mark))]),
+            f"{each['weight']:g}",
+            f"{each['cost']:g}",
+            _health(each),
+            _holders(each),
+            _edition(each),
+            each["url"],
+        ]
         for name, each in state["services"].items()
     ]
-    return lines + (table(rows, ["service", "type", "weight", "cost", "healthy", "url"]) if rows else [])
+    heads = ["service", "type", "weight", "cost", "healthy", "holders", "edition", "url"]
+    return lines + (table(rows, heads) if rows else [])
+
+
+def _holders(offer: "dict[str, Any]") -> str:
+    """How many living nodes have it, of how many that are wanted. Older nodes do not tell."""
+    living, wanted = offer.get("living"), offer.get("wanted")
+    return "-" if living is None else f"{living} of {wanted}" if wanted else str(living)
+
+
+def _edition(offer: "dict[str, Any]") -> str:
+    """The first digits of its digest; nothing to copy has none, and older nodes do not tell."""
+    said = offer.get("edition")
+    return str(said[1]) if type(said) is list and len(said) == 2 and said[1] else "-"
 
 
 def _rates(rates: "dict[str, float]") -> str:
@@ -107,7 +129,8 @@ def _health(offer: "dict[str, Any]") -> str:
     return "yes" if offer.get("checked", True) else "not checked"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """In the largest unit of which there are two."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
@@ -140,7 +163,7 @@ def _names(node: "dict[str, Any]") -> str:
 
 
 def _heard(at: float, now: float) -> str:
-    return f"{_duration(max(now - at, 0))} ago" if at else "never"
+    return f"{duration(max(now - at, 0))} ago" if at else "never"
 
 
 def table(rows: "list[list[Any]]", heads: "list[str]") -> "list[str]":

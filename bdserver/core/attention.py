@@ -90,6 +90,8 @@ REMEDIES = {
     Unmet.CERTIFICATE: "see who and what the certificates are for: bdkeys show",
     Unmet.SILENCE: "does it run, and lets every firewall between through both its ports?",
 }
+ADOPT, WITHDRAW_ONE = "bdctl adopt, where it is to live on", "withdraw one of the two: bdctl withdraw --here"
+MAKE_ROOM = "do enough hosts have a free slot, and may they have it?"
 
 
 def why_unmet(code: str, text: str) -> Unmet:
@@ -321,13 +323,13 @@ def _services(facts: Facts) -> Iterator[Finding]:
         yield _warning("stale", f"copies here are older than their originals: {few(facts.stale)}")
     if facts.orphans:
         words = f"copies here have no original any more: {few(facts.orphans)}"
-        yield _warning("orphan", words, "bdctl adopt, where it is to live on")
+        yield _warning("orphan", words, ADOPT)
     if facts.rivals:
         words = f"another node has an original of the same name, which differs: {few(facts.rivals)}"
-        yield _warning("rivals", words, "withdraw one of the two: bdctl withdraw --here")
+        yield _warning("rivals", words, WITHDRAW_ONE)
     if facts.short:
         words = f"services with fewer living holders than are wanted: {few(facts.short)}"
-        yield _warning("short", words, "do enough hosts have a free slot, and may they have it?")
+        yield _warning("short", words, MAKE_ROOM)
     if facts.unchecked:
         words = f"nobody looks whether these services are well: {few(facts.unchecked)}"
         yield Finding(Severity.NOTE, "unchecked", words, "health=http (or tcp) in the .bdcert")
@@ -369,6 +371,19 @@ def of_disagreement(says: Mapping[str, Iterable[str]]) -> Finding:
 
 def _few_with_why(why: Mapping[str, str]) -> str:
     return few(f"{name} ({said})" for name, said in sorted(why.items()))
+
+
+def of_service(living: int, wanted: int, stale: Iterable[str], orphans: Iterable[str], rivals: str) -> Iterator[Finding]:
+    """What is seen of a service as a whole: nodes that have an old edition of it, or a copy without an original, and which
+    originals differ ("" where none do)."""
+    if rivals:
+        yield _warning("rivals", f"originals of one name that differ: {rivals}", WITHDRAW_ONE)
+    if orphans := list(orphans):
+        yield _warning("orphan", f"copies that have no original any more: {few(orphans)}", ADOPT)
+    if stale := list(stale):
+        yield _warning("stale", f"copies that are older than their original: {few(stale)}")
+    if living < wanted:
+        yield _warning("short", f"{living} of {wanted} holders live", MAKE_ROOM)
 
 
 def few(names: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ and moving files that of processes and files.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
 from bdserver.core.membership import (
@@ -26,6 +27,9 @@ from bdserver.core.membership import (
     ServiceType,
 )
 from bdserver.core.view import View
+
+# Of a digest, for people to compare.
+DIGEST_SHOWN = 8
 
 
 class Held(Protocol):
@@ -150,14 +154,32 @@ class Rivals(NamedTuple):
     digests: Mapping[str, str]
     since: int
 
+    def words(self, me: str = "") -> str:
+        """Which ones, but for our own, and since when: for a person."""
+        others = sorted((node, digest[:DIGEST_SHOWN]) for node, digest in self.digests.items() if node != me)
+        shown = ", ".join(f"{node} (edition {digest})" for node, digest in others)
+        return f"{shown}, since {_when(self.since)}"
+
+
+def _when(seconds: int) -> str:
+    """An edition's counter is the epoch second of its change, as a rule."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (ValueError, OverflowError, OSError):  # a counter that was raised beyond all times
+        return f"edition {seconds}"
+
 
 def rivals(view: View, name: str) -> Rivals | None:
     """The originals of this name, if they differ."""
-    found = originals(view, name)
-    digests = {record.name: record.services[name].edition.digest for record in found}
-    if len(set(digests.values())) < 2:
+    return differing({record.name: record.services[name].edition for record in originals(view, name)})
+
+
+def differing(editions: Mapping[str, Edition]) -> Rivals | None:
+    """Of originals, node -> edition: those whose edition is known, if they differ."""
+    known = {node: edition for node, edition in editions.items() if edition.digest}
+    if len({edition.digest for edition in known.values()}) < 2:
         return None
-    return Rivals(digests, max(record.services[name].edition.counter for record in found))
+    return Rivals({node: edition.digest for node, edition in known.items()}, max(each.counter for each in known.values()))
 
 
 def is_credible(view: View, name: str, giver: str, original: str, edition: Edition) -> bool:

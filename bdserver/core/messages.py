@@ -134,6 +134,10 @@ def _is_pair(value: object) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(_is_whole, value))
 
 
+def _is_edition(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and _is_whole(value[0]) and _is_text(value[1])
+
+
 def _object(*fields: Field) -> Callable[[object], bool]:
     """An object that has at least these fields; the optional ones may be missing."""
 
@@ -163,6 +167,19 @@ def _is_found(value: object) -> bool:
     return _is_package(value) or (isinstance(value, dict) and _is_text(value.get("url")))
 
 
+# How a service stands on a node: what is not said is as usual.
+HELD = (
+    Field("edition", _is_edition, "[counter, the first digits of its digest]", True),
+    Field("original", _is_text, "of a copy: the node whose it is", True),
+    Field("after", _is_text, "of an original: the node that had it before", True),
+    Field("replicas", _is_whole, "how many living holders are wanted", True),
+    Field("copies", _is_text, "where it may go, if not any", True),
+    Field("signer", _is_text, "the key of who has signed it", True),
+    Field("idle_since", _is_whole, "of a copy that will retire: epoch second of its last call", True),
+    Field("stale", _is_flag, "true: its original has a newer edition", True),
+    Field("orphan", _is_flag, "true: nobody who lives has its original", True),
+    Field("withdrawn", _is_flag, "true: its original is withdrawn, and it is about to go", True),
+)
 _OFFER = (
     Field("type", _is_text, "static or dynamic"),
     Field("weight", _is_number, "of its recent hits"),
@@ -170,6 +187,9 @@ _OFFER = (
     Field("healthy", _is_flag, "true or false"),
     Field("url", _is_text, "where it is served"),
     Field("checked", _is_flag, "whether anybody looks if it is well", True),
+    Field("living", _is_whole, "how many living nodes have it", True),
+    Field("wanted", _is_whole, "how many of them are wanted, 0: as many as are called for", True),
+    *HELD,
 )
 # STATUS tells more than this; what is here is what our own commands rely on.
 OWN_STATUS = (
@@ -222,6 +242,7 @@ NODE_SEEN = (
     Field("receiver_threshold", _is_number, "RT", True),
     Field("policy", _is_text_or_none, "digest", True),
     Field("unhealthy", _list_of(_is_name), "services that are not well", True),
+    Field("offers", _named(_object(*HELD)), "name: how it stands there, where that is not as usual", True),
 )
 _BRIEF = (_is_name, _is_text, _is_text, _is_pair, _is_flag, _is_number)
 _is_node_seen = _object(*NODE_SEEN)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from bdserver.core.membership import ALIVE, SUSPECT
 from bdserver.core.messages import Status
 
 NODE_SHAPE = ("address", "name", "status", "version", "services", "free_dynamic", "talkable", "draining", "heard_at")
@@ -14,15 +13,3 @@ def nodes(status: Status) -> list[dict[str, Any]]:
     """All nodes that are known, those without a name first; what was promised stands at the head of each."""
     known = sorted(status.nodes, key=lambda node: (node["name"] or "", node["address"]))
     return [{key: node[key] for key in NODE_SHAPE} | node for node in known]
-
-
-def services(status: Status) -> dict[str, list[dict[str, Any]]]:
-    """service -> its holders that live: node, type, url; signer, where somebody has signed it."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for node in status.nodes:
-        if node["status"] in (ALIVE, SUSPECT):
-            for name in node["services"]:
-                holder = {"node": node["name"], "type": node["types"][name], "url": node["urls"][name]}
-                holder |= {"signer": node["signers"][name]} if name in node.get("signers", {}) else {}
-                found.setdefault(name, []).append(holder)
-    return dict(sorted(found.items()))

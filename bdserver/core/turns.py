@@ -244,8 +244,7 @@ def condition(view: View) -> Condition:
             if found.is_orphan:
                 orphans.append(f"{name} (of {found.original})")
         elif found_rivals := rivals(view, name):
-            others = ", ".join(sorted(found_rivals.digests.keys() - {view.me}))
-            differing.append(f"{name} (at {others})")
+            differing.append(f"{name}, at {found_rivals.words(view.me)}")
         if too_few := missing(view, name):
             many = wanted(view, name)
             short.append(f"{name} ({many - too_few} of {many})")

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from bdserver.audit import refusals
-from bdserver.core import policy, shapes
+from bdserver.core import holding, policy, shapes
 from bdserver.core.address import split_address
 from bdserver.core.membership import POLICIES_MAX
 from bdserver.core.messages import TEXT_MAX
@@ -271,7 +271,7 @@ def keep_policy(gateway: Gateway, request: Request) -> Response:
 
 def services(gateway: Gateway, request: Request) -> Response:
     """All services and their holders."""
-    return _json(shapes.services(gateway.lookups.status()))
+    return _json(holding.services(gateway.lookups.status()))
 
 
 def nodes(gateway: Gateway, request: Request) -> Response:

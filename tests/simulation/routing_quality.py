@@ -114,7 +114,8 @@ def two_choices_and_sent(asker):
 
 
 ORDERS = {
-    "blind (2006, routing=original)": lambda asker: routing.blind,
+    "always the same (2006, routing=original)": lambda asker: routing.fixed,
+    "blind (routing=random)": lambda asker: routing.blind,
     "round robin": round_robin,
     "least loaded": least_loaded,
     "of two the less loaded (ours)": lambda asker: routing.ordered,

@@ -99,8 +99,11 @@ def test_a_node_tells_how_it_is(tmp_path):
     assert own["certificate_days_left"] == 3.0 and "the certificate of me ends in less than 7 days" in own["warnings"][0]
     assert own["policy"] is None and own["policy_mode"] == "lax" and "policies" not in own
     assert own["services"] == {
-        "Echo": {"type": "static", "weight": 3.0, "cost": 1.5, "healthy": True, "checked": False, "url": "http://10.0.0.1/e"}
-    }
+        "Echo": {
+            "type": "static", "weight": 3.0, "cost": 1.5, "healthy": True, "checked": False, "url": "http://10.0.0.1/e",
+            "living": 1, "wanted": 0,
+        }
+    }  # fmt: skip
 
 
 def test_what_is_wrong_is_told(tmp_path):
@@ -131,6 +134,19 @@ def test_a_node_tells_whom_it_knows_and_what_is_only_hinted(tmp_path):
     assert seen["other"]["urls"] == {"Echo": "http://10.0.0.2:8080/axis/Echo?wsdl"}
     assert seen["other"]["heard_at"] == NOW and seen["other"]["policy"] == other.rules.document.digest
     assert seen[None]["address"] == "10.9.9.9:1" and seen[None]["status"] == "unvisited"
+
+
+def test_a_node_tells_how_the_services_stand(tmp_path):
+    node, other = a_node(tmp_path), a_node(tmp_path, "other")
+    other.offer("Echo", replicas=3, edition="5:" + "a" * 32).offer("Plain")
+    node.offer("Echo", type="dynamic", original="other", edition="4:" + "b" * 32)
+    acquaint(node, other)
+    status = node.ask("STATUS")
+    seen = {each["name"]: each["offers"] for each in status.nodes}
+    assert seen["other"] == {"Echo": {"edition": [5, "aaaaaaaa"], "replicas": 3}}
+    assert seen["me"]["Echo"] == {"edition": [4, "bbbbbbbb"], "original": "other", "stale": True}
+    told = status.own["services"]["Echo"]
+    assert (told["living"], told["wanted"], told["stale"], told["original"]) == (2, 3, True, "other")
 
 
 def test_a_crawl_gets_others_in_brief_and_the_policies_when_it_wishes_them(tmp_path):

@@ -177,9 +177,95 @@ def test_services_are_those_of_nodes_that_are_there(node, run, told):
         ["Wiki", "beta", "static"],
     ]
     url = "http://10.0.0.2:8080/axis/Wiki?wsdl"
-    assert told("services")["Wiki"] == [{"node": "beta", "type": "static", "url": url}]
+    assert told("services")["Wiki"][0].items() >= {"node": "beta", "type": "static", "url": url, "stale": False}.items()
     node.answers["STATUS"] = Status(own(), [])
     assert run("services") == (0, "no services are known\n", "")
+
+
+def a_service_of_three():
+    """An original that wants three holders, a copy that is stale, and another one that is silent."""
+    copy = {"original": "alpha", "edition": [50, "0d0d0d0d"], "replicas": 3}
+    return Status(
+        own(services={"Echo": OFFER | {"living": 2, "wanted": 3, "edition": [100, "abababab"]}}),
+        [
+            seen("beta", 2, types={"Echo": "dynamic"}, offers={"Echo": copy | {"stale": True}}),
+            seen("alpha", offers={"Echo": {"edition": [100, "abababab"], "replicas": 3, "signer": "RWQ" + "f" * 29}}),
+            seen("dead", 3, status="dead"),
+        ],
+    )
+
+
+def asked_by_wish(of=None, **answers):
+    """STATUS of the node itself, or of another one through it."""
+
+    def answer(wish=None):
+        said = answers.get(wish.get("of")) if wish and "of" in wish else of
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    return answer
+
+
+def test_services_shows_how_many_of_those_that_are_wanted_hold_one(node, run):
+    node.answers["STATUS"] = a_service_of_three()
+    _, out, _ = run("services")
+    assert [" ".join(line.split()[:-1]) for line in out.splitlines()] == [
+        "service node type holders",
+        "Echo beta dynamic, stale 2 of 3",
+        "Echo alpha static 2 of 3",
+    ]
+    assert "2 of 3   abababab  http" in run("status")[1]
+
+
+def test_one_service_is_shown_with_each_of_its_holders(node, run, told):
+    beta = Status(own("beta", services={"Echo": OFFER | {"weight": 7.25}}), [])
+    node.answers["STATUS"] = asked_by_wish(a_service_of_three(), beta=beta)
+    status, out, err = run("services", "Echo")
+    lines = out.splitlines()
+    assert (status, err) == (0, "") and lines[0] == "Echo: 2 of 3 holders"
+    assert lines[1:3] == [
+        "  WARNING: copies that are older than their original: beta",
+        "  WARNING: 2 of 3 holders live: do enough hosts have a free slot, and may they have it?",
+    ]
+    cells = [[cell for cell in line.split("  ") if cell] for line in lines[4:]]
+    shown = [[cell.strip() for cell in row] for row in cells]
+    assert [[*row[:3], *row[4:7]] for row in shown] == [
+        ["alpha", "original", "abababab", "RWQfffffffffffff", "1.5", "well"],
+        ["beta", "copy of alpha", "0d0d0d0d", "-", "7.25", "stale"],
+    ]
+    assert all(row[3].endswith(" d") for row in shown)
+    found = told("services", "Echo")
+    assert {key: found[key] for key in ("service", "living", "wanted", "edition", "rivals")} == {
+        "service": "Echo", "living": 2, "wanted": 3, "edition": [100, "abababab"], "rivals": None,
+    }  # fmt: skip
+    assert [(each["node"], each["weight"], each["status"]) for each in found["holders"]] == [
+        ("alpha", 1.5, "alive"), ("beta", 7.25, "alive"),
+    ]  # fmt: skip
+    assert [each["key"] for each in found["findings"]] == ["stale", "short"]
+
+
+@pytest.mark.parametrize("silence", [NobodyThere("beta: gone"), Deadline("over"), Status(own("beta", services={}), [])])
+def test_the_weight_of_a_silent_holder_is_not_known(node, run, told, silence):
+    node.answers["STATUS"] = asked_by_wish(a_service_of_three(), beta=silence)
+    assert [each["weight"] for each in told("services", "Echo")["holders"]] == [1.5, None]
+    assert " -       stale" in run("services", "Echo")[1]
+
+
+def test_rivals_of_a_service_are_named(node, run, told):
+    alpha, beta = ({"Echo": {"edition": [100 + k, 8 * "ab"[k]]}} for k in (0, 1))
+    said = Status(own(services={}), [seen("alpha", offers=alpha), seen("beta", 2, offers=beta, status="suspect")])
+    node.answers["STATUS"] = asked_by_wish(said, alpha=NobodyThere("no"))
+    assert told("services", "Echo")["rivals"] == {"digests": {"alpha": "aaaaaaaa", "beta": "bbbbbbbb"}, "since": 101}
+    out = run("services", "Echo")[1]
+    assert out.startswith("Echo: 2 holders\n  WARNING: originals of one name that differ: alpha (edition aaaaaaaa), beta ")
+    assert "suspect" in out and not [each for each in node.asked if each[1:] == [{"of": "beta", "brief": True}]]
+
+
+def test_a_service_that_nobody_has_is_exit_1(node, run):
+    status, out, err = run("services", "Nothing")
+    assert (status, out, err) == (1, "", "bdctl: Nothing: no living node that is known here has it\n")
+    assert run("services", "Echo")[1].startswith("Echo: 1 holder\n")
 
 
 def test_find(node, run, told):

@@ -132,8 +132,11 @@ def _said_of_rivals(view: View, name: str) -> list[str]:
     rivals = copies.rivals(view, name)
     if rivals is None:
         return []
-    others = ", ".join(sorted(rivals.digests.keys() - {view.me}))
-    return [f"{name} has another original, which differs, at {others}: copies follow the one that they came from"]
+    ours = rivals.digests.get(view.me, "")[: copies.DIGEST_SHOWN]
+    return [
+        f"{name} has another original, which differs, at {rivals.words(view.me)} (here: edition {ours}): "
+        "copies follow the one that they came from"
+    ]
 
 
 def _received(session: Session, name: str, described: dict[str, Any]) -> Service:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bdserver import __version__
-from bdserver.core import attention, membership, messages, pages, weight
+from bdserver.core import attention, holding, membership, messages, pages, turns, weight
 from bdserver.core.membership import Edition, Record
 from bdserver.core.messages import NoPong, Offers, Pong, Status
 from bdserver.core.names import valid_name
@@ -30,8 +30,9 @@ SHORT_CHARACTERS_MAX = 300
 ILL_TOLD_MAX = 100
 # Of an edition's digest.
 EDITION_CHARACTERS = 16
-# A name of 100 characters five times, type, cost and edition; and what JSON makes of an odd character.
-SERVICE_BYTES_ABOUT, BYTES_OF_A_CHARACTER_MAX = 650, 6
+# A name of 100 characters five times, type, cost and edition; where it is not as usual once more, and as much that says how; and
+# what JSON makes of an odd character.
+SERVICE_BYTES_ABOUT, HELD_BYTES_ABOUT, BYTES_OF_A_CHARACTER_MAX = 650, 700, 6
 # What is left for our own word when a PING for somebody else has taken its time.
 ANSWER_SECONDS = 0.05
 
@@ -98,23 +99,25 @@ def _sections(node: Node, view: View, wish: dict[str, Any]) -> list[pages.Sectio
     texts = [digest for digest, text in view.policies.items() if len(text) <= messages.TEXT_MAX]
     tell = _brief if is_brief else node_seen
     return [
-        pages.Section(
-            "services", sorted(services), lambda name: _offer(node, view.own, services[name], weights.get(name, 0.0))
-        ),
+        pages.Section("services", sorted(services), lambda name: _offer(view, services[name], weights.get(name, 0.0))),
         pages.Section("policies", sorted(texts) if "brief" in wish and not is_brief else [], view.policies.__getitem__),
         pages.Section("nodes", sorted(view.records), lambda name: tell(node, view, view.records[name])),
         pages.Section("hints", [] if is_brief else sorted(view.hints), _unvisited),
     ]
 
 
-def _offer(node: Node, own: Record, service: Service, weight: float) -> dict[str, Any]:
+def _offer(view: View, service: Service, weight: float) -> dict[str, Any]:
+    own, name = view.own, service.name
     return {
         "type": service.type,
         "weight": round(weight, 3),
         "cost": service.cost,
-        "healthy": service.name not in own.extra.get("unhealthy", []),
+        "healthy": name not in own.extra.get("unhealthy", []),
         "checked": service.health != "none",
-        "url": membership.service_url(own, service.name, service.url),
+        "url": membership.service_url(own, name, service.url),
+        "living": len(view.holders(name)),
+        "wanted": turns.wanted(view, name),
+        **(holding.told(view, own, name) if name in own.services else {}),
     }
 
 
@@ -185,7 +188,7 @@ def _brief(node: Node, view: View, record: Record) -> list[Any]:
 
 def node_seen(node: Node, view: View, record: Record) -> dict[str, Any]:
     """A node as this one sees it: the shape of `bdctl nodes --json`."""
-    urls, left_out = _urls_within(record)
+    urls, offers, left_out = _services_within(view, record)
     ill = _ill(record)
     return {
         "address": _short(record.address),
@@ -206,6 +209,7 @@ def node_seen(node: Node, view: View, record: Record) -> dict[str, Any]:
         "draining": record.draining,
         "heard_at": node.heard_at(view, record.name),
         **({"unhealthy": ill} if ill else {}),
+        "offers": offers,
         **({"left_out": left_out} if left_out else {}),
     }
 
@@ -223,17 +227,22 @@ def _ill(record: Record) -> list[str]:
     )
 
 
-def _urls_within(record: Record) -> tuple[dict[str, str], int]:
-    """service -> URL of a node's services, as many as may be told of one node; and how many more there are."""
+def _services_within(view: View, record: Record) -> tuple[dict[str, str], dict[str, dict[str, Any]], int]:
+    """service -> URL of a node's services, as many as may be told of one node; service -> how it stands there, where that is
+    not as usual; and how many more services there are."""
     urls: dict[str, str] = {}
+    offers: dict[str, dict[str, Any]] = {}
     room = pages.PAGE_BYTES // 2
     for name in sorted(record.services):
         url = membership.service_url(record, name, record.services[name].url)
-        room -= SERVICE_BYTES_ABOUT + BYTES_OF_A_CHARACTER_MAX * len(url)
+        held = holding.told(view, record, name)
+        room -= SERVICE_BYTES_ABOUT + BYTES_OF_A_CHARACTER_MAX * len(url) + (HELD_BYTES_ABOUT if held else 0)
         if room < 0:
             break
         urls[name] = url
-    return urls, len(record.services) - len(urls)
+        if held:
+            offers[name] = held
+    return urls, offers, len(record.services) - len(urls)
 
 
 def _short(text: str) -> str:
