@@ -16,6 +16,8 @@ from typing import Any
 from bdserver.files import durable
 
 FILE_BYTES_MAX = 64 << 10
+# Of the newest events, so many are looked at for one that is told already.
+REPEATS_LOOKED_AT = 50
 
 log = logging.getLogger("bdserver.journal")
 
@@ -28,7 +30,8 @@ class Journal:
         self.counted: Callable[[str], None] = _nothing  # is told the kind of each event
 
     def note(self, what: str, service: str, now: float, **details: str) -> None:
-        """Append an event: {"at": epoch, "what": replicated|gave|retired|published|withdrawn|restored, "service", …}."""
+        """Append an event: {"at": epoch, "what", "service", …}. `what` is one of published, updated, adopted, replicated, gave,
+        placed, refused, retired, withdrawn, restored."""
         self.counted(what)
         line = json.dumps({"at": round(now, 3), "what": what, "service": service, **details}) + "\n"
         try:
@@ -42,6 +45,12 @@ class Journal:
                 os.replace(self.path, self.path + ".1")
         except OSError as error:
             log.warning("%s: %s", self.path, error.strerror)
+
+    def note_once(self, what: str, service: str, now: float, **details: str) -> None:
+        """The same, unless it is among the newest: what is tried again and again does not push out all else."""
+        event = {"what": what, "service": service, **details}
+        if not any(event.items() <= known.items() for known in self.recent(REPEATS_LOOKED_AT)):
+            self.note(what, service, now, **details)
 
     def _open(self) -> int:
         flags = os.O_RDWR | os.O_APPEND

@@ -66,7 +66,8 @@ def test_a_package_is_published(tmp_path):
     here = node.services.get("Echo")
     assert (here.type, here.cost, here.health) == ("static", 2.0, "tcp")
     assert "Echo" in node.cache.view().own.services and node.scratch == [".lock"]
-    assert node.journal.recent(1) == [{"at": NOW, "what": "published", "service": "Echo", "asker": "caller"}]
+    event = {"at": NOW, "what": "published", "service": "Echo", "asker": "caller", "edition": here.edition.digest}
+    assert node.journal.recent(1) == [event]
 
 
 def test_a_url_is_published_without_a_package(tmp_path):

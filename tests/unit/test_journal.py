@@ -89,3 +89,16 @@ def test_a_journal_that_cannot_be_written_costs_the_entry_only(tmp_path, caplog)
     mine = Journal(str(tmp_path / "nowhere" / "n.bdjournal"))
     mine.note("gave", "S", 1.0)
     assert mine.recent(5) == [] and "nowhere" in caplog.text
+
+
+def test_what_is_tried_again_and_again_is_told_once(tmp_path):
+    mine = Journal(str(tmp_path / "n.bdjournal"))
+    for at in range(3):
+        mine.note_once("refused", "S", float(at), taker="a", why="no room")
+    mine.note_once("refused", "S", 3.0, taker="b", why="no room")
+    mine.note("gave", "S", 4.0)
+    assert [each["at"] for each in mine.recent(9)] == [4.0, 3.0, 0.0]
+    for at in range(journal.REPEATS_LOOKED_AT):
+        mine.note("gave", "S", 5.0 + at)
+    mine.note_once("refused", "S", 99.0, taker="a", why="no room")
+    assert mine.recent(1)[0]["at"] == 99.0, "what has long been pushed out is told again"

@@ -69,7 +69,7 @@ def answer_publish(session: Session, name: str, described: dict[str, Any]) -> Ok
     notes = signing.take(session, service)
     node.services.publish(service)
     node.update_own()
-    _note(session, "published", name)
+    _note(session, "published", name, **({"why": f"taken over from {after}"} if after else {}))
     url = membership.service_url(session.look_again().own, name, wish.url)
     return Ok(url, [*notes, *_said_of_rivals(session.view(), name)])
 
@@ -199,7 +199,7 @@ def answer_adopt(session: Session, service: str) -> Ok:
     if mine.original and not found.is_orphan:
         raise BadService(f"{service} has its original at {found.original}, which lives: withdraw it there first")
     _make_original(node, mine, found.original)
-    _note(session, "adopted", service)
+    _note(session, "adopted", service, why=f"its original was at {found.original or 'a node that is not known'}")
     return Ok()
 
 
@@ -234,8 +234,10 @@ def answer_restore(session: Session, service: str) -> Ok:
     return Ok()
 
 
-def _note(session: Session, what: str, service: str) -> None:
-    session.node.journal.note(what, service, session.node.clock(), asker=session.caller.name)
+def _note(session: Session, what: str, service: str, **details: str) -> None:
+    node, mine = session.node, session.node.services.get(service)
+    edition = {"edition": mine.edition.digest} if mine is not None and mine.edition.digest else {}
+    node.journal.note(what, service, node.clock(), asker=session.caller.name, **edition, **details)
     log.info("%s %s by %s", service, what, session.caller)
 
 

@@ -134,12 +134,13 @@ def renew(session: Session, renewal: Renew, is_spoilt: bool = False) -> NotGiven
     is_signed = bool(here.signature) or _is_signed(session.view(), renewal)
     if here.edition.digest == renewal.edition.digest and not is_spoilt and not is_signed:
         node.services.relabel(name, lambda now: now._replace(original=renewal.original, edition=renewal.edition))
+        _note_update(node, renewal, why="what it has is the same")
         return None
     found = _fetched(session, name, renewal)
     if found is None or found.file is None:
         return NotGiven()
     _install(session, name, found)
-    node.journal.note("updated", name, node.clock(), giver=found.giver, edition=renewal.edition.digest)
+    _note_update(node, renewal, giver=found.giver)
     log.info("%s is now edition %s of %s, from %s", name, renewal.edition.digest[:8], renewal.original, found.giver)
     return None
 
@@ -147,6 +148,11 @@ def renew(session: Session, renewal: Renew, is_spoilt: bool = False) -> NotGiven
 def _is_signed(view: View, renewal: Renew) -> bool:
     """Whether a signature comes with it: then the package is fetched, though its bytes are here."""
     return any(record.services[renewal.name].signer for record in copies.holders_of(view, renewal.name, renewal.edition))
+
+
+def _note_update(node: Node, renewal: Renew, **details: str) -> None:
+    edition, of = renewal.edition.digest, renewal.original
+    node.journal.note("updated", renewal.name, node.clock(), edition=edition, original=of, **details)
 
 
 def _copied(session: Session, service: str, found: Found | None) -> No | NotGiven | None:

@@ -51,6 +51,9 @@ def _tend_original(session: Session, mine: Service) -> None:
         return
     node.services.relabel(mine.name, lambda now: editions.labelled(now, edition))
     node.update_own()
+    if mine.edition.digest:  # else it was numbered for the first time
+        why = "its copies were above it" if edition.digest == mine.edition.digest else "its files were changed here"
+        node.journal.note("updated", mine.name, node.clock(), edition=edition.digest, why=why)
     log.info("%s is a new edition, %s", mine.name, edition.digest[:8] or "which can't be copied")
 
 
@@ -66,7 +69,9 @@ def _tend_copy(session: Session, mine: Service) -> None:
         return
     with replicating.one_at_a_time(session, mine.name):
         if replicating.renew(session, renewal, is_spoilt) is not None:
-            raise CantFind(f"none of those that have edition {renewal.edition.digest[:8]} of {renewal.original} gives it")
+            why = f"none of those that have edition {renewal.edition.digest[:8]} of {renewal.original} gives it"
+            node.journal.note_once("refused", mine.name, node.clock(), why=why)
+            raise CantFind(why)
     node.update_own()
 
 
@@ -100,5 +105,12 @@ def answer_retire(session: Session, name: str, why: str) -> Ok:
 
 def answer_place(session: Session, name: str, node: str) -> Ok | No | NotGiven:
     """That node's answer: it has a copy now, has no room, or nobody gives it one."""
+    view, journal, now = session.view(), session.node.journal, session.node.clock()
+    why = f"{len(view.holders(name))} of {copies.wanted(view, name)} holders live"
     said = session.ask(node, ["WILLYOUREPLICATE", name, False], session.left())
-    return said if isinstance(said, No | NotGiven) else Ok()
+    if isinstance(said, No | NotGiven):
+        refusal = "it has no room for a copy" if isinstance(said, No) else "nobody gives it a copy"
+        journal.note_once("refused", name, now, taker=node, why=refusal)
+        return said
+    journal.note("placed", name, now, taker=node, why=why)
+    return Ok()

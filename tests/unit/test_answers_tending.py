@@ -1,0 +1,143 @@
+"""TEND, RETIRE, PLACE: what becomes of copies, each with its event in the journal."""
+
+import os
+
+import pytest
+
+from bdserver import errors
+from bdserver.core.messages import No, NotGiven, Ok
+from bdserver.core.roles import ADMIN
+from bdserver.processes.node import Told
+
+from .nodes import a_mesh, acquaint
+
+ECHO = b"#!/bin/sh\necho v1\n"
+
+
+def tend(*nodes):
+    """Each looks after its Echo, and all hear of what came of it."""
+    said = [node.ask("TEND", ["Echo"], role=ADMIN) for node in nodes]
+    acquaint(*nodes)
+    return said
+
+
+def write(node, content):
+    with open(os.path.join(node.settings.services_dir, "Echo"), "wb") as file:
+        file.write(content)
+
+
+def a_copied_service(tmp_path, *more, replicas=3):
+    """An original at `home`, a copy at `away`, and others."""
+    home, away, *others = a_mesh(tmp_path, "home", "away", *more)
+    home.offer("Echo", ECHO, replicas=replicas)
+    tend(home)
+    acquaint(home, away, *others)
+    away.ask("WILLYOUREPLICATE", "Echo")
+    acquaint(home, away, *others)
+    return home, away, *others
+
+
+def newest(node):
+    """The newest event here, without when it was."""
+    event = node.journal.recent(1)[0]
+    assert event.pop("at") == node.clock()
+    return event
+
+
+def edition(node):
+    return node.services.get("Echo").edition
+
+
+def test_what_is_changed_by_hand_is_an_update_and_what_is_numbered_first_is_none(tmp_path):
+    [home] = a_mesh(tmp_path, "home")
+    home.offer("Echo", ECHO)
+    tend(home)
+    assert home.journal.recent(9) == [] and edition(home).digest
+    write(home, b"v2")
+    tend(home)
+    why = "its files were changed here"
+    assert newest(home) == {"what": "updated", "service": "Echo", "edition": edition(home).digest, "why": why}
+
+
+def test_a_copy_tells_that_it_was_updated_from_whom_and_to_what(tmp_path):
+    home, away = a_copied_service(tmp_path)
+    write(home, b"v2")
+    tend(home)
+    acquaint(home, away)
+    tend(away)
+    assert edition(away) == edition(home)
+    event = {"what": "updated", "service": "Echo", "edition": edition(home).digest, "original": "home", "giver": "home"}
+    assert newest(away) == event and home.journal.recent(1)[0]["what"] == "gave"
+
+
+def test_an_edition_of_the_same_content_is_told_to_be_so(tmp_path):
+    home, away = a_copied_service(tmp_path)
+    home.services.relabel("Echo", lambda now: now._replace(edition=now.edition._replace(counter=now.edition.counter + 9)))
+    home.update_own()
+    acquaint(home, away)
+    tend(away)
+    assert edition(away) == edition(home) and newest(away)["why"] == "what it has is the same"
+
+
+def test_a_new_edition_that_nobody_gives_is_a_refusal_that_is_told_once(tmp_path):
+    home, away = a_copied_service(tmp_path)
+    write(home, b"v2")
+    tend(home)
+    acquaint(home, away)
+    home.network.trouble[home.address] = errors.NobodyThere("silent")
+    for _ in range(3):
+        [said] = tend(away)
+        assert "gives it" in said.notes[0]
+    assert [each["what"] for each in away.journal.recent(9)] == ["refused", "replicated"]
+    assert newest(away)["why"] == f"none of those that have edition {edition(home).digest[:8]} of home gives it"
+
+
+def test_a_copy_of_what_is_withdrawn_goes_and_says_why(tmp_path):
+    home, away = a_copied_service(tmp_path)
+    home.network.trouble[away.address] = errors.NobodyThere("silent")
+    home.ask("WITHDRAW", "Echo", role=ADMIN)
+    event = newest(home)
+    assert (event["what"], event["asker"]) == ("withdrawn", "caller")
+    acquaint(home, away)
+    tend(away)
+    assert newest(away) == {"what": "withdrawn", "service": "Echo", "why": "home has withdrawn it"}
+    assert away.services.get("Echo") is None
+
+
+def test_a_copy_that_retires_says_why(tmp_path):
+    home, away = a_copied_service(tmp_path, replicas=0)
+    assert away.ask("RETIRE", "Echo", "nobody called it for 600 s", role=ADMIN) == Ok()
+    assert newest(away) == {"what": "retired", "service": "Echo", "why": "nobody called it for 600 s"}
+    assert home.ask("RETIRE", "Echo", "no", role=ADMIN) == Ok() and home.services.get("Echo") is not None  # an original stays
+
+
+def test_a_copy_that_is_placed_is_told_with_how_many_there_were(tmp_path):
+    home, _, third = a_copied_service(tmp_path, "third")
+    assert home.ask("PLACE", "Echo", "third", role=ADMIN) == Ok() and third.services.get("Echo").is_copy
+    placed = [each for each in home.journal.recent(9) if each["what"] == "placed"]
+    assert [(each["taker"], each["why"]) for each in placed] == [("third", "2 of 3 holders live")]
+
+
+@pytest.mark.parametrize("case", ["no room", "not given"])
+def test_a_node_that_takes_no_copy_is_a_refusal_that_is_told_once(tmp_path, case):
+    home, _, third = a_copied_service(tmp_path, "third")
+    if case == "no room":
+        third.update_own(Told(draining=True))
+    else:
+        network = home.network
+        network.trouble |= {each: errors.NobodyThere("silent") for each in network.nodes if each != third.address}
+    answer, why = {"no room": (No(), "it has no room for a copy"), "not given": (NotGiven(), "nobody gives it a copy")}[case]
+    for _ in range(3):
+        assert home.ask("PLACE", "Echo", "third", role=ADMIN) == answer
+    refused = [each for each in home.journal.recent(9) if each["what"] == "refused"]
+    assert [(each["taker"], each["why"]) for each in refused] == [("third", why)]
+
+
+def test_an_orphan_that_is_adopted_says_whose_it_was(tmp_path):
+    home, away = a_copied_service(tmp_path)
+    home.ask("WITHDRAW", "Echo", True, role=ADMIN)
+    acquaint(home, away)
+    away.ask("ADOPT", "Echo", role=ADMIN)
+    event = newest(away)
+    assert (event["what"], event["why"]) == ("adopted", "its original was at home")
+    assert event["edition"] == edition(away).digest
