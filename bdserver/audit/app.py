@@ -1,6 +1,7 @@
 """The audit as a WSGI application: one crawl, shown as page, picture, metrics or JSON.
 
-`?format=html|json|dot|png|svg|weight.png|prometheus`, `&theme=dark` for pictures, `&refresh=SECONDS` for the page. Every form
+`?format=html|json|dot|png|svg|weight.png|prometheus`, `&theme=dark` for pictures, `&refresh=SECONDS` for the page,
+`&service=NAME` for one service as page or JSON. Every form
 says when it was taken and must not be kept. Nothing of the caller's request is believed or echoed but these parameters.
 """
 
@@ -17,6 +18,7 @@ from bdserver.audit.colours import THEMES, Theme
 from bdserver.audit.crawl import Crawl
 from bdserver.audit.refusals import refuse
 from bdserver.audit.snapshot import Snapshot, local_time
+from bdserver.core.names import valid_name
 from bdserver.errors import BadRequest, BDError
 
 DRAW_SECONDS = 5.0
@@ -25,11 +27,12 @@ QUERY_CHARACTERS_MAX = 200
 
 
 class Wish(NamedTuple):
-    """The wishes in a query; `refresh` is 0 or a number of seconds."""
+    """The wishes in a query; `refresh` is 0 or a number of seconds, `service` a name, or "" for the whole mesh."""
 
     format: str
     theme: Theme
     refresh: int
+    service: str = ""
 
 
 def application(take: Callable[[], Crawl], draw_seconds: float = DRAW_SECONDS) -> WSGIApplication:
@@ -76,7 +79,12 @@ def wish_of(environ: WSGIEnvironment) -> Wish:
         raise BadRequest("theme must be one of " + ", ".join(THEMES))
     if refresh != "0" and not (refresh.isascii() and refresh.isdigit() and REFRESH_MIN <= int(refresh) <= REFRESH_MAX):
         raise BadRequest(f"refresh must be a number of seconds from {REFRESH_MIN} to {REFRESH_MAX}, or 0")
-    return Wish(form, THEMES[theme], int(refresh))
+    service = query.get("service", "")
+    if service and not valid_name(service):
+        raise BadRequest("service must be a service's name: 1 to 100 letters, digits and ._-")
+    if service and form not in ("html", "json"):
+        raise BadRequest("service is for format html or json: the other forms show the whole mesh")
+    return Wish(form, THEMES[theme], int(refresh), service)
 
 
 # --- the forms ----------------------------------------------------------------------------------------------------
@@ -85,11 +93,14 @@ Form = tuple[str, bytes]
 
 
 def _html(snapshot: Snapshot, wish: Wish, draw_seconds: float) -> Form:
+    if wish.service:
+        return "text/html; charset=utf-8", page.render_service(snapshot, wish.service, wish.refresh).encode()
     return "text/html; charset=utf-8", page.render(snapshot, wish.refresh, draw_seconds).encode()
 
 
 def _json(snapshot: Snapshot, wish: Wish, draw_seconds: float) -> Form:
-    return "application/json", json.dumps(snapshot.as_json(), indent=1).encode() + b"\n"
+    value = snapshot.service_as_json(wish.service) if wish.service else snapshot.as_json()
+    return "application/json", json.dumps(value, indent=1).encode() + b"\n"
 
 
 def _dot(snapshot: Snapshot, wish: Wish, draw_seconds: float) -> Form:

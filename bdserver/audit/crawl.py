@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bdserver.audit.config import AuditConfig, entrances_of
-from bdserver.core import attention, messages, pages
+from bdserver.core import attention, holding, messages, pages
 from bdserver.core.attention import Finding
-from bdserver.core.membership import ALIVE, DYNAMIC, RANK, RECORDS_MAX, STATIC, SUSPECT, ServiceType
+from bdserver.core.holding import Holder
+from bdserver.core.membership import ALIVE, RANK, RECORDS_MAX, SUSPECT, ServiceType
 from bdserver.errors import BadFrame, BDError
 from bdserver.net import dialling
 from bdserver.net.conversation import Conversation
@@ -34,6 +35,7 @@ STUCK_SECONDS = 0.1
 TEXT_CHARACTERS_MAX = 300
 LIST_MAX = 1000
 UNVISITED = "unvisited"
+EVENT_TEXTS = ("what", "service", "giver", "taker", "asker", "why", "edition", "original")
 
 
 class Sight(NamedTuple):
@@ -49,7 +51,7 @@ class Sight(NamedTuple):
 
 class Offer(NamedTuple):
     """A service on a node. `weight` is None when the node itself was not asked; `is_checked`: somebody looks if it is well, and
-    else it is taken for well."""
+    else it is taken for well. `held`: whose it is and which edition, and how it stands: a node's own word where it answered."""
 
     type: ServiceType
     weight: float | None
@@ -57,6 +59,7 @@ class Offer(NamedTuple):
     is_healthy: bool
     url: str
     is_checked: bool = True
+    held: Holder = Holder()
 
 
 class Status(NamedTuple):
@@ -285,18 +288,19 @@ def _findings(said: dict[str, Any]) -> list[Finding]:
 
 
 def _event(said: dict[str, Any]) -> dict[str, Any]:
-    texts = {key: _text(said.get(key)) for key in ("what", "service", "giver", "taker", "asker", "why")}
+    texts = {key: _text(said.get(key)) for key in EVENT_TEXTS}
     at = said.get("at")
     return {"at": at if isinstance(at, int | float) else 0.0, **texts}
 
 
 def _offer(said: dict[str, Any]) -> Offer:
-    is_checked = said.get("checked", True)  # an older node does not tell
-    return Offer(_kind(said["type"]), said["weight"], said["cost"], said["healthy"], _text(said["url"]), is_checked)
+    kind, is_checked = holding.kind_of(said["type"]), said.get("checked", True)  # an older node does not tell
+    return Offer(kind, said["weight"], said["cost"], said["healthy"], _text(said["url"]), is_checked, _held(kind, said))
 
 
-def _kind(said: str) -> ServiceType:
-    return DYNAMIC if said == DYNAMIC else STATIC
+def _held(kind: ServiceType, said: dict[str, Any]) -> Holder:
+    held = holding.from_json(kind, {key: _text(each) if isinstance(each, str) else each for key, each in said.items()})
+    return held._replace(edition=held.edition._replace(digest=_text(held.edition.digest)))
 
 
 def _sight(row: dict[str, Any] | list[Any]) -> Sight:
@@ -309,8 +313,11 @@ def _sight(row: dict[str, Any] | list[Any]) -> Sight:
 
 
 def _hearsay(said: dict[str, Any]) -> Hearsay:
-    urls = said["urls"]
-    offers = {name: Offer(_kind(kind), None, None, True, _text(urls.get(name))) for name, kind in _items(said["types"])}
+    urls, told = said["urls"], said.get("offers", {})  # an older node does not tell how they stand
+    offers = {
+        name: Offer(kind, None, None, True, _text(urls.get(name)), held=_held(kind, told.get(name, {})))
+        for name, kind in ((name, holding.kind_of(kind)) for name, kind in _items(said["types"]))
+    }
     load, threshold = said.get("load", 0), said.get("receiver_threshold", 0.0)
     return Hearsay(offers, load, threshold, _text(said.get("policy")) or None, said["draining"])
 

@@ -72,7 +72,18 @@ def text(snapshot: Snapshot) -> bytes:
     healthy = gauge("service_healthy", "1 when a service on a node is well, or is not checked.", "service", "node")
     checked = gauge("service_checked", "1 when somebody looks whether a service on a node is well.", "service", "node")
     replicas = gauge("service_replicas", "How many nodes hold a service.", "service", "type")
+    holders = gauge("service_holders", "How many living nodes hold a service.", "service")
+    wanted = gauge("service_holders_wanted", "How many are to hold it; 0: as many as are called for.", "service")
+    stale = gauge("service_stale", "Copies of a service that are older than their original.", "service")
+    orphans = gauge("service_orphans", "Copies of a service whose original is gone.", "service")
+    rivals = gauge("service_rivals", "Originals of one name that differ; 0 when none does.", "service")
     for service in snapshot.services:
+        whole = service.whole
+        holders.labels(service.name).set(whole.living)
+        wanted.labels(service.name).set(whole.wanted)
+        stale.labels(service.name).set(len(whole.stale))
+        orphans.labels(service.name).set(len(whole.orphans))
+        rivals.labels(service.name).set(len(whole.rivals.digests) if whole.rivals is not None else 0)
         replicas.labels(service.name, STATIC).set(service.static)
         replicas.labels(service.name, DYNAMIC).set(service.dynamic)
         for holder in service.holders:

@@ -19,7 +19,8 @@ import jinja2
 from bdserver.audit import topology
 from bdserver.audit.colours import DARK, LIGHT
 from bdserver.audit.snapshot import EDGES, Snapshot, few, local_time
-from bdserver.core.membership import LEFT
+from bdserver.core import attention
+from bdserver.core.membership import LEFT, STATIC, Copies
 from bdserver.errors import BDError
 
 # A table with a column a node is for this many; beyond it, a row a node says the most.
@@ -92,6 +93,40 @@ def render(snapshot: Snapshot, refresh: int, draw_seconds: float) -> str:
             heard=[] if len(there) <= MATRIX_MAX else [_heard(snapshot, node.name) for node in there],
             pairs=[[snapshot.pair(a, b) for b in zones] for a in zones] if len(zones) <= PAIRS_MAX else None,
             forms=FORMS,
+            refresh=refresh,
+            refreshes=REFRESHES,
+            style=_part("page.css"),
+            script=_part("page.js"),
+        )
+    )
+
+
+# Where a service may be copied to, and what that means.
+TERMS = {
+    Copies.ANY: ("anywhere", "where there is room"),
+    Copies.MEETING: ("meeting", "to nodes whose policy meets its original's"),
+    Copies.NONE: ("no", "it stays where it is"),
+}
+
+
+def render_service(snapshot: Snapshot, name: str, refresh: int) -> str:
+    """The HTML of a page for one service; CantFind when there is none of this name."""
+    service = snapshot.service(name)
+    holders = [(node, node.services[name]) for node in map(snapshot.by_name.__getitem__, service.holders)]
+    holders.sort(key=lambda each: (each[1].type != STATIC, each[0].name))
+    said = {offer.held.copies for _, offer in holders}
+    return (
+        _templates()
+        .get_template("service.html")
+        .render(
+            snapshot=snapshot,
+            service=service,
+            holders=holders,
+            dead=[(node, node.services[name]) for node in snapshot.dead_holders(name)],
+            originals=[node.name for node, offer in holders if offer.type == STATIC],
+            terms=next((TERMS[each] for each in (Copies.NONE, Copies.MEETING) if each in said), TERMS[Copies.ANY]),
+            warnings=dict.fromkeys(attention.lines(service.whole.findings()), ""),
+            events=snapshot.events(name),
             refresh=refresh,
             refreshes=REFRESHES,
             style=_part("page.css"),

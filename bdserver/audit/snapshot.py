@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from bdserver.audit.crawl import UNVISITED, Crawl, Offer, Sight
-from bdserver.core import attention, policy
+from bdserver.core import attention, holding, policy
 from bdserver.core.attention import Finding
+from bdserver.core.holding import Whole
 from bdserver.core.membership import ALIVE, DEAD, LEFT, RANK, STATIC, SUSPECT
 from bdserver.core.weight import FULL_LOAD
-from bdserver.errors import BDError
+from bdserver.errors import BDError, CantFind
 
 # Of the JSON form; raised when a field is removed or changes its meaning.
 FORMAT = 1
@@ -75,6 +76,19 @@ class ServiceTotal(NamedTuple):
     dynamic: int
     holders: list[str]
     sick: list[str]
+    whole: Whole
+
+    def as_json(self) -> dict[str, Any]:
+        """Its fields, and of the whole those that are not told already."""
+        whole = self.whole
+        return {key: value for key, value in self._asdict().items() if key != "whole"} | {
+            "living": whole.living,
+            "wanted": whole.wanted,
+            "edition": list(whole.newest),
+            "stale": whole.stale,
+            "orphans": whole.orphans,
+            "rivals": whole.rivals and {"digests": dict(whole.rivals.digests), "since": whole.rivals.since},
+        }
 
 
 class Snapshot:
@@ -90,6 +104,7 @@ class Snapshot:
         self.nodes = [self._node(name) for name in sorted(self._names())]
         self.by_name = {node.name: node for node in self.nodes}
         self.services = self._services()
+        self.by_service = {service.name: service for service in self.services}
 
     def _names(self) -> set[str]:
         return self.crawl.statuses.keys() | {name for sights in self.crawl.sights.values() for name in sights}
@@ -231,10 +246,25 @@ class Snapshot:
             static = sum(offer.type == STATIC for offer in offers)
             sick = [node.name for node in nodes if not node.services[name].is_healthy]
             names = [node.name for node in nodes]
-            totals.append(
-                ServiceTotal(name, weight, weight / whole if whole else 0.0, static, len(offers) - static, names, sick)
+            share, seen = (
+                weight / whole if whole else 0.0,
+                holding.whole({node.name: node.services[name].held for node in nodes}),
             )
+            totals.append(ServiceTotal(name, weight, share, static, len(offers) - static, names, sick, seen))
         return totals
+
+    def dead_holders(self, service: str) -> list[Node]:
+        """Those that had it when they were last heard of, and will have it when they come back."""
+        return [node for node in self.nodes if node.state == DEAD and service in node.services]
+
+    def service(self, name: str) -> ServiceTotal:
+        """One service; CantFind when nobody who lives or is dead has it, and nothing happened to it lately."""
+        found = self.by_service.get(name)
+        if found is None:
+            if not self.dead_holders(name) and not self.events(name):
+                raise CantFind(f"{name}: no node has a service of this name")
+            found = ServiceTotal(name, 0.0, 0.0, 0, 0, [], [], holding.whole({}))
+        return found
 
     @property
     def weight(self) -> float:
@@ -286,22 +316,23 @@ class Snapshot:
         """(node, what keeps it from being well), the gravest first; empty when all is well."""
         return [(name, line) for name, finding in self.findings() for line in attention.lines([finding])]
 
-    def events(self) -> list[dict[str, Any]]:
-        """The changes that nodes made to services lately, newest first, each with its "node"."""
-        all_of_them = [{**event, "node": name} for name, status in self.crawl.statuses.items() for event in status.events]
+    def events(self, service: str | None = None) -> list[dict[str, Any]]:
+        """What nodes did to services lately, or to this one, newest first, each event with its "node"."""
+        all_of_them = [
+            {**event, "node": name}
+            for name, status in self.crawl.statuses.items()
+            for event in status.events
+            if service in (None, event["service"])
+        ]
         return sorted(all_of_them, key=lambda event: -event["at"])[:EVENTS_MAX]
 
     def as_json(self) -> dict[str, Any]:
         """The documented form (docs/AUDIT.md)."""
         return {
-            "format": FORMAT,
-            "taken_at": round(self.taken_at, 3),
-            "seconds": round(self.seconds, 3),
-            "entry": self.entry,
-            "mesh": self.mesh,
+            **self._taken(),
             "totals": self.totals(),
             "nodes": [self._node_json(node) for node in self.nodes],
-            "services": [service._asdict() for service in self.services],
+            "services": [service.as_json() for service in self.services],
             "edges": self.edge_counts(),
             "views": {observer: self._view_json(observer) for observer in self.observers},
             "policies": [{"shown": zone.shown, "nodes": zone.names} for zone in self.zones],
@@ -312,12 +343,33 @@ class Snapshot:
             "hints": self.crawl.hints,
         }
 
+    def _taken(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "taken_at": round(self.taken_at, 3),
+            "seconds": round(self.seconds, 3),
+            "entry": self.entry,
+            "mesh": self.mesh,
+        }
+
+    def service_as_json(self, name: str) -> dict[str, Any]:
+        """The documented form of one service."""
+        service, by_name = self.service(name), self.by_name
+        return {
+            **self._taken(),
+            "service": service.as_json(),
+            "findings": [attention.as_json(finding) for finding in service.whole.findings()],
+            "offers": {holder: _offer_json(by_name[holder].services[name]) for holder in service.holders},
+            "dead": {node.name: _offer_json(node.services[name]) for node in self.dead_holders(name)},
+            "events": self.events(name),
+        }
+
     def _node_json(self, node: Node) -> dict[str, Any]:
         fields = node._asdict()
         fields["warnings"] = attention.lines(node.findings)
         fields["findings"] = [attention.as_json(finding) for finding in node.findings]
         fields["policy"] = self.zones[fields.pop("zone")].shown
-        fields["services"] = {name: offer._asdict() for name, offer in node.services.items()}
+        fields["services"] = {name: _offer_json(offer) for name, offer in node.services.items()}
         return fields
 
     def _view_json(self, observer: str) -> dict[str, Any]:
@@ -331,6 +383,11 @@ class Snapshot:
             }
             for sight in self.crawl.sights[observer].values()
         }
+
+
+def _offer_json(offer: Offer) -> dict[str, Any]:
+    fields = offer._asdict()
+    return fields | holding.as_json(fields.pop("held"))
 
 
 def _zone(digest: str | None, text: str | None) -> Zone:

@@ -1,8 +1,10 @@
 """The audit as an application: forms, wrong queries, and errors as plain text."""
 
+import json
+
 import pytest
 
-from bdserver.audit import app
+from bdserver.audit import app, page
 from bdserver.errors import BadFrame, BadRequest, Deadline, Forbidden, NobodyThere
 
 from . import crawls
@@ -39,11 +41,29 @@ def test_each_form_has_its_type_and_says_when_it_was_taken(form, kind, start):
         ("refresh=-1", "refresh"),
         ("refresh=²", "refresh"),
         ("refresh=99999", "refresh"),
+        ("service=../x", "service"),
+        ("service=Echo&format=png", "service"),
     ],
 )
 def test_a_wrong_query_is_one_clear_line(query, word):
     said = answer(app.application(lambda: pytest.fail("nothing is asked for a bad query")), query)
     assert said["status"].startswith("400") and said["body"].startswith(word.encode()) and said["body"].count(b"\n") == 1
+
+
+def test_one_service_as_a_page_and_as_json():
+    taking = app.application(crawls.troubled)
+    said = answer(taking, "service=Search&refresh=5")
+    assert said["status"] == "200 OK" and b"The service Search" in said["body"] and said["headers"]["Refresh"] == "5"
+    assert said["headers"]["Content-Security-Policy"] == page.content_security_policy()
+    value = json.loads(answer(taking, "service=Search&format=json")["body"])
+    service = value["service"]
+    assert value["format"] == 1 and service["name"] == "Search" and service["living"] == len(service["holders"])
+    assert value["offers"].keys() == set(service["holders"]) and "n003" in value["dead"]
+    assert all(offer["stale"] is False and offer["edition"] == [0, ""] for offer in value["offers"].values())
+    whole = json.loads(answer(taking, "format=json")["body"])
+    assert [each for each in whole["services"] if each["name"] == "Search"] == [service]
+    nothing = answer(taking, "service=Nothing")
+    assert nothing["status"].startswith("404") and nothing["body"] == b"Nothing: no node has a service of this name\n"
 
 
 def test_only_reading_and_only_this_page():

@@ -8,6 +8,7 @@ import pytest
 from bdserver.audit import crawl
 from bdserver.audit.config import AuditConfig
 from bdserver.core import messages
+from bdserver.core.holding import Holder
 from bdserver.core.messages import Status
 from bdserver.errors import BadFrame, NobodyThere
 from bdserver.net import dialling
@@ -72,6 +73,18 @@ def test_whether_a_service_is_checked_is_told_and_of_older_nodes_not_doubted():
         "Old": (True, True),
         "Sick": (True, False),
     }
+
+
+def test_how_a_service_stands_is_told_cut_and_of_older_nodes_not_known():
+    long = "x\x1b" + "y" * 1000
+    copy = {"type": "dynamic", "edition": [7, long], "original": long, "stale": True, "replicas": 3}
+    status, _ = heard(STATUS | {"services": {"New": OFFER | copy, "Old": OFFER}})
+    new, old = (status.services[name].held for name in ("New", "Old"))
+    assert old == Holder() and new.stale and (new.replicas, new.edition.counter) == (3, 7)
+    assert all(text.isprintable() and len(text) == crawl.TEXT_CHARACTERS_MAX for text in (new.original, new.edition.digest))
+    seen = {"types": {"Echo": "dynamic", "Old": "static"}, "urls": {}, "draining": False}
+    services = crawl._hearsay(seen | {"offers": {"Echo": {"orphan": True}}}).services
+    assert services["Echo"].held == Holder("dynamic", orphan=True) and services["Old"].held == Holder()
 
 
 # --- asking -------------------------------------------------------------------------------------------------------

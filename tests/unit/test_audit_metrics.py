@@ -6,6 +6,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from bdserver.audit import metrics
 from bdserver.audit.crawl import Offer
 from bdserver.audit.snapshot import Snapshot
+from bdserver.core.holding import Holder
+from bdserver.core.membership import Edition
 
 from . import crawls
 
@@ -49,3 +51,21 @@ def test_who_has_signed_a_certificate_that_renews_itself_is_told():
     assert [each.labels for each in families["bdserver_node_certificate_signer"].samples] == [
         {"node": "n001", "signer": "n000"}
     ]
+
+
+def test_how_the_copies_of_a_service_stand():
+    made = crawls.mesh(3)
+    held = [
+        Holder(edition=Edition(9, "aaaa"), replicas=4),
+        Holder(edition=Edition(8, "bbbb")),
+        Holder("dynamic", Edition(7, "aaaa"), "n000", stale=True, orphan=True),
+    ]
+    for number, each in enumerate(held):
+        offers = {"Echo": Offer(each.type, 1.0, 1.0, True, "", held=each)}
+        made.statuses[f"n{number:03}"] = crawls.status(f"n{number:03}", number, offers, 5.0)
+    families = {family.name: family for family in text_string_to_metric_families(metrics.text(Snapshot(made)).decode())}
+
+    def of_echo(name):
+        return [each.value for each in families[f"bdserver_service_{name}"].samples if each.labels == {"service": "Echo"}]
+
+    assert [of_echo(name) for name in ("holders", "holders_wanted", "stale", "orphans", "rivals")] == [[3], [4], [1], [1], [2]]

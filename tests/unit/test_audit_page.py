@@ -1,6 +1,7 @@
 """The audit page: what comes from the mesh stays text, and each table says what it should."""
 
 import re
+import time
 
 import pytest
 
@@ -8,6 +9,9 @@ from bdserver.audit import crawl, page
 from bdserver.audit.crawl import Offer
 from bdserver.audit.snapshot import Snapshot
 from bdserver.core import attention
+from bdserver.core.holding import Holder
+from bdserver.core.membership import NO_EDITION, Edition
+from bdserver.errors import CantFind
 
 from . import crawls
 from .crawls import HOSTILE
@@ -19,8 +23,9 @@ X = crawls.document("x")
 def test_nothing_from_the_mesh_becomes_markup(text):
     text = crawl._text(text)  # as everything that a crawl brings
     made = crawls.mesh(3, silent=[2], policies=[X])
-    offers = {text: Offer("static", 1.0, 1.0, False, "javascript:alert(1)//" + text)}
-    event = {"at": 1.0, "what": text, "service": text, "giver": text, "taker": "", "asker": text, "why": text}
+    held = Holder("dynamic", Edition(5, text), text, text, 3, "any", text, 7, True, True)
+    offers = {text: Offer("static", 1.0, 1.0, False, "javascript:alert(1)//" + text, held=held)}
+    event = {"at": 1.0, "what": text, "service": text, "giver": text, "taker": "", "asker": text, "why": text, "edition": text}
     made.statuses["n000"] = made.statuses["n000"]._replace(
         services=offers,
         complaints=[text],
@@ -32,11 +37,15 @@ def test_nothing_from_the_mesh_becomes_markup(text):
         mesh=text,
     )
     made.failures["n002"] = ("deadline", text)
-    html = page.render(Snapshot(made), 0, 20)
+    for html in (page.render(Snapshot(made), 0, 20), page.render_service(Snapshot(made), text, 5)):
+        check_that_all_is_text(html)
+
+
+def check_that_all_is_text(html):
     for tag in ("<script>alert", "<b>", 'onload="alert(1)"'):
         assert tag not in html
     assert not re.search(r'href="(?!\?|#|https?:)', html), "only our own forms and http are linked"
-    assert html.count("<script") == 1 and "49" not in re.findall(r"<h1>(.*)</h1>", html)[0]
+    assert html.count("<script") == 1 and "49" not in re.findall(r"<h1[^>]*>(.*)</h1>", html)[0]
 
 
 def rendered(made):
@@ -47,6 +56,75 @@ def with_services(**offers):
     made = crawls.mesh(1)
     made.statuses["n000"] = crawls.status("n000", 0, offers, 5.0)
     return made
+
+
+NOW = int(time.time())
+NEW, OLD = Edition(NOW - 3 * 3600, "ab12cd34"), Edition(NOW - 9 * 86400, "00000000")
+ORIGINAL = Offer("static", 1.0, 1.0, True, "http://10.0.0.0:80/Echo", held=Holder(edition=NEW, replicas=3, signer="RWQkey"))
+COPY = ORIGINAL._replace(type="dynamic", held=Holder("dynamic", NEW, "n000", replicas=3))
+
+
+def service_page(*offers, events=(), **mesh):
+    """The page of Echo, which the first nodes have so."""
+    made = crawls.mesh(len(offers), **mesh)
+    for number, offer in enumerate(offers):
+        name, there = f"n{number:03}", {"Echo": offer} if offer is not None else {}
+        if name in made.statuses:
+            made.statuses[name] = crawls.status(name, number, there, 5.0, events=list(events) if number == 0 else [])
+        made.hearsay[name] = made.hearsay[name]._replace(services=there)
+    return page.render_service(Snapshot(made), "Echo", 0)
+
+
+def rows(html, table):
+    """The texts of a table's cells."""
+    body = re.search(rf'id="{table}">.*?<tbody>(.*?)</tbody>', html, re.DOTALL)[1]
+    return [
+        [" ".join(re.sub(r"<[^>]+>", " ", cell).split()) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)]
+        for row in re.findall(r"<tr>(.*?)</tr>", body, re.DOTALL)
+    ]
+
+
+def test_the_page_of_a_service_shows_each_holder():
+    stale = COPY._replace(held=COPY.held._replace(edition=OLD, stale=True, idle_since=NOW - 600), is_healthy=False)
+    html = service_page(stale, ORIGINAL, COPY._replace(held=Holder("dynamic", NEW, "gone", orphan=True, replicas=3)))
+    original, first, second = rows(html, "holders-table")
+    assert original[:5] == ["n001 10.0.0.1:9001", "original", "alive", "ab12cd34", "3 h ago"] and original[6] == "RWQkey"
+    assert first[1:5] == ["copy of n000", "alive stale idle not well not called for 10 min", "00000000", "9 d ago"]
+    assert second[1] == "copy of gone" and second[2] == "alive orphan" and second[6] == "nobody"
+    assert "<h1" in html and "The service Echo" in html and "3 of 3" in html and "All is well" not in html
+    assert "copies that are older than their original: n000" in html and "bdctl adopt" in html
+    assert 'href="?service=Echo&amp;format=json"' in html and 'href="?service=Echo&amp;refresh=5"' in html
+
+
+def test_the_page_of_a_service_says_when_all_is_well_and_when_too_few_have_it():
+    html = service_page(ORIGINAL, COPY, COPY)
+    assert "All is well" in html and "As many nodes hold it as are wanted" in html and "3 of 3" in html
+    few = service_page(ORIGINAL, COPY, COPY, dead=[2])
+    assert "2 of 3 holders live: do enough hosts" in few and "All is well" not in few
+    assert [row[:3] for row in rows(few, "dead-table")] == [["n002 10.0.0.2:9001", "copy of n000", "ab12cd34"]]
+    alone = service_page(Offer("static", 1.0, 1.0, True, "", held=Holder(edition=NO_EDITION, copies="none")))
+    assert "it has no copies that could be old" in alone and "it stays where it is" in alone and "not numbered yet" in alone
+
+
+def test_originals_that_differ_stand_on_both_pages():
+    other = ORIGINAL._replace(held=ORIGINAL.held._replace(edition=Edition(NOW, "ffff0000"), replicas=0))
+    assert "differ: n000 (edition ab12cd34), n001 (edition ffff0000), since " in service_page(ORIGINAL, other, COPY)
+    html = rendered(with_services(Echo=ORIGINAL))
+    assert '<a href="?service=Echo">Echo</a>' in html and '<span class="warn">1 of 3</span>' in html
+
+
+def test_a_service_that_is_gone_has_a_page_as_long_as_something_is_known_of_it():
+    event = dict.fromkeys(crawl.EVENT_TEXTS, "") | {"at": NOW - 60.0, "service": "Echo"}
+    gone = event | {"what": "withdrawn", "asker": "joe"}
+    refused = event | {"what": "refused", "taker": "n001", "why": "it has no room for a copy", "edition": "ab12cd34" * 4}
+    html = service_page(None, None, events=[gone, refused, {**gone, "service": "Other"}])
+    assert "No living node has it" in html and "nobody who lives has it" in html
+    assert [row[1:] for row in rows(html, "events-table")] == [
+        ["n000", "withdrawn", "", "asked by joe"],
+        ["n000", "refused", "ab12cd34", "it has no room for a copy; by n001"],
+    ]
+    with pytest.raises(CantFind, match="Echo: no node has a service of this name"):
+        service_page(None, None)
 
 
 def test_a_service_that_nobody_checks_is_not_called_well():
