@@ -56,8 +56,9 @@ def test_it_shows_what_bdctl_says(page, world):
     told = world.beta.ctl("services")
     assert services.keys() == told.keys()
     for name, places in told.items():
-        assert services[name][5] == ", ".join(sorted(place["node"] for place in places))
-        assert int(services[name][3]) == sum(place["type"] == "static" for place in places)
+        assert services[name][6] == ", ".join(sorted(place["node"] for place in places))
+        assert int(services[name][4]) == sum(place["type"] == "static" for place in places)
+        assert services[name][1] == str(len(places))
     status = world.beta.ctl("status")
     assert f"of {status['receiver_threshold']:g}" in shown["beta"][2] and status["software"] == shown["beta"][6]
 
@@ -95,6 +96,23 @@ def test_a_service_link_leads_to_the_service(page, world):
     page.find_element(By.CSS_SELECTOR, "#nodes-table").find_element(By.LINK_TEXT, "TimeOfDay").click()
     WebDriverWait(page, 30).until(lambda page: "axis/TimeOfDay" in page.current_url)
     assert "definitions" in page.page_source
+
+
+def test_the_page_of_a_service_shows_what_bdctl_says(page, world):
+    page.find_element(By.CSS_SELECTOR, "#services-table").find_element(By.LINK_TEXT, "TimeOfDay").click()
+    WebDriverWait(page, 30).until(lambda page: page.current_url.endswith("?service=TimeOfDay"))
+    assert page.find_element(By.TAG_NAME, "h1").text == "The service TimeOfDay"
+    told = world.beta.ctl("services", "TimeOfDay")
+    shown = {row[0].split("\n")[0]: row for row in rows(page, "holders-table")}
+    assert shown.keys() == {each["node"] for each in told["holders"]}
+    for each in told["holders"]:
+        row = shown[each["node"]]
+        assert row[1] == ("original" if each["type"] == "static" else f"copy of {each['original']}")
+        assert row[3] == (each["edition"][1] or "none") and row[7] == each["url"]
+    assert page.find_element(By.CSS_SELECTOR, ".well, .attention")
+    assert [entry for entry in page.get_log("browser") if "favicon" not in entry["message"]] == []
+    page.find_element(By.LINK_TEXT, "The mesh web").click()
+    WebDriverWait(page, 30).until(lambda page: page.find_elements(By.ID, "nodes-table"))
 
 
 def test_the_pictures_are_whole_and_have_words(page):
@@ -165,6 +183,17 @@ def contrasts(page):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_of_a_services_page_stands_out_from_its_ground(page, apache, scheme):
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+    try:
+        page.get(apache.url("audit.cgi?service=TimeOfDay"))
+        ratios = list(contrasts(page))
+        assert len(ratios) > 30 and [(text, round(ratio, 1)) for text, ratio in ratios if ratio < CONTRAST_MIN] == []
+    finally:
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_stands_out_from_its_ground(page, scheme):
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
     try:
@@ -180,8 +209,10 @@ def test_every_text_stands_out_from_its_ground(page, scheme):
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
+@pytest.mark.parametrize("query", ["", "?service=TimeOfDay"])
 @pytest.mark.parametrize("width", [360, 768, 1600])
-def test_on_any_screen_only_tables_and_pictures_scroll_sideways(page, width):
+def test_on_any_screen_only_tables_and_pictures_scroll_sideways(page, apache, width, query):
+    page.get(apache.url(f"audit.cgi{query}"))
     page.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride", {"width": width, "height": 800, "deviceScaleFactor": 2, "mobile": width < 500}
     )
@@ -205,5 +236,7 @@ def test_without_javascript_everything_is_there(apache, lighttpd, world):
             shown = [row.text for row in plain.find_elements(By.CSS_SELECTOR, "#nodes-table tbody th")]
             assert [text.split("\n")[0] for text in shown] == ["alpha", "beta", "delta", "gamma"]
             assert len(plain.find_elements(By.TAG_NAME, "img")) == 2
+        plain.get(apache.url("audit.cgi?service=TimeOfDay"))
+        assert plain.find_elements(By.CSS_SELECTOR, "#holders-table tbody tr") and "What the words mean" in plain.page_source
         plain.get(apache.url("audit.cgi?format=json"))
         assert json.loads(plain.find_element(By.TAG_NAME, "body").text)["mesh"] == "web"
