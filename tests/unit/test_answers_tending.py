@@ -1,6 +1,7 @@
 """TEND, RETIRE, PLACE: what becomes of copies, each with its event in the journal."""
 
 import os
+import time
 
 import pytest
 
@@ -16,7 +17,10 @@ ECHO = b"#!/bin/sh\necho v1\n"
 
 def tend(*nodes):
     """Each looks after its Echo, and all hear of what came of it."""
-    said = [node.ask("TEND", ["Echo"], role=ADMIN) for node in nodes]
+    said = []
+    for node in nodes:
+        with node.call_me(ADMIN) as talk:
+            said.append(talk.ask(["TEND", ["Echo"]], time.monotonic() + 50))
     acquaint(*nodes)
     return said
 
@@ -116,6 +120,7 @@ def test_a_copy_that_is_placed_is_told_with_how_many_there_were(tmp_path):
     assert home.ask("PLACE", "Echo", "third", role=ADMIN) == Ok() and third.services.get("Echo").is_copy
     placed = [each for each in home.journal.recent(9) if each["what"] == "placed"]
     assert [(each["taker"], each["why"]) for each in placed] == [("third", "2 of 3 holders live")]
+    assert newest(third)["why"] == "to stand by: fewer hold it than are wanted"
 
 
 @pytest.mark.parametrize("case", ["no room", "not given"])

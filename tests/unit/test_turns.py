@@ -238,5 +238,6 @@ def test_whatever_the_order_of_gossip_all_find_the_same(found, random):
 def test_how_our_services_stand_is_told_in_words():
     assert turns.condition(seen(holds("a", original(*E2)), mine=a_copy("a"))) == Condition(stale=("Echo (of a)",))
     assert turns.condition(seen(mine=a_copy("a", replicas=2))) == Condition(orphans=("Echo (of a)",), short=("Echo (1 of 2)",))
-    assert turns.condition(seen(holds("a", original(*E2)), mine=original())) == Condition(rivals=("Echo (at a)",))
+    differing = ("Echo, at a (edition d2), since 1970-01-01 00:00 UTC",)
+    assert turns.condition(seen(holds("a", original(*E2)), mine=original())) == Condition(rivals=differing)
     assert turns.condition(seen(mine=original())) == turns.condition(seen(mine=a_copy(""))) == Condition()

@@ -52,7 +52,7 @@ def answer_willyoureplicate(session: Session, service: str, is_call: bool = True
     """YES when we have it (now), in the edition that counts; NO without room; NotGiven when no holder gives it."""
     node = session.node
     if (renewal := _renewal(session, service)) is not None or node.services.get(service) is None:
-        refusal = _replicate(session, service, renewal)
+        refusal = _replicate(session, service, renewal, is_call)
         if refusal is not None:
             return refusal
         node.update_own()
@@ -101,7 +101,7 @@ def _locked(path: str) -> BinaryIO | None:
     return None
 
 
-def _replicate(session: Session, service: str, renewal: Renew | None) -> No | NotGiven | None:
+def _replicate(session: Session, service: str, renewal: Renew | None, is_call: bool) -> No | NotGiven | None:
     """Install a copy, or renew ours; None when it is there, else the refusal."""
     node = session.node
     if renewal is None and node.settings.max_dynamic == 0:
@@ -118,7 +118,7 @@ def _replicate(session: Session, service: str, renewal: Renew | None) -> No | No
         held.enter_context(one_at_a_time(session, service))
         if renewal is not None:
             return renew(session, renewal)
-        return _copied(session, service, found) if node.services.get(service) is None else None
+        return _copied(session, service, found, is_call) if node.services.get(service) is None else None
 
 
 def renew(session: Session, renewal: Renew, is_spoilt: bool = False) -> NotGiven | None:
@@ -155,7 +155,7 @@ def _note_update(node: Node, renewal: Renew, **details: str) -> None:
     node.journal.note("updated", renewal.name, node.clock(), edition=edition, original=of, **details)
 
 
-def _copied(session: Session, service: str, found: Found | None) -> No | NotGiven | None:
+def _copied(session: Session, service: str, found: Found | None, is_call: bool) -> No | NotGiven | None:
     node, now = session.node, session.node.clock()
     to_retire = None
     if node.dynamic_count() >= node.settings.max_dynamic:
@@ -166,7 +166,7 @@ def _copied(session: Session, service: str, found: Found | None) -> No | NotGive
     if found is None or found.file is None:
         return NotGiven()
     started = time.monotonic()
-    why = _why_replicate(session.view(), service)
+    why = _why_replicate(session.view(), service) if is_call else "to stand by: fewer hold it than are wanted"
     _install(session, service, found, to_retire)
     node.journal.note("replicated", service, now, giver=found.giver, asker=session.caller.name, why=why)
     log.info("%s replicated here for %s, installed in %.0f ms", service, session.caller, 1000 * (time.monotonic() - started))
@@ -250,9 +250,11 @@ def _unpacked(node: Node, file: Any, described: dict[str, Any], service: str) ->
 
 
 def _why_replicate(view: View, service: str) -> str:
-    """A copy is asked for when a holder said NO; which holders there are, as far as this node knows."""
+    """A copy is asked for when each holder said NO, or the client may talk to none; which there are, as far as is known here."""
     holders = sorted(each.name for each in _holders(view, service))
-    return "overloaded or draining: " + (", ".join(holders[:HOLDERS_TOLD]) or "holders that are not known here")
+    return "overloaded, draining, or kept from the client by policy: " + (
+        ", ".join(holders[:HOLDERS_TOLD]) or "holders that are not known here"
+    )
 
 
 def _holders(view: View, service: str) -> list[Record]:

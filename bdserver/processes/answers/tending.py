@@ -106,7 +106,7 @@ def answer_retire(session: Session, name: str, why: str) -> Ok:
 def answer_place(session: Session, name: str, node: str) -> Ok | No | NotGiven:
     """That node's answer: it has a copy now, has no room, or nobody gives it one."""
     view, journal, now = session.view(), session.node.journal, session.node.clock()
-    why = f"{len(view.holders(name))} of {copies.wanted(view, name)} holders live"
+    why = f"{len(view.holders(name))} of {turns.wanted(view, name)} holders live"
     said = session.ask(node, ["WILLYOUREPLICATE", name, False], session.left())
     if isinstance(said, No | NotGiven):
         refusal = "it has no room for a copy" if isinstance(said, No) else "nobody gives it a copy"
