@@ -250,7 +250,7 @@ def _unpacked(node: Node, file: Any, described: dict[str, Any], service: str) ->
 
 
 def _why_replicate(view: View, service: str) -> str:
-    """A copy is asked for when each holder said NO, or the client may talk to none; which there are, as far as is known here."""
+    """A copy is asked for when each holder said NO, or the client may talk to none; which ones are known here."""
     holders = sorted(each.name for each in _holders(view, service))
     return "overloaded, draining, or kept from the client by policy: " + (
         ", ".join(holders[:HOLDERS_TOLD]) or "holders that are not known here"
