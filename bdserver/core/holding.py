@@ -43,37 +43,33 @@ class Holder(NamedTuple):
     @property
     def marks(self) -> list[str]:
         """What is not as it should be, or will not stay so, a word or two each."""
-        found = [mark for mark in ("stale", "orphan", "withdrawn") if getattr(self, mark)]
+        found = [mark for mark in _STANDING if getattr(self, mark)]
         return [*found, "idle"] if self.idle_since else found
-
-
-_USUAL = Holder()._asdict()
 
 
 def holder(view: View, record: Record, name: str) -> Holder:
     """How that node has the service, as this view knows it."""
-    service = record.services[name]
-    counter, digest = service.edition
-    found = Holder(
-        service.type,
-        Edition(counter, digest[:DIGEST_SHOWN]),
-        service.original,
-        service.after,
-        service.replicas,
-        service.copies,
-        service.signer,
-        service.idle_since,
-    )
-    if service.type != DYNAMIC or not service.original:
-        return found
-    stands = copies.standing(view, name, service)
-    return found._replace(stale=stands.is_stale, orphan=stands.is_orphan, withdrawn=stands.is_withdrawn)
+    return from_json(record.services[name].type, told(view, record, name))
 
 
 def told(view: View, record: Record, name: str) -> dict[str, Any]:
-    """The same for the wire: what is as usual stays at home, and the type is told beside it."""
-    said = as_json(holder(view, record, name))
-    return {key: value for key, value in said.items() if value != _USUAL_JSON[key]}
+    """The same for the wire: what is as usual stays at home, and the type is told beside it. STATUS has thousands of these."""
+    service = record.services[name]
+    said: dict[str, Any] = {}
+    if service.edition != NO_EDITION:
+        said["edition"] = [service.edition.counter, service.edition.digest[:DIGEST_SHOWN]]
+    for key in _AS_RECORDED:
+        if value := getattr(service, key):
+            said[key] = value
+    if service.copies != Copies.ANY:
+        said["copies"] = service.copies
+    if service.type == DYNAMIC and service.original:
+        stands = copies.standing(view, name, service)
+        said |= {key: True for key in _STANDING if getattr(stands, f"is_{key}")}
+    return said
+
+
+_AS_RECORDED, _STANDING = ("original", "after", "replicas", "signer", "idle_since"), ("stale", "orphan", "withdrawn")
 
 
 def as_json(held: Holder) -> dict[str, Any]:

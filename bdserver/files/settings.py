@@ -296,7 +296,7 @@ SETTINGS = (
         "routing",
         _one_of("measured", "original", "random"),
         "measured",
-        "Whom to ask first: of two holders the one with the lower load; always the same, as in 2006; or any.",
+        "Whom to ask first: of two holders the less loaded; always the same, as in 2006; or any.",
         NODE,
     ),
     Setting("socket", PATH, "{var_dir}/run/{username}.sock", "The local socket for bdwhereis and bdctl."),

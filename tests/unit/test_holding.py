@@ -37,7 +37,7 @@ def told(view, node):
 
 
 def test_what_is_as_usual_stays_at_home():
-    assert told(view_of(n1=offer(edition=NO_EDITION)), "n1") == {}
+    assert told(view_of(n1=offer(edition=NO_EDITION)), "n1") == {} and holding.from_json(STATIC, {}) == Holder()
     assert told(view_of(n1=offer()), "n1") == {"edition": [200, "bbbbbbbb"]}
     assert told(view_of(n1=offer(), n2=copy(replicas=3, copies=Copies.NONE, signer="K", idle_since=7)), "n2") == {
         "edition": [200, "bbbbbbbb"], "original": "n1", "replicas": 3, "copies": "none", "signer": "K", "idle_since": 7,
