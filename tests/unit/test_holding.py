@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bdserver.core import copies, holding, messages
+from bdserver.core import copies, holding, messages, turns
 from bdserver.core.holding import Holder, Whole
 from bdserver.core.membership import DEAD, DYNAMIC, NO_EDITION, STATIC, Copies, Edition, Record, Service, Withdrawal
 from bdserver.core.messages import Status
@@ -120,7 +120,7 @@ def test_originals_that_differ_are_named_with_their_editions_and_since_when():
 
 def test_a_node_says_of_its_own_original_that_another_differs():
     view = view_of("n1", n1=offer(), n2=offer(edition=OTHER))
-    assert copies.condition(view).rivals == ("Echo, at n2 (edition cccccccc), since 1970-01-01 00:03 UTC",)
+    assert turns.condition(view).rivals == ("Echo, at n2 (edition cccccccc), since 1970-01-01 00:03 UTC",)
     assert copies.rivals(view, NAME) == copies.Rivals({"n1": NEW.digest, "n2": OTHER.digest}, 200)
 
 

@@ -30,8 +30,8 @@ SHORT_CHARACTERS_MAX = 300
 ILL_TOLD_MAX = 100
 # Of an edition's digest.
 EDITION_CHARACTERS = 16
-# A name of 100 characters five times, type, cost and edition; where it is not as usual once more, and as much that says how; and
-# what JSON makes of an odd character.
+# A name of 100 characters five times, type, cost and edition; where it is not as usual once more, and as much that says how;
+# and what JSON makes of an odd character.
 SERVICE_BYTES_ABOUT, HELD_BYTES_ABOUT, BYTES_OF_A_CHARACTER_MAX = 650, 700, 6
 # What is left for our own word when a PING for somebody else has taken its time.
 ANSWER_SECONDS = 0.05
