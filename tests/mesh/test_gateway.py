@@ -293,7 +293,7 @@ def test_the_examples_call_a_service_and_say_why_they_can_not(mesh, tmp_path, ru
         pytest.skip(f"{runtime} is not installed")
     alpha = mesh.host("alpha", axis_port=free_port(), receiver_threshold=1000)
     container = subprocess.Popen(
-        [sys.executable, "-m", "bdserver.demo.container", "--services", alpha.services, "--port", str(alpha.config["axis_port"])],
+        [sys.executable, "-m", "bdserver.net.container", "--services", alpha.services, "--port", str(alpha.config["axis_port"])],
         cwd=ROOT, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
