@@ -95,13 +95,13 @@ def test_an_overloaded_asker_without_neighbours_serves_itself(mesh):
 
 def test_a_replica_retires_the_lightest_one_when_no_slot_is_free_but_no_new_one(mesh):
     one, two = mesh.start(2)
-    for name in ("Old", "New", "Wanted"):
+    for name in ("Old", "New", "Wanted", "Light"):
         one.add_service(name)
     two.write_config(max_dynamic=2)
     two.process.send_signal(signal.SIGHUP)
-    two.add_service("Light", type="dynamic", arrived_at=time.time() - 100)
+    two.add_service("Light", type="dynamic", original="n1", arrived_at=time.time() - 100)
     two.add_service("Fresh", type="dynamic", arrived_at=time.time())
-    knows(one, "Light", "n2")
+    knows(one, "Light", "n1", "n2")
     knows(two, "Wanted", "n1")
     overload(one, "Wanted", 150)
     assert answered(two, "Wanted") == ("n2", 2)
