@@ -456,5 +456,6 @@ _SHAPES: dict[str, Callable[[Any], bool]] = {
     "certificates": lambda value: isinstance(value, dict) and all(map(_is_certificate, value.values())),
     "refused": lambda value: isinstance(value, str) and len(value) <= REFUSED_CHARACTERS_MAX,
     "known": lambda value: type(value) is int,
+    "now": lambda value: type(value) in (int, float) and 0 <= value <= membership.VERSION_MAX,
     "until": lambda value: isinstance(value, str) and valid_name(value),
 }

@@ -25,6 +25,8 @@ LATE_SECONDS = 0.1
 REFUSALS_MAX = 20
 # 20,000 names of a hundred characters, each with its time.
 FILE_BYTES_MAX = 4 << 20
+# Of so many nodes, the ones asked last, we remember what time it is there; less than this is no other time.
+CLOCKS_MAX, CLOCK_CHANGE_SECONDS = 25, 1.0
 # Of what came of a visit.
 WORDS_CHARACTERS_MAX = 300
 
@@ -35,7 +37,7 @@ class Report(NamedTuple):
     """`times`: name -> epoch seconds. `lag`: the most seconds that the loop was late, of the last WRITE_SECONDS or more.
     `failing`: a line for each thing that the discoverer could not do when it last tried. `refusals`: who does not take in our
     record -> why. `unmet`: name or address of a node that was called in vain -> code and text of why. `doubted`: who said that
-    this node is suspect or dead, and when."""
+    this node is suspect or dead, and when. `clock_off`: by how many seconds our clock is ahead of most others'."""
 
     times: dict[str, float]
     lag: float = 0.0
@@ -43,6 +45,7 @@ class Report(NamedTuple):
     refusals: Mapping[str, str] = MappingProxyType({})
     unmet: Mapping[str, tuple[str, str]] = MappingProxyType({})
     doubted: tuple[tuple[str, ...], float] = ((), 0.0)
+    clock_off: float | None = None
 
 
 class Heard:
@@ -53,6 +56,7 @@ class Heard:
         self._report = Report({})
         self._refusals: dict[str, str] = {}
         self._unmet: dict[str, tuple[str, str]] = {}
+        self._clocks: dict[str, float] = {}
         self._stamp: durable.Stamp | None = None
         self._written_at = 0.0
         self._is_new = False
@@ -81,6 +85,18 @@ class Heard:
         elif len(self._unmet) < REFUSALS_MAX or whom in self._unmet:
             self._unmet[whom] = code, text[:WORDS_CHARACTERS_MAX]
         self._is_new = True
+
+    def note_clock(self, name: str, ahead: float) -> None:
+        """Our clock is so many seconds ahead of that node's. Where most others agree with us it is theirs that is off."""
+        self._clocks.pop(name, None)
+        self._clocks[name] = ahead
+        if len(self._clocks) > CLOCKS_MAX:
+            del self._clocks[next(iter(self._clocks))]
+        found = sorted(self._clocks.values())
+        low, high = found[(len(found) - 1) // 2], found[len(found) // 2]
+        off, before = round(low if abs(low) < abs(high) else high, 1), self._report.clock_off
+        self._report = self._report._replace(clock_off=off)
+        self._is_new |= before is None or abs(off - before) >= CLOCK_CHANGE_SECONDS
 
     def note_doubters(self, names: Sequence[str], now: float) -> None:
         """These say that this node is suspect or dead."""
@@ -112,6 +128,7 @@ class Heard:
             "refusals": dict(report.refusals),
             "unmet": dict(report.unmet),
             "doubted": report.doubted,
+            "clock_off": report.clock_off,
         }
         try:
             self._stamp = durable.replace(self.path, [json.dumps(said).encode()], is_synced=False)
@@ -121,8 +138,8 @@ class Heard:
     def begin(self) -> None:
         """At a start of the node: who refused its record before has a new one to judge."""
         report = self.report()
-        if report.refusals or report.unmet or report.doubted[0]:
-            self._write(report._replace(refusals={}, unmet={}, doubted=((), 0.0)))
+        if report.refusals or report.unmet or report.doubted[0] or report.clock_off is not None:
+            self._write(report._replace(refusals={}, unmet={}, doubted=((), 0.0), clock_off=None))
 
     def report(self) -> Report:
         """As the discoverer wrote it last."""
@@ -137,7 +154,9 @@ class Heard:
                 unmet = {str(whom): (str(code), str(text)) for whom, (code, text) in said.get("unmet", {}).items()}
                 names, at = said.get("doubted", ((), 0.0))
                 doubted = tuple(map(str, names)), float(at)
-                self._report = Report(times, float(said["lag"]), failing, refusals, unmet, doubted)
+                off = said.get("clock_off")
+                clock_off = float(off) if off is not None else None
+                self._report = Report(times, float(said["lag"]), failing, refusals, unmet, doubted, clock_off)
             except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
                 pass  # none that can be read: what we had
         return self._report

@@ -132,4 +132,5 @@ class Ears:
         answer = exchange.respond(view, heard.theirs)
         if "digest" in answer and answer["digest"] == heard.theirs["digest"]:  # it has our record as we have it
             self.node.heard.note_refusal(heard.caller.link.name, "")
-        return answer | heard.absorbed.answer
+        is_round = "digest" in heard.theirs
+        return answer | heard.absorbed.answer | ({"now": round(self.node.clock(), 1)} if is_round else {})

@@ -37,6 +37,7 @@ def gather(node: Node, view: View, now: float) -> Facts:
         certificate_seconds=_seconds(node),
         revocations=node.rules.revoked.complaint or "",
         revoked_at=tuple(sorted(whom for whom, said in report.unmet.items() if attention.why_unmet(*said) is Unmet.REVOKED)),
+        clock_off=report.clock_off,
         is_alone=not view.others_there(),
         hints=tuple(sorted((view.hints | set(settings.hints)) - {node.address})),
         unmet=report.unmet,

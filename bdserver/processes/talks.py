@@ -141,6 +141,8 @@ class Talks:
         say, refused = next(turns), ""
         while True:
             theirs = _heard((yield ["SYNCHRONIZE", say]))
+            if "now" in theirs:  # a round trip later than it was said, which is much less than what is worth a word
+                self.node.heard.note_clock(whom, self.node.clock() - theirs["now"])
             refused = theirs.get("refused", refused)
             is_alike = theirs.get("digest") == say.get("digest", "")
             try:

@@ -32,3 +32,13 @@ def test_a_node_two_days_ahead_is_told_so_and_is_back_with_the_right_time(mesh):
     two.start()
     mesh.wait_known(20)
     until(lambda: two.ctl("status")["warnings"] == [], 20, "and all is well")
+
+
+def test_a_node_whose_clock_is_a_minute_ahead_says_so_itself_and_nobody_else_does(mesh):
+    """Nobody refuses it for that, so without this nobody would know until hits and certificates are judged by it."""
+    one, two = mesh.start(2)
+    three = mesh.host("n3", hints=one.address)
+    ahead(three, 60)
+    three.start()
+    until(lambda: "the clock here is 60 s ahead of the other nodes'" in str(three.ctl("status")["warnings"]), 60, "it says so")
+    assert not any("clock" in str(host.ctl("status")["warnings"]) for host in (one, two))
