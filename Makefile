@@ -14,7 +14,7 @@ QUICK := -n 3 --dist loadfile --hypothesis-profile=quick -m "not long" tests/uni
 LONG := -m "long or hypothesis"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check long packages style bench generate deb
+.PHONY: help demo test check long together alone packages style bench generate deb
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,10 +39,14 @@ check: style
 	@$(PYTEST) $(TESTS) $(QUICK)
 endif
 
-long: .venv/for-tests
+long: together alone
+
+together: .venv/for-tests
 	@temporary=$$(mktemp -d /tmp/pytest-XXXXXX); \
 	  $(PYTEST) $(LONG) -n 2 --dist loadfile --basetemp=$$temporary $(addprefix tests/,unit fuzz simulation hostile mesh); status=$$?; \
 	  rm -rf $$temporary; exit $$status
+
+alone: .venv/for-tests
 	@$(PYTEST) $(LONG) $(addprefix tests/,netns system install web)
 
 packages:

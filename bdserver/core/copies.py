@@ -208,14 +208,21 @@ def next_edition(digest: str, now: float, *before: Edition) -> Edition:
 def numbered(view: View, name: str, digest: str, here: Held | None, after: str, now: float) -> Edition:
     """The edition of an original with this digest: that of what is `here`, if nothing differs, else one above it, above those
     of its copies, and above what was withdrawn."""
+    before = _before(view, name, here)
     if not digest:  # what can't be copied is a new edition too, if what was here before could be
-        before = here.edition if here is not None else NO_EDITION
         return next_edition("", now, before) if before.digest else before
     withdrawal = view.own.withdrawn.get(name)
     last = Edition(withdrawal.counter) if withdrawal is not None else NO_EDITION
-    before = here.edition if here is not None else NO_EDITION
     is_same = here is not None and here.type == STATIC and before.digest == digest and before.counter > last.counter
     return above_copies(view, name, before if is_same else next_edition(digest, now, before, last), after)
+
+
+def _before(view: View, name: str, here: Held | None) -> Edition:
+    """What is here, or was: whoever writes a .bdcert anew by hand leaves out which edition it is."""
+    if here is None or here.edition != NO_EDITION or here.type != STATIC:
+        return here.edition if here is not None else NO_EDITION
+    told = view.own.services.get(name)
+    return told.edition if told is not None and told.type == STATIC else NO_EDITION
 
 
 def above_copies(view: View, name: str, edition: Edition, after: str) -> Edition:

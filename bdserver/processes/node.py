@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from bdserver.core import copies, joining, membership, nudges, policy, statements, weight
 from bdserver.core.address import join_address, split_address
-from bdserver.core.membership import LEFT, WITHDRAWN_MAX, Copies, Record, Withdrawal
+from bdserver.core.membership import LEFT, NO_EDITION, STATIC, WITHDRAWN_MAX, Copies, Record, Withdrawal
 from bdserver.core.nudges import Nudge
 from bdserver.core.policies import Policies
 from bdserver.core.policy import Policy
@@ -377,7 +377,9 @@ class Node:
 
     def _offered(self, service: Service, own: Record, told: Told, judged: Judged) -> membership.Service:
         """What our record says of a service."""
-        before, idle_since = own.services.get(service.name), 0
+        before, idle_since, edition = own.services.get(service.name), 0, service.edition
+        if edition == NO_EDITION and service.is_here and before is not None and before.type == service.type == STATIC:
+            edition = before.edition  # its .bdcert was written anew by hand: what it is now, somebody is about to see
         if service.is_copy:
             idle_since = told.idle.get(service.name, 0) if told.idle is not None else before.idle_since if before else 0
         return membership.Service(
@@ -385,7 +387,7 @@ class Node:
             service.cost,
             service.url,
             judged.may_give(service),
-            service.edition,
+            edition,
             service.original,
             service.after,
             service.replicas,

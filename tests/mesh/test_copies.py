@@ -254,7 +254,7 @@ def test_publishing_over_a_copy_says_where_its_original_is(serving):
     assert done.returncode == 2 and "its original is at n1" in done.stderr and contents(hosts) == ["v1", "v1"]
     done = hosts[1].run("bdctl", "publish", path, "--take-over")
     assert done.returncode == 0 and "another original, which differs, at n1" in done.stderr
-    until(lambda: "Echo (at n2)" in str(hosts[0].ctl("status")["warnings"]), SECONDS, "n1 says that there are two")
+    until(lambda: "Echo, at n2 (edition" in str(hosts[0].ctl("status")["warnings"]), SECONDS, "n1 says that there are two")
 
 
 # --- standing copies ----------------------------------------------------------------------------------------------
@@ -290,7 +290,7 @@ def test_two_holders_killed_at_once_are_replaced_and_come_back_as_none_too_many(
         return {each["node"] for each in others[0].ctl("services").get("Echo", [])}
 
     gone = {host.name for host in having[:2]}
-    until(lambda: len(living()) == 3 and not living() & gone, SECONDS, "three live holders")
+    until(lambda: len(living()) == 3 and not living() & gone, 2 * SECONDS, "three live holders")
     for host in having[:2]:
         host.start()
     until(lambda: len(living()) == 3 and "n1" in living(), 4 * SECONDS, f"three again: {living()}")

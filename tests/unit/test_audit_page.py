@@ -85,7 +85,7 @@ def rows(html, table):
 
 
 def test_the_page_of_a_service_shows_each_holder():
-    stale = COPY._replace(held=COPY.held._replace(edition=OLD, stale=True, idle_since=NOW - 600), is_healthy=False)
+    stale = COPY._replace(held=COPY.held._replace(edition=OLD, stale=True, idle_since=int(time.time()) - 590), is_healthy=False)
     html = service_page(stale, ORIGINAL, COPY._replace(held=Holder("dynamic", NEW, "gone", orphan=True, replicas=3)))
     original, first, second = rows(html, "holders-table")
     assert original[:5] == ["n001 10.0.0.1:9001", "original", "alive", "ab12cd34", "3 h ago"] and original[6] == "RWQkey"
