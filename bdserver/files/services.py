@@ -122,7 +122,7 @@ class Service(NamedTuple):
         content += [("replicas", str(self.replicas))] if self.replicas else []
         content += [("copies", self.copies)] if self.copies else []
         content += [("arrived_at", f"{self.arrived_at:.3f}")] if self.arrived_at else []
-        content += [("edition", f"{self.edition.counter}:{self.edition.digest}")] if self.edition.counter else []
+        content += [("edition", f"{self.edition.counter}:{self.edition.digest}")] if self.edition != NO_EDITION else []
         mine = (("original", self.original), ("after", self.after), ("signer", self.signer), ("signature", self.signature))
         return content + [(key, value) for key, value in mine if value] + list(self.extra)
 

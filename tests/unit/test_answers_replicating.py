@@ -63,6 +63,7 @@ def test_a_copy_is_fetched_goes_live_and_takes_the_call(tmp_path):
     assert node.ask("WILLYOUREPLICATE", "Echo") == Yes(8080, "axis", "http://10.0.0.1:8080/axis/Echo?wsdl")
     here = node.services.get("Echo")
     assert (content(node), here.type, here.arrived_at, here.extra) == (ECHO, "dynamic", NOW, (("rack", "joe"),))
+    assert here.original == "holder" and here.edition.counter == 0 and here.edition.digest, "nobody has numbered it yet"
     assert node.hitlog.runs("Echo", NOW) == [("HIT", int(NOW), 1)]
     assert holder.hitlog.runs("Echo", NOW) == [("REPLICATE", int(NOW), 1)]
     assert node.cache.view().own.free_dynamic == 4 and "Echo" in node.cache.view().own.services
