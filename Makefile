@@ -10,7 +10,7 @@ REPORT :=
 # What of the tests runs in a minute, on two processors, a file at a time.
 QUICK := -n 3 --dist loadfile --hypothesis-profile=quick -m "not long" tests/unit tests/simulation tests/fuzz
 # All others. Those with daemons of their own two files at a time, in a folder with a short name, since that of a socket has an end;
-# those that take the machine's network, users or packages for themselves one after the other.
+# those with networks or a systemd of their own one after the other, since they look at times.
 LONG := -m "long or hypothesis"
 
 .DEFAULT_GOAL := help
@@ -43,11 +43,11 @@ long: together alone
 
 together: .venv/for-tests
 	@temporary=$$(mktemp -d /tmp/pytest-XXXXXX); \
-	  $(PYTEST) $(LONG) -n 2 --dist loadfile --basetemp=$$temporary $(addprefix tests/,unit fuzz simulation hostile mesh); status=$$?; \
+	  $(PYTEST) $(LONG) -n 2 --dist loadfile --basetemp=$$temporary $(addprefix tests/,unit fuzz simulation hostile mesh install web); status=$$?; \
 	  rm -rf $$temporary; exit $$status
 
 alone: .venv/for-tests
-	@$(PYTEST) $(LONG) $(addprefix tests/,netns system install web)
+	@$(PYTEST) $(LONG) $(addprefix tests/,netns system)
 
 packages:
 	@.ci/debian

@@ -358,7 +358,9 @@ class Node:
                 services={
                     name: self._offered(each, own, told, judged)
                     for name, each in services.items()
-                    if name not in sick and name not in judged.untrusted and (each.is_copy or name not in withdrawn)
+                    if name not in sick
+                    and name not in judged.untrusted
+                    and (each.is_copy or name not in withdrawn or not each.is_here)
                 },
                 free_dynamic=min(max(self.settings.max_dynamic - self.dynamic_count(), 0), membership.FREE_DYNAMIC_MAX),
                 load=weight.load_step(total, self.settings.receiver_threshold),

@@ -130,7 +130,7 @@ FAULTS = {
     firewall_before_the_port_of_callers: ("unreached-silence", "none of 2 nodes reaches n2"),
     firewall_that_lets_one_direction_through: ("one-way", "n3 does not reach n2, and n2 reaches n3"),
     small_mtu_on_the_way: ("mtu", "n3"),
-    clock_that_is_off: ("clock", "the clock of n2 is 90 s ahead"),
+    clock_that_is_off: ("clock", "is 90 s ahead"),
     hint_of_another_mesh: ("unreached-mesh", "this host does not reach 10.77.0.1:9001"),
     hint_by_an_address_that_is_not_in_its_certificate: ("unreached-certificate", "is for 10.77.0.1, not for 10.77.0.99"),
     hint_behind_a_firewall: ("unreached-silence", "this host does not reach 10.77.0.1:9001"),

@@ -132,6 +132,16 @@ def test_a_service_is_withdrawn_buried_and_restored(tmp_path):
         administered(node, "RESTORE", "Echo")
 
 
+def test_what_was_withdrawn_is_offered_again_when_it_is_published_by_its_url(tmp_path):
+    node, by_url = a_node(tmp_path).offer("Echo"), {"bytes": 0, "sha256": "", "url": "http://u/x"}
+    administered(node, "WITHDRAW", "Echo")
+    for _ in range(2):
+        administered(node, "PUBLISH", "Echo", by_url)
+        assert node.cache.view().own.services["Echo"].url == "http://u/x"
+        administered(node, "WITHDRAW", "Echo")
+        assert "Echo" not in node.cache.view().own.services
+
+
 def test_a_draining_node_says_so_until_it_is_told_otherwise(tmp_path):
     node = a_node(tmp_path)
     for on in (True, False):

@@ -162,7 +162,7 @@ def answer_withdraw(session: Session, service: str, here: bool = False) -> Withd
         where = "nobody has its original" if original.is_orphan else f"its original is at {original.original}"
         remedy = "bdctl adopt it first" if original.is_orphan else "withdraw it there"
         raise BadService(f"{service} is a copy here, and {where}: {remedy}, or withdraw it --here alone")
-    if not mine.is_copy and not here:
+    if mine.is_here and not mine.is_copy and not here:
         edition = copies.above_copies(session.view(), service, mine.edition, mine.after)
         node.update_own(Told(withdrawn={service: Withdrawal(edition.counter, int(node.clock()))}))
     node.services.withdraw(service)
