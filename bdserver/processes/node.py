@@ -318,9 +318,10 @@ class Node:
     def _weight(self, service: Service, now: float) -> float:
         return weight.weight(self.hitlog.runs(service.name, now), service.cost, now)
 
-    def total_weight(self, now: float, asked: str | None = None) -> float:
-        """The sum of all weights, by a look at the hits of those that were called lately, and of the one that is asked for."""
-        services, names = self.services.all(), self.hitlog.called() | {asked}
+    def total_weight(self, now: float, asked: str | None = None, found: Mapping[str, Service] | None = None) -> float:
+        """The sum of all weights, by a look at the hits of those that were called lately, and of the one that is asked for.
+        `found`: the services here, by who has just looked."""
+        services, names = self.services.all() if found is None else found, self.hitlog.called() | {asked or ""}
         return math.fsum(self._weight(services[name], now) for name in names if name in services)
 
     def weigh(self, now: float) -> dict[str, float]:
@@ -333,9 +334,9 @@ class Node:
             self.hitlog.list_called({name for name, each in weights.items() if each > 0})
         return weights
 
-    def is_overloaded(self, now: float, asked: str | None = None) -> bool:
+    def is_overloaded(self, now: float, asked: str | None = None, found: Mapping[str, Service] | None = None) -> bool:
         """The original's test: the sum of weights exceeds receiver_threshold."""
-        return weight.is_overloaded(self.total_weight(now, asked), self.settings.receiver_threshold)
+        return weight.is_overloaded(self.total_weight(now, asked, found), self.settings.receiver_threshold)
 
     def describe(self, view: View, now: float, told: Told = Told()) -> bool:  # noqa: B008 (a value that nobody can change)
         """Bring this node's own record in `view` (held locked) up to date; True if it changed."""

@@ -41,9 +41,10 @@ class Trust:
         self._services, self._counters, self._publishers = services, counters, publishers
         self._judged = Judged({}, Publishers(), {}, frozenset())
 
-    def judged(self) -> Judged:
-        """As it is now. A signature is checked once, when its service or the list has changed: never in a look-up."""
-        services, publishers = self._services.all(), self._publishers()
+    def judged(self, found: Mapping[str, Service] | None = None) -> Judged:
+        """As it is now, or as somebody has `found` the services just now. A signature is checked once, when its service or the
+        list has changed: never in a look-up."""
+        services, publishers = self._services.all() if found is None else found, self._publishers()
         if self._judged.services is not services or self._judged.publishers is not publishers:
             doubts = self._doubts(services, publishers)
             untrusted = frozenset(name for name in doubts if services[name].is_copy)
@@ -62,9 +63,9 @@ class Trust:
                 found[name] = publishers.doubt(name, each.edition.digest, each.signature)
         return {name: why for name, why in found.items() if why}
 
-    def untrusted(self) -> frozenset[str]:
+    def untrusted(self, found: Mapping[str, Service] | None = None) -> frozenset[str]:
         """The copies here that are not offered."""
-        return self.judged().untrusted
+        return self.judged(found).untrusted
 
     def check(self, name: str, sha256: str, signature: str, now: float) -> None:
         """BadPackage for a package that must not be installed here as a copy: `sha256` is its own."""

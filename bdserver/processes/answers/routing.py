@@ -64,7 +64,8 @@ def _details(service: str, found: routing.Outcome, search: routing.Search) -> di
 def _with_own_services(session: Session) -> View:
     """The view, with what lies in our services directory this very moment: dropped in is live at once."""
     view = session.view()
-    here, hidden = session.services().keys(), [*view.own.extra.get("unhealthy", ()), *session.node.trust.untrusted()]
+    found = session.services()
+    here, hidden = found.keys(), [*view.own.extra.get("unhealthy", ()), *session.node.trust.untrusted(found)]
     if (here - hidden if hidden else here) == view.own.services.keys():
         return view
     session.node.update_own()
@@ -98,11 +99,11 @@ def answer_youwillexecute(session: Session, service: str, takes_old: bool = Fals
 def _execute(session: Session, service: str, is_late: bool, takes_old: bool = False) -> Yes | No | DontHave:
     node, now, own, services = session.node, session.node.clock(), session.view().own, session.services()
     mine = services.get(service)
-    if mine is None or service in own.extra.get("unhealthy", ()) or service in node.trust.untrusted():
+    if mine is None or service in own.extra.get("unhealthy", ()) or service in node.trust.untrusted(services):
         return DontHave()
     if not takes_old and not copies.may_serve(session.view(), service, mine):  # an old edition, while somebody has the new one
         return DontHave() if is_late else No()
-    if not is_late and (own.draining or node.is_overloaded(now, service)):
+    if not is_late and (own.draining or node.is_overloaded(now, service, services)):
         return No()
     if node.hit(service, session.caller.host, now):
         session.agreed = service, now
