@@ -4,7 +4,7 @@ So whether this node lives is the node's own knowledge, and a probe from outside
 A listener that does not answer in time hangs: then the discoverer says so to the mesh, and answers for the node no longer,
 until the listener does again. A socket whose file is gone, or another one, says nothing of it: it is the listener's to mend.
 One that hangs up at once, as it does when all its children are busy, does not hang: else whoever fills them could have the node
-declared dead.
+declared dead. Nor does one that is late on a machine that is short of time, when the discoverer is late itself.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import selectors
 import socket
 import time
+from collections.abc import Callable
 
 from bdserver.core import messages
 from bdserver.core.messages import Opening, Pong
@@ -23,45 +24,54 @@ from bdserver.core.wire import Decoder, encode
 from bdserver.errors import BDError, TooBusy
 
 BEAT_SECONDS = 1.0
-# A spare child answers in a millisecond; on a machine that swaps, or forks for hundreds, in some hundreds of them.
+# A spare child answers in a millisecond; on a machine that swaps, in some hundreds of them. Where the discoverer's own loop is
+# late, as when the listener forks for hundreds, it waits longer.
 PATIENCE = 2.0
 
 log = logging.getLogger("bdserver.heartbeat")
 
 
 class Heartbeat:
-    """One question at a time, the first at `beat_at`, over the local socket; registered in `selector` with itself for data."""
+    """One question at a time, the first at `beat_at`, over the local socket; registered in `selector` with itself for data.
 
-    def __init__(self, path: str, selector: selectors.BaseSelector, beat_at: float) -> None:
-        self._path, self._selector = path, selector
+    `patience(seconds)`: how long to wait now for what takes less when all is well."""
+
+    def __init__(
+        self,
+        path: str,
+        selector: selectors.BaseSelector,
+        beat_at: float,
+        patience: Callable[[float], float] = lambda seconds: seconds,
+    ) -> None:
+        self._path, self._selector, self._patience = path, selector, patience
         self._sock: socket.socket | None = None
         self._decoder = Decoder()
         self._asked_at = self._beat_at = beat_at
-        self._question = encode(messages.opened(Opening(deadline=PATIENCE))) + encode(["PING"])
+        self._seconds = PATIENCE  # that this question may take
         self._answered_at = float("inf")  # until it has answered once, it may be on its way
         self._file: tuple[int, int] | None = None  # device and inode of the socket on which it did so last
         self.is_hung = False
 
     def next_at(self) -> float:
         """When it is to look at the clock again."""
-        return self._asked_at + PATIENCE if self._sock is not None else self._beat_at
+        return self._asked_at + self._seconds if self._sock is not None else self._beat_at
 
     def due(self, clock: float) -> None:
         """Ask, or lose patience."""
         if self._sock is not None:
-            if clock >= self._asked_at + PATIENCE:
+            if clock >= self._asked_at + self._seconds:
                 self._over("no answer")
         elif clock >= self._beat_at:
             self._ask(clock)
 
     def _ask(self, clock: float) -> None:
         self._asked_at, self._beat_at = clock, following(self._beat_at, BEAT_SECONDS, clock)
-        self._decoder = Decoder()
+        self._seconds, self._decoder = self._patience(PATIENCE), Decoder()
         sock = socket.socket(socket.AF_UNIX)
         sock.setblocking(False)
         try:
             sock.connect(self._path)
-            sock.send(self._question)
+            sock.send(encode(messages.opened(Opening(deadline=self._seconds))) + encode(["PING"]))
         except OSError as error:  # a queue that is full, too: nobody accepts
             sock.close()
             if self._file is not None and _identity(self._path) != self._file:
@@ -101,7 +111,7 @@ class Heartbeat:
             self._sock.close()
             self._sock = None
         # One that was refused at once, because the listener restarts its socket or is busy, has the same patience as silence.
-        is_hung = bool(reason) and (self.is_hung or time.monotonic() >= self._answered_at + PATIENCE)
+        is_hung = bool(reason) and (self.is_hung or time.monotonic() >= self._answered_at + self._seconds)
         if not reason:
             self._answered_at, self._file = time.monotonic(), _identity(self._path)
         if is_hung != self.is_hung:

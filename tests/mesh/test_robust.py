@@ -107,7 +107,7 @@ def test_two_hundred_concurrent_bdwhereis(mesh):
     two.add_service("Echo", weight=0.001)
     until(lambda: "Echo" in one.ctl("services"), 20, "n1 knows Echo")
     with concurrent.futures.ThreadPoolExecutor(200) as pool:
-        done = list(pool.map(lambda _: one.whereis("Echo"), range(200)))
+        done = list(pool.map(lambda _: one.whereis("Echo", "--timeout", "30"), range(200)))
     assert [each.returncode for each in done] == [0] * 200, {each.stderr for each in done}
     assert {each.stdout for each in done} == {"http://127.0.0.1:8080/axis/Echo?wsdl\n"}
     until(lambda: not [t for t in one.children().values() if "child" in t and "for node n2" not in t], 20, "no child is left")

@@ -121,6 +121,22 @@ def test_one_that_answers_no_longer_hangs_until_it_does_again(beating, listener,
     assert "answers again" in caplog.text
 
 
+def test_it_waits_longer_while_the_machine_is_short_of_time(listener, monkeypatch):
+    monkeypatch.setattr(module, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(module, "PATIENCE", 0.1)
+    times = 100
+    heart = Heartbeat(listener.path, listener.selector, time.monotonic(), lambda seconds: times * seconds)
+    answered(heart, listener)
+    until(heart, lambda: heart._sock is not None)
+    assert heart.next_at() > time.monotonic() + 5
+    opening, _ = listener.hear()
+    assert opening[1]["deadline"] == 10
+    listener.say(["PONG", "digest"])
+    until(heart, lambda: heart._sock is None)
+    times = 1
+    until(heart, lambda: heart.is_hung)
+
+
 @pytest.mark.parametrize("answer", [["ERROR", "forbidden", "no"], ["WHAT"]])
 def test_an_answer_that_is_none_is_as_bad_as_silence_in_the_long_run(beating, listener, answer):
     answered(beating, listener)
