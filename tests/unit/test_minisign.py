@@ -50,7 +50,8 @@ def test_what_minisign_signs_with_our_key_is_good(folder, how):
 def test_a_key_of_minisigns_signs_here(folder):
     assert run(folder, "-G", "-W", "-p", "its.pub", "-s", "its.key").returncode == 0
     key, public = SecretKey.of_file((folder / "its.key").read_bytes()), PublicKey.of_file((folder / "its.pub").read_bytes())
-    assert key.public == public and public.name in (folder / "its.pub").read_text()
+    assert key.public == public
+    assert public.name.lstrip("0") in (folder / "its.pub").read_text()  # minisign leaves out zeros in front
     (folder / "x.minisig").write_bytes(sign(key, MESSAGE, "").file)
     assert run(folder, "-V", "-p", "its.pub", "-m", "x").returncode == 0
 
