@@ -1,7 +1,8 @@
 """The audit as a WSGI application: one crawl, shown as page, picture, metrics or JSON.
 
 `?format=html|json|dot|png|svg|weight.png|prometheus`, `&theme=dark` for pictures, `&refresh=SECONDS` for the page,
-`&service=NAME` for one service as page or JSON. Every form
+`&service=NAME` or `&node=NAME` for one service or node as page or JSON, `&find=WORDS&state=…&zone=…&offers=…` for what the
+tables show. `format=part` is what changes of a page, for its script. Every form
 says when it was taken and must not be kept. Nothing of the caller's request is believed or echoed but these parameters.
 """
 
@@ -16,32 +17,39 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from bdserver.audit import page, topology
 from bdserver.audit.colours import THEMES, Theme
 from bdserver.audit.crawl import Crawl
+from bdserver.audit.page import Frame
 from bdserver.audit.refusals import refuse
+from bdserver.audit.search import FIND_CHARACTERS_MAX, STATES, Filter
 from bdserver.audit.snapshot import Snapshot, local_time
 from bdserver.core.names import valid_name
 from bdserver.errors import BadRequest, BDError
 
 DRAW_SECONDS = 5.0
 REFRESH_MIN, REFRESH_MAX = 1, 3600
-QUERY_CHARACTERS_MAX = 200
+QUERY_CHARACTERS_MAX = 1000
 
 
 class Wish(NamedTuple):
-    """The wishes in a query; `refresh` is 0 or a number of seconds, `service` a name, or "" for the whole mesh."""
+    """The wishes in a query; `refresh` is 0 or a number of seconds; `service` or `node` is a name, or both are "" for the whole
+    mesh."""
 
     format: str
     theme: Theme
     refresh: int
     service: str = ""
+    node: str = ""
+    chosen: Filter = Filter()
+    watch: str = ""
 
 
-def application(take: Callable[[], Crawl], draw_seconds: float = DRAW_SECONDS) -> WSGIApplication:
-    """A WSGI application; `take` crawls the mesh anew for each request."""
+def application(take: Callable[[], Crawl], draw_seconds: float = DRAW_SECONDS, watch: str = "") -> WSGIApplication:
+    """A WSGI application; `take` crawls the mesh anew for each request. `watch`: where changes are told as server-sent
+    events."""
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         again: list[tuple[str, str]] = []
         try:
-            wish = wish_of(environ)
+            wish = wish_of(environ)._replace(watch=watch)
             if wish.refresh:
                 again = [("Refresh", str(wish.refresh))]
             snapshot = Snapshot(take())
@@ -57,7 +65,7 @@ def application(take: Callable[[], Crawl], draw_seconds: float = DRAW_SECONDS) -
             ("X-Content-Type-Options", "nosniff"),
             ("Referrer-Policy", "no-referrer"),
         ]
-        if wish.format == "html":
+        if wish.format in PAGES:
             headers += [("Content-Security-Policy", page.content_security_policy()), ("X-Frame-Options", "DENY")]
         start_response("200 OK", headers)
         return [] if environ.get("REQUEST_METHOD") == "HEAD" else [body]
@@ -79,12 +87,24 @@ def wish_of(environ: WSGIEnvironment) -> Wish:
         raise BadRequest("theme must be one of " + ", ".join(THEMES))
     if refresh != "0" and not (refresh.isascii() and refresh.isdigit() and REFRESH_MIN <= int(refresh) <= REFRESH_MAX):
         raise BadRequest(f"refresh must be a number of seconds from {REFRESH_MIN} to {REFRESH_MAX}, or 0")
-    service = query.get("service", "")
-    if service and not valid_name(service):
-        raise BadRequest("service must be a service's name: 1 to 100 letters, digits and ._-")
-    if service and form not in ("html", "json"):
-        raise BadRequest("service is for format html or json: the other forms show the whole mesh")
-    return Wish(form, THEMES[theme], int(refresh), service)
+    names = {what: query.get(what, "") for what in ("service", "node")}
+    for what, name in names.items():
+        if name and not valid_name(name):
+            raise BadRequest(f"{what} must be a {what}'s name: 1 to 100 letters, digits and ._-")
+        if name and form not in (*PAGES, "json"):
+            raise BadRequest(f"{what} is for format html or json: the other forms show the whole mesh")
+    if all(names.values()):
+        raise BadRequest("service or node: a page is about one of them")
+    return Wish(form, THEMES[theme], int(refresh), **names, chosen=_filter(query))
+
+
+def _filter(query: dict[str, str]) -> Filter:
+    wishes = Filter(*(query.get(key, "").strip() for key in Filter._fields))
+    if any(len(each) > FIND_CHARACTERS_MAX for each in wishes):
+        raise BadRequest(f"{', '.join(Filter._fields)}: at most {FIND_CHARACTERS_MAX} characters each")
+    if wishes.state and wishes.state not in STATES:
+        raise BadRequest("state must be one of " + ", ".join(STATES))
+    return wishes
 
 
 # --- the forms ----------------------------------------------------------------------------------------------------
@@ -92,14 +112,25 @@ def wish_of(environ: WSGIEnvironment) -> Wish:
 Form = tuple[str, bytes]
 
 
+PAGES = ("html", "part")
+
+
 def _html(snapshot: Snapshot, wish: Wish, draw_seconds: float) -> Form:
+    frame = Frame(wish.refresh, wish.format == "part", wish.watch)
     if wish.service:
-        return "text/html; charset=utf-8", page.render_service(snapshot, wish.service, wish.refresh).encode()
-    return "text/html; charset=utf-8", page.render(snapshot, wish.refresh, draw_seconds).encode()
+        html = page.render_service(snapshot, wish.service, frame)
+    elif wish.node:
+        html = page.render_node(snapshot, wish.node, frame)
+    else:
+        html = page.render(snapshot, wish.refresh, draw_seconds, wish.chosen, frame)
+    return "text/html; charset=utf-8", html.encode()
 
 
 def _json(snapshot: Snapshot, wish: Wish, draw_seconds: float) -> Form:
-    value = snapshot.service_as_json(wish.service) if wish.service else snapshot.as_json()
+    if wish.service:
+        value = snapshot.service_as_json(wish.service)
+    else:
+        value = snapshot.node_as_json(wish.node) if wish.node else snapshot.as_json()
     return "application/json", json.dumps(value, indent=1).encode() + b"\n"
 
 
@@ -126,6 +157,7 @@ def _prometheus(snapshot: Snapshot, wish: Wish, draw_seconds: float) -> Form:
 
 FORMS: dict[str, Callable[[Snapshot, Wish, float], Form]] = {
     "html": _html,
+    "part": _html,
     "json": _json,
     "dot": _dot,
     "png": _picture,

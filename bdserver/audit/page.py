@@ -1,7 +1,8 @@
 """The audit page: the snapshot as HTML, whole in one answer, with both pictures for the light and for the dark inside.
 
 The template engine escapes all that comes from the mesh; links go only to http and https. Style and script are allowed
-by their digests, so nothing else could run. Works without JavaScript; with it, tables can be sorted.
+by their digests, so nothing else could run. Works without JavaScript; with it, tables can be sorted, rows are found at each
+key, and the page keeps itself up to date: it asks for what changes of it (`Frame.is_part`).
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import os
 import time
 import urllib.parse
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 
-from bdserver.audit import topology
+from bdserver.audit import search, topology
 from bdserver.audit.colours import DARK, LIGHT
-from bdserver.audit.snapshot import EDGES, Snapshot, few, local_time
+from bdserver.audit.search import Filter
+from bdserver.audit.snapshot import EDGES, Node, Snapshot, few, local_time
 from bdserver.core import attention
 from bdserver.core.membership import LEFT, STATIC, Copies
 from bdserver.errors import BDError
@@ -35,6 +37,19 @@ FORMS = (
     ("weights", "weight.png"),
 )
 REFRESHES = (0, 5, 30)
+
+
+class Frame(NamedTuple):
+    """What is around the content. `refresh`: seconds after which a page without JavaScript comes anew, 0: never; `is_part`:
+    only what changes; `watch`: where changes are told as server-sent events, relative to the page, "" for nowhere."""
+
+    refresh: int = 0
+    is_part: bool = False
+    watch: str = ""
+    refreshes: tuple[int, ...] = REFRESHES
+
+
+PLAIN, ALL = Frame(), Filter()
 
 
 @cache
@@ -59,11 +74,11 @@ def _part(name: str) -> str:
 
 @cache
 def content_security_policy() -> str:
-    """Only our own style and script, and pictures in the page itself."""
+    """Only our own style and script, pictures in the page itself, and this server for what is asked and sent."""
     style, script = (_digest(_part(name)) for name in ("page.css", "page.js"))
     return (
-        f"default-src 'none'; style-src '{style}'; script-src '{script}'; img-src data:; base-uri 'none'; "
-        "form-action 'none'; frame-ancestors 'none'"
+        f"default-src 'none'; style-src '{style}'; script-src '{script}'; img-src data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     )
 
 
@@ -71,34 +86,45 @@ def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def render(snapshot: Snapshot, refresh: int, draw_seconds: float) -> str:
-    """The page's HTML."""
+def _rendered(template: str, snapshot: Snapshot, frame: Frame, query: str = "", **values: Any) -> str:
+    """`query`: what of the address tells which page it is."""
+    whole = {"style": _part("page.css"), "script": _part("page.js")} if not frame.is_part else {}
+    return _templates().get_template(template).render(snapshot=snapshot, frame=frame, query=query, **whole, **values)
+
+
+def render(snapshot: Snapshot, refresh: int, draw_seconds: float, chosen: Filter = ALL, frame: Frame | None = None) -> str:
+    """The page's HTML; rows that `chosen` does not take are hidden."""
     there = [node for node in snapshot.nodes if node.state != LEFT]
     zones = range(len(snapshot.zones))
-    return (
-        _templates()
-        .get_template("page.html")
-        .render(
-            snapshot=snapshot,
-            totals=snapshot.totals(),
-            warnings=_grouped(snapshot.warnings()),
-            disagreements=snapshot.disagreements(),
-            events=snapshot.events(),
-            topology=_topology(snapshot, draw_seconds),
-            bars=_bars(snapshot),
-            edges=EDGES,
-            counts=snapshot.edge_counts(),
-            there=there,
-            is_matrix=len(there) <= MATRIX_MAX,
-            heard=[] if len(there) <= MATRIX_MAX else [_heard(snapshot, node.name) for node in there],
-            pairs=[[snapshot.pair(a, b) for b in zones] for a in zones] if len(zones) <= PAIRS_MAX else None,
-            forms=FORMS,
-            refresh=refresh,
-            refreshes=REFRESHES,
-            style=_part("page.css"),
-            script=_part("page.js"),
-        )
+    node_rows = [search.node_row(snapshot, node) for node in snapshot.nodes]
+    service_rows = [search.service_row(snapshot, service) for service in snapshot.services]
+    return _rendered(
+        "page.html",
+        snapshot,
+        frame or Frame(refresh),
+        totals=snapshot.totals(),
+        warnings=_grouped(snapshot.warnings()),
+        disagreements=snapshot.disagreements(),
+        events=snapshot.events(),
+        topology=_topology(snapshot, draw_seconds),
+        bars=_bars(snapshot),
+        edges=EDGES,
+        counts=snapshot.edge_counts(),
+        there=there,
+        is_matrix=len(there) <= MATRIX_MAX,
+        heard=[] if len(there) <= MATRIX_MAX else [_heard(snapshot, node.name) for node in there],
+        pairs=[[snapshot.pair(a, b) for b in zones] for a in zones] if len(zones) <= PAIRS_MAX else None,
+        forms=FORMS,
+        chosen=chosen,
+        states=search.STATES,
+        node_rows=node_rows,
+        service_rows=service_rows,
+        found=_found(chosen, {"nodes": node_rows, "services": service_rows}),
     )
+
+
+def _found(chosen: Filter, tables: dict[str, list[search.Row]]) -> str:
+    return ", ".join(f"{sum(map(chosen.takes, rows))} of {len(rows)} {what}" for what, rows in tables.items())
 
 
 # Where a service may be copied to, and what that means.
@@ -109,30 +135,55 @@ TERMS = {
 }
 
 
-def render_service(snapshot: Snapshot, name: str, refresh: int) -> str:
+def render_service(snapshot: Snapshot, name: str, frame: Frame = PLAIN) -> str:
     """The HTML of a page for one service; CantFind when there is none of this name."""
     service = snapshot.service(name)
     holders = [(node, node.services[name]) for node in map(snapshot.by_name.__getitem__, service.holders)]
     holders.sort(key=lambda each: (each[1].type != STATIC, each[0].name))
     said = {offer.held.copies for _, offer in holders}
-    return (
-        _templates()
-        .get_template("service.html")
-        .render(
-            snapshot=snapshot,
-            service=service,
-            holders=holders,
-            dead=[(node, node.services[name]) for node in snapshot.dead_holders(name)],
-            originals=[node.name for node, offer in holders if offer.type == STATIC],
-            terms=next((TERMS[each] for each in (Copies.NONE, Copies.MEETING) if each in said), TERMS[Copies.ANY]),
-            warnings=dict.fromkeys(attention.lines(service.whole.findings()), ""),
-            events=snapshot.events(name),
-            refresh=refresh,
-            refreshes=REFRESHES,
-            style=_part("page.css"),
-            script=_part("page.js"),
-        )
+    return _rendered(
+        "service.html",
+        snapshot,
+        frame,
+        f"service={urllib.parse.quote(name)}&",
+        service=service,
+        holders=holders,
+        dead=[(node, node.services[name]) for node in snapshot.dead_holders(name)],
+        originals=[node.name for node, offer in holders if offer.type == STATIC],
+        terms=next((TERMS[each] for each in (Copies.NONE, Copies.MEETING) if each in said), TERMS[Copies.ANY]),
+        warnings=dict.fromkeys(attention.lines(service.whole.findings()), ""),
+        events=snapshot.events(name),
     )
+
+
+def render_node(snapshot: Snapshot, name: str, frame: Frame = PLAIN) -> str:
+    """The HTML of a page for one node; CantFind when nobody knows it."""
+    node = snapshot.node(name)
+    return _rendered(
+        "node.html",
+        snapshot,
+        frame,
+        f"node={urllib.parse.quote(name)}&",
+        node=node,
+        originals=sum(offer.type == STATIC for offer in node.services.values()),
+        zone=snapshot.zones[node.zone],
+        warnings=dict.fromkeys(attention.lines(snapshot.findings_of(name)), ""),
+        seen=_seen(snapshot, node),
+        events=snapshot.events_of_node(name),
+    )
+
+
+def _seen(snapshot: Snapshot, node: Node) -> list[dict[str, Any]]:
+    """How often a node is in which state, for whom, and when one of those last heard of it; what most say comes first."""
+    says: dict[str, list[str]] = {}
+    for observer, sights in snapshot.crawl.sights.items():
+        if observer != node.name:
+            says.setdefault(sights[node.name].status if node.name in sights else "unknown", []).append(observer)
+    rows = []
+    for state, observers in sorted(says.items(), key=lambda each: -len(each[1])):
+        heard = [snapshot.heard_at(observer, node.name) for observer in observers]
+        rows.append({"state": state, "observers": sorted(observers), "heard_at": max((at or 0.0 for at in heard), default=0.0)})
+    return rows
 
 
 def _grouped(warnings: list[tuple[str, str]]) -> dict[str, str]:

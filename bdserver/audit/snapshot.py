@@ -5,6 +5,7 @@ Page, pictures, metrics and JSON all show this one thing, so they cannot differ 
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -64,6 +65,11 @@ class Zone(NamedTuple):
     names: list[str]
     policy: policy.Policy | None
     is_known: bool
+
+    @property
+    def key(self) -> str:
+        """A short name for it, which stays as long as the policy does."""
+        return hashlib.sha256(self.shown.encode()).hexdigest()[:8]
 
 
 class ServiceTotal(NamedTuple):
@@ -266,6 +272,12 @@ class Snapshot:
             found = ServiceTotal(name, 0.0, 0.0, 0, 0, [], [], holding.whole({}))
         return found
 
+    def node(self, name: str) -> Node:
+        """One node; CantFind when nobody knows it."""
+        if name not in self.by_name:
+            raise CantFind(f"{name}: no node of this name is known")
+        return self.by_name[name]
+
     @property
     def weight(self) -> float:
         """Of the system: all nodes that answered."""
@@ -312,11 +324,15 @@ class Snapshot:
         found += [(name, attention.of_disagreement(says)) for name, says in self.disagreements()]
         return sorted(found, key=lambda each: attention.RANK[each[1].severity])
 
+    def findings_of(self, name: str) -> list[Finding]:
+        """What needs attention at one node."""
+        return [finding for about, finding in self.findings() if about == name]
+
     def warnings(self) -> list[tuple[str, str]]:
         """(node, what keeps it from being well), the gravest first; empty when all is well."""
         return [(name, line) for name, finding in self.findings() for line in attention.lines([finding])]
 
-    def events(self, service: str | None = None) -> list[dict[str, Any]]:
+    def events(self, service: str | None = None, most: int | None = EVENTS_MAX) -> list[dict[str, Any]]:
         """What nodes did to services lately, or to this one, newest first, each event with its "node"."""
         all_of_them = [
             {**event, "node": name}
@@ -324,7 +340,13 @@ class Snapshot:
             for event in status.events
             if service in (None, event["service"])
         ]
-        return sorted(all_of_them, key=lambda event: -event["at"])[:EVENTS_MAX]
+        return sorted(all_of_them, key=lambda event: -event["at"])[:most]
+
+    def events_of_node(self, name: str) -> list[dict[str, Any]]:
+        """What it did to services, or others with it."""
+        return [event for event in self.events(most=None) if name in [event[who] for who in ("node", "giver", "taker")]][
+            :EVENTS_MAX
+        ]
 
     def as_json(self) -> dict[str, Any]:
         """The documented form (docs/AUDIT.md)."""
@@ -364,6 +386,20 @@ class Snapshot:
             "events": self.events(name),
         }
 
+    def node_as_json(self, name: str) -> dict[str, Any]:
+        """The documented form of one node."""
+        node = self.node(name)
+        return {
+            **self._taken(),
+            "node": self._node_json(node),
+            "seen": {
+                observer: self._sight_json(observer, sights[name])
+                for observer, sights in sorted(self.crawl.sights.items())
+                if name in sights and observer != name
+            },
+            "events": self.events_of_node(name),
+        }
+
     def _node_json(self, node: Node) -> dict[str, Any]:
         fields = node._asdict()
         fields["warnings"] = attention.lines(node.findings)
@@ -373,15 +409,15 @@ class Snapshot:
         return fields
 
     def _view_json(self, observer: str) -> dict[str, Any]:
+        return {sight.name: self._sight_json(observer, sight) for sight in self.crawl.sights[observer].values()}
+
+    def _sight_json(self, observer: str, sight: Sight) -> dict[str, Any]:
         return {
-            sight.name: {
-                "status": sight.status,
-                "version": list(sight.version),
-                "talkable": sight.talkable,
-                "heard_at": sight.heard_at,
-                "edge": self.edge(observer, sight.name) if sight.name != observer else None,
-            }
-            for sight in self.crawl.sights[observer].values()
+            "status": sight.status,
+            "version": list(sight.version),
+            "talkable": sight.talkable,
+            "heard_at": sight.heard_at,
+            "edge": self.edge(observer, sight.name) if sight.name != observer else None,
         }
 
 

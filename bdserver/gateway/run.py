@@ -128,7 +128,7 @@ def _http(config: GatewayConfig, text: str | None, follower: Follower, metrics: 
         own_policy=text,
         hosts=config.http_hosts,
         watchers_max=config.watchers_max,
-        audit=audit.application(lambda: crawl(audited), config.draw_seconds),
+        audit=audit.application(lambda: crawl(audited), config.draw_seconds, watch="v1/watch"),
         metrics=lambda: metrics.text(follower, lookups.own),
         count=metrics.count_http,
         boot=os.urandom(8).hex(),

@@ -43,6 +43,11 @@ def test_each_form_has_its_type_and_says_when_it_was_taken(form, kind, start):
         ("refresh=99999", "refresh"),
         ("service=../x", "service"),
         ("service=Echo&format=png", "service"),
+        ("node=../x", "node"),
+        ("node=a&format=dot", "node"),
+        ("node=a&service=Echo", "service or node"),
+        ("state=tired", "state"),
+        ("find=" + "x" * 101, "find"),
     ],
 )
 def test_a_wrong_query_is_one_clear_line(query, word):
@@ -64,6 +69,23 @@ def test_one_service_as_a_page_and_as_json():
     assert [each for each in whole["services"] if each["name"] == "Search"] == [service]
     nothing = answer(taking, "service=Nothing")
     assert nothing["status"].startswith("404") and nothing["body"] == b"Nothing: no node has a service of this name\n"
+
+
+def test_one_node_as_a_page_and_as_json():
+    taking = app.application(crawls.troubled)
+    assert b"The node n002" in answer(taking, "node=n002")["body"]
+    value = json.loads(answer(taking, "node=n002&format=json")["body"])
+    assert value["format"] == 1 and value["node"]["name"] == "n002" and value["node"]["is_overloaded"]
+    assert value["seen"].keys() == {"n000", "n001", "n005"} and value["seen"]["n000"]["status"] == "alive"
+    assert answer(taking, "node=nobody")["status"].startswith("404")
+
+
+def test_what_changes_of_a_page_comes_alone_and_what_is_wished_for_is_shown():
+    taking = app.application(crawls.troubled, watch="v1/watch")
+    part = answer(taking, "format=part&find=n002&state=overloaded&zone=&offers=")
+    assert part["headers"]["Content-Security-Policy"] == page.content_security_policy()
+    assert part["body"].strip().startswith(b'<div id="live"') and b"1 of 8 nodes" in part["body"]
+    assert b'data-watch="v1/watch"' in answer(taking)["body"]
 
 
 def test_only_reading_and_only_this_page():

@@ -37,7 +37,7 @@ def test_nothing_from_the_mesh_becomes_markup(text):
         mesh=text,
     )
     made.failures["n002"] = ("deadline", text)
-    for html in (page.render(Snapshot(made), 0, 20), page.render_service(Snapshot(made), text, 5)):
+    for html in (page.render(Snapshot(made), 0, 20), page.render_service(Snapshot(made), text, page.Frame(5))):
         check_that_all_is_text(html)
 
 
@@ -72,7 +72,7 @@ def service_page(*offers, events=(), **mesh):
         if name in made.statuses:
             made.statuses[name] = crawls.status(name, number, there, 5.0, events=list(events) if number == 0 else [])
         made.hearsay[name] = made.hearsay[name]._replace(services=there)
-    return page.render_service(Snapshot(made), "Echo", 0)
+    return page.render_service(Snapshot(made), "Echo")
 
 
 def rows(html, table):
@@ -80,7 +80,7 @@ def rows(html, table):
     body = re.search(rf'id="{table}">.*?<tbody>(.*?)</tbody>', html, re.DOTALL)[1]
     return [
         [" ".join(re.sub(r"<[^>]+>", " ", cell).split()) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)]
-        for row in re.findall(r"<tr>(.*?)</tr>", body, re.DOTALL)
+        for row in re.findall(r"<tr[^>]*>(.*?)</tr>", body, re.DOTALL)
     ]
 
 
@@ -177,3 +177,51 @@ def test_how_long(seconds, words):
 
 def test_a_refresh_is_marked_where_it_stands():
     assert "<strong>every 5 s</strong>" in page.render(Snapshot(crawls.mesh(1)), 5, 20)
+
+
+def test_the_page_of_a_node_shows_what_is_known_of_it():
+    html = page.render_node(Snapshot(crawls.troubled()), "n002")
+    assert "The node n002" in html and "overloaded: 130 % of its threshold" in html and "10.0.0.2:9001" in html
+    [seen] = rows(html, "seen-table")
+    assert seen[0] == "alive" and seen[1] == "n000, n001, n005" and seen[2].endswith("ago")
+    offered = {row[0]: row for row in rows(html, "services-table")}
+    assert offered.keys() == set(crawls.offers(2, 130)) and all(row[4] == "65.0" for row in offered.values())
+    assert 'href="?node=n002&amp;format=json"' in html and 'href="?node=n002&amp;refresh=5"' in html
+    assert "All is well" in page.render_node(Snapshot(crawls.mesh(2)), "n001")
+
+
+def test_the_page_of_a_node_that_says_nothing_shows_what_others_say():
+    html = page.render_node(Snapshot(crawls.troubled()), "n003")
+    assert '<span class="bad">dead</span>' in html and "unknown" in html and '<li class="break">dead</li>' in html
+    disputed = page.render_node(Snapshot(crawls.mesh(3, unknown=[(0, 2)])), "n002")
+    assert {row[0]: row[1] for row in rows(disputed, "seen-table")} == {"alive": "n001", "unknown": "n000"}
+    assert "No other node answered" in page.render_node(Snapshot(crawls.mesh(1)), "n000")
+    with pytest.raises(CantFind, match="x: no node of this name is known"):
+        page.render_node(Snapshot(crawls.mesh(1)), "x")
+
+
+def test_the_page_of_a_node_tells_what_it_did_and_what_was_done_with_it():
+    made = crawls.mesh(3)
+    event = dict.fromkeys(crawl.EVENT_TEXTS, "") | {"at": NOW - 60.0, "service": "Echo", "what": "replicated"}
+    made.statuses["n000"] = made.statuses["n000"]._replace(
+        events=[event | {"giver": "n001"}, event | {"giver": "n002", "at": NOW}]
+    )
+    shown = rows(page.render_node(Snapshot(made), "n001"), "events-table")
+    assert [row[-1] for row in shown] == ["from n001"]
+    assert len(rows(page.render_node(Snapshot(made), "n000"), "events-table")) == 2
+
+
+@pytest.mark.parametrize("name", ["page", "service", "node"])
+def test_a_part_is_what_is_inside_of_the_whole_page(name):
+    snapshot = Snapshot(crawls.troubled())
+
+    def render(frame):
+        if name == "page":
+            return page.render(snapshot, 0, 20, frame=frame)
+        return (
+            page.render_service(snapshot, "Search", frame) if name == "service" else page.render_node(snapshot, "n002", frame)
+        )
+
+    whole, part = render(page.Frame(watch="v1/watch")), render(page.Frame(is_part=True))
+    assert part.strip() in whole and part.strip().startswith('<div id="live"') and "<script" not in part
+    assert '<body data-watch="v1/watch">' in whole
