@@ -97,7 +97,7 @@ def render(snapshot: Snapshot, refresh: int, draw_seconds: float, chosen: Filter
     there = [node for node in snapshot.nodes if node.state != LEFT]
     zones = range(len(snapshot.zones))
     node_rows = [search.node_row(snapshot, node) for node in snapshot.nodes]
-    service_rows = [search.service_row(snapshot, service) for service in snapshot.services]
+    service_rows = [search.service_row(snapshot, service) for service in snapshot.heaviest]
     return _rendered(
         "page.html",
         snapshot,

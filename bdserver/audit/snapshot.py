@@ -26,8 +26,8 @@ GREEN, YELLOW, ORANGE, RED = "green", "yellow", "orange", "red"
 EDGES = {
     GREEN: "A knows B, and their policies meet",
     YELLOW: "A knows B, and their policies do not meet",
-    ORANGE: "A takes B for dead, or suspects it",
-    RED: "A does not know B",
+    ORANGE: "A knows B, and B did not answer this audit",
+    RED: "A does not know B, or takes it for dead though it answered",
 }
 EVENTS_MAX = 30
 UNKNOWN_POLICY = "not known here"
@@ -198,8 +198,10 @@ class Snapshot:
         sight = self.crawl.sights[observer].get(observed)
         if sight is None or sight.status in (LEFT, UNVISITED):
             return RED
-        if sight.status in (DEAD, SUSPECT):
+        if observed not in self.crawl.statuses:
             return ORANGE
+        if sight.status == DEAD:
+            return RED
         return GREEN if sight.talkable else YELLOW
 
     def edges(self) -> Iterator[tuple[str, str, str]]:
@@ -279,13 +281,19 @@ class Snapshot:
         return self.by_name[name]
 
     @property
+    def heaviest(self) -> list[ServiceTotal]:
+        """All services in the order of the original's table: the heaviest first, then those on most nodes."""
+        return sorted(self.services, key=lambda each: (-each.weight, -each.static - each.dynamic, -each.dynamic, each.name))
+
+    @property
     def weight(self) -> float:
         """Of the system: all nodes that answered."""
         return sum(node.weight or 0.0 for node in self.nodes)
 
     def totals(self) -> dict[str, Any]:
         """{"nodes", "answered", "alive", "suspect", "dead", "left", "overloaded", "draining", "services", "replicas", "static",
-        "dynamic", "weight", "average_weight"}: the weights are of nodes that answered."""
+        "dynamic", "weight", "average_weight", "average_weight_of_replica"}: the weights are of nodes that answered, the
+        averages a node and, as the original's, a replica."""
         states = Counter(node.state for node in self.nodes)
         answered = sum(node.has_answered for node in self.nodes)
         static = sum(service.static for service in self.services)
@@ -302,6 +310,7 @@ class Snapshot:
             "dynamic": dynamic,
             "weight": self.weight,
             "average_weight": self.weight / answered if answered else 0.0,
+            "average_weight_of_replica": self.weight / (static + dynamic) if static + dynamic else 0.0,
         }
 
     # -- what a person should look at

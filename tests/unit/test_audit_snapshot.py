@@ -24,6 +24,7 @@ def test_states_and_totals(troubled):
     assert (totals["alive"], totals["suspect"], totals["dead"], totals["left"], totals["overloaded"]) == (5, 1, 1, 1, 1)
     assert totals["weight"] == 0 + 37 + 130 + 185 % 90
     assert totals["average_weight"] == totals["weight"] / 4
+    assert totals["average_weight_of_replica"] == totals["weight"] / totals["replicas"], "as the original has it"
     assert (
         totals["static"] + totals["dynamic"]
         == totals["replicas"]
@@ -38,6 +39,23 @@ def test_edges_have_the_originals_colours(troubled):
     assert edges["n000", "n005"] == "red" and edges["n001", "n005"] == "green"
     assert not any("n007" in pair for pair in edges), "who has left has no edges"
     assert not any(a in ("n003", "n004", "n006") for a, _ in edges), "who did not answer has none of its own"
+
+
+def test_orange_is_silence_at_this_audit_and_red_a_death_that_is_none():
+    made = crawls.mesh(4, silent=[1])
+    made.sights["n000"]["n002"] = crawls.sight("n002", 2, "dead")
+    made.sights["n000"]["n003"] = crawls.sight("n003", 3, "suspect")
+    snapshot = Snapshot(made)
+    assert snapshot.edge("n000", "n001") == "orange", "it is taken for alive, and did not answer"
+    assert snapshot.edge("n000", "n002") == "red", "it answered, and is taken for dead"
+    assert snapshot.edge("n000", "n003") == "green", "it answered, though it is suspected: the table of disagreements says so"
+
+
+def test_services_stand_in_the_order_of_2006():
+    snapshot = Snapshot(crawls.mesh(12))
+    order = [(service.weight, service.static + service.dynamic) for service in snapshot.heaviest]
+    assert order == sorted(order, reverse=True) and len(order) == len(snapshot.services) > 5
+    assert [service.name for service in snapshot.services] == sorted(service.name for service in snapshot.services)
 
 
 def test_policies_that_do_not_meet_are_yellow_and_null():
