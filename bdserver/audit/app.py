@@ -1,8 +1,8 @@
 """The audit as a WSGI application: one crawl, shown as page, picture, metrics or JSON.
 
-`?format=html|json|dot|png|svg|weight.png|prometheus`, `&theme=dark` for pictures, `&refresh=SECONDS` for the page,
-`&service=NAME` or `&node=NAME` for one service or node as page or JSON, `&find=WORDS&state=…&zone=…&offers=…` for what the
-tables show. `format=part` is what changes of a page, for its script. Every form
+`?format=html|json|dot|png|svg|weight.png|prometheus`, `&theme=dark` for pictures, `&view=hosts` for the topology,
+`&refresh=SECONDS` for the page, `&service=NAME` or `&node=NAME` for one service or node as page or JSON,
+`&find=WORDS&state=…&zone=…&offers=…` for what the tables show. `format=part` is what changes of a page, for its script. Every form
 says when it was taken and must not be kept. Nothing of the caller's request is believed or echoed but these parameters.
 """
 
@@ -40,6 +40,7 @@ class Wish(NamedTuple):
     node: str = ""
     chosen: Filter = Filter()
     watch: str = ""
+    view: str = topology.SERVICES
 
 
 def application(take: Callable[[], Crawl], draw_seconds: float = DRAW_SECONDS, watch: str = "") -> WSGIApplication:
@@ -87,6 +88,9 @@ def wish_of(environ: WSGIEnvironment) -> Wish:
         raise BadRequest("theme must be one of " + ", ".join(THEMES))
     if refresh != "0" and not (refresh.isascii() and refresh.isdigit() and REFRESH_MIN <= int(refresh) <= REFRESH_MAX):
         raise BadRequest(f"refresh must be a number of seconds from {REFRESH_MIN} to {REFRESH_MAX}, or 0")
+    view = query.get("view", topology.SERVICES)
+    if view not in topology.VIEWS:
+        raise BadRequest("view must be one of " + ", ".join(topology.VIEWS))
     names = {what: query.get(what, "") for what in ("service", "node")}
     for what, name in names.items():
         if name and not valid_name(name):
@@ -95,7 +99,7 @@ def wish_of(environ: WSGIEnvironment) -> Wish:
             raise BadRequest(f"{what} is for format html or json: the other forms show the whole mesh")
     if all(names.values()):
         raise BadRequest("service or node: a page is about one of them")
-    return Wish(form, THEMES[theme], int(refresh), **names, chosen=_filter(query))
+    return Wish(form, THEMES[theme], int(refresh), **names, chosen=_filter(query), view=view)
 
 
 def _filter(query: dict[str, str]) -> Filter:
@@ -135,12 +139,12 @@ def _json(snapshot: Snapshot, wish: Wish, draw_seconds: float) -> Form:
 
 
 def _dot(snapshot: Snapshot, wish: Wish, draw_seconds: float) -> Form:
-    return "text/vnd.graphviz; charset=utf-8", topology.dot(snapshot, wish.theme).encode()
+    return "text/vnd.graphviz; charset=utf-8", topology.dot(snapshot, wish.theme, wish.view).encode()
 
 
 def _picture(snapshot: Snapshot, wish: Wish, draw_seconds: float) -> Form:
     kind = {"png": "image/png", "svg": "image/svg+xml"}[wish.format]
-    return kind, topology.render(topology.dot(snapshot, wish.theme), wish.format, draw_seconds)
+    return kind, topology.render(topology.dot(snapshot, wish.theme, wish.view), wish.format, draw_seconds)
 
 
 def _weight(snapshot: Snapshot, wish: Wish, draw_seconds: float) -> Form:

@@ -1,38 +1,30 @@
-"""The weight graph by Pillow, as the original's: a row a node, a colour a service, replicas hatched, the axis in units of
-weight, the node's threshold (RT) as a vertical line, an overloaded node's name in red, a dead one's in grey, a key.
+"""The weight graph by Pillow, as the original's: a row a node, a colour a service, replicas hatched, the node's threshold (RT)
+as a vertical line, an overloaded node's name in red, a dead one's in grey, a key.
 
-Segments have their service's letter too, for those who do not tell the colours apart. More than ROWS_MAX nodes are not
-drawn: those nearest to their threshold are, and a line says how many others there are.
+What is drawn, and on which scale, is weights'. Segments have their service's letter too, for those who do not tell the colours
+apart; colour and letter go by the service's name.
 """
 
 from __future__ import annotations
 
 import io
-from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
-from bdserver.audit.colours import LIGHT, Theme, service_order
+from bdserver.audit import weights
+from bdserver.audit.colours import LIGHT, Theme, marks
 from bdserver.audit.snapshot import Node, Snapshot
-from bdserver.core.membership import ALIVE, DYNAMIC, SUSPECT
+from bdserver.audit.weights import FULL, TICKS, TOP
 
-ROWS_MAX = 50
 # Pixels of the picture per pixel of a plain screen; every length below is in those.
 SCALE = 2
 WIDTH, MARGIN, ROW, BAR, KEY_ROW = 900, 16, 26, 16, 24
-NAME_MIN, NAME_MAX = 60, 240
-TICKS = 10
+NAME_MIN, NAME_MAX, WORDS_MIN = 60, 240, 80
 FONT_SIZE, LETTER_SIZE = 13, 11
 HATCH = 6
-OTHERS = "others"
-
-
-class Segment(NamedTuple):
-    """A service's part of a bar."""
-
-    service: str
-    weight: float
-    is_dynamic: bool
+# The key has this many services; a thousand would be all that one sees.
+KEY_MAX = 40
+DYNAMIC, THRESHOLD, OTHERS = "\0dynamic", "\0threshold", "\0others"
 
 
 def draw(snapshot: Snapshot, theme: Theme = LIGHT) -> bytes:
@@ -40,51 +32,22 @@ def draw(snapshot: Snapshot, theme: Theme = LIGHT) -> bytes:
     return _Picture(snapshot, theme).png()
 
 
-def description(snapshot: Snapshot) -> str:
-    """The picture in words, for those who do not see it."""
-    said = [
-        f"{node.name} {node.weight:.1f} of {node.receiver_threshold:g}" for node in _rows(snapshot) if node.weight is not None
-    ]
-    return f"Weight of each node of its threshold: {', '.join(said) or 'nobody answered'}."
-
-
-def _rows(snapshot: Snapshot) -> list[Node]:
-    if len(snapshot.nodes) <= ROWS_MAX:
-        return snapshot.nodes
-    return sorted(sorted(snapshot.nodes, key=lambda node: -node.load)[:ROWS_MAX], key=lambda node: node.name)
-
-
-def _nice(step: float) -> float:
-    """The next 1, 2 or 5 times a power of ten."""
-    power = 1.0
-    while power * 10 <= step:
-        power *= 10
-    while power > step:
-        power /= 10
-    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= step)
-
-
 class _Picture:
     """One drawing; lengths are multiplied by SCALE as late as can be."""
 
     def __init__(self, snapshot: Snapshot, theme: Theme):
-        self.snapshot, self.theme = snapshot, theme
-        self.rows = _rows(snapshot)
+        self.theme = theme
+        self.rows = weights.rows(snapshot)
         self.font, self.small = _font(FONT_SIZE), _font(LETTER_SIZE)
-        self.letters = {
-            name: chr(ord("A") + number)
-            for number, name in enumerate(service_order({each.name: each.weight for each in snapshot.services}))
-        }
-        self.colours = dict(zip(self.letters, theme.services, strict=False))
+        names = weights.services(snapshot)
+        self.marks = marks(names)
         widest = max((self._width(node.name) for node in self.rows), default=0)
         self.left = MARGIN + min(max(widest, NAME_MIN), NAME_MAX) + 10
-        heaviest = max((max(node.weight or 0.0, node.receiver_threshold) for node in self.rows), default=1.0)
-        self.step = _nice(max(heaviest * 1.05, 1e-9) / TICKS)
-        self.top_weight = heaviest * 1.05
-        self.key = self._key_rows()
+        said = max((self._width(weights.words(node)) for node in self.rows if node.weight is not None), default=0)
+        self.right = WIDTH - MARGIN - max(said, WORDS_MIN) - 10
+        self.key = self._key_rows(names)
         self.bottom = MARGIN + max(len(self.rows), 1) * ROW
-        hidden = len(snapshot.nodes) - len(self.rows)
-        self.note = f"{hidden} more nodes, farther from their thresholds" if hidden else ""
+        self.note = weights.hidden(snapshot)
         height = self.bottom + 34 + KEY_ROW * (len(self.key) + bool(self.note)) + MARGIN
         self.image = Image.new("RGB", (WIDTH * SCALE, height * SCALE), theme.paper)
         self.pen = ImageDraw.Draw(self.image)
@@ -106,73 +69,61 @@ class _Picture:
 
     # -- parts
 
-    def _x(self, weight: float) -> float:
-        return self.left + (WIDTH - MARGIN - self.left) * weight / self.top_weight
+    def _x(self, share: float) -> float:
+        return self.left + (self.right - self.left) * share / TOP
 
     def _axis(self) -> None:
-        tick = 0.0
-        while tick <= self.top_weight:
+        for tick in TICKS:
             self._line(self._x(tick), MARGIN, self._x(tick), self.bottom + 4, self.theme.line)
-            self._text(self._x(tick), self.bottom + 12, f"{tick:g}", self.theme.soft, "mm")
-            tick = round(tick + self.step, 9)
-        self._line(self.left, self.bottom, WIDTH - MARGIN, self.bottom, self.theme.soft)
-        self._text(MARGIN, self.bottom + 12, "weight", self.theme.soft)
+            words = "RT" if tick == FULL else f"{100 * tick:g} %"
+            self._text(self._x(tick), self.bottom + 12, words, self.theme.red if tick == FULL else self.theme.soft, "mm")
+        self._line(self.left, self.bottom, self.right, self.bottom, self.theme.soft)
 
     def _row(self, node: Node, y: float) -> None:
-        is_there = node.state in (ALIVE, SUSPECT)
-        colour = self.theme.red if node.is_overloaded else self.theme.ink if is_there else self.theme.others
+        colour = self.theme.red if node.is_overloaded else self.theme.ink if weights.is_there(node) else self.theme.others
         self._text(self.left - 10, y + ROW / 2, self._cut(node.name, self.left - 10 - MARGIN), colour, "rm")
         if node.weight is None:
-            words = node.state if node.state != ALIVE else "did not answer"
-            self._text(self.left + 6, y + ROW / 2, words, self.theme.soft)
+            self._text(self.left + 6, y + ROW / 2, weights.words(node), self.theme.soft)
             return
-        x, weight = self._x(0), 0.0
-        for segment in self._segments(node):
-            weight += segment.weight
-            self._segment(segment, x, self._x(weight), y + (ROW - BAR) / 2)
-            x = self._x(weight)
-        at = self._x(node.receiver_threshold)
-        self._line(at, y + 1, at, y + ROW - 1, self.theme.red, 2)
+        for segment in weights.segments(node):
+            self._segment(
+                segment.service, self._x(segment.start), self._x(segment.end), y + (ROW - BAR) / 2, segment.is_dynamic
+            )
+        if weights.is_cut(node):
+            tip = [(self.right + x, y + ROW / 2 + dy) for x, dy in ((2, -6), (8, 0), (2, 6))]
+            self.pen.polygon([(x * SCALE, y * SCALE) for x, y in tip], self.theme.red)
+        self._line(self._x(FULL), y + 1, self._x(FULL), y + ROW - 1, self.theme.red, 2)
+        self._text(self.right + 12, y + ROW / 2, weights.words(node), colour)
 
-    def _segments(self, node: Node) -> list[Segment]:
-        """Of a bar, from its left: the services that have a colour, then all others as one."""
-        own, rest = [], {False: 0.0, True: 0.0}
-        for name, offer in node.services.items():
-            if name in self.letters:
-                own.append(Segment(name, offer.weight or 0.0, offer.type == DYNAMIC))
-            else:
-                rest[offer.type == DYNAMIC] += offer.weight or 0.0
-        own.sort(key=lambda segment: self.letters[segment.service])
-        return own + [Segment(OTHERS, weight, is_dynamic) for is_dynamic, weight in rest.items() if weight]
-
-    def _segment(self, segment: Segment, x: float, right: float, y: float) -> None:
+    def _segment(self, name: str, x: float, right: float, y: float, is_dynamic: bool) -> None:
         if right - x < 1 / SCALE:
             return
-        colour = self.colours.get(segment.service, self.theme.others)
+        mark = self.marks.get(name)
+        colour = self.theme.services[mark.colour] if mark else self.theme.others
         box = (round(x * SCALE), round(y * SCALE), round(right * SCALE), round((y + BAR) * SCALE))
         tile = Image.new("RGB", (max(box[2] - box[0], 1), box[3] - box[1]), colour)
         pen = ImageDraw.Draw(tile)
-        if segment.is_dynamic:
+        if is_dynamic:
             for start in range(-tile.height, tile.width, HATCH * SCALE):
                 pen.line((start, tile.height, start + tile.height, 0), self.theme.paper, 2 * SCALE)
         pen.line((tile.width - 1, 0, tile.width - 1, tile.height), self.theme.paper, SCALE)
         self.image.paste(tile, box[:2])
-        letter = self.letters.get(segment.service, "")
-        if letter and right - x > 18:
+        if mark and right - x > 18:
             middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
             ground = LETTER_SIZE * SCALE * 0.62
             self.pen.ellipse((middle[0] - ground, middle[1] - ground, middle[0] + ground, middle[1] + ground), self.theme.paper)
-            self.pen.text(middle, letter, self.theme.ink, self.small, "mm")
+            self.pen.text(middle, mark.letter, self.theme.ink, self.small, "mm")
 
-    def _key_rows(self) -> list[list[tuple[str, str]]]:
+    def _key_rows(self, names: list[str]) -> list[list[tuple[str, str]]]:
         """(kind or service, words) in rows that fit the width."""
-        entries = [(name, f"{letter}  {name}") for name, letter in self.letters.items()]
-        if len(self.snapshot.services) > len(self.letters):
-            entries.append((OTHERS, f"{len(self.snapshot.services) - len(self.letters)} other services"))
-        entries += [("\0dynamic", "replica (dynamic)"), ("\0threshold", "RT, the node's threshold")]
+        entries = [(name, f"{self.marks[name].letter}  {name}") for name in names[:KEY_MAX]]
+        if len(names) > KEY_MAX:
+            entries.append((OTHERS, f"and {len(names) - KEY_MAX} services more"))
+        entries += [(DYNAMIC, "replica (dynamic)"), (THRESHOLD, "RT, the node's threshold")]
         rows: list[list[tuple[str, str]]] = [[]]
         x = self.left
         for name, words in entries:
+            words = self._cut(words, WIDTH - MARGIN - self.left - 40)
             width = 40 + self._width(words)
             if rows[-1] and x + width > WIDTH - MARGIN:
                 rows.append([])
@@ -184,10 +135,10 @@ class _Picture:
     def _key_row(self, row: list[tuple[str, str]], y: float) -> None:
         x = self.left
         for name, words in row:
-            if name == "\0threshold":
+            if name == THRESHOLD:
                 self._line(x + 7, y + 3, x + 7, y + KEY_ROW - 3, self.theme.red, 2)
-            else:
-                self._segment(Segment(name, 0.0, name == "\0dynamic"), x, x + 15, y + (KEY_ROW - BAR) / 2)
+            elif name != OTHERS:
+                self._segment(name, x, x + 15, y + (KEY_ROW - BAR) / 2, name == DYNAMIC)
             self._text(x + 20, y + KEY_ROW / 2, words, self.theme.ink)
             x += 40 + self._width(words)
 

@@ -208,10 +208,10 @@ def _topology(snapshot: Snapshot, seconds: float) -> dict[str, str]:
 
 
 def _bars(snapshot: Snapshot) -> dict[str, str]:
-    from bdserver.audit import bars
+    from bdserver.audit import bars, weights
 
     pictures = {name: _data("image/png", bars.draw(snapshot, theme)) for name, theme in (("light", LIGHT), ("dark", DARK))}
-    return {**pictures, "description": bars.description(snapshot)}
+    return {**pictures, "description": weights.description(snapshot)}
 
 
 def _data(kind: str, content: bytes) -> str:

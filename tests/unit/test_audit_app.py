@@ -37,6 +37,7 @@ def test_each_form_has_its_type_and_says_when_it_was_taken(form, kind, start):
     [
         ("format=exe", "format"),
         ("theme=pink", "theme"),
+        ("view=top", "view"),
         ("refresh=0.1", "refresh"),
         ("refresh=-1", "refresh"),
         ("refresh=²", "refresh"),
@@ -86,6 +87,12 @@ def test_what_changes_of_a_page_comes_alone_and_what_is_wished_for_is_shown():
     assert part["headers"]["Content-Security-Policy"] == page.content_security_policy()
     assert part["body"].strip().startswith(b'<div id="live"') and b"1 of 8 nodes" in part["body"]
     assert b'data-watch="v1/watch"' in answer(taking)["body"]
+
+
+def test_both_views_of_the_topology_can_be_had():
+    taking = app.application(lambda: crawls.mesh(3))
+    both = [answer(taking, f"format=dot&view={view}")["body"] for view in ("services", "hosts")]
+    assert both[0] != both[1] and both[0] == answer(taking, "format=dot")["body"], "services is what the original draws"
 
 
 def test_only_reading_and_only_this_page():

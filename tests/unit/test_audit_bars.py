@@ -1,12 +1,11 @@
 """The weight graph, by its pixels."""
 
 import io
-import math
 
 import pytest
 from PIL import Image
 
-from bdserver.audit import bars
+from bdserver.audit import bars, weights
 from bdserver.audit.colours import DARK, LIGHT
 from bdserver.audit.crawl import Offer
 from bdserver.audit.snapshot import Snapshot
@@ -35,13 +34,13 @@ def test_the_bars_stand_where_they_must(theme):
     assert image.size == (bars.WIDTH * bars.SCALE, image.height) and image.info["dpi"][0] == pytest.approx(192, abs=1)
 
     def at(weight, row):
-        x = drawing._x(weight) * bars.SCALE
+        x = drawing._x(weight / 100) * bars.SCALE
         return image.getpixel((round(x), round((bars.MARGIN + row * bars.ROW + 8) * bars.SCALE)))
 
-    heavy, copy = rgb(theme.services[0]), rgb(theme.services[1])
-    assert at(5, 0) == at(55, 0) == heavy and at(145, 1) == heavy
+    heavy, copy = (rgb(theme.services[drawing.marks[name].colour]) for name in ("Heavy", "Copy"))
+    assert at(25, 0) == at(75, 0) == heavy and at(145, 1) == heavy
     assert at(90, 0) == rgb(theme.paper), "nothing behind the end of a bar"
-    hatched = {at(60 + k / 10, 0) for k in range(5, 195, 5)}
+    hatched = {at(k / 10, 0) for k in range(5, 195, 5)}
     assert copy in hatched and rgb(theme.paper) in hatched, "a replica is hatched"
     assert at(100, 0) == at(100, 1) == rgb(theme.red), "RT is a vertical line in each row"
     names = {row: _colours_of_name(drawing, image, row) for row in range(3)}
@@ -57,17 +56,58 @@ def _colours_of_name(drawing, image, row):
 def test_of_many_nodes_the_bars_show_those_nearest_to_their_threshold():
     snapshot = Snapshot(crawls.mesh(300, overloaded=[250]))
     drawing = bars._Picture(snapshot, LIGHT)
-    assert len(drawing.rows) == bars.ROWS_MAX and "250 more" in drawing.note
+    assert len(drawing.rows) == weights.ROWS_MAX and "250 more" in drawing.note
     assert "n250" in [node.name for node in drawing.rows]
-    assert min(node.load for node in drawing.rows) >= sorted(node.load for node in snapshot.nodes)[-bars.ROWS_MAX]
+    assert min(node.load for node in drawing.rows) >= sorted(node.load for node in snapshot.nodes)[-weights.ROWS_MAX]
     assert picture(snapshot).height < 2000 * bars.SCALE
 
 
-@pytest.mark.parametrize("step", [0.03, 0.99, 1, 1.01, 3, 7, 45, 1234])
-def test_ticks_are_nice_numbers(step):
-    nice = bars._nice(step)
-    assert step <= nice <= 2.5 * step
-    assert round(nice / 10 ** math.floor(math.log10(nice) + 1e-9), 6) in (1, 2, 5)
+def test_the_scale_is_the_same_in_each_picture():
+    """Two pictures can be compared: where the threshold is, and half of it, does not depend on what is drawn."""
+    calm, wild = crawls.mesh(3), crawls.mesh(3)
+    wild.statuses["n000"] = crawls.status("n000", 0, {"Heavy": Offer("static", 9000.0, 1, True, "")}, 9000.0)
+    shares = [[drawing._x(share) / drawing._x(1.0) for share in (0.5, 1.5)] for drawing in map(of, (calm, wild))]
+    assert shares[0] == pytest.approx(shares[1], abs=0.02)
+    assert of(calm)._x(weights.TOP) == of(calm).right and of(wild)._x(weights.TOP) == of(wild).right
+
+
+def of(made):
+    return bars._Picture(Snapshot(made), LIGHT)
+
+
+def test_what_is_over_the_end_is_cut_and_pointed_at():
+    made = crawls.mesh(2)
+    made.statuses["n001"] = crawls.status("n001", 1, {"Heavy": Offer("static", 400.0, 1, True, "")}, 400.0)
+    drawing = of(made)
+    image = Image.open(io.BytesIO(drawing.png())).convert("RGB")
+    y = round((bars.MARGIN + 1.5 * bars.ROW) * bars.SCALE)
+    assert image.getpixel((round((drawing.right + 4) * bars.SCALE), y)) == rgb(LIGHT.red), "an arrow beyond the end"
+    assert image.getpixel((round((drawing.right + 10) * bars.SCALE), y)) == rgb(LIGHT.paper)
+    assert "n001 400.0 of 100" in weights.description(Snapshot(made))
+
+
+def test_a_service_has_the_same_colour_in_the_next_picture():
+    before = crawls.mesh(1)
+    before.statuses["n000"] = crawls.status("n000", 0, {"Stock": Offer("static", 60.0, 1, True, "")}, 60.0)
+    after = crawls.mesh(1)
+    more = {name: Offer("static", 20.0, 1, True, "") for name in ("Apples", "Bananas", "Stock")}
+    after.statuses["n000"] = crawls.status("n000", 0, more, 60.0)
+    assert of(before).marks["Stock"] == of(after).marks["Stock"]
+
+
+def test_a_dead_node_has_no_bar_and_its_services_no_key():
+    made = crawls.mesh(2, dead=[1])
+    made.hearsay["n001"].services["Gone"] = Offer("static", None, None, True, "")
+    assert "Gone" not in of(made).marks and weights.segments(Snapshot(made).by_name["n001"]) == []
+
+
+def test_weight_that_no_service_accounts_for_is_grey():
+    made = crawls.mesh(1)
+    made.statuses["n000"] = crawls.status("n000", 0, {"Heavy": Offer("static", 30.0, 1, True, "")}, 50.0)
+    assert [tuple(each) for each in weights.segments(Snapshot(made).nodes[0])] == [
+        ("Heavy", 0.0, 0.3, False),
+        ("", 0.3, 0.5, False),
+    ]
 
 
 def test_a_mesh_without_services_and_weight_is_drawn_too():
