@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 from bdserver.core.address import join_address
 from bdserver.core.membership import STATIC
 from bdserver.errors import BadConfig, BDError, CantFind
-from bdserver.files import lines, package, publishers, services
+from bdserver.files import bdcert, lines, package, publishers
 from bdserver.files.minisign import SecretKey
 from bdserver.files.publishers import Signed
 from bdserver.net import tcp
@@ -34,8 +34,8 @@ Ask = Callable[[list[Any], BinaryIO | None], Any]
 
 def publish(options: Namespace, ask: Ask) -> tuple[str, Any]:
     """(the service's name, what the node says), of `bdctl publish`'s options."""
-    if options.url and not services.is_url(options.url):
-        raise BadConfig(f"--url {options.url[:200]!r}: must be {services.URL_WORDS}")
+    if options.url and not bdcert.is_url(options.url):
+        raise BadConfig(f"--url {options.url[:200]!r}: must be {bdcert.URL_WORDS}")
     name = options.name or os.path.basename(os.path.abspath(options.file))
     described = {"bytes": 0, "sha256": "", "weight": options.weight, "url": options.url or "", "health": options.health}
     wishes = {"replicas": options.replicas, "copies": options.copies, "take_over": options.take_over}
@@ -54,7 +54,7 @@ def publish(options: Namespace, ask: Ask) -> tuple[str, Any]:
 def _publish_file(options: Namespace, name: str, described: dict[str, Any], ask: Ask) -> Any:
     """The package has what is wished for in it, so it is the one that the node will give away, and can be signed here."""
     path, key = os.path.abspath(options.file), _secret_key(options.sign) if options.sign else None
-    service = services.Service(name, STATIC, options.weight, options.url or "", options.health, path, 0.0)
+    service = bdcert.Service(name, STATIC, options.weight, options.url or "", options.health, path, 0.0)
     service = service._replace(replicas=options.replicas, copies=options.copies)
     with tempfile.TemporaryFile() as file:
         described["bytes"], described["sha256"] = package.pack(service, file)

@@ -12,9 +12,9 @@ from bdserver.core.membership import STATIC
 from bdserver.doctor.host import Host
 from bdserver.errors import BDError
 from bdserver.files import accesslog, disks, durable, policyfile
+from bdserver.files.bdcert import Service
 from bdserver.files.blacklist import BlackList
 from bdserver.files.revoked import Revoked
-from bdserver.files.services import Service
 from bdserver.processes import startup
 
 GRAVE, WARNING, NOTE = Severity.GRAVE, Severity.WARNING, Severity.NOTE

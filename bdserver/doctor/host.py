@@ -14,7 +14,8 @@ from bdserver.core import pages
 from bdserver.core.messages import Status
 from bdserver.errors import BDError
 from bdserver.files import policyfile
-from bdserver.files.services import Service, Services
+from bdserver.files.bdcert import Service
+from bdserver.files.services import Services
 from bdserver.files.settings import Settings, load
 from bdserver.net import dialling, keys
 from bdserver.net.conversation import Conversation

@@ -17,7 +17,7 @@ from bdserver.core import membership
 from bdserver.core.attention import Finding, Severity, few
 from bdserver.core.membership import Record
 from bdserver.doctor.host import Host
-from bdserver.files.services import SUFFIX, Service
+from bdserver.files.bdcert import SUFFIX, Service
 
 # Of many services, so many tell as much as all; and a service that is a script takes a second to start where many others do.
 SERVICES_MAX, ANSWER_SECONDS, AT_ONCE = 8, 2.0, 8

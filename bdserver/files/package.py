@@ -22,7 +22,7 @@ from bdserver.core.membership import DIGEST_CHARACTERS
 from bdserver.core.names import valid_name
 from bdserver.errors import BadPackage, NoSpace, TooLarge
 from bdserver.files import durable
-from bdserver.files.services import SUFFIX, Service
+from bdserver.files.bdcert import SUFFIX, Service
 
 BLOCK_BYTES = 512
 CHUNK_BYTES = 64 * 1024

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from bdserver.errors import TooBusy
 from bdserver.files import durable, package
-from bdserver.files.services import Service
+from bdserver.files.bdcert import Service
 
 # Of packages under way through a node, whoever asks. Each may be as large as package_bytes_max: 512 MiB of disk by default.
 UNDER_WAY_MAX = 8

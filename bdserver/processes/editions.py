@@ -11,7 +11,7 @@ from bdserver.core.membership import Edition
 from bdserver.core.view import View
 from bdserver.errors import BDError
 from bdserver.files import package, publishers
-from bdserver.files.services import Service
+from bdserver.files.bdcert import Service
 from bdserver.processes.node import Node
 
 

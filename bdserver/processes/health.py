@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from urllib.parse import quote, urlsplit
 
 from bdserver.core.membership import DYNAMIC
-from bdserver.files.services import Service
+from bdserver.files.bdcert import Service
 
 # For the whole of an answer. A service that is a script takes a second to start where many others do.
 PATIENCE = 5.0

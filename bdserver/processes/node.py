@@ -30,6 +30,7 @@ from bdserver.core.statements import Holder
 from bdserver.core.view import TOMBSTONE_SECONDS, View
 from bdserver.errors import BadConfig, BDError, Forbidden, NoSpace
 from bdserver.files import durable, policyfile, publishers
+from bdserver.files.bdcert import Service
 from bdserver.files.blacklist import BlackList
 from bdserver.files.cache import Cache
 from bdserver.files.counters import Counters
@@ -42,7 +43,7 @@ from bdserver.files.policyfile import PolicyFile
 from bdserver.files.publishers import Publishers
 from bdserver.files.quarantine import Kind, Quarantine
 from bdserver.files.revoked import Revoked
-from bdserver.files.services import Service, Services
+from bdserver.files.services import Services
 from bdserver.files.settings import Settings, load
 from bdserver.net import dialling, keys
 from bdserver.net.conversation import Conversation

@@ -19,7 +19,7 @@ from bdserver.core.roles import NODE
 from bdserver.core.view import View
 from bdserver.core.weight import BACK
 from bdserver.errors import BadRequest, BDError, Deadline, NobodyThere, TooLarge
-from bdserver.files.services import Service
+from bdserver.files.bdcert import Service
 from bdserver.net.connections import Connections
 from bdserver.net.conversation import Conversation
 from bdserver.net.identity import Identity

@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from bdserver.errors import BadPackage
+from bdserver.files.bdcert import Service
 from bdserver.files.counters import Counters
 from bdserver.files.publishers import Publishers, Signed, is_ahead
-from bdserver.files.services import Service, Services
+from bdserver.files.services import Services
 
 
 class Judged(NamedTuple):

@@ -13,9 +13,9 @@ from bdserver.core import plan
 from bdserver.core.messages import NotGiven, Yes
 from bdserver.errors import BDError, Forbidden
 from bdserver.files import package, publishers
+from bdserver.files.bdcert import read_service
 from bdserver.files.minisign import RANDOM_BYTES, SecretKey
 from bdserver.files.publishers import Signed, signed
-from bdserver.files.services import read_service
 from bdserver.net import dialling, keys
 from tests.hosts import RUN, Mesh, until
 

@@ -4,7 +4,7 @@ import os
 import stat
 
 from bdserver.core.membership import STATIC
-from bdserver.files.services import SUFFIX, Service, read_service
+from bdserver.files.bdcert import SUFFIX, Service, read_service
 
 
 def publish(services, source, name, cost, url="", health="none"):

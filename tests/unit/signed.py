@@ -4,9 +4,9 @@ import io
 
 from bdserver.core.roles import ADMIN
 from bdserver.files import package
+from bdserver.files.bdcert import Service
 from bdserver.files.minisign import RANDOM_BYTES, SecretKey
 from bdserver.files.publishers import signed
-from bdserver.files.services import Service
 from tests.unit.nodes import NOW, a_node, acquaint
 
 KEY, STRANGER = SecretKey.of_random(bytes(range(RANDOM_BYTES))), SecretKey.of_random(bytes(RANDOM_BYTES))

@@ -14,8 +14,8 @@ from bdserver.core.messages import REQUESTS, Goodbye, Graveyard, Ok, Withdrawn
 from bdserver.core.nudges import Look
 from bdserver.core.roles import ADMIN, CLIENT, NODE
 from bdserver.files import package, password
+from bdserver.files.bdcert import Service
 from bdserver.files.password import hash_password
-from bdserver.files.services import Service
 from bdserver.processes.node import Life
 from tests.unit.nodes import NOW, a_mesh, a_node
 

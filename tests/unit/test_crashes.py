@@ -20,11 +20,12 @@ from bdserver.core.roles import NODE
 from bdserver.core.weight import HIT
 from bdserver.errors import BadService
 from bdserver.files import cache, durable, journal, package, services
+from bdserver.files.bdcert import Service
 from bdserver.files.cache import Cache
 from bdserver.files.heard import Heard
 from bdserver.files.hitlog import HitLog
 from bdserver.files.journal import Journal
-from bdserver.files.services import Service, Services
+from bdserver.files.services import Services
 from bdserver.net import authority, keyfiles, keys
 from bdserver.net.authority import Authority, general_names, make_request
 from tests.unit.changes import install, publish

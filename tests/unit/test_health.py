@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bdserver.files.services import Service
+from bdserver.files.bdcert import Service
 from bdserver.processes import health as module
 from bdserver.processes.health import Health, reason
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from bdserver.errors import BadPackage, NoSpace, TooLarge
 from bdserver.files import package
+from bdserver.files.bdcert import Service, read_service
 from bdserver.files.package import CERT_BYTES_MAX, DEPTH_MAX, pack, unpack
-from bdserver.files.services import Service, read_service
 
 MOST = 1 << 20
 

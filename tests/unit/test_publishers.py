@@ -5,9 +5,9 @@ import pytest
 from bdserver.core.membership import AHEAD_MAX, COUNTER_MAX
 from bdserver.errors import BadConfig
 from bdserver.files import minisign, publishers
+from bdserver.files.bdcert import SIGNATURE_CHARACTERS_MAX
 from bdserver.files.minisign import RANDOM_BYTES, SecretKey
 from bdserver.files.publishers import Publishers, Signed, counter_of, signed, statement
-from bdserver.files.services import SIGNATURE_CHARACTERS_MAX
 
 KEY, OTHER = SecretKey.of_random(bytes(range(RANDOM_BYTES))), SecretKey.of_random(bytes(RANDOM_BYTES))
 SHA256 = "0123456789abcdef" * 4

@@ -12,8 +12,10 @@ import time
 import pytest
 
 from bdserver.errors import BadPackage, BadService, CantFind, NoSpace, TooBusy
+from bdserver.files import bdcert, moves
 from bdserver.files import services as module
-from bdserver.files.services import RETIRED_MAX, Service, Services, read_service
+from bdserver.files.bdcert import Service, read_service
+from bdserver.files.services import RETIRED_MAX, Services
 from tests.unit.changes import install, publish
 
 NOW = 1_700_000_000.0
@@ -127,7 +129,7 @@ def test_a_service_without_a_file_is_registered_by_its_url(services, folder):
         ("type=other", "a.bdcert:1: type must be static or dynamic"),
         ("health=icmp", "a.bdcert:1: health must be none or tcp or http"),
         ("arrived_at=-1", "a.bdcert:1: arrived_at must be a number of seconds"),
-        ("url=http://a b/", f"a.bdcert:1: url must be {module.URL_WORDS}"),
+        ("url=http://a b/", f"a.bdcert:1: url must be {bdcert.URL_WORDS}"),
         ("weight=1\nweight=2", "a.bdcert:2: weight was set in line 1 already"),
         ("MHcCAQEEIGtleQ==\nMHcCAQEEIGtleQ==", "a.bdcert:2: a key was set in line 1 already"),
         ("weight 1\n\0\n", "a.bdcert:1: not KEY=VALUE|a.bdcert:2: a NUL byte"),
@@ -251,7 +253,7 @@ def test_a_url_that_nobody_can_take_apart_is_refused_where_it_comes_in(services,
         publish(services, None, "b", 1, url)
         assert services.get("b").url == url
     else:
-        assert services.all() == {} and services.complaints == [f"{folder}/a.bdcert:1: url must be {module.URL_WORDS}"]
+        assert services.all() == {} and services.complaints == [f"{folder}/a.bdcert:1: url must be {bdcert.URL_WORDS}"]
         with pytest.raises(BadService, match="its url must be a URL as http://host:port/path"):
             publish(services, None, "b", 1, url)
 
@@ -696,7 +698,7 @@ def test_changes_of_many_processes_come_one_after_the_other(services, folder):
 
 
 def test_who_can_not_have_the_lock_in_time_is_told(services, monkeypatch):
-    monkeypatch.setattr(module, "CHANGE_SECONDS", 0.05)
+    monkeypatch.setattr(moves, "CHANGE_SECONDS", 0.05)
     publish(services, None, "a", 1, "http://x/")
     with open(os.path.join(services.scratch_dir, ".lock")) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -788,17 +790,17 @@ def test_a_pipe_in_the_place_of_a_file_of_ours_keeps_nobody_waiting(services, fo
 
 def test_a_copy_to_another_file_system_is_synced_whole_and_links_with_their_folder(tmp_path, monkeypatch):
     synced = []
-    monkeypatch.setattr(module.durable, "sync", synced.append)
+    monkeypatch.setattr(moves.durable, "sync", synced.append)
     folder = tmp_path / "Site"
     folder.mkdir()
     (folder / "page").write_text("hello")
     (folder / "link").symlink_to("page")
-    module._sync_all(str(folder))
-    module._sync_all(str(folder / "link"))
+    moves._sync_all(str(folder))
+    moves._sync_all(str(folder / "link"))
     assert synced == [str(folder), str(folder / "page")]
 
 
 def test_what_was_never_offered_is_no_reason_to_keep_a_second_name(services, folder):
     drop(folder, "Echo", cert=None)
     (folder / "Echo.bdcert").symlink_to("/etc/passwd")
-    assert not services._is_linked_to_graveyard("Echo")
+    assert not services._moves._is_linked_to_graveyard("Echo")

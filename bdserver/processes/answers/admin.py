@@ -17,9 +17,9 @@ from bdserver.core.roles import ADMIN
 from bdserver.core.view import View
 from bdserver.errors import BadRequest, BadService, CantFind, Forbidden
 from bdserver.files import package
+from bdserver.files.bdcert import Service
 from bdserver.files.password import is_guessed
 from bdserver.files.quarantine import Kind
-from bdserver.files.services import Service
 from bdserver.processes import editions
 from bdserver.processes.answers import signing
 from bdserver.processes.node import Node, Told

@@ -13,7 +13,7 @@ from bdserver.core.roles import ADMIN
 from bdserver.core.statements import Revocation
 from bdserver.core.view import View
 from bdserver.errors import BadRequest, BDError, NobodyThere, PolicyMismatch, Refused
-from bdserver.files.services import Service
+from bdserver.files.bdcert import Service
 from bdserver.files.settings import in_words
 from bdserver.processes import facts
 from bdserver.processes.node import Node

@@ -1,6 +1,6 @@
 """WILLYOUREPLICATE, GIVESERVICE, FIND, MASSMESSAGE: how a copy of a service comes to a host with room.
 
-What may be in a package is checked by files.package, its going live is one rename of files.services; which replica gives way
+What may be in a package is checked by files.package, its going live is one rename of files.moves; which replica gives way
 is core.weight's choice. A package on its way is a file on the disk of the services, never held in memory; how many may be under
 way is files.parcels' business.
 """
@@ -27,9 +27,9 @@ from bdserver.core.roles import NODE
 from bdserver.core.view import View
 from bdserver.errors import BadConfig, BadPackage, BadRequest, BDError, Deadline, NobodyThere, TooBusy
 from bdserver.files import durable, package
+from bdserver.files.bdcert import Service
 from bdserver.files.publishers import Signed
 from bdserver.files.quarantine import Kind
-from bdserver.files.services import Service
 from bdserver.processes.answers.routing import offer
 from bdserver.processes.node import Node
 from bdserver.processes.session import Session

@@ -10,7 +10,7 @@ from bdserver.core.membership import Record
 from bdserver.core.messages import DontHave, Mismatch, No, Nobody, Place, Yes
 from bdserver.core.nudges import Hurry, Visit
 from bdserver.core.view import View
-from bdserver.files.services import Service
+from bdserver.files.bdcert import Service
 from bdserver.processes.node import Node
 from bdserver.processes.session import Session
 

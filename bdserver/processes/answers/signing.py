@@ -12,8 +12,8 @@ from bdserver.core import copies
 from bdserver.core.messages import Ok, Stated
 from bdserver.errors import BadRequest, BadService, CantFind
 from bdserver.files import package, publishers
+from bdserver.files.bdcert import Service
 from bdserver.files.publishers import Signed
-from bdserver.files.services import Service
 from bdserver.processes import editions
 from bdserver.processes.session import Session
 from bdserver.processes.trust import said_of_original

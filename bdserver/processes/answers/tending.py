@@ -11,7 +11,7 @@ import logging
 from bdserver.core import copies, turns
 from bdserver.core.messages import No, NotGiven, Ok
 from bdserver.errors import BDError, CantFind
-from bdserver.files.services import Service
+from bdserver.files.bdcert import Service
 from bdserver.processes import editions
 from bdserver.processes.answers import replicating
 from bdserver.processes.session import Session
