@@ -2,8 +2,8 @@
 
 `?format=html|json|dot|png|svg|weight.png|prometheus`, `&theme=dark` for pictures, `&view=hosts` for the topology,
 `&refresh=SECONDS` for the page, `&service=NAME` or `&node=NAME` for one service or node as page or JSON,
-`&find=WORDS&state=…&zone=…&offers=…` for what the tables show. `format=part` is what changes of a page, for its script. Every form
-says when it was taken and must not be kept. Nothing of the caller's request is believed or echoed but these parameters.
+`&find=WORDS&state=…&zone=…&offers=…` for what the tables show. `format=part` is what changes of a page, for its script. Every
+form says when it was taken and must not be kept. Nothing of the caller's request is believed or echoed but these parameters.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def _html(snapshot: Snapshot, wish: Wish, draw_seconds: float) -> Form:
     elif wish.node:
         html = page.render_node(snapshot, wish.node, frame)
     else:
-        html = page.render(snapshot, wish.refresh, draw_seconds, wish.chosen, frame)
+        html = page.render(snapshot, wish.refresh, draw_seconds, wish.chosen, frame, wish.view)
     return "text/html; charset=utf-8", html.encode()
 
 

@@ -1,4 +1,4 @@
-"""The audit page: the snapshot as HTML, whole in one answer, with both pictures for the light and for the dark inside.
+"""The audit page: the snapshot as HTML, whole in one answer, with the pictures for the light and for the dark inside.
 
 The template engine escapes all that comes from the mesh; links go only to http and https. Style and script are allowed
 by their digests, so nothing else could run. Works without JavaScript; with it, tables can be sorted, rows are found at each
@@ -16,16 +16,17 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import jinja2
+from markupsafe import Markup
 
-from bdserver.audit import search, topology
-from bdserver.audit.colours import DARK, LIGHT
+from bdserver.audit import matrix, meters, search, svg, topology
+from bdserver.audit.colours import LIGHT
 from bdserver.audit.search import Filter
 from bdserver.audit.snapshot import EDGES, Node, Snapshot, few, local_time
 from bdserver.core import attention
-from bdserver.core.membership import LEFT, STATIC, Copies
-from bdserver.errors import BDError
+from bdserver.core.membership import STATIC, Copies
+from bdserver.errors import BDError, NotDrawn
 
-# A table with a column a node is for this many; beyond it, a row a node says the most.
+# Who heard of whom is told in words for this many, then by cells; beyond matrix.CELLS_MAX, a row a node says the most.
 MATRIX_MAX = 16
 PAIRS_MAX = 16
 FORMS = (
@@ -73,9 +74,14 @@ def _part(name: str) -> str:
 
 
 @cache
+def _style() -> str:
+    return _part("page.css") + _part("pictures.css") + svg.style()
+
+
+@cache
 def content_security_policy() -> str:
     """Only our own style and script, pictures in the page itself, and this server for what is asked and sent."""
-    style, script = (_digest(_part(name)) for name in ("page.css", "page.js"))
+    style, script = _digest(_style()), _digest(_part("page.js"))
     return (
         f"default-src 'none'; style-src '{style}'; script-src '{script}'; img-src data:; connect-src 'self'; "
         "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -88,13 +94,20 @@ def _digest(text: str) -> str:
 
 def _rendered(template: str, snapshot: Snapshot, frame: Frame, query: str = "", **values: Any) -> str:
     """`query`: what of the address tells which page it is."""
-    whole = {"style": _part("page.css"), "script": _part("page.js")} if not frame.is_part else {}
+    whole = {"style": _style(), "script": _part("page.js")} if not frame.is_part else {}
     return _templates().get_template(template).render(snapshot=snapshot, frame=frame, query=query, **whole, **values)
 
 
-def render(snapshot: Snapshot, refresh: int, draw_seconds: float, chosen: Filter = ALL, frame: Frame | None = None) -> str:
+def render(
+    snapshot: Snapshot,
+    refresh: int,
+    draw_seconds: float,
+    chosen: Filter = ALL,
+    frame: Frame | None = None,
+    view: str = topology.SERVICES,
+) -> str:
     """The page's HTML; rows that `chosen` does not take are hidden."""
-    there = [node for node in snapshot.nodes if node.state != LEFT]
+    there = matrix.columns(snapshot)
     zones = range(len(snapshot.zones))
     node_rows = [search.node_row(snapshot, node) for node in snapshot.nodes]
     service_rows = [search.service_row(snapshot, service) for service in snapshot.heaviest]
@@ -106,13 +119,17 @@ def render(snapshot: Snapshot, refresh: int, draw_seconds: float, chosen: Filter
         warnings=_grouped(snapshot.warnings()),
         disagreements=snapshot.disagreements(),
         events=snapshot.events(),
-        topology=_topology(snapshot, draw_seconds),
-        bars=_bars(snapshot),
+        topology=_topology(snapshot, view, draw_seconds),
+        view=view,
+        views=topology.VIEWS,
+        bars=meters.html(snapshot),
         edges=EDGES,
         counts=snapshot.edge_counts(),
         there=there,
         is_matrix=len(there) <= MATRIX_MAX,
-        heard=[] if len(there) <= MATRIX_MAX else [_heard(snapshot, node.name) for node in there],
+        cells=matrix.rows(snapshot, time.time()) if MATRIX_MAX < len(there) <= matrix.CELLS_MAX else [],
+        legend=matrix.legend(),
+        heard=[_heard(snapshot, node.name) for node in there] if len(there) > matrix.CELLS_MAX else [],
         pairs=[[snapshot.pair(a, b) for b in zones] for a in zones] if len(zones) <= PAIRS_MAX else None,
         forms=FORMS,
         chosen=chosen,
@@ -194,28 +211,19 @@ def _grouped(warnings: list[tuple[str, str]]) -> dict[str, str]:
     return {said: few(names, 12) for said, names in groups.items()}
 
 
-def _topology(snapshot: Snapshot, seconds: float) -> dict[str, str]:
-    """{"light", "dark", "description"}, pictures as data: URLs; {"reason", "description"} when there is none."""
+def _topology(snapshot: Snapshot, view: str, seconds: float) -> dict[str, Any]:
+    """{"picture", "reason", "description"}: SVG, PNG where Graphviz draws no SVG, or why there is none."""
     described = topology.description(snapshot)
+    source = topology.dot(snapshot, LIGHT, view)
     try:
-        pictures = {
-            name: _data("image/svg+xml", topology.render(topology.dot(snapshot, theme), "svg", seconds / 2))
-            for name, theme in (("light", LIGHT), ("dark", DARK))
-        }
+        try:
+            picture = svg.inline(topology.render(source, "svg", seconds / 2), described)
+        except NotDrawn:
+            content = base64.b64encode(topology.render(source, "png", seconds / 2)).decode()
+            picture = Markup('<img class="picture" src="data:image/png;base64,{}" alt="{}">').format(content, described)
     except BDError as error:
-        return {"reason": str(error), "description": described}
-    return {**pictures, "description": described, "reason": ""}
-
-
-def _bars(snapshot: Snapshot) -> dict[str, str]:
-    from bdserver.audit import bars, weights
-
-    pictures = {name: _data("image/png", bars.draw(snapshot, theme)) for name, theme in (("light", LIGHT), ("dark", DARK))}
-    return {**pictures, "description": weights.description(snapshot)}
-
-
-def _data(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+        return {"picture": "", "reason": str(error), "description": described}
+    return {"picture": picture, "reason": "", "description": described}
 
 
 def _heard(snapshot: Snapshot, name: str) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def words(node: Node) -> str:
         return f"{node.weight:.1f} of {node.receiver_threshold:g}"
     if node.state != ALIVE:
         return node.state
-    return f"did not answer, about {100 * node.load:.0f} %" if node.load else "did not answer"
+    return f"silent, about {100 * node.load:.0f} %" if node.load else "silent"
 
 
 def is_there(node: Node) -> bool:

@@ -1,20 +1,21 @@
 """The audit page: what comes from the mesh stays text, and each table says what it should."""
 
+import base64
 import re
 import time
 
 import pytest
 
-from bdserver.audit import crawl, page
+from bdserver.audit import crawl, matrix, page
 from bdserver.audit.crawl import Offer
 from bdserver.audit.snapshot import Snapshot
 from bdserver.core import attention
 from bdserver.core.holding import Holder
 from bdserver.core.membership import NO_EDITION, Edition
-from bdserver.errors import CantFind
+from bdserver.errors import CantFind, NotDrawn
 
 from . import crawls
-from .crawls import HOSTILE
+from .crawls import HOSTILE, needs_graphviz
 
 X = crawls.document("x")
 
@@ -152,14 +153,49 @@ def test_only_what_a_browser_fetches_is_linked(url, is_linked):
 
 
 def test_of_many_nodes_a_row_each_tells_who_heard_of_it():
-    made = crawls.mesh(page.MATRIX_MAX + 1)
+    made = crawls.mesh(matrix.CELLS_MAX + 1)
     for observer in made.sights:
         made.sights[observer]["n001"] = crawls.sight("n001", 1, heard_at=0.0)
     made.sights["n003"]["n001"] = crawls.sight("n001", 1, heard_at=1.0)
     rows = {row["name"]: row for row in [page._heard(Snapshot(made), name) for name in ("n001", "n002")]}
     assert rows["n001"]["last"] == rows["n001"]["first"] == (1.0, "n003")
-    assert rows["n001"]["never"] == page.MATRIX_MAX - 1 and rows["n002"]["never"] == 0
+    assert rows["n001"]["never"] == matrix.CELLS_MAX - 1 and rows["n002"]["never"] == 0
     assert "never heard of by" in rendered(made) and "row of column" not in rendered(made)
+
+
+def test_up_to_sixty_nodes_who_heard_of_whom_is_a_cell_each():
+    made = crawls.mesh(matrix.CELLS_MAX, silent=[3], unknown=[(0, 5)])
+    made.sights["n001"]["n002"] = crawls.sight("n002", 2, heard_at=time.time() - 90)
+    html = rendered(made)
+    assert html.count('<th scope="col" title=') == 60 and "never heard of by" not in html
+    assert len(re.findall(r'<td class="(?:green|orange|red) h\d" title=', html)) == 59 * 59, "a row each that answered"
+    assert (
+        'title="n001 heard of n002 90 s ago: green"' in html
+        and 'class="red h3" title="n000 never heard of n005: red">x<' in html
+    )
+    assert len(html) < 1_000_000
+    assert "row of column" in rendered(crawls.mesh(page.MATRIX_MAX)), "of few nodes the times are written out"
+
+
+@needs_graphviz
+def test_the_page_draws_the_topology_with_links_in_both_views():
+    by_service = rendered(crawls.troubled())
+    assert '<a href="?node=n001"' in by_service and '<a href="?service=Search"' in by_service
+    assert "data:image" not in by_service, "nothing is drawn twice, for the light and for the dark"
+    by_host = page.render(Snapshot(crawls.troubled()), 0, 20, view="hosts")
+    assert '<a href="?view=services#topology">by services</a>' in by_host and "<strong>by hosts</strong>" in by_host
+
+
+def test_where_graphviz_draws_no_svg_the_page_shows_its_png(monkeypatch):
+    def only_png(source, form, seconds):
+        if form == "svg":
+            raise NotDrawn("no svg here")
+        return b"the png"
+
+    monkeypatch.setattr(page.topology, "render", only_png)
+    assert f'<img class="picture" src="data:image/png;base64,{base64.b64encode(b"the png").decode()}"' in rendered(
+        crawls.mesh(2)
+    )
 
 
 def test_well_is_said_and_what_is_wrong_with_many_is_one_line():

@@ -115,13 +115,19 @@ def test_the_page_of_a_service_shows_what_bdctl_says(page, world):
     WebDriverWait(page, 30).until(lambda page: page.find_elements(By.ID, "nodes-table"))
 
 
-def test_the_pictures_are_whole_and_have_words(page):
-    pictures = page.find_elements(By.TAG_NAME, "img")
-    assert len(pictures) == 2
-    for picture in pictures:
-        assert page.execute_script("return arguments[0].complete && arguments[0].naturalWidth", picture) > 300
-        assert len(picture.get_attribute("alt")) > 40
-    assert "1 dead" in pictures[0].get_attribute("alt") and "alpha" in pictures[1].get_attribute("alt")
+def test_the_pictures_are_whole_and_have_words_and_links(page):
+    picture = page.find_element(By.CSS_SELECTOR, "svg.picture")
+    assert picture.size["width"] > 300 and "1 dead" in picture.get_attribute("aria-label")
+    assert {"?node=alpha", "?service=TimeOfDay"} <= {
+        each.get_attribute("href") for each in picture.find_elements(By.TAG_NAME, "a")
+    }
+    bars = page.find_elements(By.CSS_SELECTOR, ".weights svg.bar[aria-label]")
+    assert [each.get_attribute("aria-label").partition(":")[0] for each in bars] == ["alpha", "beta", "delta", "gamma"]
+    assert all(each.size["width"] > 200 for each in bars)
+    page.execute_script("arguments[0].dispatchEvent(new MouseEvent('click', {bubbles: true}))",
+                        picture.find_element(By.CSS_SELECTOR, "a[href='?node=alpha']"))  # fmt: skip
+    WebDriverWait(page, 30).until(lambda page: page.current_url.endswith("?node=alpha"))
+    assert [entry for entry in page.get_log("browser") if "favicon" not in entry["message"]] == []
 
 
 def test_it_refreshes_itself_if_asked(page, apache):
@@ -202,9 +208,8 @@ def test_every_text_stands_out_from_its_ground(page, scheme):
         assert [(text, round(ratio, 1)) for text, ratio in ratios if ratio < CONTRAST_MIN] == []
         ground = page.execute_script("return getComputedStyle(document.body).backgroundColor")
         assert (luminance(Color.from_string(ground)) < 0.1) == (scheme == "dark")
-        source = page.execute_script("return document.querySelector('picture img').currentSrc")
-        shown = base64.b64decode(source.partition("base64,")[2]).decode()
-        assert ("#14181d" in shown) == (scheme == "dark"), "the picture is for the same scheme"
+        drawn = page.execute_script("return getComputedStyle(document.querySelector('svg.picture polygon')).fill")
+        assert drawn == ground, "the picture is for the same scheme"
     finally:
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
@@ -235,7 +240,9 @@ def test_without_javascript_everything_is_there(apache, lighttpd, world):
             assert not plain.find_elements(By.CSS_SELECTOR, "th button"), "JavaScript is off"
             shown = [row.text for row in plain.find_elements(By.CSS_SELECTOR, "#nodes-table tbody th")]
             assert [text.split("\n")[0] for text in shown] == ["alpha", "beta", "delta", "gamma"]
-            assert len(plain.find_elements(By.TAG_NAME, "img")) == 2
+            assert plain.find_elements(By.CSS_SELECTOR, "svg.picture") and plain.find_elements(
+                By.CSS_SELECTOR, ".weights svg.bar"
+            )
         plain.get(apache.url("audit.cgi?service=TimeOfDay"))
         assert plain.find_elements(By.CSS_SELECTOR, "#holders-table tbody tr") and "What the words mean" in plain.page_source
         plain.get(apache.url("audit.cgi?format=json"))
