@@ -130,7 +130,13 @@ def _context(start: Start, needed: list[int], **streams: object) -> daemon.Daemo
         uid=uid,
         gid=gid,
         initgroups=os.geteuid() == 0,
-        files_preserve=[*start.sockets.files(), *start.claims, *start.node.counters.share(), *needed],
+        files_preserve=[
+            *start.sockets.files(),
+            *start.claims,
+            *start.node.counters.share(),
+            *start.node.purse.share(),
+            *needed,
+        ],
         signal_map={},
         **streams,
     )

@@ -16,7 +16,7 @@ from bdserver.errors import BadFrame, BadRequest, Forbidden, NoSuchCommand
 
 TYPE_CHECKING = False  # as typing's, whose import would cost bdwhereis two milliseconds
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any, BinaryIO
 
 # A policy document is at most this long; the policy module refuses longer ones with its own words.
@@ -86,6 +86,10 @@ def _is_name_or_none(value: object) -> bool:
 
 def _is_whole(value: object) -> bool:
     return type(value) is int
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
 
 
 def _is_number(value: object) -> bool:
@@ -272,6 +276,14 @@ DETAILS = (
     Field("why", _is_text, "nobody is named, where that is more than the answer says", True),
 )
 
+# What may stand behind a YES and a NO, and what an asker says that takes tickets (core.tickets).
+PROMISE = (
+    Field("tickets", _is_count, "how many more calls it takes"),
+    Field("seconds", _is_seconds, "within so many, counted from the question"),
+)
+HOLDS = (Field("not_before", _is_seconds, "it has no room within so many, counted from the question"),)
+TAKES = (Field("spent", _is_count, "how many it has spent of those promised last"),)
+
 # --- answers ------------------------------------------------------------------------------------------------------
 
 
@@ -329,15 +341,19 @@ class Mismatch(NamedTuple):
 
 
 class Yes(NamedTuple):
-    """The callee serves the call, here."""
+    """The callee serves the call, here; and, by its `promise` (PROMISE), more of them that it need not be asked for."""
 
     axis_port: int
     web_dir: str
     url: str
+    promise: Mapping[str, Any] = {}
 
 
 class No(NamedTuple):
-    """The callee is overloaded, drains, or takes no replica; or had no time for an exchange."""
+    """The callee is overloaded, drains, or takes no replica; or had no time for an exchange. `holds` (HOLDS): until when it is
+    not to be asked again."""
+
+    holds: Mapping[str, Any] = {}
 
 
 class DontHave(NamedTuple):
@@ -488,8 +504,8 @@ _ROWS_OF_ANSWERS = (
     Answer(Nobody, "CANTFIND", (_DETAILS,)),
     Answer(Mismatch, "POLICYMISMATCH", (_DETAILS,)),
     Answer(RelayedYes, "YES", (Field("host", _is_text, "host"), *_PLACE, _URL, Field("name", _is_name, "name"))),
-    Answer(Yes, "YES", (*_PLACE, _URL)),
-    Answer(No, "NO", ()),
+    Answer(Yes, "YES", (*_PLACE, _URL, Field("promise", _object(*PROMISE), '{"tickets", "seconds"}', True))),
+    Answer(No, "NO", (Field("holds", _object(*HOLDS), '{"not_before"}', True),)),
     Answer(DontHave, "DONTHAVE", ()),
     Answer(NotGiven, "CANTFIND", ()),
     Answer(Package, "YES", (Field("package", _is_package, "package"),), True),
@@ -587,7 +603,20 @@ _ROWS = (
         "PING that node for me: I can't reach it (SWIM's ping-req).",
         ports=(CALLERS, NEWS),
     ),
-    Request("WILLYOUEXECUTE", (NODE,), (SERVICE,), (Yes, No, DontHave), "Take one more call, if you are not overloaded."),
+    Request(
+        "WILLYOUEXECUTE",
+        (NODE,),
+        (SERVICE, Field("takes", _object(*TAKES), '{"spent"}, of an asker that takes tickets', True)),
+        (Yes, No, DontHave),
+        "Take one more call, if you are not overloaded.",
+    ),
+    Request(
+        "SPENT",
+        (NODE,),
+        (Field("calls", _named(_is_count), "{service: how many tickets}"),),
+        (Ok,),
+        "Of the calls that you promised for these services I have made so many, and make no more.",
+    ),
     Request(
         "YOUWILLEXECUTE",
         (NODE,),

@@ -16,6 +16,9 @@ policy or a broken route keeps us from are reached through others by MASSMESSAGE
 Who does not answer within NEXT_SECONDS is waited for while the next one is asked (a hedged request), and the first YES counts:
 so one that hangs, and of which nobody knows yet, costs a client a tenth of a second. A YES that comes later was for nobody; to
 give it back is the business of whoever asks for us. `ask`, `put` and `hear` are the only ways out of here.
+
+A holder whose turn it is is not asked when it has promised the call before, or has said that it has no room before a time that is
+not over (core.tickets): so tickets change how many are asked, and not who serves.
 """
 
 from __future__ import annotations
@@ -42,6 +45,11 @@ Put = Callable[[str, list[Any], float, float], Any]
 # or nobody is left who could answer.
 Hear = Callable[[float], tuple[str, Any] | None]
 
+# spend(name): the YES of a holder that has promised this call before (a ticket); None when it is to be asked.
+Spend = Callable[[str], Yes | None]
+
+# How --explain names that, where the others' words stand.
+TICKET = "TICKET"
 # A healthy holder answers in 10 ms. After so long the next one is asked too.
 NEXT_SECONDS = 0.1
 # Patience with one holder, in seconds: a healthy one answers in 10 ms, a hung one must not eat a client's 5 s.
@@ -101,6 +109,8 @@ class Question(NamedTuple):
     order: Callable[[Iterable[Record], Random], list[Record]]
     put: Put | None = None  # None: nobody answers later than in time
     hear: Hear = lambda seconds: None
+    spend: Spend = lambda name: None
+    is_refused: Callable[[str], bool] = lambda name: False  # has said a moment ago that it has no room yet
     doubted: Collection[str] = ()  # were silent a moment ago, and the view does not say so yet: they come last
 
 
@@ -202,6 +212,8 @@ class Search:
             turn.sort(key=lambda r: (has_old not in r.services, r.load > FULL_LOAD, r.free_dynamic <= 0))
         if self.q.doubted:
             turn.sort(key=lambda record: record.name in self.q.doubted)
+        if phase == 1:
+            turn = self._unrefused(turn)
         turn = turn[:tries]
         if own is not None:
             turn.insert(0 if self.q.rng.random() * (len(others) + 1) < 1 else len(turn), own)
@@ -211,6 +223,12 @@ class Search:
             return found
         far = [record for record in others if record.name in self.unreached or not self.q.talkable(record)]
         return self._ask_through_others(phase, command, far, seconds) if far else None
+
+    def _unrefused(self, turn: list[Record]) -> list[Record]:
+        """Without those whose NO still holds, as if they had said it now."""
+        left = [record for record in turn if not self.q.is_refused(record.name)]
+        self.is_overloaded |= len(left) < len(turn)
+        return left
 
     def _one_by_one(self, phase: int, command: str, turn: list[Record], seconds: float) -> Outcome | None:
         for record in turn:
@@ -222,6 +240,8 @@ class Search:
         """Each has NEXT_SECONDS before the next one is asked, and `seconds` in the end."""
         unasked: list[Record] = []  # could not even be asked so quickly
         for record in turn:
+            if phase == 1 and (ticket := self._spend(record)):
+                return ticket
             if record is turn[-1] and not self._waiting:  # nobody comes after it: no call is to be broken off and made anew
                 found = self._ask(phase, command, record, seconds)
             else:
@@ -232,6 +252,13 @@ class Search:
                 return found
         patience = min(seconds, self.q.left() * SHARE) - NEXT_SECONDS
         return self._late(phase, self.q.clock() + patience) or self._one_by_one(phase, command, unasked, seconds)
+
+    def _spend(self, record: Record) -> Outcome | None:
+        promised = self.q.spend(record.name)
+        if promised is None:
+            return None
+        self.asked.append(Asked(record.name, TICKET, 0.0))
+        return _found(record, 1, promised.axis_port, promised.web_dir, promised.url)
 
     def _put(self, phase: int, command: str, record: Record, seconds: float) -> Outcome | None:
         """Ask one that is waited for when its answer does not come at once."""
@@ -261,6 +288,10 @@ class Search:
 
     def _ask(self, phase: int, command: str, record: Record, seconds: float) -> Outcome | None:
         return self._judged(phase, record, self._say(record.name, self._message(command), seconds, self.q.ask))
+
+    def is_by_ticket(self) -> bool:
+        """Whether whoever was found had promised it before."""
+        return bool(self.asked) and self.asked[-1].answer == TICKET
 
     def _judged(self, phase: int, record: Record, answer: Any) -> Outcome | None:
         if isinstance(answer, Yes):

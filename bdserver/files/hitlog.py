@@ -74,11 +74,11 @@ class HitLog:
         """The service's log."""
         return f"{self.directory}/{service}.bdlog"
 
-    def append(self, service: str, kind: str, client: str, now: float) -> None:
-        """Log a HIT, a REPLICATE, or with the second of a HIT a BACK.
+    def append(self, service: str, kind: str, client: str, now: float, count: int = 1) -> None:
+        """Log a HIT, a REPLICATE, or with the second of a HIT a BACK; so many of them with one write.
 
         NoSpace when the disk does not take it, the lock can't be had, or it is no log of ours."""
-        self._append(service, _line(kind, client, int(now)), [(kind, int(now), 1)])
+        self._append(service, _line(kind, client, int(now)) * count, [(kind, int(now), count)])
 
     def extend(self, service: str, hits: list[tuple[str, float]]) -> None:
         """Log many a HIT, (client, when), with one write."""

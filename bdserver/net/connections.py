@@ -7,11 +7,12 @@ to decide. (The discoverer's stay open too, but in its loop: processes.lines.)
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from bdserver.errors import NobodyThere
+from bdserver.errors import BDError, NobodyThere
 from bdserver.net.conversation import Conversation
 from bdserver.net.identity import Identity
 
@@ -20,6 +21,11 @@ Result = TypeVar("Result")
 Call = Callable[[str, float, str], Conversation]
 # refusal(identity): why a certificate is not accepted any more, or None.
 Refusal = Callable[[Identity], str | None]
+# farewell(name): the request that a node is told last, unless it is None; nobody waits for the answer.
+Farewell = Callable[[str], list[Any] | None]
+
+# For telling it: it is small, and there is room for it.
+FAREWELL_SECONDS = 0.05
 
 
 class _Kept(NamedTuple):
@@ -30,8 +36,8 @@ class _Kept(NamedTuple):
 class Connections:
     """By the other node's name, `most` at once. A connection in use is taken out of the table. For one thread alone."""
 
-    def __init__(self, call: Call, refusal: Refusal, most: int) -> None:
-        self._call, self._refusal, self._most = call, refusal, most
+    def __init__(self, call: Call, refusal: Refusal, most: int, farewell: Farewell = lambda name: None) -> None:
+        self._call, self._refusal, self._most, self._farewell = call, refusal, most, farewell
         self._kept: dict[str, _Kept] = {}
 
     def talk(self, name: str, address: str, deadline: float, say: Callable[[Conversation], Result]) -> Result:
@@ -66,6 +72,18 @@ class Connections:
         conversation.close()
         return None
 
+    def alive(self, name: str, address: str) -> Conversation | None:
+        """The connection that is kept to it, if there is one and it is open this very moment; to look does not block."""
+        kept = self._kept.get(name)
+        if kept is None:
+            return None
+        talk = kept.conversation
+        is_good = talk.where == address and talk.identity is not None and not self._refusal(talk.identity)
+        if is_good and not talk.is_readable(0.0):  # between two questions, only an end is to be read
+            return talk
+        self._kept.pop(name).conversation.close()
+        return None
+
     def taken_out(self, name: str) -> Conversation:
         """The one that was kept last, for somebody who waits for an answer on it."""
         return self._kept.pop(name).conversation
@@ -80,8 +98,12 @@ class Connections:
     def let_go(self, name: str) -> None:
         """Close what is kept to it, if anything is."""
         kept = self._kept.pop(name, None)
-        if kept is not None:
-            kept.conversation.close()
+        if kept is None:
+            return
+        if (words := self._farewell(name)) is not None:
+            with contextlib.suppress(BDError):
+                kept.conversation.begin(words, time.monotonic() + FAREWELL_SECONDS)
+        kept.conversation.close()
 
     def close(self) -> None:
         """Let go of all."""

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import logging
 import os
+import select
 import signal
 import socket
 import struct
@@ -44,6 +45,8 @@ from bdserver.processes.session import Caller, Session
 from bdserver.processes.terms import Terms
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bdserver.net.conversation import Stream
     from bdserver.processes.counters import Counters
 
@@ -60,13 +63,14 @@ log = logging.getLogger("bdserver.child")
 
 class Signals:
     """What a child is told while it has a caller: SIGTERM, to leave; SIGHUP, that the settings have changed. The handlers note
-    it, and a child that waits for its caller's next word (`idle` is its stream then) finds that nothing more comes.
+    it, and a child that is to end and waits for its caller's next word (`idle` is its stream then) finds that no more comes.
 
     Before and after, SIGHUP waits: the listener blocks it around the fork, so that none is lost, and none ends a child."""
 
     def __init__(self) -> None:
         self.is_leaving = self.is_stale = False
         self.idle: Stream | None = None
+        self.ends_when_stale: Callable[[], bool] = lambda: False  # what was said on this connection counts no longer then
 
     def listen(self) -> None:
         """From now on, in this process."""
@@ -81,6 +85,12 @@ class Signals:
 
     def _note_stale(self, number: int, frame: object) -> None:
         self.is_stale = True
+        if self.idle is not None and self.is_over():
+            self.idle.hear_no_more()
+
+    def is_over(self) -> bool:
+        """Whether the caller is to be answered no more."""
+        return self.is_leaving or (self.is_stale and self.ends_when_stale())
 
     def close(self) -> None:
         """Listen no longer: SIGTERM ends the process, SIGHUP waits for the next caller."""
@@ -220,6 +230,7 @@ class _Conversation:
         self._stream = _Counted(stream, node.counters)
         self._decoder = Decoder()
         self._session = Session(node, caller, self._receive, ask_ourselves)
+        signals.ends_when_stale = self._session.giver.are_out
         self._terms = Terms(node)
         self._title = ""
 
@@ -248,9 +259,9 @@ class _Conversation:
         signals, deadline = self._signals, time.monotonic() + self._node.settings.idle_timeout
         signals.idle = self._stream  # this first: a signal that comes before it is seen in the next line
         try:
-            message = None if signals.is_leaving else next_message(self._stream, self._decoder, deadline)
+            message = None if signals.is_over() else self._awaited_message(deadline)
         except BDError:
-            if signals.is_leaving:  # that is why nothing came, or half of a message
+            if signals.is_over():  # that is why nothing came, or half of a message
                 return None
             raise
         finally:
@@ -259,7 +270,24 @@ class _Conversation:
         if signals.is_stale:  # what has changed counts for this request already
             signals.is_stale = False
             reload.read_anew(self._node)  # the listener says what is wrong with it
+            self._session.look_anew()
         return message
+
+    def _awaited_message(self, deadline: float) -> Any:
+        """As it comes. Meanwhile, holders are told when the tickets that they gave have ended; and where we gave some, the
+        connection ends with the listener, so that none is spent any more."""
+        session, life = self._session, self._node.life.life_descriptor
+        if (ends_at := session.taker.ends_at()) is not None and ends_at < deadline:
+            with contextlib.suppress(Deadline):
+                return next_message(self._stream, self._decoder, ends_at)
+            session.taker.tell()
+        if session.giver.are_out() and life is not None and not self._decoder.pending_bytes:
+            poll = select.poll()
+            for descriptor in (self._stream.fileno(), life):
+                poll.register(descriptor, select.POLLIN)
+            if any(descriptor == life for descriptor, _ in poll.poll(max(deadline - time.monotonic(), 0.0) * 1000)):
+                return None
+        return next_message(self._stream, self._decoder, deadline)
 
     def _receive(self, length: int, file: BinaryIO, deadline: float) -> None:
         receive(self._stream, self._decoder, length, file, deadline)

@@ -104,6 +104,11 @@ class Listener:
         }
 
     @property
+    def life_read(self) -> int:
+        """What a forked process finds at its end when the listener is gone."""
+        return self._discoverer.life_read
+
+    @property
     def wake_write(self) -> int:
         """Where children nudge the discoverer."""
         return self._discoverer.wake_write
@@ -497,7 +502,6 @@ class _Discoverer:
     def forget(self) -> None:
         """In another child: what is the discoverer's alone."""
         os.close(self.wake_read)
-        os.close(self.life_read)
 
 
 class _Signals:

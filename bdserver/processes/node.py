@@ -27,6 +27,7 @@ from bdserver.core.nudges import Nudge
 from bdserver.core.policies import Policies
 from bdserver.core.policy import Policy
 from bdserver.core.statements import Holder
+from bdserver.core.tickets import NOT_BEFORE_MAX
 from bdserver.core.view import TOMBSTONE_SECONDS, View
 from bdserver.errors import BadConfig, BDError, Forbidden, NoSpace
 from bdserver.files import durable, policyfile, publishers
@@ -54,6 +55,7 @@ from bdserver.net.signing import Signer
 from bdserver.processes import counters
 from bdserver.processes.advertised import advertised
 from bdserver.processes.beat import Beat
+from bdserver.processes.purse import Purse
 from bdserver.processes.trust import Judged, Trust
 
 log = logging.getLogger("bdserver.node")
@@ -101,11 +103,13 @@ class Told(NamedTuple):
 
 
 class Life(NamedTuple):
-    """This run of the node: the listener's pid, when it began, and the way to the discoverer's ear, if there is one."""
+    """This run of the node: the listener's pid, when it began, and, if there are, the way to the discoverer's ear and what ends
+    when the listener does, whatever killed it."""
 
     listener_pid: int
     started_at: float
     wake_descriptor: int | None = None
+    life_descriptor: int | None = None
 
 
 class Sources(NamedTuple):
@@ -141,7 +145,7 @@ class Node:
         self.sources, self.signer = sources, signer
         self.life = Life(os.getpid(), clock())
         self.beat = Beat()
-        self.counters = counters.Counters()
+        self.counters, self.purse = counters.Counters(), Purse()
         files.journal.counted = lambda what: self.counters.add("events", what)
         self._refreshed: View | None = None
         self._keys_again_at = 0.0
@@ -316,14 +320,16 @@ class Node:
         """service -> weight, of all services here, by a look at each one's hits."""
         return {name: self._weight(each, now) for name, each in self.services.all().items()}
 
-    def _weight(self, service: Service, now: float) -> float:
-        return weight.weight(self.hitlog.runs(service.name, now), service.cost, now)
+    def _weight(self, service: Service, now: float, ahead: float = 0.0) -> float:
+        return weight.weight(self.hitlog.runs(service.name, now), service.cost, now + ahead)
 
-    def total_weight(self, now: float, asked: str | None = None, found: Mapping[str, Service] | None = None) -> float:
+    def total_weight(
+        self, now: float, asked: str | None = None, found: Mapping[str, Service] | None = None, ahead: float = 0.0
+    ) -> float:
         """The sum of all weights, by a look at the hits of those that were called lately, and of the one that is asked for.
-        `found`: the services here, by who has just looked."""
+        `found`: the services here, by who has just looked; `ahead`: so many seconds from now on, if nobody calls."""
         services, names = self.services.all() if found is None else found, self.hitlog.called() | {asked or ""}
-        return math.fsum(self._weight(services[name], now) for name in names if name in services)
+        return math.fsum(self._weight(services[name], now, ahead) for name in names if name in services)
 
     def weigh(self, now: float) -> dict[str, float]:
         """service -> weight, by a look at each one's hits; for the processes that do not look so far, which were called is
@@ -338,6 +344,17 @@ class Node:
     def is_overloaded(self, now: float, asked: str | None = None, found: Mapping[str, Service] | None = None) -> bool:
         """The original's test: the sum of weights exceeds receiver_threshold."""
         return weight.is_overloaded(self.total_weight(now, asked, found), self.settings.receiver_threshold)
+
+    def room_in(self, now: float, asked: str, found: Mapping[str, Service]) -> float:
+        """Of an overloaded node: for how many seconds it stays so even if nobody calls, at most NOT_BEFORE_MAX."""
+        begun = now % 1  # weight changes with the second
+        seconds = 1.0
+        while seconds <= NOT_BEFORE_MAX:
+            total = self.total_weight(now, asked, found, seconds)
+            if not weight.is_overloaded(total, self.settings.receiver_threshold):
+                return round(seconds - begun, 3)
+            seconds += 1.0
+        return NOT_BEFORE_MAX
 
     def describe(self, view: View, now: float, told: Told = Told()) -> bool:  # noqa: B008 (a value that nobody can change)
         """Bring this node's own record in `view` (held locked) up to date; True if it changed."""
@@ -437,8 +454,12 @@ class Node:
         count, not the client its answer. Where the web server's log tells of calls, agreeing to one is none."""
         if self.settings.access_log and kind == "HIT":
             return False
+        return self.log_calls(service, kind, caller, now, 1)
+
+    def log_calls(self, service: str, kind: str, caller: str, now: float, count: int) -> bool:
+        """Log so many of one kind and time at once, whoever else tells of calls, and whether they are logged."""
         try:
-            self.hitlog.append(service, kind, caller, now)
+            self.hitlog.append(service, kind, caller, now, count)
         except NoSpace as error:
             log.error("a hit on %s goes uncounted: %s", service, error)
             return False

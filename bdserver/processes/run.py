@@ -42,7 +42,7 @@ def run(node: Node, sockets: Sockets, claims: Sequence[PidFile], on_ready: Calla
         begin(node)
         limits = Limits(node.settings.max_children, node.settings.max_children_per_address, node.settings.connections_per_child)
         listener = Listener(_parts(node, sockets, claims, on_ready), limits)
-        node.life = node.life._replace(wake_descriptor=listener.wake_write)
+        node.life = node.life._replace(wake_descriptor=listener.wake_write, life_descriptor=listener.life_read)
         listener.run()
     finally:
         sockets.remove()

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any, BinaryIO, NamedTuple
 
-from bdserver.core.messages import Found, Package
+from bdserver.core.messages import Found, Package, Yes
 from bdserver.core.roles import NODE
 from bdserver.core.view import View
 from bdserver.core.weight import BACK
@@ -24,6 +24,7 @@ from bdserver.net.connections import Connections
 from bdserver.net.conversation import Conversation
 from bdserver.net.identity import Identity
 from bdserver.processes.node import Node
+from bdserver.processes.promising import Giver, Taker
 
 # Whatever deadline a caller wishes for, a child does not work longer on one request.
 REQUEST_SECONDS_MAX = 60.0
@@ -49,10 +50,11 @@ class Caller(NamedTuple):
 
 
 class _Waiting(NamedTuple):
-    """A question that stands."""
+    """A question that stands, and since when."""
 
     talk: Conversation
     request: list[Any]
+    asked_at: float
 
 
 # receive(length, file, deadline): copies a package that follows the request into a file.
@@ -69,7 +71,9 @@ class Session:
         self._receive, self._dispatch = receive, dispatch
         self._services: dict[str, Service] | None = None
         self._view: View | None = None
-        self._connections = Connections(node.call, node.refusal, KEPT_MAX)
+        self._connections = Connections(node.call, node.refusal, KEPT_MAX, lambda name: self.taker.farewell(name))
+        self.taker = Taker(node, self._connections)
+        self.giver = Giver(node, caller.name, caller.host)
         self._held = contextlib.ExitStack()  # until the answer is sent
         self._doubted: dict[str, float] = {}  # who was silent, and until when that counts
         self._waiting: dict[str, _Waiting] = {}  # who was asked and may still answer
@@ -81,6 +85,7 @@ class Session:
         """A request begins: it has its own deadline, and its own look at view and services."""
         self.deadline = time.monotonic() + min(seconds, REQUEST_SECONDS_MAX)
         self._services = self._view = self.agreed = None
+        self.taker.is_taking = False
         if self._doubted:
             self._doubted = {name: until for name, until in self._doubted.items() if until > time.monotonic()}
 
@@ -102,6 +107,7 @@ class Session:
             service, at = self.agreed
             self.agreed = None
             self.node.hit(service, self.caller.host, at, BACK)
+            self.giver.settle(service, 0, self.node.clock())
 
     def end(self) -> None:
         """After the answer: what is owed to others."""
@@ -115,6 +121,10 @@ class Session:
         """Hang up on everybody that was called for this caller."""
         self._give_back()
         self._let_go()
+        self._connections.close()
+
+    def look_anew(self) -> None:
+        """The settings have changed: who was called for this caller is called anew."""
         self._connections.close()
 
     def _let_go(self) -> None:
@@ -150,8 +160,10 @@ class Session:
             answer = self._dispatch(self, request)
             self.agreed = None  # our own call, which nobody gives back
             return answer
-        deadline = min(time.monotonic() + seconds, self.deadline)
-        return self._talk(name, deadline, lambda talk: self._asked(talk, request, deadline))
+        request = self.taker.asking(name, request)
+        asked_at = time.monotonic()
+        deadline = min(asked_at + seconds, self.deadline)
+        return self._talk(name, deadline, lambda talk: self._asked(name, talk, request, asked_at, deadline))
 
     def put(self, name: str, request: list[Any], seconds: float, patience: float) -> Any:
         """As `ask`; Deadline after so many seconds where the question stands, and `hear` may hear the answer."""
@@ -159,16 +171,16 @@ class Session:
             return self.ask(name, request, seconds)
         if name in self._waiting:  # it was asked before, and is asked otherwise now
             self._waiting.pop(name).talk.break_off()
-        now = time.monotonic()
+        request, now = self.taker.asking(name, request), time.monotonic()
         at_once, deadline = min(now + seconds, self.deadline), min(now + patience, self.deadline)
 
         def say(talk: Conversation) -> Any:
             talk.begin(request, deadline)
-            return talk.finish(request, at_once) if talk.is_readable(at_once) else None
+            return self._heard(name, talk, request, now, at_once) if talk.is_readable(at_once) else None
 
         answer = self._talk(name, at_once, say)
         if answer is None:
-            self._waiting[name] = _Waiting(self._connections.taken_out(name), request)
+            self._waiting[name] = _Waiting(self._connections.taken_out(name), request, now)
             raise Deadline(f"{name} has not answered yet")
         return answer
 
@@ -184,15 +196,24 @@ class Session:
             if not readable:
                 return None
             name = names[readable[0][0]]
-            talk, request = self._waiting.pop(name)
+            talk, request, asked_at = self._waiting.pop(name)
             try:
-                answer = talk.finish(request, time.monotonic() + WORD_SECONDS)
+                answer = self._heard(name, talk, request, asked_at, time.monotonic() + WORD_SECONDS)
             except BDError:
                 talk.break_off()
                 continue
             self._connections.keep(name, talk)
             return name, answer
         return None
+
+    def _heard(self, name: str, talk: Conversation, request: list[Any], asked_at: float, deadline: float) -> Any:
+        answer = talk.finish(request, deadline)
+        self.taker.heard(self.view().records.get(name), request, answer, asked_at, talk)
+        return answer
+
+    def spend(self, name: str, service: str) -> Yes | None:
+        """The YES of a holder that has promised this call before; None when it is to be asked."""
+        return self.taker.spend(self.view().records[name], service)
 
     def _give_back(self) -> None:
         """Who has not answered yet is hung up on without a goodbye: should it still take the call, it takes that back."""
@@ -210,8 +231,9 @@ class Session:
                 raise NobodyThere(f"{name} did not answer in time") from None
             raise
 
-    def _asked(self, conversation: Conversation, request: list[Any], deadline: float) -> Any:
+    def _asked(self, name: str, conversation: Conversation, request: list[Any], asked_at: float, deadline: float) -> Any:
         answer = conversation.ask(request, deadline)
+        self.taker.heard(self.view().records.get(name), request, answer, asked_at, conversation)
         if isinstance(answer, Package | Found) and "sha256" in answer.described:
             self._take_place()
             file = self.spooled(answer.described, lambda length, out: conversation.receive_package(length, out, deadline))

@@ -12,7 +12,7 @@ from bdserver.net import dialling, keys
 # arguments needs no row here.
 BODIES = {name: [] for name, row in REQUESTS.items() if all(each.optional for each in row.arguments)} | {
     "PING": [], "STATUS": [], "GIVEYOURSERVICES": [], "WHEREIS": ["Echo", None], "SYNCHRONIZE": [{"digest": "x"}],
-    "PROBE": ["127.0.0.1:1"], "WILLYOUEXECUTE": ["Echo"], "YOUWILLEXECUTE": ["Echo"], "WILLYOUREPLICATE": ["Echo"],
+    "PROBE": ["127.0.0.1:1"], "WILLYOUEXECUTE": ["Echo"], "YOUWILLEXECUTE": ["Echo"], "SPENT": [{"Echo": 0}], "WILLYOUREPLICATE": ["Echo"],
     "GIVESERVICE": ["Echo"], "FIND": ["Nothing", [], 0], "MASSMESSAGE": [{"self": []}, [], ["WILLYOUEXECUTE", "Echo"]],
     "HINT": ["127.0.0.1:1"], "FORGET": ["nobody"], "PUBLISH": ["Map", {"bytes": 0, "sha256": "", "url": "http://127.0.0.1/"}],
     "WITHDRAW": ["Nothing"], "GRAVEYARD": [], "RESTORE": ["Nothing"], "ADOPT": ["Nothing"],

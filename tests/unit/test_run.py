@@ -217,7 +217,7 @@ def test_the_settings_of_children_arrive(node, host, monkeypatch):
     seen = []
 
     class Listener:
-        wake_write = 7
+        wake_write, life_read = 7, 8
 
         def __init__(self, runs, limits):
             seen.append((runs, limits))

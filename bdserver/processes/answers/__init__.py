@@ -22,6 +22,7 @@ ANSWERS: dict[str, Callable[..., Any]] = {
     "GIVEYOURSERVICES": looking.answer_giveyourservices,
     "WHEREIS": routing.answer_whereis,
     "WILLYOUEXECUTE": routing.answer_willyouexecute,
+    "SPENT": routing.answer_spent,
     "YOUWILLEXECUTE": routing.answer_youwillexecute,
     "WILLYOUREPLICATE": replicating.answer_willyoureplicate,
     "GIVESERVICE": replicating.answer_giveservice,

@@ -432,4 +432,4 @@ def _with_giver(said: Yes | Package, view: View, name: str) -> RelayedYes | Foun
     """A recipient's YES as it goes back up the tree: whose it is must be in it."""
     if isinstance(said, Package):
         return Found(name, said.described, said.file)
-    return RelayedYes(host_part(view.records[name].address), *said, name)
+    return RelayedYes(host_part(view.records[name].address), said.axis_port, said.web_dir, said.url, name)

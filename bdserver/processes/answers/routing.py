@@ -7,7 +7,7 @@ from typing import Any
 
 from bdserver.core import copies, membership, routing
 from bdserver.core.membership import Record
-from bdserver.core.messages import DontHave, Mismatch, No, Nobody, Place, Yes
+from bdserver.core.messages import DontHave, Mismatch, No, Nobody, Ok, Place, Yes
 from bdserver.core.nudges import Hurry, Visit
 from bdserver.core.view import View
 from bdserver.files.bdcert import Service
@@ -23,6 +23,7 @@ def answer_whereis(session: Session, service: str, client_policy: str | None) ->
     began, node, policies = time.monotonic(), session.node, session.node.policies
     client = None if client_policy is None else node.read_policy(client_policy, "the client's policy", str(session.caller))
     view = _with_own_services(session)
+    session.taker.begin()
     search = routing.Search(
         routing.Question(
             view,
@@ -38,10 +39,13 @@ def answer_whereis(session: Session, service: str, client_policy: str | None) ->
             put=session.put,
             hear=session.hear,
             doubted=session.doubted(),
+            spend=lambda name: session.spend(name, service),
+            is_refused=lambda name: session.taker.is_refused(name, service),
         )
     )
     found = search.whereis()
-    node.counters.add("lookups", str(found.phase) if found.phase else found.word.lower(), "question")
+    by = "ticket" if search.is_by_ticket() else "question"
+    node.counters.add("lookups", str(found.phase) if found.phase else found.word.lower(), by)
     node.counters.took(time.monotonic() - began)
     session.later.append(lambda: _correct(node, search))
     session.doubt(search.gone)
@@ -86,9 +90,18 @@ def offer(node: Node, own: Record, mine: Service) -> Yes:
     return Yes(node.settings.axis_port, node.settings.axis_web_dir, url)
 
 
-def answer_willyouexecute(session: Session, service: str) -> Yes | No | DontHave:
-    """YES and a hit logged, unless this node is overloaded or drains."""
-    return _execute(session, service, is_late=False)
+def answer_willyouexecute(session: Session, service: str, takes: dict[str, Any] | None = None) -> Yes | No | DontHave:
+    """YES and a hit logged, unless this node is overloaded or drains; more hits for an asker that takes tickets."""
+    if takes is not None:
+        session.giver.settle(service, takes.get("spent", 0), session.node.clock())
+    return _execute(session, service, is_late=False, takes_tickets=takes is not None)
+
+
+def answer_spent(session: Session, calls: dict[str, int]) -> Ok:
+    """What was promised and not spent weighs nothing any more."""
+    for service, spent in calls.items():
+        session.giver.settle(service, spent, session.node.clock())
+    return Ok()
 
 
 def answer_youwillexecute(session: Session, service: str, takes_old: bool = False) -> Yes | No | DontHave:
@@ -96,15 +109,20 @@ def answer_youwillexecute(session: Session, service: str, takes_old: bool = Fals
     return _execute(session, service, is_late=True, takes_old=takes_old)
 
 
-def _execute(session: Session, service: str, is_late: bool, takes_old: bool = False) -> Yes | No | DontHave:
+def _execute(
+    session: Session, service: str, is_late: bool, takes_old: bool = False, takes_tickets: bool = False
+) -> Yes | No | DontHave:
     node, now, own, services = session.node, session.node.clock(), session.view().own, session.services()
     mine = services.get(service)
     if mine is None or service in own.extra.get("unhealthy", ()) or service in node.trust.untrusted(services):
         return DontHave()
     if not takes_old and not copies.may_serve(session.view(), service, mine):  # an old edition, while somebody has the new one
         return DontHave() if is_late else No()
-    if not is_late and (own.draining or node.is_overloaded(now, service, services)):
+    if not is_late and own.draining:
         return No()
+    if not is_late and node.is_overloaded(now, service, services):
+        return No({"not_before": node.room_in(now, service, services)}) if takes_tickets else No()
     if node.hit(service, session.caller.host, now):
         session.agreed = service, now
-    return offer(node, own, mine)
+    said = offer(node, own, mine)
+    return said._replace(promise=session.giver.promise(mine, services, now)) if takes_tickets else said

@@ -1,0 +1,71 @@
+"""The purse: what a node's children have promised to each asker, on memory that they share.
+
+What promises weigh is in the hit logs, which all children read: what is promised is a hit at once. Here is what keeps two
+children from giving the same room away, a lock, and what keeps one asker from taking all of it, a sum for each. Nobody waits
+for the lock: who does not get it promises nothing. Made before the first fork.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import mmap
+import os
+import zlib
+from collections.abc import Iterator
+
+from bdserver.core.tickets import TICKET_SECONDS
+
+# Askers share a slot when their names fall on the same one: then they share what one may have.
+SLOTS = 1024
+
+
+class Account:
+    """What one asker has, while the purse is open."""
+
+    def __init__(self, slots: memoryview, number: int, now: float) -> None:
+        self._slots, self._number, self._now = slots, 2 * number, now
+        if not 0 <= slots[self._number + 1] - now <= TICKET_SECONDS:  # all has ended since, or the clock was put right
+            slots[self._number] = 0.0
+
+    @property
+    def held(self) -> float:
+        """What the promises weigh that have not ended yet."""
+        return float(self._slots[self._number])
+
+    def add(self, weight: float) -> None:
+        """So much more; less, when some is given back."""
+        self._slots[self._number] = max(self.held + weight, 0.0)
+        if weight > 0:
+            self._slots[self._number + 1] = self._now + TICKET_SECONDS
+
+
+class Purse:
+    """One for all children of a node."""
+
+    def __init__(self) -> None:
+        self._file = -1  # what is locked, once there are others
+        self._slots = memoryview(mmap.mmap(-1, SLOTS * 16)).cast("d")
+
+    def share(self) -> list[int]:
+        """Before the first fork: from now on there may be others. The descriptors that it needs."""
+        if self._file < 0:
+            self._file = os.memfd_create("purse")
+        return [self._file]
+
+    @contextlib.contextmanager
+    def opened(self, asker: str, now: float) -> Iterator[Account | None]:
+        """The asker's account, for us alone; None when another child has the purse this very moment."""
+        try:
+            self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield None
+            return
+        try:
+            yield Account(self._slots, zlib.crc32(asker.encode()) % SLOTS, now)
+        finally:
+            self._lock(fcntl.LOCK_UN)
+
+    def _lock(self, how: int) -> None:
+        if self._file >= 0:
+            fcntl.lockf(self._file, how)
