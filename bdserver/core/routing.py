@@ -17,7 +17,7 @@ Who does not answer within NEXT_SECONDS is waited for while the next one is aske
 so one that hangs, and of which nobody knows yet, costs a client a tenth of a second. A YES that comes later was for nobody; to
 give it back is the business of whoever asks for us. `ask`, `put` and `hear` are the only ways out of here.
 
-A holder whose turn it is is not asked when it has promised the call before, or has said that it has no room before a time that is
+A holder is not asked in its turn when it has promised the call before, or has said how long it has no room, and that time is
 not over (core.tickets): so tickets change how many are asked, and not who serves.
 """
 

@@ -37,7 +37,7 @@ NOT_BEFORE_MAX = 3.0
 class Given(NamedTuple):
     """So many calls of a service were promised, and counted as of this time."""
 
-    count: int
+    calls: int
     at: float
 
 
@@ -65,12 +65,12 @@ class Promises:
         if course is None:
             return None
         given = course.given
-        spent = min(max(spent, 0), given.count)
-        usable = 2 * given.count if given.count and spent == given.count else spent + spent // 4 + 1
+        spent = min(max(spent, 0), given.calls)
+        usable = 2 * given.calls if given.calls and spent == given.calls else spent + spent // 4 + 1
         if not spent and now - course.asked_at > TICKET_SECONDS:
             usable = 0  # it asks too seldom
         self._courses[service] = _Course(Given(0, 0.0), usable, course.asked_at)
-        return Given(given.count - spent, given.at) if spent < given.count else None
+        return Given(given.calls - spent, given.at) if spent < given.calls else None
 
     def usable(self, service: str, now: float) -> int:
         """How many the asker that asks now can use."""
@@ -84,7 +84,7 @@ class Promises:
 
     def are_out(self) -> bool:
         """Whether anything is promised of which the asker has not told."""
-        return any(course.given.count for course in self._courses.values())
+        return any(course.given.calls for course in self._courses.values())
 
 
 def granted(usable: int, total: float, threshold: float, cost: float, held: float) -> int:

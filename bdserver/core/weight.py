@@ -2,7 +2,8 @@
 
 A hit younger than 10 s counts the service's cost; from 10 s to 60 s cost x 10 / age; an older one ends the reading. Each
 REPLICATE met on the way, newest first, multiplies by 0.9 what older hits count. One thing differs: a line from the
-future, which a clock put right leaves behind, counted in full and now counts nothing. Reading logs is hitlog's business.
+future, which a clock put right leaves behind, counted in full and now counts nothing, unless it is of the next second: a call
+that is promised is logged with the time when it comes at the latest. Reading logs is hitlog's business.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Iterable
 FRESH = 10
 # 60 s: the original's horizon. An older hit counted less than a sixth of its cost, and its line may be trimmed.
 HORIZON = 60
+# How far ahead a line may be that counts.
+AHEAD = 1
 REPLICATE_FACTOR = 0.9
 # A replica that was just paid for stays at least so long; otherwise two services could push each other out in turn.
 RETIRE_AFTER = 60.0
@@ -27,11 +30,11 @@ Run = tuple[str, int, int]
 
 
 def weight(runs: Iterable[Run], cost: float, now: float) -> float:
-    """The weight of one service at `now` (epoch seconds). Lines from the future count nothing."""
+    """The weight of one service at `now` (epoch seconds). Lines from the future count nothing, but those of the next second."""
     total = 0.0
     for kind, second, count in runs:
         age = int(now) - second
-        if age < 0:
+        if age < -AHEAD:
             continue
         if kind == REPLICATE:
             cost *= REPLICATE_FACTOR**count

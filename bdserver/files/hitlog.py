@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import NamedTuple
 
-from bdserver.core.weight import BACK, HIT, HORIZON, Run
+from bdserver.core.weight import AHEAD, BACK, HIT, HORIZON, Run
 from bdserver.errors import NoSpace, TooBusy
 from bdserver.files import durable
 
@@ -303,7 +303,7 @@ class _Tally:
     def _uncount(self, second: int, count: int) -> None:
         for number in range(len(self._runs) - 1, -1, -1):
             kind, at, hits = self._runs[number]
-            if at < second or not count:
+            if at < second - AHEAD or not count:
                 return
             if (kind, at) == (HIT, second):
                 self._runs[number] = (kind, at, max(hits - count, 0))

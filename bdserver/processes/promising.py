@@ -37,7 +37,7 @@ class Giver:
         """The asker has spent so many of the last promise."""
         given = self._promises.settle(service, spent, now)
         counted = 0 if self._node.settings.access_log else spent  # there the web server's log tells of the calls
-        self._take_back(service, given._replace(count=given.count + spent - counted) if given else None, now)
+        self._take_back(service, given._replace(calls=given.calls + spent - counted) if given else None, now)
 
     def _take_back(self, service: str, given: tickets.Given | None, now: float) -> None:
         mine = self._node.services.all().get(service)
@@ -45,8 +45,8 @@ class Giver:
             return
         with self._node.purse.opened(self._asker, now) as account:
             if account is not None:
-                account.add(-given.count * mine.cost)
-        self._node.log_calls(service, BACK, self._host, given.at, given.count)
+                account.add(-given.calls * mine.cost)
+        self._node.log_calls(service, BACK, self._host, given.at, given.calls)
 
     def promise(self, service: Service, found: Mapping[str, Service], now: float) -> Mapping[str, Any]:
         """What stands behind a YES."""
@@ -58,10 +58,11 @@ class Giver:
                 return {}
             total, threshold = self._node.total_weight(now, service.name, found), self._node.settings.receiver_threshold
             count = tickets.granted(usable, total, threshold, service.cost, account.held)
-            if not count or not self._node.log_calls(service.name, HIT, self._host, now, count):
+            until = now + TICKET_SECONDS
+            if not count or not self._node.log_calls(service.name, HIT, self._host, until, count):
                 return {}
             account.add(count * service.cost)
-        self._promises.give(service.name, count, now)
+        self._promises.give(service.name, count, until)
         return {"tickets": count, "seconds": TICKET_SECONDS}
 
     def are_out(self) -> bool:

@@ -23,7 +23,7 @@ SLOTS = 1024
 class Account:
     """What one asker has, while the purse is open."""
 
-    def __init__(self, slots: memoryview, number: int, now: float) -> None:
+    def __init__(self, slots: memoryview[float], number: int, now: float) -> None:
         self._slots, self._number, self._now = slots, 2 * number, now
         if not 0 <= slots[self._number + 1] - now <= TICKET_SECONDS:  # all has ended since, or the clock was put right
             slots[self._number] = 0.0

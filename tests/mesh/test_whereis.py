@@ -5,6 +5,7 @@ import os
 import signal
 import time
 
+from bdserver.core.tickets import TICKET_SECONDS
 from bdserver.net import dialling
 from tests.hosts import until
 
@@ -152,6 +153,8 @@ def test_a_call_that_a_hung_holder_agrees_to_later_weighs_nothing(mesh):
         until(lambda: asked()["node"] == "n2", 20, "n2 has a connection and a log")
         before = kinds()
         for _ in range(20):
+            answered_at = time.monotonic()
+            until(lambda: time.monotonic() > answered_at + TICKET_SECONDS, 20, "what it has promised has ended")  # noqa: B023
             with two.frozen():
                 details = asked()
                 assert details["node"] == "n3" and details["phase"] == 1

@@ -12,9 +12,10 @@ import math
 from collections import deque
 from random import Random
 
-from bdserver.core import routing, weight
+from bdserver.core import routing, tickets, weight
 from bdserver.core.membership import Record, Service
 from bdserver.core.messages import No, Yes
+from bdserver.core.tickets import NOT_BEFORE_MAX, TICKET_SECONDS, Promises, Wallet
 from bdserver.core.view import View
 from bdserver.core.weight import FRESH, HORIZON
 
@@ -31,33 +32,61 @@ class Holder:
 
     def __init__(self, name, capacity):
         self.name, self.threshold = name, capacity * WEIGHT_OF_RATE
-        self.runs = []  # (kind, second, count), oldest first
+        self.runs = []  # (kind, second, count), oldest first; calls that are promised among them
         self.step = 0
+        self.promises = {}  # asker -> what is promised to it
+        self.served = None  # without the promises: calls that came
 
-    def weight(self, now):
+    def weight(self, now, ahead=0.0):
         """As the daemon works it out of the log."""
         while self.runs and self.runs[0][1] < int(now) - HORIZON:
             self.runs.pop(0)
-        return weight.weight(reversed(self.runs), 1.0, now)
+        return weight.weight(reversed(self.runs), 1.0, now + ahead)
 
     def is_overloaded(self, now):
         """Over its receiver_threshold."""
         return weight.is_overloaded(self.weight(now), self.threshold)
 
-    def hit(self, now):
-        """One call more."""
-        last = self.runs[-1] if self.runs else None
-        if last and last[1] == int(now):
-            self.runs[-1] = (last[0], last[1], last[2] + 1)
+    def hit(self, now, count=1):
+        """One call more, or so many."""
+        place = next((i for i in range(len(self.runs) - 1, -1, -1) if self.runs[i][1] <= int(now)), -1)
+        if place >= 0 and self.runs[place][:2] == (weight.HIT, int(now)):
+            self.runs[place] = (weight.HIT, int(now), self.runs[place][2] + count)
         else:
-            self.runs.append((weight.HIT, int(now), 1))
+            self.runs.insert(place + 1, (weight.HIT, int(now), count))
+
+    def settle(self, asker, spent, now):
+        """What it has not spent is taken back."""
+        given = self.promises.setdefault(asker, Promises()).settle(SERVICE, spent, now)
+        if given is not None:
+            self.hit(given.at, -given.calls)
+
+    def room_in(self, now):
+        """As the daemon says with its NO."""
+        ahead = (each for each in (1.0, 2.0, 3.0) if not weight.is_overloaded(self.weight(now, each), self.threshold))
+        return next(ahead, NOT_BEFORE_MAX + now % 1) - now % 1
+
+    def will_execute(self, asker, spent, now):
+        """WILLYOUEXECUTE of an asker that takes tickets. What an asker has of the purse is left out: each has one connection."""
+        self.settle(asker, spent, now)
+        if self.is_overloaded(now):
+            return No({"not_before": self.room_in(now)})
+        self.hit(now)
+        usable = self.promises[asker].usable(SERVICE, now)
+        count = tickets.granted(usable, self.weight(now), self.threshold, 1.0, 0.0)
+        if not count:
+            return Yes(80, "", "")
+        self.hit(now + TICKET_SECONDS, count)
+        assert self.weight(now) <= self.threshold, "promises have overloaded a holder"
+        self.promises[asker].give(SERVICE, count, now + TICKET_SECONDS)
+        return Yes(80, "", "", {"tickets": count, "seconds": TICKET_SECONDS})
 
 
 class Asker:
     """A node that is asked WHEREIS, with a view of its own, and when it sent whom a call."""
 
     def __init__(self, holders, name):
-        self.view = View(name)
+        self.name, self.view = name, View(name)
         self.view.start(Record(name, f"{name}:1", (0, 0)), EPOCH)
         for holder in holders:
             self.view.put(Record(holder.name, f"{holder.name}:1", (1, 0), services={SERVICE: Service("static", 1.0, "", True)},
@@ -65,6 +94,7 @@ class Asker:
         self.now = 0.0
         self.sent = {holder.name: deque(maxlen=1000) for holder in holders}
         self.turn = itertools.cycle([holder.name for holder in holders])
+        self.wallet = Wallet()
 
     def hear(self, name, step):
         """A load step."""
@@ -123,10 +153,11 @@ ORDERS = {
 }
 
 
-def shares(order, capacities, load, seed, asks=True, seconds=240.0, askers=4):
+def shares(order, capacities, load, seed, asks=True, seconds=240.0, askers=4, takes=False):
     """Figures of one run, after a minute to warm up: how many were asked a look-up; the share of questions put to an
     overloaded holder while another had room; the share of calls served by one. Without `asks` nobody is asked, as with a
-    registry that only tells: the first in the order serves."""
+    registry that only tells: the first in the order serves. With `takes` the askers take tickets: the share of calls for which
+    nobody was asked, and how far apart the loads of two holders were, in the mean, as a share of what they can take."""
     rng = Random(seed)
     holders = {f"h{i}": Holder(f"h{i}", capacity) for i, capacity in enumerate(capacities)}
     nodes = [Asker(holders.values(), f"a{i}") for i in range(askers)]
@@ -135,7 +166,10 @@ def shares(order, capacities, load, seed, asks=True, seconds=240.0, askers=4):
     def at(when, what):
         heapq.heappush(events, (when, next(number), what))
 
-    counted = {"calls": 0, "questions": 0, "wasted": 0, "served over": 0}
+    counted = {"calls": 0, "questions": 0, "wasted": 0, "served over": 0, "by ticket": 0, "apart": 0.0}
+    if takes:
+        for holder in holders.values():
+            holder.served = Holder(holder.name, holder.threshold / WEIGHT_OF_RATE)
 
     def look(holder, now):
         step = weight.load_step(holder.weight(now), holder.threshold, holder.step)
@@ -152,6 +186,10 @@ def shares(order, capacities, load, seed, asks=True, seconds=240.0, askers=4):
 
         def ask(name, request, patience):
             asked.append(name)
+            if takes and request[0] == "WILLYOUEXECUTE":
+                said = holders[name].will_execute(node.name, node.wallet.told(name, SERVICE), now)
+                node.wallet.learn(name, SERVICE, said, now, "terms")
+                return said
             if request[0] == "WILLYOUEXECUTE" and name not in has_room:
                 return No()
             if request[0] == "WILLYOUREPLICATE":
@@ -163,16 +201,36 @@ def shares(order, capacities, load, seed, asks=True, seconds=240.0, askers=4):
         if asks:
             question = routing.Question(node.view, SERVICE, lambda r: True, lambda r: True, lambda a, b: True, ask, lambda: 5.0,
                                         lambda: now, rng, rule, lambda name, request, _, patience: ask(name, request, patience))  # fmt: skip
-            served = routing.Search(question).whereis().node
+            if takes:
+                question = question._replace(
+                    spend=lambda name: node.wallet.spend(name, SERVICE, now, "terms"),
+                    is_refused=lambda name: node.wallet.is_refused(name, SERVICE, now),
+                )
+            search = routing.Search(question)
+            found = search.whereis()
+            served = found.node
         else:
             served = rule(node.view.holders(SERVICE), rng)[0].name
-        holders[served].hit(now)
+        was_over = takes and holders[served].served.is_overloaded(now)
+        if takes:
+            if found.phase == 3:
+                holders[served].hit(now)
+            holders[served].served.hit(now)
+        else:
+            holders[served].hit(now)
         node.sent[served].append(now)
         if now > EPOCH + 60:
             counted["calls"] += 1
             counted["questions"] += len(asked)
             counted["wasted"] += sum(name not in has_room for name in asked) if has_room else 0
-            counted["served over"] += bool(has_room) and served not in has_room
+            if takes:
+                counted["by ticket"] += search.is_by_ticket()
+                counted["served over"] += was_over and bool(has_room - {served})
+            else:
+                counted["served over"] += bool(has_room) and served not in has_room
+            if counted["calls"] % 100 == 0:
+                loads = [(each.served or each).weight(now) / each.threshold for each in holders.values()]
+                counted["apart"] += 100 * (max(loads) - min(loads))
         at_next = now + rng.expovariate(load * sum(capacities))
         at(at_next, lambda: call(at_next))
 
@@ -185,6 +243,8 @@ def shares(order, capacities, load, seed, asks=True, seconds=240.0, askers=4):
         "asked": counted["questions"] / counted["calls"],
         "wasted": counted["wasted"] / max(counted["questions"], 1),
         "served over": counted["served over"] / counted["calls"],
+        "by ticket": counted["by ticket"] / counted["calls"],
+        "apart": counted["apart"] / counted["calls"],
     }
 
 

@@ -141,7 +141,7 @@ class Talk:
     def __init__(self, node, caller, where, opening=messages.Opening(), network=None):  # noqa: B008 (nobody can change it)
         self.node, self.where, self.network = node, where, network
         self.identity = node.credentials.identity
-        self.is_open = True
+        self.is_open, self.has_hung_up = True, False
         self._begun = self._here = self._there = None
         self._package = self._file = None
         self.session = Session(node, caller, self._receive, ask_ourselves)
@@ -201,12 +201,13 @@ class Talk:
             self.session.take_back()
 
     def is_readable(self, deadline):
-        """At once or never."""
-        return self.where not in self.network.hung
+        """At once or never; between two questions, only when the other end has hung up."""
+        return self.has_hung_up or (self._begun is not None and self.where not in self.network.hung)
 
     def finish(self, request, deadline):
         """The answer to what was begun."""
         self._here.recv(100)
+        self._begun = None
         return self.ask(request, deadline)
 
     def fileno(self):

@@ -83,7 +83,7 @@ def test_whatever_an_asker_tells_it_has_spent_between_none_and_all(spent, left):
     promises.usable("Echo", NOW)
     promises.give("Echo", 5, NOW)
     given = promises.settle("Echo", spent, NOW)
-    assert (given.count if given else 0) == left
+    assert (given.calls if given else 0) == left
 
 
 def test_a_promise_leaves_half_of_the_room_and_an_asker_has_its_share_of_the_whole():
@@ -114,9 +114,9 @@ def test_promises_and_weight_never_pass_the_threshold(seed):
             connections[number] = asker, Promises()  # all that was promised there stays counted as spent
         left = promises.settle("Echo", rng.randrange(-1, 40), now)
         if left is not None:
-            at = next(index for index, run in enumerate(runs) if run[1] == int(left.at) and run[2] >= left.count)
-            runs[at] = (*runs[at][:2], runs[at][2] - left.count)
-            held[asker] = max(held.get(asker, 0.0) - left.count * cost, 0.0)
+            at = next(index for index, run in enumerate(runs) if run[1] == int(left.at) and run[2] >= left.calls)
+            runs[at] = (*runs[at][:2], runs[at][2] - left.calls)
+            held[asker] = max(held.get(asker, 0.0) - left.calls * cost, 0.0)
         if weight.is_overloaded(total(), threshold):
             continue
         runs.append((weight.HIT, int(now), 1))

@@ -20,11 +20,11 @@ NOW = 1_700_000_000
 
 
 def obvious_weight(lines, cost, now):
-    """The 2006 loop: one line after the other, newest last in the log. Lines from the future are left out."""
+    """The 2006 loop: one line after the other, newest last in the log. Lines from beyond the next second are left out."""
     total = 0.0
     for kind, second in reversed(lines):
         seconds = int(now) - second
-        if seconds < 0:
+        if seconds < -1:
             continue
         if kind == "REPLICATE":
             cost *= 0.9
@@ -64,7 +64,7 @@ def test_the_weight_is_what_the_originals_loop_makes_of_the_lines(lines, is_in_o
 
 @pytest.mark.parametrize(
     ("age", "counts"),
-    [(0, 6.0), (9, 6.0), (10, 6.0), (11, 60 / 11), (20, 3.0), (60, 1.0), (61, 0.0), (3600, 0.0), (-1, 0.0)],
+    [(0, 6.0), (9, 6.0), (10, 6.0), (11, 60 / 11), (20, 3.0), (60, 1.0), (61, 0.0), (3600, 0.0), (-1, 6.0), (-2, 0.0)],
 )
 def test_a_hit_counts_in_full_for_ten_seconds_then_less_and_after_a_minute_nothing(age, counts):
     assert weight([(HIT, NOW - age, 1)], 6.0, NOW) == pytest.approx(counts)

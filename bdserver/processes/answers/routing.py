@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
@@ -13,6 +14,8 @@ from bdserver.core.view import View
 from bdserver.files.bdcert import Service
 from bdserver.processes.node import Node
 from bdserver.processes.session import Session
+
+log = logging.getLogger("bdserver.answers")
 
 # Of the nodes that were asked, the last ones: whoever asked more had hundreds of silent holders.
 ASKED_TOLD_MAX = 1000
@@ -49,6 +52,8 @@ def answer_whereis(session: Session, service: str, client_policy: str | None) ->
     node.counters.took(time.monotonic() - began)
     session.later.append(lambda: _correct(node, search))
     session.doubt(search.gone)
+    if log.isEnabledFor(logging.DEBUG):
+        log.debug("WHEREIS %s: %s, %s", service, found.node or found.word, "by its ticket" if by == "ticket" else "asked")
     details = _details(service, found, search)
     if found.word == "CANTFIND":
         return Nobody(details)
