@@ -41,6 +41,14 @@ class Given(NamedTuple):
     at: float
 
 
+class Settled(NamedTuple):
+    """Of what was given, how many calls the asker has spent, and how many are left; as of which time they count."""
+
+    spent: int
+    left: int
+    at: float
+
+
 class _Course(NamedTuple):
     """How the tickets of a service are spent on this connection: of what was given last, whether all were; how many the asker
     can use; when it asked last."""
@@ -56,8 +64,8 @@ class Promises:
     def __init__(self) -> None:
         self._courses: dict[str, _Course] = {}
 
-    def settle(self, service: str, spent: int, now: float) -> Given | None:
-        """The asker tells how many it has spent of what it was given; those that it has not, if there are any.
+    def settle(self, service: str, spent: int, now: float) -> Settled | None:
+        """The asker tells how many it has spent of what it was given; None when that was nothing.
 
         It can use twice as many when these were too few, else as many as it has spent and a few more: it adapts to its caller,
         and a connection on which one question is asked gets none."""
@@ -70,7 +78,7 @@ class Promises:
         if not spent and now - course.asked_at > TICKET_SECONDS:
             usable = 0  # it asks too seldom
         self._courses[service] = _Course(Given(0, 0.0), usable, course.asked_at)
-        return Given(given.calls - spent, given.at) if spent < given.calls else None
+        return Settled(spent, given.calls - spent, given.at) if given.calls else None
 
     def usable(self, service: str, now: float) -> int:
         """How many the asker that asks now can use."""

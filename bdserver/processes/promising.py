@@ -16,7 +16,7 @@ from bdserver.core.messages import No, Yes
 from bdserver.core.tickets import TICKET_SECONDS, Promises, Wallet
 from bdserver.core.weight import BACK, HIT
 from bdserver.errors import BDError
-from bdserver.files.services import Service
+from bdserver.files.bdcert import Service
 from bdserver.net.connections import Connections
 from bdserver.processes.node import Node
 
@@ -35,18 +35,16 @@ class Giver:
 
     def settle(self, service: str, spent: int, now: float) -> None:
         """The asker has spent so many of the last promise."""
-        given = self._promises.settle(service, spent, now)
-        counted = 0 if self._node.settings.access_log else spent  # there the web server's log tells of the calls
-        self._take_back(service, given._replace(calls=given.calls + spent - counted) if given else None, now)
-
-    def _take_back(self, service: str, given: tickets.Given | None, now: float) -> None:
-        mine = self._node.services.all().get(service)
-        if given is None or mine is None:
+        settled, mine = self._promises.settle(service, spent, now), self._node.services.all().get(service)
+        if settled is None or mine is None:
             return
         with self._node.purse.opened(self._asker, now) as account:
-            if account is not None:
-                account.add(-given.calls * mine.cost)
-        self._node.log_calls(service, BACK, self._host, given.at, given.calls)
+            if account is not None and now < settled.at:  # else it has ended there by itself
+                account.add(-(settled.spent + settled.left) * mine.cost)
+        # Where the web server's log tells of calls, those that were made are in there.
+        taken_back = settled.left + (settled.spent if self._node.settings.access_log else 0)
+        if taken_back:
+            self._node.log_calls(service, BACK, self._host, settled.at, taken_back)
 
     def promise(self, service: Service, found: Mapping[str, Service], now: float) -> Mapping[str, Any]:
         """What stands behind a YES."""

@@ -57,9 +57,9 @@ class Holder:
 
     def settle(self, asker, spent, now):
         """What it has not spent is taken back."""
-        given = self.promises.setdefault(asker, Promises()).settle(SERVICE, spent, now)
-        if given is not None:
-            self.hit(given.at, -given.calls)
+        settled = self.promises.setdefault(asker, Promises()).settle(SERVICE, spent, now)
+        if settled is not None and settled.left:
+            self.hit(settled.at, -settled.left)
 
     def room_in(self, now):
         """As the daemon says with its NO."""
@@ -283,9 +283,38 @@ def swing(period, seed, seconds=600.0, spares=2, capacity=5.0, peak=12.0):
     return {"made": made / minutes, "retired": retired / minutes}
 
 
+# Look-ups a second of each asker, with tickets.
+RATES = (10, 30, 100)
 MIXES = {"1:2:4": (1.0, 2.0, 4.0), "1:10": (1.0, 10.0), "1:1:1:1:1:1": (1.0,) * 6}
 LOADS = (0.5, 0.8, 0.95, 1.1)
 PERIODS = (10, 20, 40, 60, 120)
+
+
+def with_tickets(capacities, rate, load, seeds=3, takes=True):
+    """The mean figures of runs in which each of four askers looks up so many times a second."""
+    scale = 4 * rate / (load * sum(capacities))
+    scaled = [scale * each for each in capacities]
+    runs = [shares("of two the less loaded (ours)", scaled, load, seed, seconds=60, takes=takes) for seed in range(seeds)]
+    return {figure: sum(run[figure] for run in runs) / seeds for figure in runs[0]}
+
+
+def tables_of_tickets():
+    """What docs/ROUTING.md shows of tickets."""
+    lines = []
+    for mix, capacities in ({"1:1": (1.0, 1.0)} | MIXES).items():
+        lines += [
+            f"| capacities {mix} | {' | '.join(f'{100 * load:.0f} % load' for load in LOADS)} |",
+            "| --- |" + " ---: |" * len(LOADS),
+        ]
+        for rate in (0, *RATES):
+            runs = [with_tickets(capacities, rate or RATES[1], load, takes=bool(rate)) for load in LOADS]
+            cells = (
+                f"{100 * run['by ticket']:.0f} % · {run['asked']:.2f} · {100 * run['served over']:.1f} % · {100 * run['apart']:.0f} %"
+                for run in runs
+            )
+            lines.append(f"| {f'{rate} a second' if rate else f'{RATES[1]} a second, without tickets'} | {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
 
 
 def tables(seeds=3):
@@ -324,3 +353,4 @@ def tables(seeds=3):
 
 if __name__ == "__main__":
     print(tables())
+    print(tables_of_tickets())

@@ -214,6 +214,9 @@ class Talk:
         return self._here.fileno() if self._here else -1
 
     def close(self):
+        if self._begun is not None and self.is_open and self.where not in self.network.hung:
+            self.session.begin(5.0)  # it was said, and nobody waits for the answer
+            self._said(_travelled(self._begun))
         self.is_open = False
         for sock in (self._here, self._there):
             if sock is not None:

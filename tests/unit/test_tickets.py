@@ -1,6 +1,7 @@
 """Tickets: what a holder promises, what an asker believes and spends."""
 
 import math
+from collections import Counter
 from random import Random
 
 import pytest
@@ -13,8 +14,8 @@ from bdserver.core.tickets import (
     REFUSED_MAX,
     ROOM_SHARE,
     TICKETS_MAX,
-    Given,
     Promises,
+    Settled,
     Wallet,
     granted,
 )
@@ -73,7 +74,7 @@ def test_what_was_not_spent_is_told_with_the_time_of_its_promise_and_once():
     promises.usable("Echo", NOW)
     promises.give("Echo", 5, NOW)
     assert promises.are_out()
-    assert promises.settle("Echo", 3, NOW + 1) == Given(2, NOW) and not promises.are_out()
+    assert promises.settle("Echo", 3, NOW + 1) == Settled(3, 2, NOW) and not promises.are_out()
     assert promises.settle("Echo", 3, NOW + 1) is None
 
 
@@ -82,8 +83,7 @@ def test_whatever_an_asker_tells_it_has_spent_between_none_and_all(spent, left):
     promises = Promises()
     promises.usable("Echo", NOW)
     promises.give("Echo", 5, NOW)
-    given = promises.settle("Echo", spent, NOW)
-    assert (given.calls if given else 0) == left
+    assert promises.settle("Echo", spent, NOW) == Settled(5 - left, left, NOW)
 
 
 def test_a_promise_leaves_half_of_the_room_and_an_asker_has_its_share_of_the_whole():
@@ -100,11 +100,11 @@ def test_promises_and_weight_never_pass_the_threshold(seed):
     """Many connections of some askers, any costs and thresholds, lies about what was spent, connections that end, time that goes."""
     rng = Random(seed)
     threshold, cost = rng.uniform(0.5, 500), rng.choice([0.1, 0.7, 1.0, 3.0, 40.0])
-    runs, held, now = [], {}, NOW
+    hits, held, now = Counter(), {}, NOW
     connections = [(f"a{number % 3}", Promises()) for number in range(8)]
 
     def total():
-        return weight.weight(sorted(runs, key=lambda run: -run[1]), cost, now)
+        return weight.weight([(weight.HIT, second, hits[second]) for second in sorted(hits, reverse=True)], cost, now)
 
     for _ in range(400):
         now += rng.choice([0.0, 0.01, 0.3, 2.0])
@@ -112,20 +112,19 @@ def test_promises_and_weight_never_pass_the_threshold(seed):
         asker, promises = connections[number]
         if rng.random() < 0.02:
             connections[number] = asker, Promises()  # all that was promised there stays counted as spent
-        left = promises.settle("Echo", rng.randrange(-1, 40), now)
-        if left is not None:
-            at = next(index for index, run in enumerate(runs) if run[1] == int(left.at) and run[2] >= left.calls)
-            runs[at] = (*runs[at][:2], runs[at][2] - left.calls)
-            held[asker] = max(held.get(asker, 0.0) - left.calls * cost, 0.0)
+        settled = promises.settle("Echo", rng.randrange(-1, 40), now)
+        if settled is not None:
+            hits[int(settled.at)] -= settled.left
+            held[asker] = max(held.get(asker, 0.0) - (settled.spent + settled.left) * cost, 0.0)
         if weight.is_overloaded(total(), threshold):
             continue
-        runs.append((weight.HIT, int(now), 1))
+        hits[int(now)] += 1
         before = held.get(asker, 0.0)
         count = granted(promises.usable("Echo", now), total(), threshold, cost, before)
         assert 0 <= count <= TICKETS_MAX
         if count:
-            promises.give("Echo", count, now)
-            runs.append((weight.HIT, int(now), count))
+            promises.give("Echo", count, now + SECONDS)
+            hits[int(now + SECONDS)] += count
             held[asker] = before + count * cost
             assert total() <= threshold + 1e-9, f"seed {seed}"
             assert held[asker] <= ASKER_SHARE * threshold + 1e-9, f"seed {seed}"
