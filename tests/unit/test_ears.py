@@ -97,7 +97,7 @@ def test_a_probe_of_who_is_not_known_asks_nobody(hearing):
 
 @pytest.mark.parametrize("name", [name for name, row in messages.REQUESTS.items() if messages.NEWS not in row.ports])
 def test_all_else_is_answered_at_the_callers_port_or_not_to_nodes(hearing, name):
-    bodies = {"WHEREIS": ["x", None], "FIND": ["x", [], 0], "MASSMESSAGE": [{}, [], ["GIVESERVICE", "x"]]}
+    bodies = {"WHEREIS": ["x", None], "SPENT": [{"x": 1}], "FIND": ["x", [], 0], "MASSMESSAGE": [{}, [], ["GIVESERVICE", "x"]]}
     one = ["WILLYOUEXECUTE", "YOUWILLEXECUTE", "WILLYOUREPLICATE", "GIVESERVICE", "RENEW"]
     row = messages.REQUESTS[name]
     body = bodies.get(name, ["x"] if name in one else [])
