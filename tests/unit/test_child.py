@@ -17,7 +17,7 @@ import time
 import pytest
 
 from bdserver import errors
-from bdserver.core import messages
+from bdserver.core import messages, tickets
 from bdserver.core.messages import Pong
 from bdserver.core.policy import digest
 from bdserver.core.roles import ADMIN, CLIENT, NODE
@@ -33,8 +33,9 @@ from bdserver.processes import child
 from bdserver.processes.answers import ANSWERS
 from bdserver.processes.session import Caller
 from bdserver.processes.terms import POLICIES_MAX
+from tests.hosts import until
 from tests.unit.certificates import make_keys
-from tests.unit.nodes import a_node, document
+from tests.unit.nodes import a_node, acquaint, document
 from tests.unit.test_answers_admin import packed
 
 SECONDS = 10.0
@@ -456,6 +457,70 @@ def test_told_while_a_message_has_come_in_half_a_child_leaves_without_a_complain
         threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
         child.serve(node, LocalStream(here), Caller(CLIENT, "joe", "h"))
     assert lines(caplog) == []
+
+
+TAKES = ["WILLYOUEXECUTE", "Echo", {"spent": 0}]
+
+
+def ask_for_tickets(talk):
+    """Questions until something is promised."""
+    while not (said := talk.ask(TAKES, soon())).promise:
+        pass
+    return said.promise["tickets"]
+
+
+def hung_up_within(talk, seconds):
+    try:
+        return talk.is_readable(soon(seconds)) and talk.ask(["PING"], soon()) is None
+    except errors.NobodyThere:
+        return True
+
+
+def test_what_was_promised_ends_with_the_listener_and_so_does_the_connection(node):
+    node.offer("Echo")
+    life, its_end = os.pipe()
+    node.life = node.life._replace(life_descriptor=life)
+
+    def talk(conversation):
+        assert conversation.ask(["PING"], soon())  # nothing is promised yet: the listener's end is found at the next request
+        ask_for_tickets(conversation)
+        assert conversation.ask(TAKES, soon()).url  # and while it lives, all goes on
+        os.close(its_end)
+        return hung_up_within(conversation, SECONDS)
+
+    assert served_to(node, talk) is True
+    os.close(life)
+
+
+def test_what_was_promised_ends_when_settings_are_read_anew(node):
+    node.offer("Echo")
+
+    def talk(conversation):
+        assert ask_for_tickets(conversation) == 1
+        os.kill(os.getpid(), signal.SIGHUP)
+        return hung_up_within(conversation, SECONDS)
+
+    assert served_to(node, talk) is True
+
+
+def test_holders_are_told_of_tickets_that_have_ended_while_the_caller_is_idle(node, tmp_path, monkeypatch):
+    holder = a_node(tmp_path, "holder").offer("Echo")
+    acquaint(node, holder)
+    monkeypatch.setattr(tickets, "TICKET_SECONDS", 0.2)
+
+    def backs():
+        with open(holder.hitlog.path("Echo")) as file:
+            return sum(line.startswith("BACK") for line in file)
+
+    def talk(conversation):
+        words = []
+        while words.count("TICKET") < 3:
+            words.append(conversation.ask(["WHEREIS", "Echo", None], soon()).details["asked"][-1]["answer"])
+        conversation.ask(["WHEREIS", "Echo", None], soon())
+        until(lambda: backs() > 0, SECONDS, "what was not spent is taken back")
+        return conversation.ask(["WHEREIS", "Echo", None], soon()).details["node"]
+
+    assert served_to(node, talk, role=CLIENT) == "holder"
 
 
 def test_told_that_settings_have_changed_a_child_reads_them_anew_before_the_next_request(node, monkeypatch):

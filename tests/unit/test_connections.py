@@ -1,5 +1,6 @@
 """Connections that are kept: used again, dialled anew when they broke, let go."""
 
+import select
 import socket
 from types import SimpleNamespace
 
@@ -16,6 +17,15 @@ class Talk:
     def __init__(self, where):
         self.where, self.identity = where, SimpleNamespace(name="a", serial=1)
         self.sock, self.other_end = socket.socketpair()
+        self.begun, self.is_broken = [], False
+
+    def is_readable(self, deadline):
+        return bool(select.select([self.sock], [], [], 0)[0])
+
+    def begin(self, request, deadline):
+        if self.is_broken:
+            raise NobodyThere("it hung up")
+        self.begun.append(request)
 
     def fileno(self):
         return self.sock.fileno()
@@ -127,3 +137,36 @@ def test_at_last_all_are_let_go(node):
         connections.talk(name, f"{name}:1", 0, said)
     connections.close()
     assert [talk.is_open for talk in node.called] == [False, False]
+
+
+# --- whether one is open, and the last word on it -----------------------------------------------------------------
+
+
+def test_one_that_is_kept_is_alive_until_the_other_end_hangs_up(node):
+    connections = Connections(node.call, node.refusal, 8)
+    assert connections.alive("a", "a:1") is None
+    talk = connections.talk("a", "a:1", 0, said)
+    assert connections.alive("a", "a:1") is talk and connections.alive("a", "a:1") is talk
+    talk.other_end.close()
+    assert connections.alive("a", "a:1") is None and not talk.is_open
+
+
+def test_one_to_a_node_that_moved_or_was_revoked_is_not_alive(node, tmp_path):
+    connections = Connections(node.call, node.refusal, 8)
+    connections.talk("a", "a:1", 0, said)
+    assert connections.alive("a", "a:2") is None
+    connections.talk("a", "a:2", 0, said)
+    (tmp_path / "revoked").write_text("a\n")
+    node.revoked = Revoked(str(tmp_path / "revoked"))
+    assert connections.alive("a", "a:2") is None
+
+
+def test_whoever_is_let_go_hears_the_last_word_if_there_is_one(node):
+    words = {"a": ["SPENT", {}], "c": ["SPENT", {}]}
+    connections = Connections(node.call, node.refusal, 8, words.get)
+    for name in "abc":
+        connections.talk(name, f"{name}:1", 0, said)
+    node.called[2].is_broken = True
+    connections.close()
+    assert [talk.begun for talk in node.called] == [[["SPENT", {}]], [], []]
+    assert not any(talk.is_open for talk in node.called)

@@ -64,6 +64,18 @@ def test_a_hit_that_is_taken_back_weighs_nothing_for_those_who_read_and_those_wh
     assert content(log).decode().splitlines()[3] == f"BACK ~ {NOW} ~ {time.ctime(NOW)} ~ 192.0.2.1"
 
 
+def test_many_calls_that_were_promised_and_did_not_come_are_taken_back_at_once(log, tmp_path):
+    """They stand with the next second, and lines of this one may follow them."""
+    other = HitLog(str(tmp_path))
+    log.append("a", HIT, "192.0.2.1", NOW + 1, 5)
+    log.append("a", HIT, "192.0.2.1", NOW)
+    other.append("a", HIT, "192.0.2.1", NOW, 2)
+    log.append("a", BACK, "192.0.2.1", NOW + 1, 3)
+    wanted = [(HIT, NOW, 3), (HIT, NOW + 1, 2)]
+    assert log.runs("a", NOW) == other.runs("a", NOW) == HitLog(str(tmp_path)).runs("a", NOW) == wanted
+    assert content(log).count(b"\n") == 11
+
+
 def test_more_is_never_taken_back_than_there_was(log):
     write(
         log,
