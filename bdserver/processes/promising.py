@@ -35,7 +35,8 @@ class Giver:
 
     def settle(self, service: str, spent: int, now: float) -> None:
         """The asker has spent so many of the last promise."""
-        settled, mine = self._promises.settle(service, spent, now), self._node.services.all().get(service)
+        settled = self._promises.settle(service, spent, now)
+        mine = self._node.services.all().get(service) if settled is not None else None
         if settled is None or mine is None:
             return
         with self._node.purse.opened(self._asker, now) as account:

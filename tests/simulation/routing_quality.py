@@ -298,7 +298,7 @@ def with_tickets(capacities, rate, load, seeds=3, takes=True):
     return {figure: sum(run[figure] for run in runs) / seeds for figure in runs[0]}
 
 
-def tables_of_tickets():
+def tables_of_tickets(seeds=2):
     """What docs/ROUTING.md shows of tickets."""
     lines = []
     for mix, capacities in ({"1:1": (1.0, 1.0)} | MIXES).items():
@@ -307,7 +307,7 @@ def tables_of_tickets():
             "| --- |" + " ---: |" * len(LOADS),
         ]
         for rate in (0, *RATES):
-            runs = [with_tickets(capacities, rate or RATES[1], load, takes=bool(rate)) for load in LOADS]
+            runs = [with_tickets(capacities, rate or RATES[1], load, seeds, bool(rate)) for load in LOADS]
             cells = (
                 f"{100 * run['by ticket']:.0f} % · {run['asked']:.2f} · {100 * run['served over']:.1f} % · {100 * run['apart']:.0f} %"
                 for run in runs
