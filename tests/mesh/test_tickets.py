@@ -149,16 +149,18 @@ def test_at_a_sighup_tickets_end(mesh, who):
 
 def test_all_children_of_a_holder_promise_no_more_than_it_can_take(mesh):
     asker, holder = mesh.start(2, max_dynamic=0)
-    threshold = 40
+    threshold = 40  # calls, each of which weighs 1
     holder.write_config(receiver_threshold=threshold)
     os.kill(holder.process.pid, signal.SIGHUP)
     holder.add_service("Echo")
     until(lambda: asker.lookup("Echo")[0] != "CANTFIND", 30, "the holder is known")
     with contextlib.ExitStack() as stack:
         looks = [stack.enter_context(asking(asker)) for _ in range(4)]
-        found = [look() for _ in range(8) for look in looks]
-        assert any(map(is_by_ticket, found))
-        # As many as fit, and the one that found it not quite full: whoever came later was served late.
-        in_time = [details for details in found if details["phase"] == 1]
-        assert len(in_time) <= threshold + 1
-        assert holder.ctl("status")["weight"] <= 1 + sum(1 for _ in found) + threshold
+        by_ticket = late = 0
+        for _ in range(20):
+            for look in looks:
+                details = look()
+                by_ticket, late = by_ticket + is_by_ticket(details), late + (details["phase"] == 3)
+                # The one call on top found the holder not quite full; those that are late are served all the same.
+                assert calls(holder) <= threshold + 1 + late
+        assert by_ticket and late, (by_ticket, late)
