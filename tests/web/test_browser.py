@@ -119,7 +119,7 @@ def test_the_pictures_are_whole_and_have_words_and_links(page):
     picture = page.find_element(By.CSS_SELECTOR, "svg.picture")
     assert picture.size["width"] > 300 and "1 dead" in picture.get_attribute("aria-label")
     assert {"?node=alpha", "?service=TimeOfDay"} <= {
-        each.get_attribute("href") for each in picture.find_elements(By.TAG_NAME, "a")
+        each.get_dom_attribute("href") for each in picture.find_elements(By.TAG_NAME, "a")
     }
     bars = page.find_elements(By.CSS_SELECTOR, ".weights svg.bar[aria-label]")
     assert [each.get_attribute("aria-label").partition(":")[0] for each in bars] == ["alpha", "beta", "delta", "gamma"]
