@@ -12,7 +12,7 @@ from bdserver.audit.colours import LIGHT, Mark, marks
 from bdserver.audit.shapes import link
 from bdserver.audit.snapshot import Node, Snapshot
 from bdserver.audit.svg import paint
-from bdserver.audit.weights import FULL, TICKS, TOP, Segment
+from bdserver.audit.weights import FULL, TOP, Segment
 
 HEIGHT = 18
 # Of the whole scale: below it there is no room for a letter.
@@ -111,10 +111,10 @@ def _axis() -> Markup:
             Markup(paint("fill", LIGHT.red if tick == FULL else LIGHT.soft)),
             "RT" if tick == FULL else f"{100 * tick:g} %",
         )
-        for tick in TICKS
+        for tick in (0.0, FULL / 2, FULL, TOP)
     )
     return Markup(
-        '<li class="axis" aria-hidden="true"><span></span><svg class="bar" width="100%" height="16">{}</svg></li>'
+        '<li class="axis" aria-hidden="true"><span></span><svg class="bar" width="100%" height="16">{}</svg><span></span></li>'
     ).format(ticks)
 
 

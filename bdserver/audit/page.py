@@ -212,9 +212,9 @@ def _grouped(warnings: list[tuple[str, str]]) -> dict[str, str]:
 
 
 def _topology(snapshot: Snapshot, view: str, seconds: float) -> dict[str, Any]:
-    """{"picture", "reason", "description"}: SVG, PNG where Graphviz draws no SVG, or why there is none."""
+    """{"picture", "key", "reason", "description"}: SVG, PNG where Graphviz draws no SVG, or why there is none."""
     described = topology.description(snapshot)
-    source = topology.dot(snapshot, LIGHT, view)
+    source = topology.dot(snapshot, LIGHT, view, has_key=False)
     try:
         try:
             picture = svg.inline(topology.render(source, "svg", seconds / 2), described)
@@ -222,8 +222,8 @@ def _topology(snapshot: Snapshot, view: str, seconds: float) -> dict[str, Any]:
             content = base64.b64encode(topology.render(source, "png", seconds / 2)).decode()
             picture = Markup('<img class="picture" src="data:image/png;base64,{}" alt="{}">').format(content, described)
     except BDError as error:
-        return {"picture": "", "reason": str(error), "description": described}
-    return {"picture": picture, "reason": "", "description": described}
+        return {"picture": "", "key": [], "reason": str(error), "description": described}
+    return {"picture": picture, "key": topology.key(snapshot, view), "reason": "", "description": described}
 
 
 def _heard(snapshot: Snapshot, name: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import pydot
 
@@ -31,13 +32,15 @@ NODES_MAX = 40
 OWN_MAX = 4
 # Above it, edges that say nothing new are pale.
 DENSE_ABOVE = 10
+MARKS = {GREEN: "—", YELLOW: "- -", ORANGE: "· · ·", RED: "—■"}
 MEMORY_BYTES_MAX = 512 << 20
 # Pixels of a PNG per pixel of a plain screen.
 SCALE = 2
 
 
-def dot(snapshot: Snapshot, theme: Theme = LIGHT, view: str = SERVICES) -> str:
-    """The graph in Graphviz's language, with positions: `dot` and `neato` both draw it as it is meant."""
+def dot(snapshot: Snapshot, theme: Theme = LIGHT, view: str = SERVICES, has_key: bool = True) -> str:
+    """The graph in Graphviz's language, with positions: `dot` and `neato` both draw it as it is meant. A page has a key of its
+    own, which is as wide as the page is."""
     graph = pydot.Dot(
         "mesh",
         graph_type="digraph",
@@ -63,7 +66,8 @@ def dot(snapshot: Snapshot, theme: Theme = LIGHT, view: str = SERVICES) -> str:
         zones.draw_by_service(graph, snapshot, theme)
     else:
         zones.draw_by_zone(graph, snapshot, theme)
-    graph.set("label", _key(snapshot, theme, view))
+    if has_key:
+        graph.set("label", _drawn_key(key(snapshot, view), theme))
     return graph.to_string()
 
 
@@ -181,17 +185,29 @@ def _merged(edges: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str, 
     return merged
 
 
-def _key(snapshot: Snapshot, theme: Theme, view: str) -> str:
-    """The key below the picture: an HTML-like label."""
-    marks = {GREEN: "—", YELLOW: "- -", ORANGE: "· · ·", RED: "—■"}
-    rows = [(getattr(theme, colour), marks[colour], f"{colour}: {words}") for colour, words in EDGES.items()]
+class Sign(NamedTuple):
+    """A line of the key: a theme's colour by its name, how the edge looks, what it means."""
+
+    colour: str
+    mark: str
+    words: str
+
+
+def key(snapshot: Snapshot, view: str) -> list[Sign]:
+    """What the edges mean."""
+    signs = [Sign(colour, MARKS[colour], f"{colour}: {words}") for colour, words in EDGES.items()]
     if not is_summary(snapshot):
-        rows += [(theme.soft, "—", "original of a service"), (theme.blue, "- -", "replica (dynamic)")]
-    elif view == SERVICES:
-        rows = [(theme.soft, "—", "originals, and replicas"), (theme.blue, "- -", "replicas (dynamic) alone")]
+        return [*signs, Sign("soft", "—", "original of a service"), Sign("blue", "- -", "replica (dynamic)")]
+    if view == SERVICES:
+        return [Sign("soft", "—", "originals, and replicas"), Sign("blue", "- -", "replicas (dynamic) alone")]
+    return signs
+
+
+def _drawn_key(signs: list[Sign], theme: Theme) -> str:
+    """The key below the picture: an HTML-like label."""
     cells = [
-        f'<TD ALIGN="LEFT"><FONT COLOR="{colour}"><B>{mark}</B></FONT> {html.escape(words)}</TD>'
-        for colour, mark, words in rows
+        f'<TD ALIGN="LEFT"><FONT COLOR="{getattr(theme, sign.colour)}"><B>{sign.mark}</B></FONT> {html.escape(sign.words)}</TD>'
+        for sign in signs
     ]
     lines = "".join(f"<TR>{''.join(cells[number : number + 2])}</TR>" for number in range(0, len(cells), 2))
     return f'<<TABLE BORDER="0" CELLSPACING="2">{lines}</TABLE>>'

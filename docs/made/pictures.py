@@ -22,7 +22,7 @@ POLICIES = {"office": ("office",), "both": ("office", "datacentre"), "datacentre
 HOSTS = {"alpha": "office", "beta": "both", "gamma": "both", "delta": "datacentre", "epsilon": "datacentre", "zeta": "both"}
 SERVICES = {"alpha": ("Orders", "Stock"), "beta": ("Primes",), "delta": ("Primes", "Maps"), "epsilon": ("Search",)}
 CALLS = {"Orders": 22, "Stock": 9, "Maps": 14, "Search": 17, "Primes": 30}
-WINDOW = "1180,1640"
+WINDOW = "1400,1250"
 CHROMIUM = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
             "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--force-device-scale-factor=1"]  # fmt: skip
 
