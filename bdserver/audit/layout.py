@@ -20,10 +20,14 @@ ROUND_MAX = 8
 # Services of one node that stand side by side, or one below the other.
 ROW_MAX, COLUMN_MAX = 5, 8
 GROWTH = 1.12
-TRIES = 12
+# How often the oval may grow; so far, for services on lines.
+TRIES, WIDENED = 12, 4
 ROUNDS = 60
 # Inside the oval, in shares of its radius: how far out a service stands at most, and those of nodes all around.
 INNER, CENTRE = 0.68, 0.3
+# Where a service inside looks for a place with no line behind it; how near to the oval, and to a line; of how many.
+STEPS = sorted(((16 * x, 12 * y) for x in range(-6, 7) for y in range(-6, 7)), key=lambda step: (math.hypot(*step), step))
+INSIDE, CLEAR, LINES_MAX, LOOSE_MAX = 0.8, 2.0, 60, 24
 # Below it the holders' mean direction says nothing.
 SPREAD = 0.2
 
@@ -60,15 +64,18 @@ def angle(number: int, count: int) -> float:
 
 
 def arrange(
-    nodes: Mapping[str, Size], services: Mapping[str, tuple[Size, Sequence[str]]]
+    nodes: Mapping[str, Size], services: Mapping[str, tuple[Size, Sequence[str]]], lines: Sequence[tuple[str, str]] = ()
 ) -> tuple[dict[str, Place], dict[str, Place]]:
-    """The places of nodes, and of services, each with the names of its holders."""
+    """The places of nodes, and of services, each with the names of its holders. `lines`: pairs of nodes with an edge that is to
+    be seen; no service is laid on it if it can stand elsewhere."""
     radius = max(RADIUS_MIN, 8.0 * len(nodes)) if len(nodes) > 1 else 0.0
     angles = {name: angle(number, len(nodes)) for number, name in enumerate(nodes)}
-    for _ in range(TRIES):
+    for tried in range(TRIES):
         boxes = {name: _Box(_on_oval(at, radius), nodes[name], True) for name, at in angles.items()}
         loose = _services(services, angles, boxes, radius)
-        if _is_apart(list(boxes.values()) + list(loose.values())):
+        behind = _off_the_lines(list(loose.values()), [(boxes[a], boxes[b]) for a, b in lines[:LINES_MAX]], radius)
+        _push_apart(list(boxes.values()), list(loose.values()))
+        if (not behind or tried >= WIDENED) and _is_apart(list(boxes.values()) + list(loose.values())):
             break
         radius = max(radius, RADIUS_MIN / 2) * GROWTH
     return _places(boxes), _places(loose)
@@ -106,7 +113,6 @@ def _services(
         widest, highest = (max(services[name][0][side] for name in names) for side in (0, 1))
         for name, place in zip(names, _outside(at, radius, len(names), Size(widest, highest), boxes), strict=True):
             found[name] = _Box(place, services[name][0], False)
-    _push_apart(list(boxes.values()), list(found.values()))
     return found
 
 
@@ -131,6 +137,51 @@ def _outside(at: float, radius: float, count: int, size: Size, boxes: Mapping[st
             beside = y + 26 * math.sin(at) - (size.height + 5) * along
             found.append(Place(x + math.copysign(outward, math.cos(at)), beside))
     return found
+
+
+def _off_the_lines(loose: list[_Box], lines: list[tuple[_Box, _Box]], radius: float) -> int:
+    """Each service inside the oval to the nearest place near it where fewest lines run behind it, and nothing else stands. How
+    many are still on lines."""
+    if not lines or len(loose) > LOOSE_MAX:
+        return 0
+    left = 0
+    for box in loose:
+        if not _is_inside(box.x, box.y, radius):
+            continue
+        others = [other for other in loose if other is not box]
+        x, y, fewest = box.x, box.y, math.inf
+        for dx, dy in STEPS:
+            if not _is_inside(x + dx, y + dy, radius):
+                continue
+            tried = _Box(Place(x + dx, y + dy), box.size, False)
+            behind = sum(_crosses(tried, one, two) for one, two in lines)
+            behind += 2 * sum(min(_overlap(tried, other)) > 0 for other in others)
+            if behind < fewest:
+                fewest, box.x, box.y = behind, tried.x, tried.y
+            if not behind:
+                break
+        left += fewest > 0
+    return left
+
+
+def _is_inside(x: float, y: float, radius: float) -> bool:
+    return bool(radius) and math.hypot(x / (WIDER * radius), y / radius) < INSIDE
+
+
+def _crosses(box: _Box, one: _Box, two: _Box) -> bool:
+    """Whether the line between two boxes' middles runs behind a third."""
+    first, last = 0.0, 1.0
+    for start, end, middle, half in (
+        (one.x, two.x, box.x, box.size.width / 2 + CLEAR),
+        (one.y, two.y, box.y, box.size.height / 2 + CLEAR),
+    ):
+        if abs(end - start) < 1e-9:
+            if abs(start - middle) > half:
+                return False
+            continue
+        enters, leaves = sorted(((middle - half - start) / (end - start), (middle + half - start) / (end - start)))
+        first, last = max(first, enters), min(last, leaves)
+    return first < last
 
 
 def _push_apart(fixed: list[_Box], loose: list[_Box]) -> None:

@@ -223,7 +223,12 @@ def _topology(snapshot: Snapshot, view: str, seconds: float) -> dict[str, Any]:
             picture = Markup('<img class="picture" src="data:image/png;base64,{}" alt="{}">').format(content, described)
     except BDError as error:
         return {"picture": "", "key": [], "reason": str(error), "description": described}
-    return {"picture": picture, "key": topology.key(snapshot, view), "reason": "", "description": described}
+    return {
+        "picture": picture,
+        "key": [(svg.sample(each.colour, each.mark), each.words) for each in topology.key(snapshot, view)],
+        "reason": "",
+        "description": described,
+    }
 
 
 def _heard(snapshot: Snapshot, name: str) -> dict[str, Any]:

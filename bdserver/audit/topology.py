@@ -109,13 +109,16 @@ def _draw_nodes(graph: pydot.Dot, snapshot: Snapshot, theme: Theme, view: str) -
     """Each node, in either view."""
     size = shapes.SMALL if len(snapshot.nodes) > DENSE_ABOVE else shapes.FONT_SIZE
     offered = _offered(snapshot) if view == SERVICES else _own(snapshot)
+    opinions = _opinions(snapshot)
     places, at = layout.arrange(
         {node.name: shapes.node_size(node, size) for node in snapshot.nodes},
         {key: (shapes.service_size(name, notes), holders) for key, (name, notes, holders) in offered.items()},
+        [(each.a, each.b) for each in opinions if not each.is_pale],
     )
     ids = {node.name: f"n{number}" for number, node in enumerate(snapshot.nodes)}
     marked = marks(snapshot.by_service)
-    _draw_edges(graph, snapshot, theme, ids)
+    for a, b, colour, is_both, is_pale in opinions:
+        graph.add_edge(shapes.opinion(ids[a], ids[b], colour, theme, is_both, is_pale))
     for node in snapshot.nodes:
         graph.add_node(shapes.node(ids[node.name], node, theme, places[node.name], size))
     for number, (key, (name, notes, holders)) in enumerate(offered.items()):
@@ -158,20 +161,25 @@ def _own(snapshot: Snapshot) -> Offered:
 # --- what A says of B ---------------------------------------------------------------------------------------------
 
 
-def _draw_edges(graph: pydot.Dot, snapshot: Snapshot, theme: Theme, ids: dict[str, str]) -> None:
+class Opinion(NamedTuple):
+    """What A says of B, or both of each other; pale where many edges are drawn, and most say so of B."""
+
+    a: str
+    b: str
+    colour: str
+    is_both: bool
+    is_pale: bool
+
+
+def _opinions(snapshot: Snapshot) -> list[Opinion]:
     edges = list(snapshot.edges())
-    opinions, is_dense = _opinions(edges), len(snapshot.nodes) > DENSE_ABOVE
-    for a, b, colour, is_both in _merged(edges):
-        is_pale = is_dense and colour != RED and (colour != ORANGE) == opinions[b]
-        graph.add_edge(shapes.opinion(ids[a], ids[b], colour, theme, is_both, is_pale))
-
-
-def _opinions(edges: list[tuple[str, str, str]]) -> dict[str, bool]:
-    """Whether most edges to a node are those to a living one: where many are drawn, those that say so too stay pale."""
-    votes: Counter[str] = Counter()
-    for _, observed, colour in edges:
-        votes[observed] += 1 if colour in (GREEN, YELLOW) else -1
-    return {name: count > 0 for name, count in votes.items()}
+    is_dense, votes = len(snapshot.nodes) > DENSE_ABOVE, Counter[str]()
+    for _, b, colour in edges:
+        votes[b] += 1 if colour in (GREEN, YELLOW) else -1
+    return [
+        Opinion(a, b, colour, is_both, is_dense and colour != RED and (colour != ORANGE) == (votes[b] > 0))
+        for a, b, colour, is_both in _merged(edges)
+    ]
 
 
 def _merged(edges: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str, bool]]:
@@ -186,7 +194,7 @@ def _merged(edges: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str, 
 
 
 class Sign(NamedTuple):
-    """A line of the key: a theme's colour by its name, how the edge looks, what it means."""
+    """A line of the key: a theme's colour by its name, how the edge looks in letters, what it means."""
 
     colour: str
     mark: str

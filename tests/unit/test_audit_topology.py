@@ -11,7 +11,7 @@ import pydot
 import pytest
 from PIL import Image
 
-from bdserver.audit import page, shapes, topology, zones
+from bdserver.audit import layout, page, shapes, topology, zones
 from bdserver.audit.colours import LIGHT
 from bdserver.audit.crawl import Offer
 from bdserver.audit.snapshot import Snapshot
@@ -200,6 +200,19 @@ def test_no_label_covers_another(count, length, view):
     assert len(found) >= min(count, 4)
     for (one, a), (two, b) in itertools.combinations(found, 2):
         assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1], f"{one} {a} covers {two} {b}"
+
+
+def test_no_service_is_laid_on_an_edge_between_nodes_if_it_can_stand_elsewhere():
+    """Else the edge seems to lead to the service."""
+    for count in range(3, 9):
+        nodes = {f"n{number}": layout.Size(70, 28) for number in range(count)}
+        lines = list(itertools.combinations(nodes, 2))
+        for holders in ({"n0", "n2"}, {"n0", "n1", "n2"}, set(nodes)):
+            size = layout.Size(60, 22)
+            places, at = layout.arrange(nodes, {"Stock": (size, sorted(holders))}, lines)
+            box = layout._Box(at["Stock"], size, False)
+            ends = [tuple(layout._Box(places[name], nodes[name], True) for name in pair) for pair in lines]
+            assert sum(layout._crosses(box, *pair) for pair in ends) <= (0 if count < 7 else 1), (count, holders)
 
 
 @needs_graphviz
