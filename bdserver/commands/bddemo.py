@@ -6,23 +6,23 @@ bddemo [--seconds N] [--port 8460]
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-from types import FrameType
 
+from bdserver.demo.ending import Ending
 from bdserver.demo.story import PORT, Story
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit 0 when the story ended well, 1 when something in it did not happen."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
+    ending = Ending()
+    ending.install()
     try:
-        with Story(options.port, options.seconds) as story:
+        with Story(options.port, options.seconds, ending) as story:
             story.tell()
     except KeyboardInterrupt:
         pass
-    except AssertionError as error:
+    except (AssertionError, OSError) as error:
         print(f"bddemo: {error}", file=sys.stderr)
         return 1
     print("Everything is ended and cleaned up. Goodbye.")
@@ -31,10 +31,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bddemo", description="A mesh of three nodes on this machine, and its story.")
-    parser.add_argument("--seconds", type=float, help="end after so long (default: when you press Ctrl-C)")
-    parser.add_argument("--port", type=int, default=PORT, help=f"of the audit page (default {PORT})")
+    parser.add_argument("--seconds", type=float, help="end so long after the story (default: when you press Ctrl-C)")
+    parser.add_argument("--port", type=int, default=PORT, help=f"of the page (default {PORT}); DNS has the next one")
     return parser
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -55,7 +55,7 @@ def free_port() -> int:
     rng = random.Random()
     while True:
         port = rng.randrange(FIRST_PORT, _first_ephemeral() - 1)
-        if not {port, port + 1} & _given and _is_free(port) and _is_free(port + 1):
+        if not {port, port + 1} & _given and is_free(port) and is_free(port + 1):
             _given.update((port, port + 1))
             return port
 
@@ -69,7 +69,8 @@ def _first_ephemeral() -> int:
     return first if first > 2 * FIRST_PORT else 32_768  # the kernel's own choice; where it was changed, we take our chance
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a port of 127.0.0.1, and this account may."""
     with socket.socket() as sock:
         try:
             sock.bind((LOOPBACK, port))
@@ -79,10 +80,11 @@ def _is_free(port: int) -> bool:
 
 
 class Mesh:
-    """A certificate authority, and the hosts that it made; a context manager that ends them."""
+    """A certificate authority, and the hosts that it made; a context manager that ends them. `ends_with_us`: whatever ends this
+    process, kill -9 too, ends the daemons; a terminal's Ctrl-C reaches this process alone, which then ends them in turn."""
 
-    def __init__(self, folder: str, name: str = "demo"):
-        self.folder, self.name = str(folder), name
+    def __init__(self, folder: str, name: str = "demo", ends_with_us: bool = False):
+        self.folder, self.name, self.ends_with_us = str(folder), name, ends_with_us
         self.authority = os.path.join(self.folder, "ca")
         self.hosts: list[Host] = []
         Authority.make(self.authority, name)
@@ -105,10 +107,11 @@ class Mesh:
         until(everybody_knows, seconds, f"{len(names)} nodes know each other", POLL_SECONDS * len(running))
 
     def stop(self) -> None:
-        """End everything."""
+        """End everything, also what somebody has stopped in the middle."""
         for host in self.hosts:
             if host.process and host.process.poll() is None:
                 host.process.terminate()
+                host.process.send_signal(signal.SIGCONT)
         for host in self.hosts:
             host.end()
 
@@ -180,8 +183,15 @@ class Host:
     def launch(self, *arguments: str) -> None:
         """Start the daemon in the foreground, as a child of ours."""
         line = self.command_line("bdserverd", "--foreground", self.config_path, *arguments)
+        ends_with_us = self.mesh.ends_with_us
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(line, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen(
+                ending_with_us(line) if ends_with_us else line,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=ends_with_us,
+            )
 
     def wait_ready(self) -> None:
         """Until the daemon answers on its local socket."""
@@ -252,8 +262,16 @@ class Host:
 
 
 # The commands as processes of the very interpreter that runs us, installed or from a checkout.
-_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 RUN = (
-    f"import sys; sys.path.insert(0, {_ROOT!r}); from importlib import import_module; "
+    f"import sys; sys.path.insert(0, {ROOT!r}); from importlib import import_module; "
     "sys.exit(import_module('bdserver.commands.' + sys.argv.pop(1)).main())"
 )
+# PR_SET_PDEATHSIG: the kernel sends the signal when our thread ends, however it ends. It may have ended before that was said.
+_WITH_US = "import ctypes, os; ctypes.CDLL(None).prctl(1, {number}); os.getppid() == {parent} or os._exit(1); "
+
+
+def ending_with_us(line: list[str]) -> list[str]:
+    """The same command line, `python -c TEXT …`, of a process that is told to end when this thread does."""
+    python, option, text, *words = line
+    return [python, option, _WITH_US.format(number=int(signal.SIGTERM), parent=os.getpid()) + text, *words]

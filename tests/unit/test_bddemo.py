@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from bdserver.commands import bddemo
+from bdserver.demo.ending import Ending
 from bdserver.demo.story import PORT
 
 
@@ -14,7 +15,7 @@ class Story:
 
     made = []
 
-    def __init__(self, port, seconds):
+    def __init__(self, port, seconds, ending):
         self.record = [(port, seconds), False]
         self.made.append(self.record)
 
@@ -31,7 +32,7 @@ class Story:
 @pytest.fixture
 def story(monkeypatch):
     """Sets what happens in the story; returns the record of all that were begun."""
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in Ending.NUMBERS}
     monkeypatch.setattr(bddemo, "Story", Story)
     monkeypatch.setattr(Story, "made", [])
 
@@ -40,7 +41,8 @@ def story(monkeypatch):
         return Story.made
 
     yield happens
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 GOODBYE = "Everything is ended and cleaned up. Goodbye.\n"
@@ -53,15 +55,34 @@ def test_a_story_that_ends_well(story, capsys):
     assert bddemo.main([]) == 0 and made[1] == [(PORT, None), True]
 
 
-def interrupted():
-    raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize("what", [interrupted, lambda: os.kill(os.getpid(), signal.SIGTERM)])
-def test_ctrl_c_and_sigterm_end_it_and_leave_nothing_behind(story, capsys, what):
-    made = story(what)
+@pytest.mark.parametrize("number", Ending.NUMBERS)
+def test_each_way_to_end_it_leaves_nothing_behind(story, capsys, number):
+    made = story(lambda: os.kill(os.getpid(), number))
     assert bddemo.main([]) == 0 and made == [[(PORT, None), True]]
     assert capsys.readouterr() == (GOODBYE, "")
+
+
+def test_an_interruption_comes_once_and_behind_what_is_done_whole(story):
+    ending, done = Ending(), []
+    ending.install()
+
+    def step():
+        with ending.held():
+            os.kill(os.getpid(), signal.SIGINT)
+            done.append("whole")
+
+    with pytest.raises(KeyboardInterrupt):
+        step()
+    assert done == ["whole"]
+    os.kill(os.getpid(), signal.SIGTERM)  # while it is cleaned up: nothing
+
+
+def test_nothing_is_interrupted_once_it_is_over(story):
+    ending = Ending()
+    ending.install()
+    ending.over()
+    with ending.held():
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_what_did_not_happen_is_exit_1_and_one_line(story, capsys):
@@ -71,6 +92,15 @@ def test_what_did_not_happen_is_exit_1_and_one_line(story, capsys):
     made = story(fails)
     assert bddemo.main([]) == 1 and made[0][1]
     assert capsys.readouterr() == ("", "bddemo: not within 20 s: all nodes know the services\n")
+
+
+def test_what_the_host_refuses_is_one_line_too(story, capsys):
+    def fails():
+        raise OSError(28, "No space left on device", "/tmp")
+
+    story(fails)
+    assert bddemo.main([]) == 1
+    assert capsys.readouterr().err == "bddemo: [Errno 28] No space left on device: '/tmp'\n"
 
 
 @pytest.mark.parametrize("arguments", [["--seconds", "soon"], ["--port", "x"], ["more"]])
