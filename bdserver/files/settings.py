@@ -38,6 +38,7 @@ class AppliedBy(StrEnum):
     FILES = "files"  # the node reads the file that it names, anew
     DISCOVERER = "discoverer"
     LOG = "log"  # each process sets its own logger's level
+    GATEWAY = "gateway"  # of bdgateway's own settings, its faces
 
 
 class Kind(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any
 from bdserver.core.address import split_address
 from bdserver.errors import BadConfig
 from bdserver.files import settings
-from bdserver.files.settings import ADDRESSES, COUNT, HOSTS, PATH, PATH_OR_NONE, SECONDS, USUAL_SOCKET, Kind, Setting
+from bdserver.files.settings import ADDRESSES, COUNT, HOSTS, PATH, PATH_OR_NONE, SECONDS, USUAL_SOCKET, AppliedBy, Kind, Setting
 
 DEFAULT_PATH = "/etc/bdserver/gateway.conf"
 
@@ -31,32 +31,37 @@ def _read_domain(text: str) -> str:
 
 
 AT_ONCE, LOG_LEVEL, LOG_FORMAT = (settings.BY_NAME[name].kind for name in ("max_children", "log_level", "log_format"))
+GATEWAY = AppliedBy.GATEWAY
 DOMAIN = Kind(_read_domain, str, f"a domain's name, of up to {DOMAIN_CHARACTERS_MAX} characters")
 
 SETTINGS = (
     Setting("socket", PATH, USUAL_SOCKET, "The local node's socket."),
     Setting("dns", ADDRESSES, ("127.0.0.1:9053",), "Where DNS is answered, by UDP and TCP; empty: nowhere."),
-    Setting("domain", DOMAIN, "bd.internal", "The domain of services: NAME.DOMAIN."),
+    Setting("domain", DOMAIN, "bd.internal", "The domain of services: NAME.DOMAIN.", GATEWAY),
     Setting("http", ADDRESSES, ("127.0.0.1:9080",), "Where HTTP is answered; empty: nowhere."),
     Setting(
-        "http_hosts", HOSTS, (), "Names by which browsers may call this host, beside localhost and addresses: of a proxy, say."
+        "http_hosts",
+        HOSTS,
+        (),
+        "Names by which browsers may call this host, beside localhost and addresses: of a proxy, say.",
+        GATEWAY,
     ),
-    Setting("policy", PATH_OR_NONE, "", "The WS-Policy of those who look up and bring none; empty: none."),
-    Setting("lookup_seconds", SECONDS, 10.0, "For a look-up by HTTP, which may copy the service to another host."),
-    Setting("dns_seconds", SECONDS, 4.0, "For a look-up by DNS: resolvers ask again after 5."),
+    Setting("policy", PATH_OR_NONE, "", "The WS-Policy of those who look up and bring none; empty: none.", GATEWAY),
+    Setting("lookup_seconds", SECONDS, 10.0, "For a look-up by HTTP, which may copy the service to another host.", GATEWAY),
+    Setting("dns_seconds", SECONDS, 4.0, "For a look-up by DNS: resolvers ask again after 5.", GATEWAY),
     Setting("lookups_max", AT_ONCE, 4, "Look-ups under way at once: so many by DNS, and so many by HTTP."),
-    Setting("queries_per_second", AT_ONCE, 500, "DNS queries that are read; what comes beyond is dropped."),
+    Setting("queries_per_second", AT_ONCE, 500, "DNS queries that are read; what comes beyond is dropped.", GATEWAY),
     Setting("watchers_max", COUNT, 20, "Programs that follow /v1/watch at once."),
-    Setting("crawl_seconds", SECONDS, 3.0, "For asking all nodes, when the audit page is looked at."),
-    Setting("draw_seconds", SECONDS, 5.0, "For drawing its topology."),
-    Setting("log_level", LOG_LEVEL, "info", "What is worth a line."),
+    Setting("crawl_seconds", SECONDS, 3.0, "For asking all nodes, when the audit page is looked at.", GATEWAY),
+    Setting("draw_seconds", SECONDS, 5.0, "For drawing its topology.", GATEWAY),
+    Setting("log_level", LOG_LEVEL, "info", "What is worth a line.", AppliedBy.LOG),
     Setting("log_format", LOG_FORMAT, "text", "How its lines are: for people, or a JSON object each."),
 )
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 
 SAMPLE_HEAD = """\
 # gateway.conf: how bdgateway answers DNS and HTTP. KEY=VALUE, as bdserverd.conf; what is commented out is the default, and
-# without this file all is. Relative paths begin at this file's folder. Read at the start.
+# without this file all is. Relative paths begin at this file's folder. Read at the start, and at SIGHUP.
 # Made from the table in bdserver/gateway/config.py; see gateway.conf(5).
 """
 
@@ -87,6 +92,12 @@ class GatewayConfig:
     draw_seconds: float
     log_level: str
     log_format: str
+
+    def reloaded(self, fresh: GatewayConfig) -> tuple[GatewayConfig, list[str]]:
+        """These settings, with what SIGHUP may change taken from `fresh`; and the names of the others that differ there."""
+        kept = {setting.name: getattr(self, setting.name) for setting in SETTINGS if not setting.reloadable}
+        merged = GatewayConfig(self.path, {setting.name: getattr(fresh, setting.name) for setting in SETTINGS} | kept)
+        return merged, [name for name, value in kept.items() if getattr(fresh, name) != value]
 
     @property
     def open_to_others(self) -> list[str]:

@@ -47,19 +47,19 @@ class Budget:
     """So many packets in a second."""
 
     def __init__(self, count: int) -> None:
-        self._count, self._left, self._until = count, count, 0.0
+        self.count, self._left, self._until = count, count, 0.0
 
     def takes_one(self, now: float) -> bool:
         """Whether there is room for one more now."""
         if now >= self._until:
-            self._until, self._left = now + WINDOW_SECONDS, self._count
+            self._until, self._left = now + WINDOW_SECONDS, self.count
         self._left -= 1
         return self._left >= 0
 
 
 class DnsServer:
     """Answers on sockets that are bound already. `look_up(service, deadline)`: the details of `bdwhereis --json`. `count(kind,
-    outcome)` hears what became of each query."""
+    outcome)` hears what became of each query, `refused(limit)` of each that a limit kept from being answered."""
 
     def __init__(
         self,
@@ -70,9 +70,11 @@ class DnsServer:
         threads: int,
         queries_per_second: int,
         count: Callable[[str, str], None],
+        refused: Callable[[str], None] = lambda limit: None,
     ) -> None:
         self._zone = Zone(domain)
-        self._look_up, self._follower, self._seconds, self._count = look_up, follower, seconds, count
+        self._look_up, self._follower, self._seconds = look_up, follower, seconds
+        self._count, self._refused = count, refused
         self._threads = ThreadPoolExecutor(threads, "look-up")
         self._budget = Budget(queries_per_second)
         self._calls: Calls[asyncio.Future[Outcome]] = Calls()
@@ -88,6 +90,15 @@ class DnsServer:
         """Answer from now on, in a thread."""
         self._thread = threading.Thread(target=self._run, args=(sockets,), name="dns", daemon=True)
         self._thread.start()
+
+    def change(self, domain: str, seconds: float, queries_per_second: int) -> None:
+        """From now on other settings; what is under way ends with those with which it began."""
+
+        def act() -> None:
+            self._zone, self._seconds = Zone(domain), seconds
+            self._budget.count = queries_per_second
+
+        self._loop.call_soon_threadsafe(act)
 
     def stop(self) -> None:
         """Answer no more; what is under way is left behind."""
@@ -116,7 +127,7 @@ class DnsServer:
 
     def take(self, data: bytes, address: tuple[Any, ...], transport: asyncio.DatagramTransport) -> None:
         """A datagram."""
-        if not self._budget.takes_one(self._loop.time()):
+        if not self._has_budget():
             self._count("udp", "dropped")
             return
         meant = self._zone.read(data)
@@ -143,6 +154,7 @@ class DnsServer:
         """A connection, until it is silent, or says what no query can be."""
         if self._connections >= CONNECTIONS_MAX:
             self._count("tcp", "dropped")
+            self._refused("connections")
             writer.close()
             return
         self._connections += 1
@@ -161,7 +173,8 @@ class DnsServer:
                 if not zone.HEADER.size <= length <= zone.QUERY_BYTES_MAX:
                     return
                 data = await reader.readexactly(length)
-            if not self._budget.takes_one(self._loop.time()):
+            if not self._has_budget():
+                self._count("tcp", "dropped")
                 return
             meant = self._zone.read(data)
             if meant is None:
@@ -172,6 +185,12 @@ class DnsServer:
             async with asyncio.timeout(IDLE_SECONDS):
                 writer.write(len(wire).to_bytes(LENGTH_BYTES, "big") + wire)
                 await writer.drain()
+
+    def _has_budget(self) -> bool:
+        has = self._budget.takes_one(self._loop.time())
+        if not has:
+            self._refused("queries_per_second")
+        return has
 
     # -- answers
 
@@ -202,6 +221,7 @@ class DnsServer:
         call = self._calls.joined(whose, query.wants, packet, now)
         if call is None:
             if self._waiting >= WAITING_MAX:
+                self._refused("waiting")
                 return TooBusy("as many queries wait as can be answered in time")
             deadline = time.monotonic() + self._seconds
             self._waiting += 1

@@ -111,14 +111,20 @@ class Gateway:
         audit: WSGIApplication | None = None,
         metrics: Callable[[], bytes] = lambda: b"",
         count: Callable[[str, str], None] = lambda kind, outcome: None,
+        refused: Callable[[str], None] = lambda limit: None,
         boot: str = "0",
     ) -> None:
         self.lookups, self.follower, self.own_policy = lookups, follower, own_policy
         self.hosts, self.audit, self.metrics, self.count, self.timed = frozenset(hosts), audit, metrics, count, timed
+        self.refused = refused
         self.policies = PolicyTexts()
         self.boot = boot  # event numbers of another life of ours mean nothing
         self.stop = threading.Event()
         self.watchers = threading.BoundedSemaphore(watchers_max) if watchers_max else None
+
+    def change(self, own_policy: str | None, hosts: Iterable[str], audit: WSGIApplication) -> None:
+        """From now on other settings; what is under way ends with those with which it began."""
+        self.own_policy, self.hosts, self.audit = own_policy, frozenset(hosts), audit
 
     # -- WSGI
 
@@ -301,6 +307,7 @@ def watch(gateway: Gateway, request: Request) -> Response:
     if request.method == "HEAD":
         return Response(EVENTS)
     if gateway.watchers is None or not gateway.watchers.acquire(blocking=False):
+        gateway.refused("watchers_max")
         raise TooBusy("as many follow the mesh as watchers_max allows")
     return Response(EVENTS, stream=_events(gateway, request.header("Last-Event-ID")))
 

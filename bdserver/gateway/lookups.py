@@ -29,8 +29,9 @@ Result = TypeVar("Result")
 class Lookups:
     """The connections; each look-up is one call that the host named has counted."""
 
-    def __init__(self, socket: str, count: int, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, socket: str, count: int, seconds: float, refused: Callable[[], None] = lambda: None) -> None:
+        """`seconds`: of every question, and may be changed at any time; `refused` hears of each that found all busy."""
+        self.seconds, self._refused = seconds, refused
         # The one that was used last is used next: where little is asked, one connection stays open.
         self._free: queue.LifoQueue[Mesh] = queue.LifoQueue()
         for _ in range(count):
@@ -61,17 +62,19 @@ class Lookups:
             self._free.get_nowait().close()
 
     def _ask(self, say: Callable[[Conversation, float], Result], until: float | None = None) -> Result:
-        latest = time.monotonic() + self._seconds
+        latest = time.monotonic() + self.seconds
         latest = latest if until is None else min(until, latest)
         with self._one() as mesh:
+            mesh.timeout = self.seconds
             result: Result = mesh.ask(lambda talk, deadline: say(talk, min(deadline, latest)))
             return result
 
     @contextmanager
     def _one(self) -> Iterator[Mesh]:
         try:
-            mesh = self._free.get(timeout=self._seconds * WAIT_SHARE)
+            mesh = self._free.get(timeout=self.seconds * WAIT_SHARE)
         except queue.Empty:
+            self._refused()
             raise TooBusy("as many look-ups are under way as lookups_max allows") from None
         try:
             yield mesh

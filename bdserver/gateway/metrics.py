@@ -30,6 +30,13 @@ GAUGES = (
 )
 
 
+# What may be reached by each face: settings by their names, and what stands in dns.py.
+LIMITS = {
+    "dns": ("queries_per_second", "connections", "waiting", "lookups_max"),
+    "http": ("lookups_max", "watchers_max"),
+}
+
+
 class Metrics:
     """Counted here; `follower` tells of the mesh."""
 
@@ -47,6 +54,15 @@ class Metrics:
             ("face", "outcome"),
             registry=self._registry,
         )
+        self._refused = Counter(
+            "bdserver_gateway_refused",
+            "What a limit kept from being answered, by the limit that was reached.",
+            ("face", "limit"),
+            registry=self._registry,
+        )
+        for face, limits in LIMITS.items():
+            for limit in limits:  # a counter that is not there yet can't be seen to rise
+                self._refused.labels(face, limit)
         self._seconds = Histogram(
             "bdserver_gateway_lookup_seconds", "How long look-ups took.", ("face",), buckets=BUCKETS, registry=self._registry
         )
@@ -75,6 +91,10 @@ class Metrics:
     def count_http(self, kind: str, outcome: str) -> None:
         """An answer to a request at a path of the table of routes."""
         self._answers.labels("http", kind, outcome).inc()
+
+    def count_refused(self, face: str, limit: str) -> None:
+        """A query, a connection or a look-up that found a limit reached."""
+        self._refused.labels(face, limit).inc()
 
     @contextmanager
     def timed(self, face: str) -> Iterator[None]:

@@ -7,7 +7,9 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+from wsgiref.types import WSGIApplication
 
 import waitress
 import waitress.server
@@ -17,8 +19,9 @@ from bdserver.audit.config import AuditConfig
 from bdserver.audit.crawl import crawl
 from bdserver.core.address import split_address
 from bdserver.core.messages import TEXT_MAX
-from bdserver.errors import NotYet
+from bdserver.errors import BDError, NotYet
 from bdserver.files import policyfile
+from bdserver.gateway import config as gateway_config
 from bdserver.gateway.config import GatewayConfig
 from bdserver.gateway.dns import DnsServer
 from bdserver.gateway.follower import Follower
@@ -77,62 +80,106 @@ def _bound(address: str, kind: socket.SocketKind) -> socket.socket:
     return sock
 
 
-def run(config: GatewayConfig, sockets: Sockets, on_ready: Callable[[Callable[[], None]], None]) -> None:
-    """Serve until SystemExit or KeyboardInterrupt. `on_ready(quieten)`: what is called then ends all that would keep us waiting
-    for it. Until then no signal may come."""
-    text = policyfile.read(config.policy).text
-    metrics, stop = Metrics(), threading.Event()
-    looker = Lookups(config.socket, 1, FOLLOWER_SECONDS)
-    follower = Follower(looker.ping, looker.status)
-    threading.Thread(target=follower.run, args=(stop,), name="follower", daemon=True).start()
-    dns = _dns(config, text, follower, metrics)
-    dns.start(sockets.dns)
-    gateway = _http(config, text, follower, metrics)
+class Faces:
+    """DNS, HTTP and what they are made of, by one config; SIGHUP brings another one."""
 
-    def quieten() -> None:
-        gateway.stop.set()
-        stop.set()  # behind it: the follower wakes the watchers, and they look
+    def __init__(self, config: GatewayConfig, text: str | None) -> None:
+        self._config = config
+        self._stop = threading.Event()
+        self._metrics = metrics = Metrics()
+        looker = Lookups(config.socket, 1, FOLLOWER_SECONDS)
+        self._follower = follower = Follower(looker.ping, looker.status)
+        self._policy = text
+        self._by_dns, self._by_http = self._lookups("dns", config.dns_seconds), self._lookups("http", config.lookup_seconds)
+        self.dns = DnsServer(
+            config.domain,
+            self._look_up,
+            follower,
+            config.dns_seconds,
+            config.lookups_max,
+            config.queries_per_second,
+            metrics.count_dns,
+            partial(metrics.count_refused, "dns"),
+        )
+        self.http = Gateway(
+            self._by_http,
+            follower,
+            timed=lambda: metrics.timed("http"),
+            own_policy=text,
+            hosts=config.http_hosts,
+            watchers_max=config.watchers_max,
+            audit=_audit(config),
+            metrics=lambda: metrics.text(follower, self._by_http.own),
+            count=metrics.count_http,
+            refused=partial(metrics.count_refused, "http"),
+            boot=os.urandom(8).hex(),
+        )
 
-    try:
-        _serve(config, gateway, sockets.http, lambda: on_ready(quieten))
-    finally:
-        quieten()
-        dns.stop()
+    def _lookups(self, face: str, seconds: float) -> Lookups:
+        config, refused = self._config, partial(self._metrics.count_refused, face, "lookups_max")
+        return Lookups(config.socket, config.lookups_max, seconds, refused)
+
+    def _look_up(self, service: str, deadline: float) -> dict[str, Any]:
+        with self._metrics.timed("dns"):
+            return self._by_dns.whereis(service, self._policy, deadline)
+
+    def begin(self, sockets: list[socket.socket]) -> None:
+        """Follow the mesh, and answer DNS."""
+        threading.Thread(target=self._follower.run, args=(self._stop,), name="follower", daemon=True).start()
+        self.dns.start(sockets)
+
+    def reload(self) -> GatewayConfig:
+        """Read config and policy anew, and answer by them; returns the settings in force. What is wrong is logged, a line each,
+        and then all stays as it was."""
+        path = self._config.path
+        try:
+            fresh = gateway_config.load(None if path == gateway_config.DEFAULT_PATH else path)
+            text = policyfile.read(fresh.policy).text
+        except BDError as error:
+            for line in str(error).splitlines():
+                log.error("SIGHUP: the old one stays: %s", line)
+            return self._config
+        except Exception:
+            log.exception("SIGHUP: the old one stays: a bug")
+            return self._config
+        self._config, left = self._config.reloaded(fresh)
+        self._apply(self._config, text)
+        log.info("SIGHUP: config and policy read anew")
+        if left:
+            log.warning("SIGHUP: changed, and counts after a restart: %s", ", ".join(left))
+        return self._config
+
+    def _apply(self, config: GatewayConfig, text: str | None) -> None:
+        self._policy = text
+        self._by_dns.seconds, self._by_http.seconds = config.dns_seconds, config.lookup_seconds
+        self.dns.change(config.domain, config.dns_seconds, config.queries_per_second)
+        self.http.change(text, config.http_hosts, _audit(config))
+
+    def quieten(self) -> None:
+        """End what would keep us waiting for it."""
+        self.http.stop.set()
+        self._stop.set()  # behind it: the follower wakes the watchers, and they look
+
+    def end(self) -> None:
+        """Answer no more."""
+        self.quieten()
+        self.dns.stop()
 
 
-def _dns(config: GatewayConfig, text: str | None, follower: Follower, metrics: Metrics) -> DnsServer:
-    lookups = Lookups(config.socket, config.lookups_max, config.dns_seconds)
-
-    def look_up(service: str, deadline: float) -> dict[str, Any]:
-        with metrics.timed("dns"):
-            return lookups.whereis(service, text, deadline)
-
-    return DnsServer(
-        config.domain,
-        look_up,
-        follower,
-        config.dns_seconds,
-        config.lookups_max,
-        config.queries_per_second,
-        metrics.count_dns,
-    )
-
-
-def _http(config: GatewayConfig, text: str | None, follower: Follower, metrics: Metrics) -> Gateway:
-    lookups = Lookups(config.socket, config.lookups_max, config.lookup_seconds)
+def _audit(config: GatewayConfig) -> WSGIApplication:
     audited = AuditConfig(config.path, {"socket": config.socket, "crawl_seconds": config.crawl_seconds})
-    return Gateway(
-        lookups,
-        follower,
-        timed=lambda: metrics.timed("http"),
-        own_policy=text,
-        hosts=config.http_hosts,
-        watchers_max=config.watchers_max,
-        audit=audit.application(lambda: crawl(audited), config.draw_seconds, watch="v1/watch"),
-        metrics=lambda: metrics.text(follower, lookups.own),
-        count=metrics.count_http,
-        boot=os.urandom(8).hex(),
-    )
+    return audit.application(lambda: crawl(audited), config.draw_seconds, watch="v1/watch")
+
+
+def run(config: GatewayConfig, sockets: Sockets, on_ready: Callable[[Faces], None]) -> None:
+    """Serve until SystemExit or KeyboardInterrupt. `on_ready` takes what can be quietened and reloaded; until then no signal
+    may come."""
+    faces = Faces(config, policyfile.read(config.policy).text)
+    faces.begin(sockets.dns)
+    try:
+        _serve(config, faces.http, sockets.http, lambda: on_ready(faces))
+    finally:
+        faces.end()
 
 
 def _serve(config: GatewayConfig, gateway: Gateway, sockets: list[socket.socket], on_ready: Callable[[], None]) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -131,6 +132,22 @@ def test_a_policy_of_the_clients_own_counts(mesh, tmp_path):
         assert gateway.get(f"/Echo?policy={found['policy']}")[0] == 307
         assert gateway.get(f"/Echo?policy={post('/v1/policies', plain)[1]['digest']}")[0] == 403
         assert gold.ask("Echo.bd.internal").answer, "the gateway's own"
+
+
+def test_while_it_reads_its_config_anew_no_answer_is_lost_and_watchers_stay(hosts):
+    alpha, *_ = hosts
+    with running(alpha, queries_per_second=1000) as gateway:
+        until(lambda: b'alive"} 3.0' in gateway.get("/metrics")[2], 20, "it has looked")
+        events = gateway.events()
+        assert next(events)[1] == "state"
+        for number in range(100):
+            gateway.process.send_signal(signal.SIGHUP)
+            assert gateway.ask("Echo.bd.internal", "SRV", tcp=number % 2 == 1).answer
+            assert gateway.get("/Echo")[0] == 307
+        hosts[1].add_service("Later")
+        assert next(iter(each for each in events if each[2]["node"] == "n2"))[2]["kind"] == "offered"
+        events.close()
+        assert "read anew" in gateway.log and "Traceback" not in gateway.log
 
 
 # -- real resolvers

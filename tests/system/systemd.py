@@ -13,6 +13,11 @@ from tests.hosts import until
 from tests.web.servers import ROOT, install
 
 TARGETS = ("sysinit", "basic", "shutdown", "network-online", "multi-user", "local-fs", "umount", "system-slice")
+GATEWAY_DROP_IN = """[Service]
+ExecStart=
+ExecStart=/srv/mesh/prefix/bin/bdgateway /etc/bdserver/gateway.conf
+StandardError=append:/srv/mesh/bdgateway.log
+"""
 START = """
 mount --make-rprivate / && mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib && mount --bind {folder}/etc /etc &&
 mount -t tmpfs tmpfs /srv && mkdir /srv/mesh && mount --bind {folder} /srv/mesh &&
@@ -51,16 +56,18 @@ class Systemd:
         (folder / "units").mkdir()
         for name in (*TARGETS, "idle"):
             (folder / "units" / f"{name}.target").write_text("[Unit]\nDefaultDependencies=no\n")
-        shutil.copy(ROOT / "etc" / "bdserverd.service", folder / "units")
-        (folder / "units" / "bdserverd.service.d").mkdir()
-        (folder / "units" / "bdserverd.service.d" / "test.conf").write_text(DROP_IN)
+        for name, text in (("bdserverd", DROP_IN), ("bdgateway", GATEWAY_DROP_IN)):
+            shutil.copy(ROOT / "etc" / f"{name}.service", folder / "units")
+            (folder / "units" / f"{name}.service.d").mkdir()
+            (folder / "units" / f"{name}.service.d" / "test.conf").write_text(text)
         shutil.copytree("/etc", folder / "etc", symlinks=True, ignore_dangling_symlinks=True)
         install(folder / "prefix")
-        program = folder / "prefix" / "bin" / "bdserverd"
-        program.write_text(
-            '#!/bin/sh\nexec /srv/mesh/prefix/bin/python3 -c "import sys; from bdserver.commands.bdserverd import main; sys.exit(main())" "$@"\n'
-        )
-        program.chmod(0o755)
+        for name in ("bdserverd", "bdgateway"):
+            program = folder / "prefix" / "bin" / name
+            program.write_text(
+                f'#!/bin/sh\nexec /srv/mesh/prefix/bin/python3 -c "import sys; from bdserver.commands.{name} import main; sys.exit(main())" "$@"\n'
+            )
+            program.chmod(0o755)
         self._relocate(folder / "prefix" / "bin" / "python3")
         self.keys = mesh.issue("bdserver", folder=str(folder / "etc" / "bdserver"))
         for path in (self.keys, *(os.path.join(self.keys, name) for name in os.listdir(self.keys))):
@@ -99,9 +106,9 @@ class Systemd:
         command = ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--ipc", "--uts", "systemctl", *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
-    def show(self, name):
+    def show(self, name, unit="bdserverd"):
         """A property of our unit."""
-        return self.ctl("show", "--value", "-p", name, "bdserverd").stdout.strip()
+        return self.ctl("show", "--value", "-p", name, unit).stdout.strip()
 
     def signal(self, number, who="main"):
         """Send a signal to the service."""

@@ -7,6 +7,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -14,7 +16,7 @@ from tests.hosts import Mesh, free_port, until
 
 from . import systemd
 
-UNIT = systemd.ROOT / "etc" / "bdserverd.service"
+UNITS = systemd.ROOT / "etc"
 # systemd-analyze's figure for the whole unit: 0 is shut off from everything, 10 from nothing; most daemons have 9.
 EXPOSURE_MAX = 1.5
 
@@ -115,6 +117,46 @@ def test_a_wrong_config_is_one_line_and_is_not_tried_again(started):
 
 
 @needs_systemd
+def test_the_gateway_reloads_its_config_and_keeps_its_process(started):
+    manager, _ = started
+    port = free_port()
+    path = os.path.join(manager.keys, "gateway.conf")
+    text = f"dns=\nhttp=127.0.0.1:{port}\n"
+    log = manager.folder / "bdgateway.log"
+
+    def write(more=""):
+        with open(path, "w") as file:
+            file.write(text + more)
+
+    def status():
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/status", headers={"Host": "web.example"})
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=20) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    write()
+    done = manager.ctl("start", "bdgateway")
+    assert done.returncode == 0, done.stderr + manager.log.read_text()[-2000:] + (log.read_text() if log.exists() else "")
+    try:
+        before = manager.show("MainPID", "bdgateway")
+        assert status() == 421, "it is asked for as a host that it does not know"
+        write("http_hosts=web.example\n")
+        assert manager.ctl("reload", "bdgateway").returncode == 0
+        until(lambda: status() == 200, 20, "it has read its config")
+        write("http_host=web.example\n")
+        assert manager.ctl("reload", "bdgateway").returncode == 0
+        until(lambda: "unknown key 'http_host'" in log.read_text(), 20, "it says what is wrong")
+        assert status() == 200 and manager.show("MainPID", "bdgateway") == before
+        until(lambda: manager.show("ActiveState", "bdgateway") == "active", 20, "it is not reloading any more")
+    finally:
+        assert manager.ctl("stop", "bdgateway").returncode == 0
+    assert manager.show("Result", "bdgateway") == "success"
+
+
+@needs_systemd
 def test_stop_tells_the_mesh_and_leaves_nothing(started):
     manager, other = started
     assert manager.ctl("stop", "bdserverd").returncode == 0
@@ -127,17 +169,24 @@ def test_stop_tells_the_mesh_and_leaves_nothing(started):
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs Debian's systemd")
-def test_the_unit_is_right_and_shut_off(tmp_path):
-    unit = tmp_path / "bdserverd.service"
-    program = tmp_path / "bdserverd"
+@pytest.mark.parametrize("name", ["bdserverd", "bdgateway"])
+def test_the_unit_is_right_and_shut_off(tmp_path, name):
+    shutil.copy(UNITS / "bdserverd.service", tmp_path)  # the other one wants it
+    unit = tmp_path / f"{name}.service"
+    program = tmp_path / name
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    text = re.sub(r"^Documentation=.*\n", "", UNIT.read_text(), flags=re.MULTILINE)  # it would look for installed man pages
-    unit.write_text(text.replace("/opt/bdserver/bin/bdserverd", str(program)))
+    text = re.sub(
+        r"^Documentation=.*\n", "", (UNITS / unit.name).read_text(), flags=re.MULTILINE
+    )  # it would look for installed man pages
+    unit.write_text(text.replace(f"/opt/bdserver/bin/{name}", str(program)))
     done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     done = subprocess.run(
-        ["systemd-analyze", "security", "--offline=yes", "--no-pager", UNIT], capture_output=True, text=True, check=False
+        ["systemd-analyze", "security", "--offline=yes", "--no-pager", UNITS / unit.name],
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    figure = float(re.search(r"Overall exposure level for bdserverd.service: ([0-9.]+)", done.stdout)[1])
+    figure = float(re.search(rf"Overall exposure level for {name}.service: ([0-9.]+)", done.stdout)[1])
     assert figure <= EXPOSURE_MAX

@@ -4,6 +4,8 @@ import contextlib
 import os
 import signal
 import socket
+import sys
+import urllib.error
 import urllib.request
 
 import dns.message
@@ -61,17 +63,20 @@ def node(monkeypatch):
 
 
 @contextlib.contextmanager
-def forked(path):
+def forked(path, log=None):
     """A bdgateway in a process of its own, which ends when it is told to, and well."""
     pid = os.fork()
     if pid == 0:
         status = 99
+        if log is not None:
+            os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+            sys.stderr = open(2, "w", closefd=False)
         try:
             status = bdgateway.main([path])
         finally:
             os._exit(status)
     try:
-        yield
+        yield pid
     finally:
         os.kill(pid, signal.SIGTERM)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
@@ -92,6 +97,49 @@ def test_it_answers_dns_and_http_until_it_is_told_to_end(conf, node):
         metrics = told("/metrics")
         assert b'bdserver_gateway_lookups_total{face="http",outcome="found"}' in metrics
         assert b'bdserver_gateway_lookups_total{face="dns",outcome="found"} 1.0' in metrics
+
+
+def test_sighup_reads_the_config_anew_and_a_bad_one_leaves_all_as_it_was(conf, node, tmp_path):
+    log = tmp_path / "log"
+    ports = f"socket=/x.sock\ndns=127.0.0.1:{free_port()}\nhttp=127.0.0.1:{free_port()}\n"
+    dns_port, http_port = (int(line.rpartition(":")[2]) for line in ports.splitlines()[1:])
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def status(host):
+        request = urllib.request.Request(f"http://127.0.0.1:{http_port}/v1/status", headers={"Host": host})
+        try:
+            with opener.open(request, timeout=20) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+        except urllib.error.URLError:
+            return 0
+
+    def code(name):
+        return dns.query.udp(dns.message.make_query(name, "SRV"), "127.0.0.1", 20, dns_port).rcode()
+
+    def reload(text, said):
+        (tmp_path / "gateway.conf").write_text(text)
+        before = log.read_text().count("SIGHUP")
+        os.kill(pid, signal.SIGHUP)
+        until(lambda: said in log.read_text() and log.read_text().count("SIGHUP") > before, 30, f"{said} in {log.read_text()}")
+
+    with forked(conf(ports), str(log)) as pid:
+        until(lambda: status("localhost") == 200, 30, "it answers")
+        assert status("web.example") == 421 and code("Echo.bd.internal") == 0
+        new = ports + "http_hosts=web.example\ndomain=other.internal\n"
+        reload(new, "INFO: SIGHUP: config and policy read anew")
+        assert status("web.example") == 200
+        until(lambda: code("Echo.other.internal") == 0 and code("Echo.bd.internal") == 5, 30, "the domain is another one")
+        reload(new + "queries=7\nlookup_seconds=soon\n", "ERROR: SIGHUP: the old one stays: ")
+        said = log.read_text()
+        assert "gateway.conf:6: unknown key 'queries'" in said and "gateway.conf:7: lookup_seconds='soon'" in said
+        assert status("web.example") == 200 and "Traceback" not in said
+        (tmp_path / "policy.xml").write_text("<no-policy/>")
+        reload(ports + "policy=policy.xml\n", "the old one stays: " + str(tmp_path / "policy.xml"))
+        assert status("web.example") == 200
+        reload(new.replace(f":{http_port}", f":{free_port()}") + "lookups_max=7\n", "counts after a restart: http, lookups_max")
+        assert status("web.example") == 200
 
 
 @pytest.mark.parametrize("off", ["dns", "http"])

@@ -17,7 +17,7 @@ from bdserver.errors import BadFrame, CantFind, Forbidden, NobodyThere, PolicyMi
 from bdserver.gateway import dns as serving
 from bdserver.gateway.dns import Budget, DnsServer, place_of
 from bdserver.gateway.follower import Follower
-from tests.hosts import free_port
+from tests.hosts import free_port, until
 
 from .stand_in import own, seen
 
@@ -32,6 +32,8 @@ class Server:
     answer: object = "http://10.0.0.2:8080/axis/Echo"
     looked_up: list = dataclasses.field(default_factory=list)
     counted: list = dataclasses.field(default_factory=list)
+    refused: list = dataclasses.field(default_factory=list)
+    server: DnsServer = None
     gate: threading.Event = dataclasses.field(default_factory=threading.Event)
 
     def look_up(self, service, deadline):
@@ -75,7 +77,9 @@ def make(follower):
                 threads,
                 queries_per_second,
                 lambda *each: server.counted.append(each),
+                server.refused.append,
             )
+            server.server = dns_server
             ended.callback(dns_server.stop)
             ended.callback(server.gate.set)
             dns_server.start([udp, tcp])
@@ -163,7 +167,7 @@ def test_no_more_than_some_questions_wait(make, monkeypatch):
         assert [code(each) for each in busy] == ["SERVFAIL"] * 2
         server.gate.set()
         assert [code(dns.message.from_wire(sock.recv(4096))) for _ in range(3)] == ["NOERROR"] * 3
-    assert len(server.looked_up) == 3
+    assert len(server.looked_up) == 3 and server.refused == ["waiting"] * 2
 
 
 def test_what_comes_beyond_the_budget_is_dropped_and_counted(make):
@@ -177,11 +181,18 @@ def test_what_comes_beyond_the_budget_is_dropped_and_counted(make):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert ("udp", "dropped") in server.counted and server.counted.count(("udp", "refused")) < 50
+    assert server.refused == ["queries_per_second"] * server.counted.count(("udp", "dropped"))
 
 
 def test_a_budget_begins_anew_each_second():
     budget = Budget(2)
     assert [budget.takes_one(now) for now in (0.0, 0.1, 0.2, 1.2, 1.3, 1.4)] == [True, True, False, True, True, False]
+
+
+def send_udp(server):
+    """A query that nobody waits for."""
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.sendto(dns.message.make_query("example.org", "A").to_wire(), ("127.0.0.1", server.port))
 
 
 def send_tcp(server, data):
@@ -211,12 +222,31 @@ def test_connections_are_bounded(make, monkeypatch):
         sock.sendall(struct.pack("!H", len(query)) + query)
         assert sock.recv(2)
         assert send_tcp(server, b"") == b"" and ("tcp", "dropped") in server.counted
+        assert server.refused == ["connections"]
 
 
 def test_a_connection_over_budget_is_closed(make):
     server = make(queries_per_second=1)
     query = dns.message.make_query("example.org", "A").to_wire()
     assert len(send_tcp(server, (struct.pack("!H", len(query)) + query) * 3)) <= 2 * (len(query) + 2)
+    assert server.refused == ["queries_per_second"] and ("tcp", "dropped") in server.counted
+
+
+def test_other_settings_count_from_now_on_and_what_is_under_way_is_answered(make):
+    server = make()
+    server.gate.clear()
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.connect(("127.0.0.1", server.port))
+        sock.settimeout(SECONDS)
+        sock.send(dns.message.make_query("Echo.bd.internal", "A").to_wire())
+        until(lambda: server.looked_up, SECONDS, "it is looked up")
+        server.server.change("other.internal", SECONDS, 1000)
+        until(lambda: code(server.ask("Nothing.bd.internal")) == "REFUSED", SECONDS, "the domain is another one")
+        server.gate.set()
+        assert code(dns.message.from_wire(sock.recv(4096))) == "NOERROR"
+    assert server.ask("Echo.other.internal").answer
+    server.server.change("other.internal", SECONDS, 1)
+    until(lambda: "queries_per_second" in server.refused or not send_udp(server), SECONDS, "there is less room")
 
 
 @pytest.mark.parametrize(

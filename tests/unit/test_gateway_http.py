@@ -38,12 +38,17 @@ def counted():
 
 
 @pytest.fixture
+def refused():
+    return []
+
+
+@pytest.fixture
 def follower(node):
     return Follower(lambda: "", lambda: Status(own(), [seen("alpha")]))
 
 
 @pytest.fixture
-def gateway(node, follower, counted):
+def gateway(node, follower, counted, refused):
     def audit(environ, start_response):
         start_response("200 OK", "")
         return [b"the audit"]
@@ -56,6 +61,7 @@ def gateway(node, follower, counted):
         audit=audit,
         metrics=lambda: b"bd 1\n",
         count=lambda *each: counted.append(each),
+        refused=refused.append,
         boot="abc",
     )
 
@@ -303,11 +309,11 @@ def test_who_comes_back_hears_what_was_missed_and_of_another_life_begins_anew(ga
         stream.close()
 
 
-def test_watchers_are_bounded_and_one_that_goes_makes_room(gateway, follower):
+def test_watchers_are_bounded_and_one_that_goes_makes_room(gateway, follower, refused):
     follower.turn(0.0, 0.0)
     _, stream = begun(gateway)
     next(stream)
-    assert answer(gateway, path="/v1/watch")["status"].startswith("503")
+    assert answer(gateway, path="/v1/watch")["status"].startswith("503") and refused == ["watchers_max"]
     stream.close()
     _, stream = begun(gateway)
     next(stream)

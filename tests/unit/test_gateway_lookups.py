@@ -46,7 +46,8 @@ def test_connections_are_bounded_and_whoever_finds_none_is_told_so(node, monkeyp
         assert go_on.wait(30)
         return DETAILS
 
-    lookups = Lookups("/x.sock", 2, 0.02)
+    refused = []
+    lookups = Lookups("/x.sock", 2, 0.02, lambda: refused.append("lookups_max"))
     monkeypatch.setattr(api.Mesh, "ask", slow)
     monkeypatch.setattr("bdserver.gateway.lookups.located", lambda service, answer: answer)
     busy = [threading.Thread(target=lookups.whereis, args=("Echo",)) for _ in range(2)]
@@ -55,6 +56,7 @@ def test_connections_are_bounded_and_whoever_finds_none_is_told_so(node, monkeyp
         assert inside.acquire(timeout=30)
     with pytest.raises(TooBusy):
         lookups.whereis("Echo")
+    assert refused == ["lookups_max"]
     go_on.set()
     for thread in busy:
         thread.join(30)

@@ -29,6 +29,7 @@ def test_answers_look_ups_and_nodes_are_counted():
     follower.turn(0.0, 0.0)
     metrics.count_dns("udp", "nxdomain")
     metrics.count_http("/v1/status", "200")
+    metrics.count_refused("http", "watchers_max")
     with metrics.timed("dns"):
         pass
     with pytest.raises(CantFind), metrics.timed("dns"):
@@ -39,6 +40,9 @@ def test_answers_look_ups_and_nodes_are_counted():
     assert found[("bdserver_gateway_answers_total", (("face", "dns"), ("kind", "udp"), ("outcome", "nxdomain")))] == 1
     assert found[("bdserver_gateway_lookups_total", (("face", "dns"), ("outcome", "cant-find")))] == 1
     assert found[("bdserver_gateway_lookup_seconds_count", (("face", "dns"),))] == 2
+    refused = "bdserver_gateway_refused_total"
+    assert found[(refused, (("face", "http"), ("limit", "watchers_max")))] == 1
+    assert found[(refused, (("face", "dns"), ("limit", "queries_per_second")))] == 0, "it is there before it rises"
     node = ("node", "alpha")
     assert found[("bdserver_requests_total", (("kind", "WHEREIS"), node, ("outcome", "place")))] == 3
     assert found[("bdserver_deaths_total", (node,))] == found[("bdserver_node_warnings", (node,))] == 1
