@@ -125,13 +125,30 @@ def test_a_host_that_hangs_is_named_for_no_longer_than_its_tickets_last(mesh):
             assert {look()["node"] for _ in range(1000)} == {well.name}
 
 
-def test_a_drained_host_is_named_no_more(mesh):
-    asker, drained, well = a_mesh(mesh, 2)
+def drain(asker, holder):
+    holder.ctl("drain")
+    until(lambda: next(n for n in asker.nodes() if n["name"] == holder.name)["draining"], 20, "it is known")
+
+
+def withdraw(asker, holder):
+    holder.ctl("withdraw", "--here", "Echo")
+    until(lambda: not next(n for n in asker.nodes() if n["name"] == holder.name)["services"], 20, "it is known")
+
+
+def revoke(asker, holder):
+    with open(asker.config["revoked"], "w") as file:
+        file.write(f"{holder.name}\n")
+
+
+@pytest.mark.parametrize("end", [drain, withdraw, revoke])
+def test_no_ticket_outlives(mesh, tmp_path, end):
+    (revoked := tmp_path / "revoked").touch()
+    asker, holder = a_mesh(mesh, 1, revoked=revoked)
     with asking(asker) as look:
-        hold_tickets(look, drained, well)
-        drained.ctl("drain")
-        until(lambda: next(n for n in asker.nodes() if n["name"] == drained.name)["draining"], 20, "it is known")
-        assert {look()["node"] for _ in range(200)} == {well.name}
+        hold_tickets(look, holder)
+        end(asker, holder)
+        for _ in range(100):
+            assert "TICKET" not in [each["answer"] for each in look()["asked"]]
 
 
 @pytest.mark.parametrize("who", ["the holder", "the asker"])
