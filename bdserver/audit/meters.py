@@ -51,7 +51,7 @@ def _row(node: Node, marked: dict[str, Mark]) -> Markup:
         )
     words = weights.words(node)
     return Markup(
-        '<li><a class="name {tone}" href="{href}" title="{name}">{name}</a>'
+        '<li data-key="{name}"><a class="name {tone}" href="{href}" title="{name}">{name}</a>'
         '<svg class="bar" width="100%" height="{height}" role="img" aria-label="{said}">{drawn}</svg>'
         '<span class="words {tone}">{words}</span></li>'
     ).format(
