@@ -27,7 +27,7 @@ ROUNDS = 60
 INNER, CENTRE = 0.68, 0.3
 # Where a service inside looks for a place with no line behind it; how near to the oval, and to a line; of how many.
 STEPS = sorted(((16 * x, 12 * y) for x in range(-6, 7) for y in range(-6, 7)), key=lambda step: (math.hypot(*step), step))
-INSIDE, CLEAR, LINES_MAX, LOOSE_MAX = 0.8, 2.0, 60, 24
+INSIDE, CLEAR, LINES_MAX, LOOSE_MAX = 0.8, 5.0, 60, 24
 # Below it the holders' mean direction says nothing.
 SPREAD = 0.2
 

@@ -24,8 +24,8 @@ LINK = re.compile(r"\?(?:node|service)=[A-Za-z0-9%._~-]+")
 XLINK = "{http://www.w3.org/1999/xlink}"
 PIXELS_PER_POINT = 96 / 72
 DASHES = {"--": "6 4", "··": "2 4"}
-# Pixels: a picture that is wider is not made as small as others are on a narrow page.
-LARGE = 1300
+# Pixels: how far the page makes a picture smaller, before it scrolls, goes by its own width.
+SMALL, LARGE = 900, 1300
 
 
 def inline(drawn: bytes, described: str) -> Markup:
@@ -41,7 +41,7 @@ def inline(drawn: bytes, described: str) -> Markup:
     kept.attrib |= {
         "width": str(width),
         "height": str(height),
-        "class": "picture large" if width > LARGE else "picture",
+        "class": f"picture {'small' if width < SMALL else 'large' if width > LARGE else 'medium'}",
         "role": "group",
         "aria-label": described,
     }

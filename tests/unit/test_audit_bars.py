@@ -114,3 +114,26 @@ def test_a_mesh_without_services_and_weight_is_drawn_too():
     made = crawls.mesh(1)
     made.statuses["n000"] = crawls.status("n000", 0, {}, 0.0)
     assert picture(Snapshot(made)).width == bars.WIDTH * bars.SCALE
+
+
+def test_names_that_are_too_long_are_cut_and_services_that_are_too_many_are_counted():
+    made = crawls.mesh(1)
+    many = {f"service-{number:02}" * 5: Offer("static", 1.0, 1, True, "") for number in range(60)}
+    made.statuses["n000"] = crawls.status("n000", 0, many, 60.0)
+    drawing = of(made)
+    assert drawing._cut("x" * 200, 100).endswith("…") and drawing._width(drawing._cut("x" * 200, 100)) <= 100
+    words = [words for row in drawing.key for _, words in row]
+    assert f"and {60 - bars.KEY_MAX} services more" in words and len(drawing.key) > 1
+    assert all(drawing._width(each) <= bars.WIDTH for each in words) and picture(Snapshot(made)).height > 500
+
+
+def test_without_a_font_on_the_host_pillows_own_is_taken(monkeypatch):
+    find = bars.ImageFont.truetype
+
+    def missing(font, *arguments, **settings):
+        if font == "DejaVuSans.ttf":
+            raise OSError("cannot open resource")
+        return find(font, *arguments, **settings)
+
+    monkeypatch.setattr(bars.ImageFont, "truetype", missing)
+    assert picture(Snapshot(crawls.mesh(2))).width == bars.WIDTH * bars.SCALE

@@ -71,13 +71,21 @@ def test_a_picture_has_its_size_its_words_and_colours_for_the_dark():
     assert svg.style().startswith("@media screen and (prefers-color-scheme: dark)"), "and paper is light"
 
 
+@pytest.mark.parametrize(("points", "kind"), [(600, "small"), (700, "medium"), (1000, "large")])
+def test_a_picture_says_how_large_it_is(points, kind):
+    drawn = DRAWN.format("").replace("75pt", f"{points}pt").encode()
+    assert ElementTree.fromstring(str(svg.inline(drawn, ""))).get("class") == f"picture {kind}"
+
+
 def test_each_colour_of_the_light_has_one_in_the_dark():
     colours = [*LIGHT.services, *(value for value in LIGHT if isinstance(value, str))]
     assert len(set(colours)) == len(colours), "or a class would mean two things"
     assert all(svg.class_of("fill", colour) for colour in colours)
 
 
-@pytest.mark.parametrize("drawn", [b"", b"<svg", b"<html/>", b"<svg/>", b'<svg width="x" height="1pt"/>'])
+@pytest.mark.parametrize(
+    "drawn", [b"", b"<svg", b"<html/>", b"<svg/>", b'<g width="1pt" height="1pt"/>', b'<svg width="x" height="1pt"/>']
+)
 def test_what_is_no_picture_is_said(drawn):
     with pytest.raises(NotDrawn):
         svg.inline(drawn, "")
