@@ -21,7 +21,7 @@ ROUND_MAX = 8
 ROW_MAX, COLUMN_MAX = 5, 8
 GROWTH = 1.12
 # How often the oval may grow; so far, for services on lines.
-TRIES, WIDENED = 12, 4
+TRIES, WIDENED = 12, 6
 ROUNDS = 60
 # Inside the oval, in shares of its radius: how far out a service stands at most, and those of nodes all around.
 INNER, CENTRE = 0.68, 0.3
