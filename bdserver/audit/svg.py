@@ -23,6 +23,10 @@ ATTRIBUTES = frozenset({
 LINK = re.compile(r"\?(?:node|service)=[A-Za-z0-9%._~-]+")
 XLINK = "{http://www.w3.org/1999/xlink}"
 PIXELS_PER_POINT = 96 / 72
+ENDS = {
+    "■": Markup('<rect x="18" y="2" width="8" height="8" {}/>'),
+    "|": Markup('<rect x="25" y="1" width="3" height="10" {}/>'),
+}
 DASHES = {"--": "6 4", "··": "2 4"}
 # Pixels: how far the page makes a picture smaller, before it scrolls, goes by its own width.
 SMALL, LARGE = 900, 1300
@@ -78,11 +82,11 @@ def _link(element: ElementTree.Element, kept: ElementTree.Element) -> None:
 def sample(colour: str, mark: str) -> Markup:
     """For a key: how an edge looks, by a theme's colour and the letters that stand for it in Graphviz's own."""
     value = getattr(LIGHT, colour)
-    box = Markup('<rect x="18" y="2" width="8" height="8" {}/>').format(Markup(paint("fill", value))) if "■" in mark else ""
+    end = ENDS.get(mark[-1], Markup("")).format(Markup(paint("fill", value)))
     return Markup(
         '<svg class="sample" width="28" height="12" aria-hidden="true">'
         '<line x1="0" x2="28" y1="6" y2="6" stroke-width="2" stroke-dasharray="{}" {}/>{}</svg>'
-    ).format(DASHES.get(mark[0] + mark[-1], "none"), Markup(paint("stroke", value)), box)
+    ).format(DASHES.get(mark[0] + mark[-1], "none"), Markup(paint("stroke", value)), end)
 
 
 # --- colours ------------------------------------------------------------------------------------------------------

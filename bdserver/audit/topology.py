@@ -205,7 +205,9 @@ def key(snapshot: Snapshot, view: str) -> list[Sign]:
     """What the edges mean."""
     signs = [Sign(colour, MARKS[colour], f"{colour}: {words}") for colour, words in EDGES.items()]
     if not is_summary(snapshot):
-        return [*signs, Sign("soft", "—", "original of a service"), Sign("blue", "- -", "replica (dynamic)")]
+        signs += [Sign("soft", "—", "original of a service"), Sign("blue", "- -", "replica (dynamic)")]
+        is_sick = view == SERVICES and any(each.sick for each in snapshot.services)
+        return [*signs, Sign("soft", "—|", "a service that is not well there")] if is_sick else signs
     if view == SERVICES:
         return [Sign("soft", "—", "originals, and replicas"), Sign("blue", "- -", "replicas (dynamic) alone")]
     return signs

@@ -105,6 +105,7 @@ def test_a_service_is_one_node_with_an_edge_from_each_holder():
     assert {a for a, b in edges if b == "Shared"} == {"n000", "n001", "n002"}
     assert edges["n000", "Shared"][0].get("style") == "solid" and edges["n001", "Shared"][0].get("style") == "dashed"
     assert edges["n002", "Shared"][0].get("arrowhead") == "tee", "it is not well there"
+    assert "not well there" in source and "not well there" not in topology.dot(Snapshot(crawls.mesh(4))), "the key tells of it"
     assert topology.dot(Snapshot(made), LIGHT, "hosts").count('tooltip="Shared"') == 3, "and in the other view each has its own"
 
 
