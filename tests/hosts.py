@@ -123,6 +123,13 @@ class Host(hosts.Host):
         """The discoverer's pid, 0 while there is none."""
         return next((pid for pid, title in self.children().items() if "discoverer" in title), 0)
 
+    def kill_all(self) -> None:
+        """The host is gone, and with it all that ran on it and each of its connections."""
+        assert self.process is not None
+        for pid in (self.process.pid, *self.children()):
+            _signal(pid, signal.SIGKILL)
+        self.process.wait()
+
     @contextlib.contextmanager
     def frozen(self, *pids: int) -> Iterator[None]:
         """The host hangs meanwhile: its listener is stopped, and of the listener's children these, or all."""

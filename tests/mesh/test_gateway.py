@@ -36,12 +36,15 @@ def offer(hosts, service="Echo", **bdcert):
 @pytest.fixture
 def hosts(mesh):
     """alpha asks; beta and gamma have Echo, each at a port of its own."""
-    alpha = mesh.start(1)[0]
-    beta, gamma = mesh.start(2, receiver_threshold=1e6)
-    for host, port in ((beta, 8001), (gamma, 8002)):
-        host.write_config(axis_port=port)
-        host.end()
-        host.start()
+    alpha = mesh.host("n1")
+    beta, gamma = (
+        mesh.host(name, hints=alpha.address, receiver_threshold=1e6, axis_port=port)
+        for name, port in (("n2", 8001), ("n3", 8002))
+    )
+    for host in mesh.hosts:
+        host.launch()
+    for host in mesh.hosts:
+        host.wait_ready()
     mesh.wait_known()
     offer([beta, gamma])
     return alpha, beta, gamma
@@ -79,7 +82,7 @@ def test_after_a_kill_no_look_up_names_the_dead(hosts):
     with running(alpha) as gateway:
         dead = "n2" if node_of(alpha, gateway.ask("Echo.bd.internal", "SRV").answer[0][0].port) == "n2" else "n3"
         victim = beta if dead == "n2" else gamma
-        victim.kill()
+        victim.kill_all()
         for _ in range(LOOK_UPS):
             said = gateway.ask("Echo.bd.internal", "SRV")
             assert said.rcode() == 0 and node_of(alpha, said.answer[0][0].port) != dead
@@ -90,8 +93,8 @@ def test_when_all_holders_are_dead_the_name_stays_and_has_no_answer(hosts):
     alpha, beta, gamma = hosts
     with running(alpha) as gateway:
         gateway.ask("Echo.bd.internal")
-        beta.kill()
-        gamma.kill()
+        beta.kill_all()
+        gamma.kill_all()
         assert gateway.ask("echo.bd.internal").rcode() == dns.rcode.SERVFAIL and gateway.get("/Echo")[0] == 404
         until(lambda: alpha.status_of("n2") == alpha.status_of("n3") == "dead", 30, "they are dead")
         assert gateway.ask("echo.bd.internal").rcode() == dns.rcode.SERVFAIL
@@ -193,7 +196,7 @@ def test_dnsmasq_hands_on_each_question_and_keeps_nothing(hosts, tmp_path):
         assert gateway.ask("echo.BD.internal").answer and gateway.ask("nothing.bd.internal").rcode() == dns.rcode.NXDOMAIN
         assert gateway.ask("Echo.bd.internal", "AAAA").rcode() == 0, "no data"
         victim, other = (beta, 8002) if ports[-1] == 8001 else (gamma, 8001)
-        victim.kill()
+        victim.kill_all()
         ports = [gateway.ask("Echo.bd.internal", "SRV").answer[0][0].port for _ in range(100)]
         assert set(ports) == {other}, "not even for a second"
 
@@ -259,7 +262,7 @@ def test_a_watcher_hears_of_all_that_happens_and_comes_back_to_what_it_missed(ho
         told = next(iter(each for each in events if each[2]["node"] == "n2"))
         assert told[2]["kind"] == "offered" and told[2]["service"] == "Later" and told[2]["change"] == "offers Later (static)"
         events.close()
-        beta.kill()
+        beta.kill_all()
         until(lambda: alpha.status_of("n2") == "dead", 30, "it is dead")
         back = gateway.events(number)
         kinds = [next(back)[2]["kind"] for _ in range(2)]

@@ -12,7 +12,7 @@ from tests.hosts import until
 from tests.joiners import Joiner
 
 # Seconds. For longer: RENEWING_LIFE=60 RENEWING_SECONDS=600.
-LIFE = int(os.environ.get("RENEWING_LIFE", "20"))
+LIFE = int(os.environ.get("RENEWING_LIFE", "14"))
 SECONDS = int(os.environ.get("RENEWING_SECONDS", str(5 * LIFE // 2)))
 DAYS = str(LIFE / 86400)
 

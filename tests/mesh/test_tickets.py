@@ -98,9 +98,7 @@ def test_no_answer_names_a_host_that_was_killed(mesh):
     asker, dead, well = a_mesh(mesh, 2)
     with asking(asker) as look:
         hold_tickets(look, dead, well)
-        for pid in (dead.process.pid, *dead.children()):  # the host is gone, and all that ran on it
-            os.kill(pid, signal.SIGKILL)
-        dead.process.wait()
+        dead.kill_all()
         assert {look()["node"] for _ in range(1000)} == {well.name}
 
 
