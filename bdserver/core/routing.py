@@ -90,6 +90,22 @@ class Outcome(NamedTuple):
     why: str = ""
 
 
+class Candidates(NamedTuple):
+    """Who has a service: all that live, and of these whom a client may be named, this node itself apart."""
+
+    everybody: list[Record]
+    own: Record | None
+    others: list[Record]
+
+
+def candidates(view: View, service: str, suits: Callable[[Record], bool]) -> Candidates:
+    """As `view` has it; nobody with an old edition while the new one is to be had."""
+    everybody = view.holders(service)
+    suitable = [record for record in copies.current(view, service, everybody) if suits(record)]
+    own = next((record for record in suitable if record.name == view.me), None)
+    return Candidates(everybody, own, [record for record in suitable if record.name != view.me])
+
+
 class Question(NamedTuple):
     """What a WHEREIS needs.
 
@@ -112,6 +128,7 @@ class Question(NamedTuple):
     spend: Spend = lambda name: None
     is_refused: Callable[[str], bool] = lambda name: False  # has said a moment ago that it has no room yet
     doubted: Collection[str] = ()  # were silent a moment ago, and the view does not say so yet: they come last
+    known: dict[str, Candidates] | None = None  # what was found in this very view with the same `suits`, by service
 
 
 class Search:
@@ -145,12 +162,13 @@ class Search:
 
     def _among_the_living(self) -> Outcome:
         view, service = self.q.view, self.q.service
-        everybody = view.holders(service)
+        known = self.q.known
+        found_before = known.get(service) if known is not None else None
+        everybody, own, suitable = found_before or candidates(view, service, self.q.suits)
         if not everybody:
             return Outcome("CANTFIND")
-        suitable = [record for record in copies.current(view, service, everybody) if self.q.suits(record)]
-        own = next((record for record in suitable if record.name == view.me), None)
-        suitable = [record for record in suitable if record.name != view.me]
+        if known is not None and found_before is None:
+            known[service] = Candidates(everybody, own, suitable)
         is_kept_from_all = own is None and not suitable
         self.is_overloaded = any(record.draining for record in suitable)
         found = self._phase(1, "WILLYOUEXECUTE", own, _undrained(suitable), HOLDER_SECONDS)

@@ -188,6 +188,10 @@ class Revocations:
                 self._by[said.what, said.value] = said
         self.rolls.sort(key=lambda roll: roll.at)
 
+    def __bool__(self) -> bool:
+        """Whether anybody is revoked."""
+        return bool(self._by)
+
     def of(self, holder: Holder, now: float) -> Revocation | None:
         """The revocation that this certificate falls under now."""
         questions = (

@@ -69,6 +69,7 @@ class HitLog:
         self._list = os.path.join(directory, ".called")
         self._list_stamp: durable.Stamp | None = None
         self._listed: frozenset[str] = frozenset()
+        self._called: frozenset[str] | None = None  # both; None when one of them has changed
 
     def path(self, service: str) -> str:
         """The service's log."""
@@ -86,52 +87,66 @@ class HitLog:
         self._append(service, lines, [(HIT, int(at), 1) for _, at in hits])
 
     def _append(self, service: str, lines: bytes, runs: list[Run]) -> None:
-        self._ours.add(service)
+        if service not in self._ours:
+            self._ours.add(service)
+            self._called = None
+        tally = self._tallies.get(service)
         try:
-            descriptor, status = self._hold(service)
-            try:
-                tally = self._tallies.get(service)
-                if tally is None or not tally.is_at_end(status):
-                    durable.append_lines(descriptor, lines)
-                else:  # what we write now need not be read again
-                    durable.append(descriptor, lines)
-                    tally.add(lines, runs, os.fstat(descriptor))
-            finally:
-                durable.unlock(descriptor)
+            while not self._has_written(service, tally, lines, runs):
+                self._let_go()  # a trim, or somebody, has put another one in its place
         except OSError as error:
             raise NoSpace(f"{self.path(service)}: {error.strerror}") from None
         except TooBusy as error:
             raise NoSpace(str(error)) from None
 
-    def _hold(self, service: str) -> tuple[int, os.stat_result]:
-        """The log, with a shared lock on it, and its status. One stays open: opening it each time took 8 % of a look-up."""
-        path = self.path(service)
-        while True:
-            held = self._held
-            if held is None or held.service != service or held.process != os.getpid():
-                self._let_go()
-                descriptor = durable.open_regular(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, follow=False)
-                self._held = held = _Held(service, descriptor, _identity(os.fstat(descriptor)), os.getpid())
-            durable.lock(held.descriptor, LOCK_SECONDS, path, is_shared=True)
+    def _has_written(self, service: str, tally: _Tally | None, lines: bytes, runs: list[Run]) -> bool:
+        """False when it went to a file that has no name any more."""
+        held = self._hold(service, tally)
+        descriptor = held.descriptor
+        durable.lock(descriptor, LOCK_SECONDS, self.path(service), is_shared=True)
+        try:
+            if tally is not None and tally.is_at_end(held.file):  # what we write now need not be read again
+                durable.append(descriptor, lines)
+                status = os.fstat(descriptor)
+                tally.add(lines, runs, status)
+            else:
+                durable.append_lines(descriptor, lines)
+                status = os.fstat(descriptor)
+        finally:
+            durable.unlock(descriptor)
+        return status.st_nlink > 0
+
+    def _hold(self, service: str, tally: _Tally | None) -> _Held:
+        """The log of this name, as whoever asked for its hits has just seen it. One stays open: opening it each time took 8 %
+        of a look-up."""
+        held = self._held
+        if held is not None and held.service == service and held.process == os.getpid():
+            if tally is not None and tally.has_just_seen(held.file):
+                return held
             with contextlib.suppress(FileNotFoundError):
-                status = os.lstat(path)
-                if _identity(status) == held.file:
-                    return held.descriptor, status
-            self._let_go()  # a trim, or somebody, has put another one in its place
+                if _identity(os.lstat(self.path(service))) == held.file:
+                    return held
+        self._let_go()
+        descriptor = durable.open_regular(self.path(service), os.O_RDWR | os.O_APPEND | os.O_CREAT, follow=False)
+        self._held = held = _Held(service, descriptor, _identity(os.fstat(descriptor)), os.getpid())
+        return held
 
     def _let_go(self) -> None:
         if self._held is not None:
             os.close(self._held.descriptor)
             self._held = None
 
-    def called(self) -> set[str]:
+    def called(self) -> frozenset[str]:
         """The services that were called within the last minute, as far as this process knows; some others may be among them."""
         stamp = durable.stamp(self._list)
         if stamp != self._list_stamp:
             self._list_stamp, self._listed = stamp, frozenset()
             with contextlib.suppress(OSError, UnicodeDecodeError):  # it is made anew within a second
                 self._listed = frozenset(durable.read(self._list, LIST_BYTES_MAX, follow=False)[0].decode().split())
-        return self._ours | self._listed
+            self._called = None
+        if self._called is None:
+            self._called = self._listed | self._ours
+        return self._called
 
     def list_called(self, services: set[str]) -> None:
         """All services that were called within the last minute; OSError or NoSpace when that can't be written."""
@@ -139,6 +154,7 @@ class HitLog:
         if services != self._listed:
             durable.replace(self._list, ["\n".join(sorted(services)).encode()], is_synced=False)
         self._ours.clear()
+        self._called = None
 
     def runs(self, service: str, now: float) -> list[Run]:
         """What counts of a service's log, newest first, neighbours of one kind and second together."""
@@ -152,8 +168,9 @@ class HitLog:
         except OSError:  # no log, no hits; and a log that can't be read has none for us either
             tally.clear()
         found = tally.newest_first(int(now))
-        if not found:
+        if not found and service in self._ours:
             self._ours.discard(service)
+            self._called = None
         return found
 
     def trim(self, service: str, now: float, above_bytes: int) -> int:
@@ -244,9 +261,12 @@ class _Tally:
         self._offset = 0
         self._seen = self._rest = b""
         self._runs: deque[Run] = deque()
+        self._swept = -1  # the second for which no old run is among them
+        self._has_looked = False
 
     def read(self, path: str, now: int) -> None:
         """Take in what was appended since; begin anew when the file is another one, or was cut."""
+        self._has_looked = True
         if durable.stamp_of(os.lstat(path)) == self._stamp:
             return
         descriptor = durable.open_regular(path, follow=False)
@@ -266,9 +286,17 @@ class _Tally:
         finally:
             os.close(descriptor)
 
-    def is_at_end(self, status: os.stat_result) -> bool:
-        """Whether all of a file in this state was read, to the end of its last line."""
-        return not self._rest and durable.stamp_of(status) == self._stamp
+    def has_just_seen(self, file: tuple[int, int]) -> bool:
+        """Whether this was the file of the name when somebody looked, and nothing was added since: true once for each look."""
+        has_looked, self._has_looked = self._has_looked, False
+        return has_looked and self._is_of(file)
+
+    def _is_of(self, file: tuple[int, int]) -> bool:
+        return self._stamp is not None and self._stamp[:2] == file
+
+    def is_at_end(self, file: tuple[int, int]) -> bool:
+        """Whether this file was read to the end of a line."""
+        return not self._rest and self._is_of(file)
 
     def add(self, lines: bytes, runs: list[Run], status: os.stat_result) -> None:
         """Take in what we have just written behind all that was read, unless somebody else came between."""
@@ -298,6 +326,8 @@ class _Tally:
             return
         if self._runs and self._runs[-1][:2] == (kind, second):
             count += self._runs.pop()[2]
+        else:
+            self._swept = -1
         self._runs.append((kind, second, count))
 
     def _uncount(self, second: int, count: int) -> None:
@@ -311,7 +341,9 @@ class _Tally:
 
     def newest_first(self, now: int) -> list[Run]:
         """The runs that count; the others are dropped here, so that memory stays that of a minute."""
-        old = next((i for i in range(len(self._runs) - 1, -1, -1) if self._runs[i][1] < now - HORIZON), -1)
-        for _ in range(old + 1):
-            self._runs.popleft()
+        if self._swept != now:
+            self._swept = now
+            old = next((i for i in range(len(self._runs) - 1, -1, -1) if self._runs[i][1] < now - HORIZON), -1)
+            for _ in range(old + 1):
+                self._runs.popleft()
         return list(reversed(self._runs))

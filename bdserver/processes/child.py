@@ -372,7 +372,7 @@ class _Conversation:
     def _revoked(self) -> str | None:
         """Before each request: a certificate may have been revoked since the last one."""
         caller = self._caller
-        return self._node.refusal(caller.identity) if caller.identity is not None else None
+        return self._node.refusal(caller.identity, self._session.view()) if caller.identity is not None else None
 
 
 def _command(message: Any) -> str:

@@ -57,6 +57,7 @@ from bdserver.processes.advertised import advertised
 from bdserver.processes.beat import Beat
 from bdserver.processes.purse import Purse
 from bdserver.processes.trust import Judged, Trust
+from bdserver.processes.world import World
 
 log = logging.getLogger("bdserver.node")
 
@@ -148,6 +149,7 @@ class Node:
         self.counters, self.purse = counters.Counters(), Purse()
         files.journal.counted = lambda what: self.counters.add("events", what)
         self._refreshed: View | None = None
+        self._world: World | None = None
         self._keys_again_at = 0.0
         self._keys_seen = self._key_stamps()
 
@@ -312,6 +314,12 @@ class Node:
 
     # -- this node's own state
 
+    def world(self, view: View, services: dict[str, Service]) -> World:
+        """What follows from what a look has shown; the one of the look before, if nothing has changed."""
+        if self._world is None or not self._world.is_still(self, view, services):
+            self._world = World(self, view, services)
+        return self._world
+
     def heard_at(self, view: View, name: str) -> float:
         """When we last heard from or of a node, epoch seconds; 0 for never."""
         return max(view.heard_at.get(name, 0.0), self.heard.report().times.get(name, 0.0))
@@ -328,8 +336,10 @@ class Node:
     ) -> float:
         """The sum of all weights, by a look at the hits of those that were called lately, and of the one that is asked for.
         `found`: the services here, by who has just looked; `ahead`: so many seconds from now on, if nobody calls."""
-        services, names = self.services.all() if found is None else found, self.hitlog.called() | {asked or ""}
-        return math.fsum(self._weight(services[name], now, ahead) for name in names if name in services)
+        services, names = self.services.all() if found is None else found, self.hitlog.called()
+        if asked is not None and asked not in names:
+            names |= {asked}
+        return math.fsum([self._weight(services[name], now, ahead) for name in names if name in services])
 
     def weigh(self, now: float) -> dict[str, float]:
         """service -> weight, by a look at each one's hits; for the processes that do not look so far, which were called is
@@ -499,14 +509,15 @@ class Node:
         """Black-listed addresses are closed unread, and never called."""
         return host in self.rules.black_list
 
-    def refusal(self, identity: Identity) -> str | None:
-        """Why a certificate is not accepted any more, or None."""
+    def refusal(self, identity: Identity, view: View | None = None) -> str | None:
+        """Why a certificate is not accepted any more, or None. `view`: by whoever has just looked."""
         revoked, signer = self.rules.revoked, identity.signer
         why = revoked.refusal(identity.name, identity.serial)
         if why is None and signer is not None and revoked.is_serial(signer.serial):
             signed = f"is signed by {signer.name} (serial {signer.serial:x})"
             why = f"the certificate of {identity.name} {signed}, which is revoked here"
-        if why is None and (said := self.cache.view().revocations.of(holder(identity), self.clock())) is not None:
+        revocations = (view or self.cache.view()).revocations
+        if why is None and revocations and (said := revocations.of(holder(identity), self.clock())) is not None:
             signed = f", as all that {said.value} has signed" if said.what == statements.SIGNER else ""
             why = f"the certificate of {identity.name} (serial {identity.serial:x}) is revoked{signed}"
         return why

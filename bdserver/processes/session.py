@@ -25,6 +25,7 @@ from bdserver.net.conversation import Conversation
 from bdserver.net.identity import Identity
 from bdserver.processes.node import Node
 from bdserver.processes.promising import Giver, Taker
+from bdserver.processes.world import World
 
 # Whatever deadline a caller wishes for, a child does not work longer on one request.
 REQUEST_SECONDS_MAX = 60.0
@@ -71,6 +72,7 @@ class Session:
         self._receive, self._dispatch = receive, dispatch
         self._services: dict[str, Service] | None = None
         self._view: View | None = None
+        self._world: World | None = None
         self._connections = Connections(node.call, node.refusal, KEPT_MAX, lambda name: self.taker.farewell(name))
         self.taker = Taker(node, self._connections)
         self.giver = Giver(node, caller.name, caller.host)
@@ -84,7 +86,7 @@ class Session:
     def begin(self, seconds: float) -> None:
         """A request begins: it has its own deadline, and its own look at view and services."""
         self.deadline = time.monotonic() + min(seconds, REQUEST_SECONDS_MAX)
-        self._services = self._view = self.agreed = None
+        self._services = self._view = self._world = self.agreed = None
         self.taker.is_taking = False
         if self._doubted:
             self._doubted = {name: until for name, until in self._doubted.items() if until > time.monotonic()}
@@ -145,9 +147,15 @@ class Session:
             self._view = self.node.cache.view()
         return self._view
 
+    def world(self) -> World:
+        """Both, and what follows from them."""
+        if self._world is None:
+            self._world = self.node.world(self.view(), self.services())
+        return self._world
+
     def look_again(self) -> View:
         """The view of now, for the rest of the request, which has changed something itself."""
-        self._services = self._view = None
+        self._services = self._view = self._world = None
         return self.view()
 
     # -- asking others

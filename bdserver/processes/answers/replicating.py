@@ -30,9 +30,9 @@ from bdserver.files import durable, package
 from bdserver.files.bdcert import Service
 from bdserver.files.publishers import Signed
 from bdserver.files.quarantine import Kind
-from bdserver.processes.answers.routing import offer
 from bdserver.processes.node import Node
 from bdserver.processes.session import Session
+from bdserver.processes.world import yes
 
 # Steps of a FIND that this node starts itself, when a replica is wanted and no cache knows a holder.
 FIND_STEPS = 4
@@ -63,7 +63,7 @@ def answer_willyoureplicate(session: Session, service: str, is_call: bool = True
         return NotGiven()
     if is_call:
         node.hit(service, session.caller.host, node.clock())
-    return offer(node, session.look_again().own, mine)
+    return yes(node.settings, session.look_again(), mine)
 
 
 def _renewal(session: Session, service: str) -> Renew | None:

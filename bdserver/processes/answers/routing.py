@@ -6,14 +6,12 @@ import logging
 import time
 from typing import Any
 
-from bdserver.core import copies, membership, routing
-from bdserver.core.membership import Record
+from bdserver.core import routing
 from bdserver.core.messages import DontHave, Mismatch, No, Nobody, Ok, Place, Yes
 from bdserver.core.nudges import Hurry, Visit
-from bdserver.core.view import View
-from bdserver.files.bdcert import Service
 from bdserver.processes.node import Node
 from bdserver.processes.session import Session
+from bdserver.processes.world import World
 
 log = logging.getLogger("bdserver.answers")
 
@@ -25,7 +23,8 @@ def answer_whereis(session: Session, service: str, client_policy: str | None) ->
     """A host that has just said that it takes this call; `details` has the shape of `bdwhereis --json`."""
     began, node, policies = time.monotonic(), session.node, session.node.policies
     client = None if client_policy is None else node.read_policy(client_policy, "the client's policy", str(session.caller))
-    view = _with_own_services(session)
+    world = _with_own_services(session)
+    view = world.view
     session.taker.begin()
     search = routing.Search(
         routing.Question(
@@ -44,6 +43,7 @@ def answer_whereis(session: Session, service: str, client_policy: str | None) ->
             doubted=session.doubted(),
             spend=lambda name: session.spend(name, service),
             is_refused=lambda name: session.taker.is_refused(name, service),
+            known=world.candidates if client is None else None,
         )
     )
     found = search.whereis()
@@ -70,15 +70,12 @@ def _details(service: str, found: routing.Outcome, search: routing.Search) -> di
     return {"url": found.url, "node": found.node, "service": service, "phase": found.phase, "asked": asked, **why}
 
 
-def _with_own_services(session: Session) -> View:
-    """The view, with what lies in our services directory this very moment: dropped in is live at once."""
-    view = session.view()
-    found = session.services()
-    here, hidden = found.keys(), [*view.own.extra.get("unhealthy", ()), *session.node.trust.untrusted(found)]
-    if (here - hidden if hidden else here) == view.own.services.keys():
-        return view
-    session.node.update_own()
-    return session.look_again()
+def _with_own_services(session: Session) -> World:
+    """The world, with a view of what lies in our services directory this very moment: dropped in is live at once."""
+    if not session.world().is_told:
+        session.node.update_own()
+        session.look_again()
+    return session.world()
 
 
 def _correct(node: Node, search: routing.Search) -> None:
@@ -87,12 +84,6 @@ def _correct(node: Node, search: routing.Search) -> None:
         node.nudge(Hurry(name))
     for name in search.mistaken:
         node.nudge(Visit(name))
-
-
-def offer(node: Node, own: Record, mine: Service) -> Yes:
-    """YES, and where: the answer comes from the named node itself."""
-    url = membership.service_url(own, mine.name, mine.url)
-    return Yes(node.settings.axis_port, node.settings.axis_web_dir, url)
 
 
 def answer_willyouexecute(session: Session, service: str, takes: dict[str, Any] | None = None) -> Yes | No | DontHave:
@@ -117,17 +108,18 @@ def answer_youwillexecute(session: Session, service: str, takes_old: bool = Fals
 def _execute(
     session: Session, service: str, is_late: bool, takes_old: bool = False, takes_tickets: bool = False
 ) -> Yes | No | DontHave:
-    node, now, own, services = session.node, session.node.clock(), session.view().own, session.services()
-    mine = services.get(service)
-    if mine is None or service in own.extra.get("unhealthy", ()) or service in node.trust.untrusted(services):
+    node, world = session.node, session.world()
+    offer, now, services = world.offer(service), node.clock(), world.services
+    if offer is None:
         return DontHave()
-    if not takes_old and not copies.may_serve(session.view(), service, mine):  # an old edition, while somebody has the new one
+    if not takes_old and not offer.is_current:
         return DontHave() if is_late else No()
-    if not is_late and own.draining:
+    if not is_late and world.view.own.draining:
         return No()
     if not is_late and node.is_overloaded(now, service, services):
         return No({"not_before": node.room_in(now, service, services)}) if takes_tickets else No()
     if node.hit(service, session.caller.host, now):
         session.agreed = service, now
-    said = offer(node, own, mine)
-    return said._replace(promise=session.giver.promise(mine, services, now)) if takes_tickets else said
+    if takes_tickets:
+        return offer.yes._replace(promise=session.giver.promise(services[service], services, now))
+    return offer.yes
