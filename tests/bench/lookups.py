@@ -53,7 +53,7 @@ class _Called:
         ours, floor = BareCaller(self.context, self.host.port), BareCaller(self.context, self.floor_port)
         ours.ask(self.opening + self.request)
         return self._on_open(f"WHEREIS on an open connection{self.note}", pairs, lambda: self._found(ours), floor, ours.close,
-                             None if self.lean else 2.0)  # fmt: skip
+                             None if self.lean else 2.5)  # fmt: skip
 
     def open_library(self, pairs: int) -> Row:
         ours, floor = self._dial(), BareCaller(self.context, self.floor_port)
