@@ -14,18 +14,21 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from bdserver.audit import page, topology
+from bdserver.audit import jsonform, page, topology
 from bdserver.audit.colours import THEMES, Theme
-from bdserver.audit.crawl import Crawl
+from bdserver.audit.crawl import About, Crawl
 from bdserver.audit.page import Frame
 from bdserver.audit.refusals import refuse
 from bdserver.audit.search import FIND_CHARACTERS_MAX, STATES, Filter
 from bdserver.audit.snapshot import Snapshot, local_time
 from bdserver.core.names import valid_name
+from bdserver.core.timeline import HOURS_MAX
 from bdserver.errors import BadRequest, BDError
 
 DRAW_SECONDS = 5.0
 REFRESH_MIN, REFRESH_MAX = 1, 3600
+# Of the time line.
+HOURS = 6
 QUERY_CHARACTERS_MAX = 1000
 
 
@@ -41,11 +44,12 @@ class Wish(NamedTuple):
     chosen: Filter = Filter()
     watch: str = ""
     view: str = topology.SERVICES
+    hours: int = HOURS
 
 
-def application(take: Callable[[], Crawl], draw_seconds: float = DRAW_SECONDS, watch: str = "") -> WSGIApplication:
-    """A WSGI application; `take` crawls the mesh anew for each request. `watch`: where changes are told as server-sent
-    events."""
+def application(take: Callable[[About], Crawl], draw_seconds: float = DRAW_SECONDS, watch: str = "") -> WSGIApplication:
+    """A WSGI application; `take` crawls the mesh anew for each request, as what it is about wants it. `watch`: where changes
+    are told as server-sent events."""
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         again: list[tuple[str, str]] = []
@@ -53,7 +57,7 @@ def application(take: Callable[[], Crawl], draw_seconds: float = DRAW_SECONDS, w
             wish = wish_of(environ)._replace(watch=watch)
             if wish.refresh:
                 again = [("Refresh", str(wish.refresh))]
-            snapshot = Snapshot(take())
+            snapshot = Snapshot(take(about_of(wish)))
             kind, body = FORMS[wish.format](snapshot, wish, draw_seconds)
         except BDError as error:
             return refuse(start_response, error, again)
@@ -99,7 +103,15 @@ def wish_of(environ: WSGIEnvironment) -> Wish:
             raise BadRequest(f"{what} is for format html or json: the other forms show the whole mesh")
     if all(names.values()):
         raise BadRequest("service or node: a page is about one of them")
-    return Wish(form, THEMES[theme], int(refresh), **names, chosen=_filter(query), view=view)
+    hours = query.get("hours", str(HOURS))
+    if not (hours.isascii() and hours.isdigit() and 1 <= int(hours) <= HOURS_MAX):
+        raise BadRequest(f"hours must be a number from 1 to {HOURS_MAX}")
+    return Wish(form, THEMES[theme], int(refresh), **names, chosen=_filter(query), hours=int(hours), view=view)
+
+
+def about_of(wish: Wish) -> About:
+    """What the nodes are asked for beside how they are: pictures and metrics show none of it."""
+    return About(wish.service, wish.node, 0 if wish.service else wish.hours) if wish.format in (*PAGES, "json") else About()
 
 
 def _filter(query: dict[str, str]) -> Filter:
@@ -120,7 +132,7 @@ PAGES = ("html", "part")
 
 
 def _html(snapshot: Snapshot, wish: Wish, draw_seconds: float) -> Form:
-    frame = Frame(wish.refresh, wish.format == "part", wish.watch)
+    frame = Frame(wish.refresh, wish.format == "part", wish.watch, wish.hours)
     if wish.service:
         html = page.render_service(snapshot, wish.service, frame)
     elif wish.node:
@@ -132,9 +144,9 @@ def _html(snapshot: Snapshot, wish: Wish, draw_seconds: float) -> Form:
 
 def _json(snapshot: Snapshot, wish: Wish, draw_seconds: float) -> Form:
     if wish.service:
-        value = snapshot.service_as_json(wish.service)
+        value = jsonform.of_service(snapshot, wish.service)
     else:
-        value = snapshot.node_as_json(wish.node) if wish.node else snapshot.as_json()
+        value = jsonform.of_node(snapshot, wish.node) if wish.node else jsonform.whole(snapshot)
     return "application/json", json.dumps(value, indent=1).encode() + b"\n"
 
 

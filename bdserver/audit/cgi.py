@@ -44,7 +44,7 @@ def _audit(settings: config.AuditConfig) -> WSGIApplication:
     from bdserver.audit.app import application
     from bdserver.audit.crawl import crawl
 
-    return application(lambda: crawl(settings), settings.draw_seconds)
+    return application(lambda about: crawl(settings, about), settings.draw_seconds)
 
 
 def _whereis(settings: config.AuditConfig) -> WSGIApplication:

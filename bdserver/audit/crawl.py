@@ -11,13 +11,14 @@ import concurrent.futures
 import threading
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from bdserver.audit.config import AuditConfig, entrances_of
-from bdserver.core import attention, holding, messages, pages
+from bdserver.core import attention, holding, messages, pages, timeline
 from bdserver.core.attention import Finding
 from bdserver.core.holding import Holder
 from bdserver.core.membership import ALIVE, RANK, RECORDS_MAX, SUSPECT, ServiceType
+from bdserver.core.timeline import Line
 from bdserver.errors import BadFrame, BDError
 from bdserver.net import dialling
 from bdserver.net.conversation import Conversation
@@ -34,6 +35,7 @@ STUCK_SECONDS = 0.1
 # Longer texts from the mesh are cut: a page is for reading. (Policies are parsed, and have a limit of their own.)
 TEXT_CHARACTERS_MAX = 300
 LIST_MAX = 1000
+ASKERS_SHOWN_MAX = 20
 UNVISITED = "unvisited"
 EVENT_TEXTS = ("what", "service", "giver", "taker", "asker", "why", "edition", "original")
 
@@ -60,6 +62,28 @@ class Offer(NamedTuple):
     url: str
     is_checked: bool = True
     held: Holder = Holder()
+    calls: int | None = None  # within the last minute
+
+
+class LookUp(NamedTuple):
+    """A look-up that a node has answered: for whom, and where it went (`phase` 0: nowhere). `asked`: (node, answer, ms)."""
+
+    at: float
+    service: str
+    client: str
+    node: str
+    phase: int
+    why: str
+    asked: list[tuple[str, str, float]]
+
+
+class About(NamedTuple):
+    """What a page is about, which nodes are asked for more than others: one service, or one node, or "" for both. `hours` of
+    the entry's time line, or of that node's; 0: none."""
+
+    service: str = ""
+    node: str = ""
+    hours: int = 0
 
 
 class Status(NamedTuple):
@@ -85,6 +109,9 @@ class Status(NamedTuple):
     services: dict[str, Offer]
     signer: str = ""
     counters: object = None  # as it tells them: core.counting reads what it knows of
+    askers: dict[str, list[tuple[str, int]]] = {}
+    lookups: list[LookUp] = []
+    line: Line | None = None
 
 
 class Hearsay(NamedTuple):
@@ -111,21 +138,26 @@ class Crawl(NamedTuple):
     policies: dict[str, str]
 
 
-def crawl(config: AuditConfig) -> Crawl:
+WHOLE = About()
+
+
+def crawl(config: AuditConfig, about: About = WHOLE) -> Crawl:
     """Crawl as audit.conf says. Raises the error of the last entrance when none lets us in."""
     entrances, credentials = entrances_of(config)
-    return crawl_from(entrances, config.crawl_seconds, credentials)
+    return crawl_from(entrances, config.crawl_seconds, credentials, about)
 
 
-def crawl_from(entrances: Sequence[Entrance], seconds: float, credentials: Credentials | None = None) -> Crawl:
+def crawl_from(
+    entrances: Sequence[Entrance], seconds: float, credentials: Credentials | None = None, about: About = WHOLE
+) -> Crawl:
     """Crawl through the first of `entrances` that answers: each dials a node within a deadline."""
     started, taken_at = time.monotonic(), time.time()
-    entered = enter(entrances, started + seconds, lambda talk, until: _asked(talk, {"brief": False}, until))
+    entered = enter(entrances, started + seconds, lambda talk, until: _asked(talk, _first_wish(about), until))
     entered.conversation.close()
     said = entered.result
     first = _status(said.own)
     answers = _Answers(first, said)
-    _spread(answers, _Askers(entered.entrance, credentials, started, seconds))
+    _spread(answers, _Askers(entered.entrance, credentials, started, seconds, about))
     return Crawl(
         taken_at,
         time.monotonic() - started,
@@ -143,11 +175,24 @@ def _asked(talk: Conversation, wish: dict[str, Any], deadline: float) -> message
     return pages.status(lambda request: talk.ask(request, deadline), wish)
 
 
+def _first_wish(about: About) -> dict[str, Any]:
+    """Of the entry, whose name nobody knows yet: it may be the node that the page is about."""
+    detail: str | bool = about.service or bool(about.node)
+    return {"brief": False, **({"detail": detail} if detail else {}), **({"timeline": about.hours} if about.hours else {})}
+
+
+def _wish(about: About, name: str) -> dict[str, Any]:
+    """What another node is to tell beside its STATUS."""
+    if about.service:
+        return {"detail": about.service}
+    return {"detail": True, **({"timeline": about.hours} if about.hours else {})} if about.node == name else {}
+
+
 class _Askers:
     """A connection to the entry a thread, or a call to each node; all with the same deadline."""
 
-    def __init__(self, dial: Entrance, credentials: Credentials | None, started: float, seconds: float):
-        self._dial, self._credentials = dial, credentials
+    def __init__(self, dial: Entrance, credentials: Credentials | None, started: float, seconds: float, about: About):
+        self._dial, self._credentials, self._about = dial, credentials, about
         self._deadline, self._each = started + seconds, seconds * SHARE
         self._own = threading.local()
         self._open: list[Conversation] = []
@@ -157,13 +202,13 @@ class _Askers:
         deadline = min(self._deadline, time.monotonic() + self._each)
         if self._credentials is not None:
             with dialling.dial(address, self._credentials, deadline, name) as talk:
-                return _asked(talk, {"brief": True}, deadline)
+                return _asked(talk, {"brief": True, **_wish(self._about, name)}, deadline)
         kept: Conversation | None = getattr(self._own, "talk", None)
         talk = kept or self._dial(deadline)
         if kept is None:
             self._open.append(talk)
         self._own.talk = None  # after an error nobody knows what comes next on this connection
-        said = _asked(talk, {"of": name, "brief": True}, deadline)
+        said = _asked(talk, {"of": name, "brief": True, **_wish(self._about, name)}, deadline)
         self._own.talk = talk
         return said
 
@@ -252,8 +297,8 @@ def _texts(values: list[str]) -> list[str]:
     return [_text(each) for each in values[:LIST_MAX]]
 
 
-def _items(value: dict[str, Any]) -> list[tuple[str, Any]]:
-    return list(value.items())[:LIST_MAX]
+def _items(value: object) -> list[tuple[str, Any]]:
+    return list(value.items())[:LIST_MAX] if isinstance(value, dict) else []
 
 
 def _status(said: dict[str, Any]) -> Status:
@@ -278,7 +323,32 @@ def _status(said: dict[str, Any]) -> Status:
         {name: _offer(each) for name, each in _items(said["services"])},
         _text(said.get("certificate", {}).get("signer")),
         said.get("counters"),
+        {name: _askers(each) for name, each in _items(said.get("askers"))},
+        [each for each in map(_lookup, _list(said.get("lookups"))) if each is not None],
+        timeline.from_json(said.get("timeline")),
     )
+
+
+def _list(said: object) -> list[Any]:
+    return said[:LIST_MAX] if isinstance(said, list) else []
+
+
+def _is_number(said: object) -> TypeGuard[float]:
+    return isinstance(said, int | float) and not isinstance(said, bool) and abs(said) < 1 << 53
+
+
+def _askers(said: object) -> list[tuple[str, int]]:
+    rows = [row for row in _list(said)[:ASKERS_SHOWN_MAX] if isinstance(row, list) and len(row) == 2]
+    return [(_text(client), int(count)) for client, count in rows if isinstance(client, str) and _is_number(count)]
+
+
+def _lookup(said: object) -> LookUp | None:
+    if not isinstance(said, dict) or not (_is_number(said.get("at")) and _is_number(said.get("phase"))):
+        return None
+    service, client, node, why = (_text(said.get(key)) for key in ("service", "client", "node", "why"))
+    asked = [row for row in _list(said.get("asked"))[:ASKERS_SHOWN_MAX] if isinstance(row, list) and len(row) == 3]
+    told = [(_text(name), _text(answer), float(ms)) for name, answer, ms in asked if _is_number(ms)]
+    return LookUp(said["at"], service, client, node, int(said["phase"]), why, told)
 
 
 def _findings(said: dict[str, Any]) -> list[Finding]:
@@ -295,7 +365,10 @@ def _event(said: dict[str, Any]) -> dict[str, Any]:
 
 def _offer(said: dict[str, Any]) -> Offer:
     kind, is_checked = holding.kind_of(said["type"]), said.get("checked", True)  # an older node does not tell
-    return Offer(kind, said["weight"], said["cost"], said["healthy"], _text(said["url"]), is_checked, _held(kind, said))
+    calls = said.get("calls")
+    held = _held(kind, said)
+    known = int(calls) if _is_number(calls) else None
+    return Offer(kind, said["weight"], said["cost"], said["healthy"], _text(said["url"]), is_checked, held, known)
 
 
 def _held(kind: ServiceType, said: dict[str, Any]) -> Holder:

@@ -12,16 +12,18 @@ import hashlib
 import os
 import time
 import urllib.parse
+from collections.abc import Iterable
 from functools import cache
 from typing import Any, NamedTuple
 
 import jinja2
 from markupsafe import Markup
 
-from bdserver.audit import matrix, meters, search, svg, topology
+from bdserver.audit import matrix, meters, past, search, svg, topology
 from bdserver.audit.colours import LIGHT
+from bdserver.audit.crawl import Offer
 from bdserver.audit.search import Filter
-from bdserver.audit.snapshot import EDGES, Node, Snapshot, few, local_time
+from bdserver.audit.snapshot import EDGES, Node, Snapshot, few, local_time, together
 from bdserver.core import attention
 from bdserver.core.membership import STATIC, Copies
 from bdserver.errors import BDError, NotDrawn
@@ -38,6 +40,8 @@ FORMS = (
     ("weights", "weight.png"),
 )
 REFRESHES = (0, 5, 30)
+# Of the time line.
+HOURS = (1, 6, 24, 168)
 
 
 class Frame(NamedTuple):
@@ -47,6 +51,7 @@ class Frame(NamedTuple):
     refresh: int = 0
     is_part: bool = False
     watch: str = ""
+    hours: int = 0
     refreshes: tuple[int, ...] = REFRESHES
 
 
@@ -62,7 +67,7 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(ago=_ago, duration=_duration, linkable=_linkable, when=local_time)
+    environment.filters.update(ago=_ago, calls=_calls, duration=_duration, linkable=_linkable, when=local_time)
     return environment
 
 
@@ -95,7 +100,11 @@ def _digest(text: str) -> str:
 def _rendered(template: str, snapshot: Snapshot, frame: Frame, query: str = "", **values: Any) -> str:
     """`query`: what of the address tells which page it is."""
     whole = {"style": _style(), "script": _part("page.js")} if not frame.is_part else {}
-    return _templates().get_template(template).render(snapshot=snapshot, frame=frame, query=query, **whole, **values)
+    return (
+        _templates()
+        .get_template(template)
+        .render(snapshot=snapshot, frame=frame, query=query, all_hours=HOURS, **whole, **values)
+    )
 
 
 def render(
@@ -109,8 +118,8 @@ def render(
     """The page's HTML; rows that `chosen` does not take are hidden."""
     there = matrix.columns(snapshot)
     zones = range(len(snapshot.zones))
-    node_rows = [search.node_row(snapshot, node) for node in snapshot.nodes]
-    service_rows = [search.service_row(snapshot, service) for service in snapshot.heaviest]
+    node_rows = {node.name: search.node_row(snapshot, node) for node in snapshot.nodes}
+    service_rows = {service.name: search.service_row(snapshot, service) for service in snapshot.heaviest}
     return _rendered(
         "page.html",
         snapshot,
@@ -119,6 +128,7 @@ def render(
         warnings=_grouped(snapshot.warnings()),
         disagreements=snapshot.disagreements(),
         events=snapshot.events(),
+        line=_past(snapshot, snapshot.entry),
         topology=_topology(snapshot, view, draw_seconds),
         view=view,
         views=topology.VIEWS,
@@ -140,8 +150,14 @@ def render(
     )
 
 
-def _found(chosen: Filter, tables: dict[str, list[search.Row]]) -> str:
-    return ", ".join(f"{sum(map(chosen.takes, rows))} of {len(rows)} {what}" for what, rows in tables.items())
+def _found(chosen: Filter, tables: dict[str, dict[str, search.Row]]) -> str:
+    return ", ".join(f"{sum(map(chosen.takes, rows.values()))} of {len(rows)} {what}" for what, rows in tables.items())
+
+
+def _past(snapshot: Snapshot, name: str) -> past.Drawing | None:
+    """The time line of a node, where it has told one."""
+    status = snapshot.crawl.statuses.get(name)
+    return past.drawing(status.line) if status is not None and status.line is not None else None
 
 
 # Where a service may be copied to, and what that means.
@@ -170,6 +186,8 @@ def render_service(snapshot: Snapshot, name: str, frame: Frame = PLAIN) -> str:
         terms=next((TERMS[each] for each in (Copies.NONE, Copies.MEETING) if each in said), TERMS[Copies.ANY]),
         warnings=dict.fromkeys(attention.lines(service.whole.findings()), ""),
         events=snapshot.events(name),
+        askers=snapshot.askers(service=name),
+        lookups=snapshot.lookups(service=name),
     )
 
 
@@ -187,6 +205,10 @@ def render_node(snapshot: Snapshot, name: str, frame: Frame = PLAIN) -> str:
         warnings=dict.fromkeys(attention.lines(snapshot.findings_of(name)), ""),
         seen=_seen(snapshot, node),
         events=snapshot.events_of_node(name),
+        calls=together(node.services.values()),
+        askers=snapshot.askers(name),
+        lookups=snapshot.lookups(name),
+        line=_past(snapshot, name),
     )
 
 
@@ -241,6 +263,11 @@ def _heard(snapshot: Snapshot, name: str) -> dict[str, Any]:
         "first": heard[0] if heard else None,
         "never": sum(at is None for at in times.values()),
     }
+
+
+def _calls(offers: Iterable[Offer]) -> str:
+    found = together(offers)
+    return "" if found is None else str(found)
 
 
 def _duration(seconds: float) -> str:

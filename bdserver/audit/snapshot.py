@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from bdserver.audit.crawl import UNVISITED, Crawl, Offer, Sight
+from bdserver.audit.crawl import UNVISITED, Crawl, LookUp, Offer, Sight
 from bdserver.core import attention, holding, policy
 from bdserver.core.attention import Finding
 from bdserver.core.holding import Whole
@@ -19,8 +19,6 @@ from bdserver.core.membership import ALIVE, DEAD, LEFT, RANK, STATIC, SUSPECT
 from bdserver.core.weight import FULL_LOAD
 from bdserver.errors import BDError, CantFind
 
-# Of the JSON form; raised when a field is removed or changes its meaning.
-FORMAT = 1
 GREEN, YELLOW, ORANGE, RED = "green", "yellow", "orange", "red"
 # The words of an edge from A to B; the colours are the original's.
 EDGES = {
@@ -30,6 +28,8 @@ EDGES = {
     RED: "A does not know B, or takes it for dead though it answered",
 }
 EVENTS_MAX = 30
+# Of a table of who calls, or of look-ups.
+ROWS_MAX = 30
 UNKNOWN_POLICY = "not known here"
 
 
@@ -83,18 +83,16 @@ class ServiceTotal(NamedTuple):
     holders: list[str]
     sick: list[str]
     whole: Whole
+    calls: int | None = None  # within the last minute, as far as its holders tell
 
-    def as_json(self) -> dict[str, Any]:
-        """Its fields, and of the whole those that are not told already."""
-        whole = self.whole
-        return {key: value for key, value in self._asdict().items() if key != "whole"} | {
-            "living": whole.living,
-            "wanted": whole.wanted,
-            "edition": list(whole.newest),
-            "stale": whole.stale,
-            "orphans": whole.orphans,
-            "rivals": whole.rivals and {"digests": dict(whole.rivals.digests), "since": whole.rivals.since},
-        }
+
+class Asker(NamedTuple):
+    """Who calls a service of a node, and how often within the last minute."""
+
+    client: str
+    service: str
+    node: str
+    calls: int
 
 
 class Snapshot:
@@ -258,7 +256,8 @@ class Snapshot:
                 weight / whole if whole else 0.0,
                 holding.whole({node.name: node.services[name].held for node in nodes}),
             )
-            totals.append(ServiceTotal(name, weight, share, static, len(offers) - static, names, sick, seen))
+            dynamic = len(offers) - static
+            totals.append(ServiceTotal(name, weight, share, static, dynamic, names, sick, seen, together(offers)))
         return totals
 
     def dead_holders(self, service: str) -> list[Node]:
@@ -351,88 +350,32 @@ class Snapshot:
         ]
         return sorted(all_of_them, key=lambda event: -event["at"])[:most]
 
+    def askers(self, node: str = "", service: str = "") -> list[Asker]:
+        """Who called within the last minute, the most first, as far as the nodes were asked for it."""
+        found = [
+            Asker(client, name, holder, calls)
+            for holder, status in self.crawl.statuses.items()
+            for name, rows in status.askers.items()
+            for client, calls in rows
+            if node in ("", holder) and service in ("", name)
+        ]
+        return sorted(found, key=lambda each: (-each.calls, each))[:ROWS_MAX]
+
+    def lookups(self, node: str = "", service: str = "") -> list[tuple[str, LookUp]]:
+        """(who answered it, a look-up), the newest first, as far as the nodes were asked for them."""
+        found = [
+            (name, each)
+            for name, status in self.crawl.statuses.items()
+            for each in status.lookups
+            if node in ("", name) and service in ("", each.service)
+        ]
+        return sorted(found, key=lambda each: -each[1].at)[:ROWS_MAX]
+
     def events_of_node(self, name: str) -> list[dict[str, Any]]:
         """What it did to services, or others with it."""
         return [event for event in self.events(most=None) if name in [event[who] for who in ("node", "giver", "taker")]][
             :EVENTS_MAX
         ]
-
-    def as_json(self) -> dict[str, Any]:
-        """The documented form (docs/AUDIT.md)."""
-        return {
-            **self._taken(),
-            "totals": self.totals(),
-            "nodes": [self._node_json(node) for node in self.nodes],
-            "services": [service.as_json() for service in self.services],
-            "edges": self.edge_counts(),
-            "views": {observer: self._view_json(observer) for observer in self.observers},
-            "policies": [{"shown": zone.shown, "nodes": zone.names} for zone in self.zones],
-            "warnings": [{"node": name, "text": said} for name, said in self.warnings()],
-            "findings": [{"node": name, **attention.as_json(finding)} for name, finding in self.findings()],
-            "disagreements": [{"node": name, "says": says} for name, says in self.disagreements()],
-            "events": self.events(),
-            "hints": self.crawl.hints,
-        }
-
-    def _taken(self) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "taken_at": round(self.taken_at, 3),
-            "seconds": round(self.seconds, 3),
-            "entry": self.entry,
-            "mesh": self.mesh,
-        }
-
-    def service_as_json(self, name: str) -> dict[str, Any]:
-        """The documented form of one service."""
-        service, by_name = self.service(name), self.by_name
-        return {
-            **self._taken(),
-            "service": service.as_json(),
-            "findings": [attention.as_json(finding) for finding in service.whole.findings()],
-            "offers": {holder: _offer_json(by_name[holder].services[name]) for holder in service.holders},
-            "dead": {node.name: _offer_json(node.services[name]) for node in self.dead_holders(name)},
-            "events": self.events(name),
-        }
-
-    def node_as_json(self, name: str) -> dict[str, Any]:
-        """The documented form of one node."""
-        node = self.node(name)
-        return {
-            **self._taken(),
-            "node": self._node_json(node),
-            "seen": {
-                observer: self._sight_json(observer, sights[name])
-                for observer, sights in sorted(self.crawl.sights.items())
-                if name in sights and observer != name
-            },
-            "events": self.events_of_node(name),
-        }
-
-    def _node_json(self, node: Node) -> dict[str, Any]:
-        fields = node._asdict()
-        fields["warnings"] = attention.lines(node.findings)
-        fields["findings"] = [attention.as_json(finding) for finding in node.findings]
-        fields["policy"] = self.zones[fields.pop("zone")].shown
-        fields["services"] = {name: _offer_json(offer) for name, offer in node.services.items()}
-        return fields
-
-    def _view_json(self, observer: str) -> dict[str, Any]:
-        return {sight.name: self._sight_json(observer, sight) for sight in self.crawl.sights[observer].values()}
-
-    def _sight_json(self, observer: str, sight: Sight) -> dict[str, Any]:
-        return {
-            "status": sight.status,
-            "version": list(sight.version),
-            "talkable": sight.talkable,
-            "heard_at": sight.heard_at,
-            "edge": self.edge(observer, sight.name) if sight.name != observer else None,
-        }
-
-
-def _offer_json(offer: Offer) -> dict[str, Any]:
-    fields = offer._asdict()
-    return fields | holding.as_json(fields.pop("held"))
 
 
 def _zone(digest: str | None, text: str | None) -> Zone:
@@ -445,6 +388,12 @@ def _zone(digest: str | None, text: str | None) -> Zone:
     except BDError as error:
         return Zone(f"not to be read: {error}"[:200], [], None, False)
     return Zone(policy.show(parsed), [], parsed, True)
+
+
+def together(offers: Iterable[Offer]) -> int | None:
+    """Calls a minute of all of these, None when nobody tells."""
+    told = [offer.calls for offer in offers if offer.calls is not None]
+    return sum(told) if told else None
 
 
 def few(names: list[str], most: int) -> str:

@@ -575,7 +575,14 @@ _ROWS = (
     Request(
         "STATUS",
         EVERYONE,
-        (Field("wish", _is_object, '{"brief": true or false, "of": NAME, "from": NEXT}, for a crawl', True),),
+        (
+            Field(
+                "wish",
+                _is_object,
+                '{"brief": true or false, "of": NAME, "from": NEXT, "detail": true or SERVICE, "timeline": HOURS}, for a crawl',
+                True,
+            ),
+        ),
         (Status,),
         "Tell how you are, and whom you know.",
     ),

@@ -18,10 +18,10 @@ import functools
 import os
 import re
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bdserver.core.weight import AHEAD, BACK, HIT, HORIZON, Run
 from bdserver.errors import NoSpace, TooBusy
@@ -43,6 +43,9 @@ FOLDED_MAX = 20_000
 LIST_BYTES_MAX = 1 << 20
 
 _LINE = re.compile(rb"^(HIT|REPLICATE|BACK) ~ ([0-9]{1,12}) ~ [ -}\x80-\xff]{1,64}~ [ -}\x80-\xff]{1,256}\n", re.MULTILINE)
+_ASKED = re.compile(rb"^(HIT|BACK) ~ ([0-9]{1,12}) ~ [ -}\x80-\xff]{1,64}~ ([ -}\x80-\xff]{1,256})\n", re.MULTILINE)
+# Who calls a service is told of so many, by a look at no more than this.
+ASKERS_TOLD_MAX, ASKERS_BYTES_MAX = 10, 1 << 20
 # Its second is older than those of the lines about it.
 _BACK = BACK.encode()
 # What stands for the beginning of an overlong line while its end is awaited: no line of ours begins so.
@@ -172,6 +175,22 @@ class HitLog:
             self._ours.discard(service)
             self._called = None
         return found
+
+    def askers(self, service: str, now: float) -> list[list[Any]]:
+        """[client, calls within the last minute] of those that called most, the most first. Of a log that is written to so fast
+        that a minute is more than ASKERS_BYTES_MAX, the end is looked at."""
+        counts: Counter[str] = Counter()
+        try:
+            descriptor = durable.open_regular(self.path(service), follow=False)
+        except OSError:
+            return []
+        with open(descriptor, "rb") as file:
+            size = os.fstat(descriptor).st_size
+            file.seek(max(_start_of_what_counts(descriptor, size, int(now)), size - ASKERS_BYTES_MAX))
+            for kind, second, client in _ASKED.findall(file.read(ASKERS_BYTES_MAX)):
+                if now - HORIZON < int(second) <= now:
+                    counts[client.decode(errors="replace")] += {b"HIT": 1, _BACK: -1}[kind]
+        return [[client, count] for client, count in counts.most_common(ASKERS_TOLD_MAX) if count > 0]
 
     def trim(self, service: str, now: float, above_bytes: int) -> int:
         """Cut a log larger than this to what still counts, while others append: no hit is lost. Returns bytes cut.

@@ -168,7 +168,7 @@ class Faces:
 
 def _audit(config: GatewayConfig) -> WSGIApplication:
     audited = AuditConfig(config.path, {"socket": config.socket, "crawl_seconds": config.crawl_seconds})
-    return audit.application(lambda: crawl(audited), config.draw_seconds, watch="v1/watch")
+    return audit.application(lambda about: crawl(audited, about), config.draw_seconds, watch="v1/watch")
 
 
 def run(config: GatewayConfig, sockets: Sockets, on_ready: Callable[[Faces], None]) -> None:

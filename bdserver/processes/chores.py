@@ -34,6 +34,7 @@ from bdserver.processes.health import Health
 from bdserver.processes.heartbeat import Heartbeat
 from bdserver.processes.hook import Hook, Sights
 from bdserver.processes.node import Node, Told
+from bdserver.processes.past import Past
 
 # How often we look at our own services folder, weight and complaints.
 LOOK_SECONDS = 1.0
@@ -101,6 +102,7 @@ class Chores:
         self._sights, self._hook = Sights(), Hook()
         self._statuses: dict[str, Status] = {}
         self._hook_failing: tuple[str, ...] = ()
+        self._past = Past(node)
         self._failing: dict[str, str] = {}  # chore: why, since it was tried last
         # In this order: what was counted is weighed, and what was weighed goes into our record.
         self._chores = (
@@ -117,6 +119,7 @@ class Chores:
             Chore("company", LOOK_SECONDS, self._say_if_lonely),
             Chore("on_change", LOOK_SECONDS, self._tell_changes),
             Chore("counting", LOOK_SECONDS, self._count),
+            Chore("the time line", LOOK_SECONDS, lambda wall: self._past.turn(wall, self.weight)),
             Chore("rates", STEP_SECONDS, lambda wall: self.node.counters.step()),
         )
         self._due_at = dict.fromkeys(self._chores, tick_at)
@@ -312,3 +315,5 @@ class Chores:
     def end(self) -> None:
         """The node ends."""
         self._hook.end()
+        with contextlib.suppress(BDError):  # nobody is there any more who could hear of it
+            self._past.end()

@@ -74,6 +74,10 @@ class Counters:
         if self._file >= 0:
             fcntl.lockf(self._file, how)
 
+    def value(self, name: str, *labels: str) -> float:
+        """What one has come to, of all processes that have put it there."""
+        return self._now[counting.slot(name, *labels)]
+
     def told(self) -> dict[str, object]:
         """As STATUS tells them."""
         return counting.told(self._now.tolist())

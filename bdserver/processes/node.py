@@ -46,6 +46,7 @@ from bdserver.files.quarantine import Kind, Quarantine
 from bdserver.files.revoked import Revoked
 from bdserver.files.services import Services
 from bdserver.files.settings import Settings, load
+from bdserver.files.timeline import Timeline
 from bdserver.net import dialling, keys
 from bdserver.net.conversation import Conversation
 from bdserver.net.identity import Identity
@@ -55,12 +56,15 @@ from bdserver.net.signing import Signer
 from bdserver.processes import counters
 from bdserver.processes.advertised import advertised
 from bdserver.processes.beat import Beat
+from bdserver.processes.lookups import LookUps
 from bdserver.processes.purse import Purse
 from bdserver.processes.trust import Judged, Trust
 from bdserver.processes.world import World
 
 log = logging.getLogger("bdserver.node")
 
+# Calls a minute.
+CALLS_SECONDS = 60
 # How often a process looks whether our certificate has been renewed by another one.
 KEYS_SECONDS = 1.0
 
@@ -80,6 +84,7 @@ class Files(NamedTuple):
     quarantine: Quarantine
     counters: Counters
     invitations: Invitations
+    timeline: Timeline
 
 
 class Rules(NamedTuple):
@@ -146,7 +151,7 @@ class Node:
         self.sources, self.signer = sources, signer
         self.life = Life(os.getpid(), clock())
         self.beat = Beat()
-        self.counters, self.purse = counters.Counters(), Purse()
+        self.counters, self.purse, self.lookups = counters.Counters(), Purse(), LookUps()
         files.journal.counted = lambda what: self.counters.add("events", what)
         self._refreshed: View | None = None
         self._world: World | None = None
@@ -330,6 +335,19 @@ class Node:
 
     def _weight(self, service: Service, now: float, ahead: float = 0.0) -> float:
         return weight.weight(self.hitlog.runs(service.name, now), service.cost, now + ahead)
+
+    def calls_between(self, after: int, until: int, now: float) -> int:
+        """How many calls came behind one second and up to another one, within the last minute, of all services together."""
+        return sum(self._calls(name, after, until, now) for name in self.hitlog.called())
+
+    def calls(self, now: float) -> dict[str, int]:
+        """service -> how many calls within the last minute, of those that were called lately."""
+        second = int(now)
+        return {name: self._calls(name, second - CALLS_SECONDS, second, now) for name in self.hitlog.called()}
+
+    def _calls(self, name: str, after: int, until: int, now: float) -> int:
+        runs = self.hitlog.runs(name, now)
+        return sum(count for kind, second, count in runs if kind == weight.HIT and after < second <= until)
 
     def total_weight(
         self, now: float, asked: str | None = None, found: Mapping[str, Service] | None = None, ahead: float = 0.0
@@ -608,4 +626,5 @@ def open_files(settings: Settings, name: str) -> Files:
         quarantine,
         Counters(beside_the_cache(".bdsigned")),
         Invitations(beside_the_cache(".bdinvitations")),
+        Timeline(beside_the_cache(".bdtimeline")),
     )

@@ -8,6 +8,7 @@ from bdserver import errors
 from bdserver.core import policy
 from bdserver.core.messages import NoPong, Offers, Pong
 from bdserver.core.roles import ADMIN, CLIENT
+from bdserver.core.timeline import Span
 from bdserver.processes.node import Told
 from tests.unit.nodes import COSTLY, NOW, a_mesh, a_node, acquaint, document
 
@@ -100,7 +101,7 @@ def test_a_node_tells_how_it_is(tmp_path):
     assert own["policy"] is None and own["policy_mode"] == "lax" and "policies" not in own
     assert own["services"] == {
         "Echo": {
-            "type": "static", "weight": 3.0, "cost": 1.5, "healthy": True, "checked": False, "url": "http://10.0.0.1/e",
+            "type": "static", "weight": 3.0, "cost": 1.5, "calls": 2, "healthy": True, "checked": False, "url": "http://10.0.0.1/e",
             "living": 1, "wanted": 0,
         }
     }  # fmt: skip
@@ -175,3 +176,58 @@ def test_a_policy_that_takes_too_long_to_compare_costs_no_answer_about_others(tm
     with node.call_me(policy_text=COSTLY[0]) as talk:
         seen = {each["name"]: each["talkable"] for each in talk.ask(["STATUS"]).nodes}
     assert seen == {"me": True, "other": False}
+
+
+# --- STATUS: what a page about one node or service wishes to see --------------------------------------------------
+
+
+def test_calls_of_the_last_minute_are_told_of_each_service(tmp_path):
+    node = a_node(tmp_path).offer("Echo").offer("Maps")
+    for second in (NOW - 61, NOW - 59, NOW - 1, NOW):
+        node.hitlog.append("Echo", "HIT", "192.0.2.1", second)
+    node.weigh(NOW)
+    services = node.ask("STATUS", role=CLIENT).own["services"]
+    assert (services["Echo"]["calls"], services["Maps"]["calls"]) == (3, 0)
+
+
+def test_who_calls_and_where_look_ups_went_is_told_to_who_wants_to_know(tmp_path):
+    node = a_node(tmp_path).offer("Echo").offer("Maps")
+    for service in ("Echo", "Echo", "Maps", "Nothing"):
+        node.ask("WHEREIS", service, None, role=CLIENT)
+    plain = node.ask("STATUS", role=CLIENT).own
+    assert not {"askers", "lookups", "timeline"} & plain.keys()
+    own = node.ask("STATUS", {"brief": True, "detail": True}, role=CLIENT).own
+    assert {name: [calls for _, calls in rows] for name, rows in own["askers"].items()} == {"Echo": [2], "Maps": [1]}
+    assert [each["service"] for each in own["lookups"]] == ["Nothing", "Maps", "Echo", "Echo"]
+    assert [each["node"] for each in own["lookups"]] == ["", node.name, node.name, node.name]
+    one = node.ask("STATUS", {"brief": True, "detail": "Maps"}, role=CLIENT).own
+    assert one["askers"].keys() == {"Maps"} and {each["service"] for each in one["lookups"]} == {"Maps"}
+
+
+def test_a_child_that_rehearses_notes_no_look_up(tmp_path):
+    node = a_node(tmp_path)
+    node.counters.is_paused = True
+    node.ask("WHEREIS", "Nothing", None, role=CLIENT)
+    assert node.lookups.recent() == []
+
+
+def test_the_time_line_is_told_as_far_as_it_is_kept(tmp_path):
+    node = a_node(tmp_path, timeline_hours=2)
+    now = int(NOW) // 60
+    for back in (0, 1, 100):
+        node.files.timeline.write(Span(now - back, 60, back, 0, 0, 1.0, 2.0, 100.0), 120)
+    line = node.ask("STATUS", {"brief": True, "timeline": 24}, role=CLIENT).own["timeline"]
+    assert (line["now"], line["hours"], [row[2] for row in line["spans"]]) == (now, 2, [100, 1, 0])
+    short = node.ask("STATUS", {"brief": True, "timeline": 1}, role=CLIENT).own["timeline"]
+    assert [row[2] for row in short["spans"]] == [1, 0]
+    for wish in ({"timeline": 0}, {"timeline": 169}, {"timeline": "x"}, {"timeline": True}):
+        assert "timeline" not in node.ask("STATUS", {"brief": True, **wish}, role=CLIENT).own or wish["timeline"] is True
+    assert "timeline" not in a_node(tmp_path, "other", timeline_hours=0).ask("STATUS", {"timeline": 1}, role=CLIENT).own
+
+
+def test_another_node_is_asked_for_the_same(tmp_path):
+    node, other = a_mesh(tmp_path, "me", "other")
+    other.offer("Echo")
+    other.ask("WHEREIS", "Echo", None, role=CLIENT)
+    own = node.ask("STATUS", {"of": "other", "brief": True, "detail": True, "timeline": 1}, role=CLIENT).own
+    assert [each["service"] for each in own["lookups"]] == ["Echo"] and own["timeline"]["hours"] == 1

@@ -25,11 +25,11 @@ from .wsgi import answer
     ],
 )
 def test_each_form_has_its_type_and_says_when_it_was_taken(form, kind, start):
-    said = answer(app.application(lambda: crawls.mesh(3)), f"format={form}&theme=dark&refresh=5")
+    said = answer(app.application(lambda about: crawls.mesh(3)), f"format={form}&theme=dark&refresh=5")
     assert said["status"] == "200 OK" and said["headers"]["Content-Type"] == kind
     assert said["body"].lstrip().startswith(start) and int(said["headers"]["Content-Length"]) == len(said["body"])
     assert said["headers"]["Cache-Control"] == "no-store" and said["headers"]["X-Taken-At"].startswith("20")
-    assert answer(app.application(lambda: crawls.mesh(3)), f"format={form}", method="HEAD")["body"] == b""
+    assert answer(app.application(lambda about: crawls.mesh(3)), f"format={form}", method="HEAD")["body"] == b""
 
 
 @pytest.mark.parametrize(
@@ -52,12 +52,12 @@ def test_each_form_has_its_type_and_says_when_it_was_taken(form, kind, start):
     ],
 )
 def test_a_wrong_query_is_one_clear_line(query, word):
-    said = answer(app.application(lambda: pytest.fail("nothing is asked for a bad query")), query)
+    said = answer(app.application(lambda about: pytest.fail("nothing is asked for a bad query")), query)
     assert said["status"].startswith("400") and said["body"].startswith(word.encode()) and said["body"].count(b"\n") == 1
 
 
 def test_one_service_as_a_page_and_as_json():
-    taking = app.application(crawls.troubled)
+    taking = app.application(lambda about: crawls.troubled())
     said = answer(taking, "service=Search&refresh=5")
     assert said["status"] == "200 OK" and b"The service Search" in said["body"] and said["headers"]["Refresh"] == "5"
     assert said["headers"]["Content-Security-Policy"] == page.content_security_policy()
@@ -73,7 +73,7 @@ def test_one_service_as_a_page_and_as_json():
 
 
 def test_one_node_as_a_page_and_as_json():
-    taking = app.application(crawls.troubled)
+    taking = app.application(lambda about: crawls.troubled())
     assert b"The node n002" in answer(taking, "node=n002")["body"]
     value = json.loads(answer(taking, "node=n002&format=json")["body"])
     assert value["format"] == 1 and value["node"]["name"] == "n002" and value["node"]["is_overloaded"]
@@ -82,7 +82,7 @@ def test_one_node_as_a_page_and_as_json():
 
 
 def test_what_changes_of_a_page_comes_alone_and_what_is_wished_for_is_shown():
-    taking = app.application(crawls.troubled, watch="v1/watch")
+    taking = app.application(lambda about: crawls.troubled(), watch="v1/watch")
     part = answer(taking, "format=part&find=n002&state=overloaded&zone=&offers=")
     assert part["headers"]["Content-Security-Policy"] == page.content_security_policy()
     assert part["body"].strip().startswith(b'<div id="live"') and b"1 of 8 nodes" in part["body"]
@@ -96,7 +96,7 @@ def test_both_views_of_the_topology_can_be_had():
 
 
 def test_only_reading_and_only_this_page():
-    taking = app.application(lambda: crawls.mesh(1))
+    taking = app.application(lambda about: crawls.mesh(1))
     assert answer(taking, method="POST")["status"].startswith("400")
     assert answer(taking, path="/etc/passwd")["status"].startswith("400")
 
@@ -105,7 +105,7 @@ def test_only_reading_and_only_this_page():
     ("error", "status"), [(NobodyThere, "503"), (Deadline, "504"), (Forbidden, "403"), (BadFrame, "502"), (BadRequest, "400")]
 )
 def test_why_there_is_no_page_is_plain_text(error, status):
-    def take():
+    def take(about):
         raise error("because\N{BELL}")
 
     said = answer(app.application(take), "refresh=5")

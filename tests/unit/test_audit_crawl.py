@@ -203,3 +203,41 @@ def test_few_are_asked_at_once_and_more_while_nobody_answers(silent, least, most
     answers, askers = _All(), _Counting(silent)
     crawl._spread(answers, askers)
     assert sorted(map(int, answers.taken)) == list(range(40)) and least <= askers.most <= most
+
+
+def test_who_a_page_is_about_is_asked_for_more(mesh):
+    crawl.crawl(AuditConfig("/x/audit.conf", {}), crawl.About(node="beta", hours=6))
+    wishes = [request[1] for request in mesh.asked]
+    more = {"detail": True, "timeline": 6}
+    assert wishes == [{"brief": False, **more}, {"of": "beta", "brief": True, **more}, {"of": "gamma", "brief": True}]
+    mesh.asked.clear()
+    crawl.crawl(AuditConfig("/x/audit.conf", {}), crawl.About("Echo"))
+    assert all(request[1]["detail"] == "Echo" and "timeline" not in request[1] for request in mesh.asked)
+    mesh.asked.clear()
+    crawl.crawl(AuditConfig("/x/audit.conf", {}), crawl.About(hours=6))
+    assert [request[1].get("timeline") for request in mesh.asked] == [6, None, None]
+
+
+def test_what_is_told_beside_is_taken_as_far_as_it_makes_sense(mesh):
+    lookup = {
+        "at": 5.0,
+        "service": "Echo",
+        "client": "x\n",
+        "node": "beta",
+        "phase": 1,
+        "why": "",
+        "asked": [["beta", "YES", 1.5], 7, ["a"]],
+    }
+    mesh.told["alpha"].own.update(
+        {
+            "askers": {"Echo": [["192.0.2.1", 5], ["x"], [7, 7], "x", ["y", "z"]], "Maps": 7},
+            "lookups": [lookup, 7, {}, lookup | {"at": "x"}, lookup | {"phase": float("nan")}, lookup | {"asked": 7}],
+            "timeline": {"now": "x"},
+        }
+    )
+    mesh.told["beta"].own.update({"askers": 7, "lookups": 7, "timeline": {"now": 100, "hours": 1, "spans": []}})
+    found = crawled().statuses
+    assert found["alpha"].askers == {"Echo": [("192.0.2.1", 5)], "Maps": []} and found["alpha"].line is None
+    taken = crawl.LookUp(5.0, "Echo", "x\ufffd", "beta", 1, "", [("beta", "YES", 1.5)])
+    assert found["alpha"].lookups == [taken, taken._replace(asked=[])]
+    assert (found["beta"].askers, found["beta"].lookups, found["beta"].line.hours) == ({}, [], 1)

@@ -36,9 +36,15 @@ def test_nothing_from_the_mesh_becomes_markup(text):
         rival=text,
         events=[event],
         mesh=text,
+        askers={text: [(text, 5)]},
+        lookups=[crawl.LookUp(1.0, text, text, text, 1, text, [(text, text, 1.0)])],
     )
     made.failures["n002"] = ("deadline", text)
-    for html in (page.render(Snapshot(made), 0, 20), page.render_service(Snapshot(made), text, page.Frame(5))):
+    for html in (
+        page.render(Snapshot(made), 0, 20),
+        page.render_service(Snapshot(made), text, page.Frame(5)),
+        page.render_node(Snapshot(made), "n000"),
+    ):
         check_that_all_is_text(html)
 
 
@@ -89,9 +95,9 @@ def test_the_page_of_a_service_shows_each_holder():
     stale = COPY._replace(held=COPY.held._replace(edition=OLD, stale=True, idle_since=int(time.time()) - 590), is_healthy=False)
     html = service_page(stale, ORIGINAL, COPY._replace(held=Holder("dynamic", NEW, "gone", orphan=True, replicas=3)))
     original, first, second = rows(html, "holders-table")
-    assert original[:5] == ["n001 10.0.0.1:9001", "original", "alive", "ab12cd34", "3 h ago"] and original[6] == "RWQkey"
+    assert original[:5] == ["n001 10.0.0.1:9001", "original", "alive", "ab12cd34", "3 h ago"] and original[7] == "RWQkey"
     assert first[1:5] == ["copy of n000", "alive stale idle not well not called for 10 min", "00000000", "9 d ago"]
-    assert second[1] == "copy of gone" and second[2] == "alive orphan" and second[6] == "nobody"
+    assert second[1] == "copy of gone" and second[2] == "alive orphan" and second[7] == "nobody"
     assert "<h1" in html and "The service Echo" in html and "3 of 3" in html and "All is well" not in html
     assert "copies that are older than their original: n000" in html and "bdctl adopt" in html
     assert 'href="?service=Echo&amp;format=json"' in html and 'href="?service=Echo&amp;refresh=5"' in html
@@ -225,7 +231,7 @@ def test_the_page_of_a_node_shows_what_is_known_of_it():
     [seen] = rows(html, "seen-table")
     assert seen[0] == "alive" and seen[1] == "n000, n001, n005" and seen[2].endswith("ago")
     offered = {row[0]: row for row in rows(html, "services-table")}
-    assert offered.keys() == set(crawls.offers(2, 130)) and all(row[4] == "65.0" for row in offered.values())
+    assert offered.keys() == set(crawls.offers(2, 130)) and all(row[5] == "65.0" for row in offered.values())
     assert 'href="?node=n002&amp;format=json"' in html and 'href="?node=n002&amp;refresh=5"' in html
     assert "All is well" in page.render_node(Snapshot(crawls.mesh(2)), "n001")
 
@@ -252,7 +258,8 @@ def test_the_page_of_a_node_tells_what_it_did_and_what_was_done_with_it():
 
 
 @pytest.mark.parametrize("name", ["page", "service", "node"])
-def test_a_part_is_what_is_inside_of_the_whole_page(name):
+def test_a_part_is_what_is_inside_of_the_whole_page(name, monkeypatch):
+    monkeypatch.setattr(page.time, "time", lambda: NOW)  # what was so many seconds ago stays so
     snapshot = Snapshot(crawls.troubled())
 
     def render(frame):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from bdserver.audit import jsonform
 from bdserver.audit.snapshot import Snapshot
 from bdserver.core import attention
 from bdserver.core.attention import Facts
@@ -106,7 +107,7 @@ def test_what_needs_attention(troubled):
     warnings = [text for _, text in Snapshot(made).warnings()]
     alone = "alone: none of the nodes at its hints (h:2) is met yet"
     assert warnings == [alone, "x.bdcert:1: bad"], "what it says itself: no rule is made up here"
-    told = Snapshot(made).as_json()
+    told = jsonform.whole(Snapshot(made))
     assert [each["key"] for each in told["findings"]] == ["alone", "complaint", "unchecked"]
     assert [each["severity"] for each in told["nodes"][0]["findings"]] == ["grave", "warning", "note"]
     assert told["nodes"][0]["warnings"] == warnings
@@ -121,7 +122,7 @@ def test_events_of_all_nodes_newest_first():
 
 
 def test_the_json_form_is_json_and_whole(troubled):
-    said = json.loads(json.dumps(troubled.as_json()))
+    said = json.loads(json.dumps(jsonform.whole(troubled)))
     assert said["format"] == 1 and [node["name"] for node in said["nodes"]] == [f"n00{k}" for k in range(8)]
     assert said["nodes"][3]["state"] == "dead" and said["nodes"][6]["weight"] is None
     assert said["views"]["n000"]["n003"]["edge"] == "orange" and said["edges"]["red"] == 1

@@ -507,3 +507,24 @@ def test_forgetting_a_service_removes_its_log(log, tmp_path):
     log.forget("a")
     assert os.listdir(tmp_path) == []
     assert log.runs("a", NOW) == []
+
+
+# --- who calls ----------------------------------------------------------------------------------------------------
+
+
+def test_who_called_within_the_last_minute_the_most_first(log):
+    log.append("a", HIT, "192.0.2.9", NOW - 90)
+    for client, count in (("192.0.2.1", 2), ("192.0.2.2", 5), ("192.0.2.3", 1)):
+        log.extend("a", [(client, NOW - 1)] * count)
+    log.append("a", HIT, "192.0.2.9", NOW + 90)
+    log.append("a", BACK, "192.0.2.3", NOW - 1)
+    assert log.askers("a", NOW) == [["192.0.2.2", 5], ["192.0.2.1", 2]]
+    assert log.askers("nothing", NOW) == []
+
+
+def test_of_many_callers_and_a_long_log_the_end_is_looked_at(log, monkeypatch):
+    log.extend("a", [(f"192.0.2.{number}", NOW - 1) for number in range(200)])
+    assert len(log.askers("a", NOW)) == hitlog.ASKERS_TOLD_MAX
+    monkeypatch.setattr(hitlog, "ASKERS_BYTES_MAX", 500)
+    log.extend("a", [("192.0.2.250", NOW)] * 30)
+    assert [client for client, _ in log.askers("a", NOW)] == ["192.0.2.250"]

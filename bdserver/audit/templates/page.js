@@ -73,8 +73,9 @@ function filter() {
 
 if (form) {
   const remember = () => {
-    const query = new URLSearchParams([...new FormData(form)].filter(([, value]) => value)).toString();
-    history.replaceState(null, "", location.pathname + (query && `?${query}`));
+    const query = new URLSearchParams(location.search);
+    for (const [name, value] of new FormData(form)) if (value) query.set(name, value); else query.delete(name);
+    history.replaceState(null, "", location.pathname + (query.toString() && `?${query}`));
   };
   form.addEventListener("input", filter);
   form.addEventListener("change", () => { filter(); remember(); });

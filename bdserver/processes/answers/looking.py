@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bdserver import __version__
-from bdserver.core import attention, holding, membership, messages, pages, turns, weight
+from bdserver.core import attention, holding, membership, messages, pages, timeline, turns, weight
 from bdserver.core.membership import Edition, Record
 from bdserver.core.messages import NoPong, Offers, Pong, Status
 from bdserver.core.names import valid_name
@@ -22,6 +22,8 @@ from bdserver.processes.session import Session
 
 # Of the journal, STATUS tells this many events.
 EVENTS_TOLD = 20
+# And so many look-ups, and callers of so many services.
+LOOKUPS_TOLD, ASKED_SERVICES_MAX = 20, 20
 # A list of hints may be longer.
 SETTING_CHARACTERS_MAX = 1000
 # No host's name or digest is longer.
@@ -76,13 +78,14 @@ def answer_status(session: Session, wish: dict[str, Any] | None = None) -> Statu
 
     With a wish, for a crawl of the mesh: {"of": NAME} is answered by that node, through this one; {"brief": true} tells
     of the others what differs between observers: [name, address, status, version, talkable, heard_at]; {"from": NEXT} goes on
-    where the page before ended."""
+    where the page before ended; {"detail": true} tells who calls and where look-ups went, {"detail": SERVICE} of one service
+    alone; {"timeline": HOURS} tells what was."""
     wish = wish or {}
     of, is_brief, start = wish.get("of"), wish.get("brief") is True, wish.get("from", "")
     if not isinstance(start, str):
         raise BadRequest("INVALID REQUEST: from must be what the page before said")
     if isinstance(of, str) and of != session.node.name:
-        return _status_of_another(session, of, is_brief, start)
+        return _status_of_another(session, of, is_brief, start, wish)
     node, view = session.node, session.view()
     told, goes_on = pages.page(_sections(node, view, wish), start)
     own = _own_status(node, view, node.clock()) | {"services": told["services"]}
@@ -90,28 +93,49 @@ def answer_status(session: Session, wish: dict[str, Any] | None = None) -> Statu
         own["settings"] = {name: word[:SETTING_CHARACTERS_MAX] for name, word in in_words(node.settings).items()}
     if "brief" in wish and not is_brief:
         own["policies"] = told["policies"]
+    if not start:
+        own |= _wished(node, wish)
     return Status(own, [*told["nodes"].values(), *told["hints"].values()], goes_on)
+
+
+def _wished(node: Node, wish: dict[str, Any]) -> dict[str, Any]:
+    """What is told to those alone who want to see it, since it takes a look at files."""
+    found: dict[str, Any] = {}
+    detail, hours, now = wish.get("detail"), wish.get("timeline"), node.clock()
+    if detail is True or isinstance(detail, str):
+        service = detail if isinstance(detail, str) else None
+        called = sorted(name for name in node.hitlog.called() & node.services.all().keys() if service in (None, name))
+        askers = {name: node.hitlog.askers(name, now) for name in called[:ASKED_SERVICES_MAX]}
+        found["askers"] = {name: each for name, each in askers.items() if each}
+        found["lookups"] = pages.within(node.lookups.recent(service)[:LOOKUPS_TOLD])
+    if isinstance(hours, int) and 1 <= hours <= timeline.HOURS_MAX and node.settings.timeline_hours:
+        found["timeline"] = timeline.told(node.files.timeline.read(), int(now) // 60, min(hours, node.settings.timeline_hours))
+    return found
 
 
 def _sections(node: Node, view: View, wish: dict[str, Any]) -> list[pages.Section]:
     """What is told in pages: our services, the texts of policies, all nodes, and hints."""
     services, weights, is_brief = node.services.all(), node.weights(node.clock()), wish.get("brief") is True
+    calls = node.calls(node.clock())
     texts = [digest for digest, text in view.policies.items() if len(text) <= messages.TEXT_MAX]
     tell = _brief if is_brief else node_seen
     return [
-        pages.Section("services", sorted(services), lambda name: _offer(view, services[name], weights.get(name, 0.0))),
+        pages.Section(
+            "services", sorted(services), lambda name: _offer(view, services[name], weights.get(name, 0.0), calls.get(name, 0))
+        ),
         pages.Section("policies", sorted(texts) if "brief" in wish and not is_brief else [], view.policies.__getitem__),
         pages.Section("nodes", sorted(view.records), lambda name: tell(node, view, view.records[name])),
         pages.Section("hints", [] if is_brief else sorted(view.hints), _unvisited),
     ]
 
 
-def _offer(view: View, service: Service, weight: float) -> dict[str, Any]:
+def _offer(view: View, service: Service, weight: float, calls: int) -> dict[str, Any]:
     own, name = view.own, service.name
     return {
         "type": service.type,
         "weight": round(weight, 3),
         "cost": service.cost,
+        "calls": calls,
         "healthy": name not in own.extra.get("unhealthy", []),
         "checked": service.health != "none",
         "url": membership.service_url(own, name, service.url),
@@ -121,9 +145,10 @@ def _offer(view: View, service: Service, weight: float) -> dict[str, Any]:
     }
 
 
-def _status_of_another(session: Session, name: str, is_brief: bool, start: str) -> Status:
+def _status_of_another(session: Session, name: str, is_brief: bool, start: str, whole: dict[str, Any]) -> Status:
     """One page of it."""
     wish = {"brief": is_brief, **({"from": start} if start else {})}
+    wish |= {key: whole[key] for key in ("detail", "timeline") if key in whole}
     said: Status = session.ask(name, ["STATUS", wish], session.left())
     return said
 

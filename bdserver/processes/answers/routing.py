@@ -55,6 +55,8 @@ def answer_whereis(session: Session, service: str, client_policy: str | None) ->
     if log.isEnabledFor(logging.DEBUG):
         log.debug("WHEREIS %s: %s, %s", service, found.node or found.word, "by its ticket" if by == "ticket" else "asked")
     details = _details(service, found, search)
+    if not node.counters.is_paused:
+        session.later.append(lambda: node.lookups.note(node.clock(), session.caller.host, details))
     if found.word == "CANTFIND":
         return Nobody(details)
     if found.word == "POLICYMISMATCH":

@@ -1,0 +1,78 @@
+"""What each minute of this node comes to, for its time line: looked at once a second by the discoverer, written once a minute.
+
+Nothing is counted twice: calls by the seconds of the hit logs, each once and when it is over; deaths and copies by how much the
+node's counters have grown since the last look. A minute that was begun before a restart goes on.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from bdserver.core.timeline import Span
+from bdserver.files.timeline import Timeline
+from bdserver.processes.node import Node
+
+# A hit is logged in the second that it names, or soon after it.
+LATE_SECONDS = 2
+COPIES = ("replicated", "gave")
+
+
+class Seen(NamedTuple):
+    """Counters, as of one look."""
+
+    deaths: int
+    copies: int
+
+
+class Past:
+    """The minute that runs."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self._minute: Span | None = None
+        self._second = 0  # the last that was looked at
+        self._counted = 0  # the last whose calls were counted
+        self._seen = self._look()
+
+    @property
+    def timeline(self) -> Timeline:
+        """Where minutes are kept."""
+        return self.node.files.timeline
+
+    def turn(self, wall: float, weight: float) -> None:
+        """A look, at most one a second; NoSpace when the minute before can't be kept."""
+        second, start = int(wall), int(wall) // 60
+        if not self.node.settings.timeline_hours:
+            self._minute = None
+            return
+        over = self._minute if self._minute is not None and self._minute.start != start else None
+        if self._minute is None or over is not None:
+            kept = self.timeline.at(start)
+            self._minute = kept or Span(start, 0, 0, 0, 0, 0.0, 0.0, self.node.settings.receiver_threshold)
+        if second != self._second:
+            self._second = second
+            self._add(start, wall, weight)
+        if over is not None:
+            self._write(over)
+
+    def _add(self, start: int, wall: float, weight: float) -> None:
+        assert self._minute is not None
+        until = int(wall) - LATE_SECONDS
+        after, self._counted = self._counted if 0 < until - self._counted < 60 else until - 1, until
+        before, self._seen = self._seen, self._look()
+        deaths, copies = self._seen.deaths - before.deaths, self._seen.copies - before.copies
+        calls = self.node.calls_between(after, until, wall)
+        threshold = self.node.settings.receiver_threshold
+        self._minute = self._minute.with_next(Span(start, 1, calls, deaths, copies, weight, weight, threshold))
+
+    def _look(self) -> Seen:
+        value = self.node.counters.value
+        return Seen(int(value("deaths")), int(sum(value("events", what) for what in COPIES)))
+
+    def _write(self, minute: Span) -> None:
+        self.timeline.write(minute, self.node.settings.timeline_hours * 60)
+
+    def end(self) -> None:
+        """The node ends: what the minute has come to so far is kept."""
+        if self._minute is not None and self._minute.seconds:
+            self._write(self._minute)
