@@ -17,6 +17,7 @@ import waitress.server
 from bdserver.audit import app as audit
 from bdserver.audit.config import AuditConfig
 from bdserver.audit.crawl import crawl
+from bdserver.audit.sharing import shared
 from bdserver.core.address import split_address
 from bdserver.core.messages import TEXT_MAX
 from bdserver.errors import BDError, NotYet
@@ -168,7 +169,7 @@ class Faces:
 
 def _audit(config: GatewayConfig) -> WSGIApplication:
     audited = AuditConfig(config.path, {"socket": config.socket, "crawl_seconds": config.crawl_seconds})
-    return audit.application(lambda about: crawl(audited, about), config.draw_seconds, watch="v1/watch")
+    return audit.application(shared(lambda about: crawl(audited, about)), config.draw_seconds, watch="v1/watch")
 
 
 def run(config: GatewayConfig, sockets: Sockets, on_ready: Callable[[Faces], None]) -> None:

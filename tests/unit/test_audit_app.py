@@ -90,7 +90,7 @@ def test_what_changes_of_a_page_comes_alone_and_what_is_wished_for_is_shown():
 
 
 def test_both_views_of_the_topology_can_be_had():
-    taking = app.application(lambda: crawls.mesh(3))
+    taking = app.application(lambda about: crawls.mesh(3))
     both = [answer(taking, f"format=dot&view={view}")["body"] for view in ("services", "hosts")]
     assert both[0] != both[1] and both[0] == answer(taking, "format=dot")["body"], "services is what the original draws"
 

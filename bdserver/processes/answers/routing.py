@@ -56,7 +56,8 @@ def answer_whereis(session: Session, service: str, client_policy: str | None) ->
         log.debug("WHEREIS %s: %s, %s", service, found.node or found.word, "by its ticket" if by == "ticket" else "asked")
     details = _details(service, found, search)
     if not node.counters.is_paused:
-        session.later.append(lambda: node.lookups.note(node.clock(), session.caller.host, details))
+        told = details | ({"why": "it had promised this call ahead"} if by == "ticket" and not found.why else {})
+        session.later.append(lambda: node.lookups.note(node.clock(), session.caller.host, told))
     if found.word == "CANTFIND":
         return Nobody(details)
     if found.word == "POLICYMISMATCH":
