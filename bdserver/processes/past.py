@@ -1,7 +1,8 @@
-"""What each minute of this node comes to, for its time line: looked at once a second by the discoverer, written once a minute.
+"""What each minute of this node comes to, for its time line: the discoverer looks once a second, and writes when it is over.
 
-Nothing is counted twice: calls by the seconds of the hit logs, each once and when it is over; deaths and copies by how much the
-node's counters have grown since the last look. A minute that was begun before a restart goes on.
+Nothing is counted twice: calls by the seconds of the hit logs, each once and when it is over; deaths and copies by how much
+the node's counters have grown since the last look. The minute that runs is kept every SAVE_SECONDS, so that a kill costs no
+more, and goes on after a restart.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from bdserver.processes.node import Node
 # A hit is logged in the second that it names, or soon after it.
 LATE_SECONDS = 2
 COPIES = ("replicated", "gave")
+SAVE_SECONDS = 10
 
 
 class Seen(NamedTuple):
@@ -52,6 +54,8 @@ class Past:
         if second != self._second:
             self._second = second
             self._add(start, wall, weight)
+            if second % SAVE_SECONDS == SAVE_SECONDS - 1:
+                self._write(self._minute)
         if over is not None:
             self._write(over)
 
@@ -73,6 +77,6 @@ class Past:
         self.timeline.write(minute, self.node.settings.timeline_hours * 60)
 
     def end(self) -> None:
-        """The node ends: what the minute has come to so far is kept."""
+        """The discoverer ends: what the minute has come to so far is kept."""
         if self._minute is not None and self._minute.seconds:
             self._write(self._minute)

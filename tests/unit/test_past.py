@@ -32,9 +32,11 @@ def hits(node, second, count, service="Echo"):
 
 def test_a_minute_is_written_when_it_is_over(node):
     past = Past(node)
-    turn(past, range(30), 10.0)
-    turn(past, range(30, 60), 20.0)
+    turn(past, range(9), 10.0)
     assert kept(node) is None
+    turn(past, range(9, 30), 10.0)
+    assert kept(node).seconds == 30, "what a kill would leave"
+    turn(past, range(30, 60), 20.0)
     turn(past, [60])
     assert kept(node) == Span(START, 60, 0, 0, 0, 15.0, 20.0, node.settings.receiver_threshold)
 
