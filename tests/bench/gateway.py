@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 import dns.message
 
+from tests.bench.commands import BDWHEREIS
 from tests.bench.floor import HERE
-from tests.bench.lookups import BDWHEREIS, SERVICE
+from tests.bench.lookups import SERVICE
 from tests.bench.pairs import Row, measure, milliseconds
 from tests.gateways import running
 from tests.hosts import Host, free_port
@@ -49,7 +50,7 @@ def rows(host: Host, pairs: int) -> list[Row]:
     bare = subprocess.Popen(
         [sys.executable, os.path.join(HERE, "bare_gateway.py"), *map(str, ports)], stdout=subprocess.PIPE, text=True
     )
-    line = [sys.executable, BDWHEREIS, "--config", host.config_path, SERVICE]
+    line = [sys.executable, "-S", BDWHEREIS, "--config", host.config_path, SERVICE]
     try:
         assert bare.stdout is not None and bare.stdout.readline() == "ready\n"
         with running(host, queries_per_second=100_000) as gateway:

@@ -107,10 +107,12 @@ def test_a_flood_is_dropped_before_it_reaches_the_node(host):
         asked = value(gateway, "bdserver_gateway_lookups_total", face="dns")
         seconds = time.monotonic() - began
         dropped = value(gateway, "bdserver_gateway_answers_total", outcome="dropped")
+        refused = value(gateway, "bdserver_gateway_refused_total", face="dns", limit="queries_per_second")
         print(
             f"{sent} queries sent, {dropped:.0f} dropped, {asked:.0f} asked of the node in {seconds:.1f} s; look-ups beside it:"
         )
         print(f"median {statistics.median(before):.2f} ms before, {statistics.median(during):.2f} ms during")
         assert sent > 10 * asked and asked <= 200 * (seconds + 1) and dropped > asked
+        assert refused == dropped, "and that is told, by the limit's name"
         until(lambda: answers(gateway), 20, "it answers as before")
         assert "Traceback" not in gateway.log, gateway.log

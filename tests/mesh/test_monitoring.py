@@ -23,6 +23,8 @@ rule_files: [{folder}/rules.yml]
 scrape_configs:
   - job_name: bdserver
     static_configs: [{{targets: {targets}}}]
+  - job_name: services
+    file_sd_configs: [{{files: [{folder}/services.json], refresh_interval: 1s}}]
 """
 
 
@@ -80,6 +82,8 @@ def prometheus(folder, targets):
     (folder / "rules.yml").write_text(rules)
     (folder / "prometheus.yml").write_text(CONFIG.format(folder=folder, targets=json.dumps(targets)))
     line = ["prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
+    if not (folder / "services.json").exists():
+        (folder / "services.json").write_text("[]")
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen([*line, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log)
     try:
@@ -132,3 +136,37 @@ def test_a_mesh_in_trouble_fires_the_alerts_and_one_that_is_well_none(mesh, tmp_
                 if not server.value(expression.replace("$__rate_interval", "1m")):
                     empty.append(panel.title)
         assert set(empty) <= {"What was not answered, by reason"}, "each query has an answer"
+
+
+@pytest.mark.long(seconds=180)
+def test_prometheus_finds_services_by_the_file_that_is_exported_and_hears_of_a_new_one(mesh, tmp_path):
+    needs("prometheus")
+    alpha = mesh.start(1)[0]
+    url = f"http://127.0.0.1:{free_port()}/Echo"
+    alpha.add_service("Echo", url=url)
+    until(lambda: "Echo" in alpha.ctl("services"), 20, "it is offered")
+
+    def export():
+        done = alpha.run("bdctl", "export", "prometheus", "--to", str(tmp_path / "services.json"))
+        assert done.returncode == 0, done.stderr
+
+    def found(server):
+        services = [each["labels"] for each in server.get("targets")["activeTargets"] if each["scrapePool"] == "services"]
+        return {(each["bd_service"], each["bd_node"], each["instance"]) for each in services}
+
+    export()
+    checked = subprocess.run(
+        ["promtool", "check", "config", "--syntax-only", "/dev/stdin"],
+        input=f"scrape_configs: [{{job_name: x, file_sd_configs: [{{files: [{tmp_path}/services.json]}}]}}]",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked
+    with prometheus(tmp_path, []) as server:
+        host = urllib.parse.urlsplit(url).netloc
+        until(lambda: found(server) == {("Echo", "n1", host)}, 60, "the service is a target")
+        alpha.add_service("Later", url=url)
+        until(lambda: "Later" in alpha.ctl("services"), 20, "another one is offered")
+        export()
+        until(lambda: {name for name, *_ in found(server)} == {"Echo", "Later"}, 60, "it is a target too")

@@ -22,6 +22,12 @@ def samples(metrics, follower, how=lambda: own(counters=COUNTERS, warnings=["x"]
     return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
 
 
+def test_what_stands_in_a_label_ends_no_label():
+    name = 'a"b\\c\nbdserver_forged 1'
+    found = samples(Metrics(), Follower(lambda: "", lambda: Status(own(), [])), lambda: own(name=name, warnings=[]))
+    assert found[("bdserver_node_weight", (("node", name),))] == 1.5 and not [each for each in found if "forged" in each[0]]
+
+
 def test_answers_look_ups_and_nodes_are_counted():
     follower = Follower(lambda: "", lambda: Status(own(), [seen("a"), seen("b", status="dead")]))
     metrics = Metrics()
