@@ -118,6 +118,7 @@ def open_at(browser):
     yield go
     browser.execute_script("sessionStorage.clear()")
     browser.get("about:blank")
+    browser.get_log("browser")  # what went wrong here on purpose is nobody else's
 
 
 def until(page, what, seconds=SECONDS):
