@@ -15,6 +15,7 @@ from bdserver.processes.node import Node
 
 # A hit is logged in the second that it names, or soon after it.
 LATE_SECONDS = 2
+MINUTE = 60
 COPIES = ("replicated", "gave")
 SAVE_SECONDS = 10
 
@@ -33,7 +34,7 @@ class Past:
         self.node = node
         self._minute: Span | None = None
         self._second = 0  # the last that was looked at
-        self._counted = 0  # the last whose calls were counted
+        self._counted = int(node.clock()) - LATE_SECONDS  # the last whose calls were counted; by the process before this one
         self._seen = self._look()
 
     @property
@@ -61,13 +62,20 @@ class Past:
 
     def _add(self, start: int, wall: float, weight: float) -> None:
         assert self._minute is not None
-        until = int(wall) - LATE_SECONDS
-        after, self._counted = self._counted if 0 < until - self._counted < 60 else until - 1, until
+        calls = self._calls(int(wall) - LATE_SECONDS, wall)
         before, self._seen = self._seen, self._look()
         deaths, copies = self._seen.deaths - before.deaths, self._seen.copies - before.copies
-        calls = self.node.calls_between(after, until, wall)
         threshold = self.node.settings.receiver_threshold
         self._minute = self._minute.with_next(Span(start, 1, calls, deaths, copies, weight, weight, threshold))
+
+    def _calls(self, until: int, wall: float) -> int:
+        """Those of the seconds since the last look, up to this one. What came before this process is the business of the one
+        before it; after a step of the clock, the seconds between are nobody's."""
+        passed = until - self._counted
+        if -MINUTE < passed <= 0:
+            return 0
+        after, self._counted = self._counted if 0 < passed < MINUTE else until - 1, until
+        return self.node.calls_between(after, until, wall)
 
     def _look(self) -> Seen:
         value = self.node.counters.value

@@ -93,6 +93,16 @@ def test_a_minute_goes_on_after_a_restart_and_nothing_counts_twice(node):
     assert kept(node).calls == 4 and kept(node).seconds == 57
 
 
+def test_a_restart_at_once_does_not_count_the_last_seconds_again(node):
+    hits(node, 4, 4)
+    first = Past(node)
+    turn(first, range(7))
+    first.end()
+    node.clock.now = SECOND + 6.5
+    turn(Past(node), range(6, 61))
+    assert kept(node).calls == 4
+
+
 def test_a_node_that_was_away_leaves_a_gap(node):
     turn(Past(node), range(61))
     turn(Past(node), range(600, 661))
