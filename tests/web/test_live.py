@@ -143,7 +143,7 @@ def test_a_change_is_told_by_an_event_and_shown_without_a_reload(made, by_gatewa
     made.say("n001", "dead")
     until(page, "document.querySelector('.attention')?.textContent.includes('n001')", 8)  # before a plain look is due
     assert page.execute_script("return window.isTheSame") and made.asked > asked
-    assert page.find_element(By.CSS_SELECTOR, "#nodes-table [data-key=n001] .bad").text == "dead"
+    assert page.find_element(By.CSS_SELECTOR, "tr[data-key=n001] .bad").text == "dead"
     assert [entry for entry in page.get_log("browser") if "favicon" not in entry["message"]] == []
 
 
@@ -158,26 +158,26 @@ def test_place_focus_selection_open_details_order_and_search_stay(made, plainly,
     assert order == [f"n00{k}" for k in range(9, -1, -1)]
     find.click()
     page.execute_script("""
-        const text = document.querySelector("#nodes-table [data-key=n007] small").firstChild;
-        document.querySelector("#nodes-table [data-key=n007]").scrollIntoView({block: "center"});
+        const text = document.querySelector("tr[data-key=n007] small").firstChild;
+        document.querySelector("tr[data-key=n007]").scrollIntoView({block: "center"});
         getSelection().selectAllChildren(text.parentNode);
         for (const each of document.querySelectorAll("details")) each.open = true;
-        window.kept = {text, row: document.querySelector("#nodes-table [data-key=n007]"), top: scrollY};
+        window.kept = {text, row: document.querySelector("tr[data-key=n007]"), top: scrollY};
     """)
     made.crawl = crawls.mesh(60, dead=[*range(5, 55, 5), 3, 57], overloaded=range(6, 40))
     before = made.asked
-    until(page, "document.querySelector('#nodes-table [data-key=n003]').dataset.state.startsWith('dead')")
+    until(page, "document.querySelector('tr[data-key=n003]').dataset.state.startsWith('dead')")
     assert made.asked > before and shown(page) == order
     assert page.execute_script("return getSelection().toString()") == "10.0.0.7:9001"
     assert page.execute_script(
-        "return window.kept.row === document.querySelector('#nodes-table [data-key=n007]') && window.kept.text.isConnected"
+        "return window.kept.row === document.querySelector('tr[data-key=n007]') && window.kept.text.isConnected"
     )
     assert abs(page.execute_script("return scrollY - window.kept.top")) < 80
     assert page.execute_script("return [...document.querySelectorAll('details')].every(each => each.open)")
     assert page.find_element(By.NAME, "find").get_attribute("value") == "n00"
     assert page.execute_script("return document.querySelector('#nodes-table th').getAttribute('aria-sort')") == "descending"
     made.crawl = crawls.mesh(59)
-    until(page, "!document.querySelector('#nodes-table [data-key=n059]')")
+    until(page, "!document.querySelector('tr[data-key=n059]')")
     assert "All is well" in page.find_element(By.CSS_SELECTOR, ".well").text
 
 
