@@ -2,7 +2,7 @@
 
 A publisher signs a *statement* of three lines: the service's name, a counter, and the SHA-256 of its package, which is the same
 on every holder. The signature lies in the .bdcert and travels beside the package, so a copy of a copy has it too, and whoever
-gives it is not believed in anything. A counter below one that a host has seen is refused there (files.counters).
+gives it is not believed in anything. A counter below one that a host has seen is refused there (files.seen).
 
 The list is a file of minisign's public keys, one a line. It never fails open: without a list that can be read a node does not
 start, and while one that was read anew is broken nobody's signature counts. The form of keys and signatures is minisign's.

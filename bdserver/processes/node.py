@@ -34,7 +34,6 @@ from bdserver.files import durable, policyfile, publishers
 from bdserver.files.bdcert import Service
 from bdserver.files.blacklist import BlackList
 from bdserver.files.cache import Cache
-from bdserver.files.counters import Counters
 from bdserver.files.heard import Heard
 from bdserver.files.hitlog import HitLog
 from bdserver.files.invitations import Invitations
@@ -44,6 +43,7 @@ from bdserver.files.policyfile import PolicyFile
 from bdserver.files.publishers import Publishers
 from bdserver.files.quarantine import Kind, Quarantine
 from bdserver.files.revoked import Revoked
+from bdserver.files.seen import Seen
 from bdserver.files.services import Services
 from bdserver.files.settings import Settings, load
 from bdserver.files.timeline import Timeline
@@ -82,7 +82,7 @@ class Files(NamedTuple):
     journal: Journal
     parcels: Parcels
     quarantine: Quarantine
-    counters: Counters
+    seen: Seen
     invitations: Invitations
     timeline: Timeline
 
@@ -145,7 +145,7 @@ class Node:
         self.name = credentials.identity.name  # another one in a certificate that is read anew is refused
         self.rules, self.files = rules, files
         self.proofs = Proofs(credentials, self.refusal, clock)
-        self.trust = Trust(files.services, files.counters, lambda: self.rules.publishers)
+        self.trust = Trust(files.services, files.seen, lambda: self.rules.publishers)
         files.cache.seal = lambda record: self.proofs.seal(record)  # by the key that is in force then
         self.dial, self.clock, self.rng = dial, clock, rng or random.Random()
         self.sources, self.signer = sources, signer
@@ -624,7 +624,7 @@ def open_files(settings: Settings, name: str) -> Files:
         Journal(beside_the_cache(".bdjournal")),
         Parcels(os.path.join(settings.graveyard_dir, ".outgoing")),
         quarantine,
-        Counters(beside_the_cache(".bdsigned")),
+        Seen(beside_the_cache(".bdsigned")),
         Invitations(beside_the_cache(".bdinvitations")),
         Timeline(beside_the_cache(".bdtimeline")),
     )

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from bdserver.errors import BadPackage
 from bdserver.files.bdcert import Service
-from bdserver.files.counters import Counters
 from bdserver.files.publishers import Publishers, Signed, is_ahead
+from bdserver.files.seen import Seen
 from bdserver.files.services import Services
 
 
@@ -38,8 +38,8 @@ class Judged(NamedTuple):
 class Trust:
     """As one process of a node sees it; `publishers()`: those in force."""
 
-    def __init__(self, services: Services, counters: Counters, publishers: Callable[[], Publishers]) -> None:
-        self._services, self._counters, self._publishers = services, counters, publishers
+    def __init__(self, services: Services, seen: Seen, publishers: Callable[[], Publishers]) -> None:
+        self._services, self._seen, self._publishers = services, seen, publishers
         self._judged = Judged({}, Publishers(), {}, frozenset())
 
     def judged(self, found: Mapping[str, Service] | None = None) -> Judged:
@@ -78,17 +78,17 @@ class Trust:
         counter = Signed.of_text(signature).counter
         if is_ahead(counter, now):
             raise BadPackage(f"{name}: the edition that was signed, {counter}, is a time to come")
-        self._counters.check(name, counter)
+        self._seen.check(name, counter)
 
     def take(self, name: str, sha256: str, signature: str, now: float) -> None:
         """As `check`, and from now on nothing older is taken in."""
         self.check(name, sha256, signature, now)
         if self._publishers().are_asked_for:
-            self._counters.raise_to(name, Signed.of_text(signature).counter)
+            self._seen.raise_to(name, Signed.of_text(signature).counter)
 
     def newest(self, name: str) -> int:
         """The highest counter that was seen here, or 0."""
-        return self._counters.newest(name)
+        return self._seen.newest(name)
 
 
 def said_of_original(name: str, why: str) -> str:

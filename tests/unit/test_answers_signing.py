@@ -224,7 +224,7 @@ def test_two_that_come_at_once_do_not_bring_the_older_one_in(tmp_path, monkeypat
     """Between the look at the signature and the installation another process took in a newer one."""
     one, two = a_signing_mesh(tmp_path, "one", "two")
     publish(tmp_path, one)
-    checks = iter([lambda: None, lambda: two.files.counters.raise_to("Echo", int(NOW) + 9)])
+    checks = iter([lambda: None, lambda: two.files.seen.raise_to("Echo", int(NOW) + 9)])
     check = two.trust.check
 
     def meanwhile(*arguments):

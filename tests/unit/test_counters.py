@@ -1,67 +1,98 @@
-"""Counters: what was seen is kept, and nothing older comes back."""
+"""Counters that the processes of a node share."""
 
+import fcntl
 import os
-import stat
+import time
 
 import pytest
 
-from bdserver.errors import BadConfig, BadPackage
-from bdserver.files import counters
-from bdserver.files.counters import Counters
+from bdserver.processes.counters import Counters
 
 
 @pytest.fixture
-def seen(tmp_path):
-    return Counters(str(tmp_path / "n.bdsigned"))
+def counters():
+    counters = Counters()
+    (file,) = counters.share()
+    yield counters
+    os.close(file)
 
 
-def test_an_older_counter_is_refused_and_the_same_one_is_not(seen):
-    assert seen.newest("Echo") == 0
-    seen.raise_to("Echo", 7)
-    seen.raise_to("Echo", 7)
-    seen.raise_to("Login", 3)
-    for refused in (seen.check, seen.raise_to, Counters(seen.path).check):
-        with pytest.raises(BadPackage, match="edition 6 was signed, and 7 has been here"):
-            refused("Echo", 6)
-    seen.check("Login", 4)
-    assert (seen.newest("Echo"), seen.newest("Login")) == (7, 3)
+def in_a_child(work):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return pid
 
 
-@pytest.mark.parametrize("content", ["x Echo", "7", "7 ../x", "٣ Echo", "9" * 40 + " Echo", "\0"])
-def test_a_file_that_can_not_be_read_refuses_all(seen, content):
-    with open(seen.path, "w") as file:
-        file.write(content + "\n")
-    for asked in (lambda: seen.newest("Echo"), lambda: seen.check("Echo", 7), lambda: seen.raise_to("Echo", 7)):
-        with pytest.raises(BadConfig, match=r"n\.bdsigned:1: "):
-            asked()
-    assert os.path.exists(seen.path)
+def pongs(counters):
+    return counters.told()["requests"].get("PING pong", 0)
 
 
-def test_something_else_of_its_name_is_said(seen):
-    os.mkdir(seen.path)
-    with pytest.raises(BadConfig, match="not a regular file"):
-        seen.check("Echo", 1)
+def test_what_processes_count_is_added_up(counters):
+    def count():
+        for _ in range(300):
+            counters.add("requests", "PING", "pong")
+            counters.flush()
+        while counters._mine:
+            counters.flush()
+
+    pids = [in_a_child(count) for _ in range(4)]
+    for pid in pids:
+        os.waitpid(pid, 0)
+    assert pongs(counters) == 1200
 
 
-def test_a_file_that_is_too_large_is_not_read(seen, monkeypatch):
-    monkeypatch.setattr(counters, "FILE_BYTES_MAX", 10)
-    seen.raise_to("Echo", 7)
-    seen.raise_to("Login", 7)
-    with pytest.raises(BadConfig, match="larger than"):
-        seen.check("Echo", 7)
+def test_nobody_waits_for_one_that_holds_the_lock(counters):
+    read, write = os.pipe()
+    stop, go = os.pipe()
+
+    def hold():
+        fcntl.lockf(counters._file, fcntl.LOCK_EX)
+        os.write(write, b"x")
+        os.read(stop, 1)
+
+    pid = in_a_child(hold)
+    os.read(read, 1)
+    counters.add("requests", "PING", "pong")
+    counters.flush()
+    assert pongs(counters) == 0, "not yet"
+    os.write(go, b"x")
+    os.waitpid(pid, 0)
+    counters.flush()
+    assert pongs(counters) == 1
 
 
-def test_many_at_once_lose_none(seen):
-    pids = []
-    for number in range(8):
-        pid = os.fork()
-        if pid == 0:
-            try:
-                Counters(seen.path).raise_to(f"s{number}", number + 1)
-                os._exit(0)
-            finally:
-                os._exit(1)
-        pids.append(pid)
-    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0] * 8
-    assert [seen.newest(f"s{number}") for number in range(8)] == list(range(1, 9))
-    assert stat.S_ISREG(os.lstat(seen.path).st_mode)
+def test_who_rehearses_counts_nothing(counters):
+    counters.is_paused = True
+    counters.add("deaths")
+    counters.took(1.0)
+    counters.is_paused = False
+    counters.flush()
+    assert counters.told()["deaths"] == {} and not any(counters.told()["lookup_seconds"]["buckets"].values())
+
+
+def test_look_ups_and_bytes(counters):
+    counters.took(0.002)
+    counters.news("sent", 100)
+    counters.add("sent", "callers", by=0)
+    counters.flush()
+    said = counters.told()
+    assert said["sent"] == {"nodes": 100} and said["lookup_seconds"]["sum"] == 0.002
+
+
+def test_rates_begin_with_the_first_step(counters, monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    assert counters.rates() == {}
+    counters.step()
+    counters.add("requests", "PING", "pong", by=50)
+    counters.flush()
+    clock[0] += 10
+    assert counters.rates()["requests"] == 5.0
+    for _ in range(6):
+        counters.step()
+        clock[0] += 10
+    assert counters.rates()["requests"] == 0.0, "of the last minute"

@@ -51,13 +51,13 @@ def test_what_was_seen_is_kept_for_the_next_life(tmp_path):
     publish(tmp_path, node)
     assert node.trust.newest("Echo") == int(NOW)
     node.ask("WITHDRAW", "Echo", role=ADMIN)
-    with open(node.files.counters.path) as file:
+    with open(node.files.seen.path) as file:
         assert file.read() == f"{int(NOW)} Echo\n"
 
 
 def test_counters_that_can_not_be_read_let_nothing_in(tmp_path):
     (node,) = a_signing_mesh(tmp_path, "me")
-    with open(node.files.counters.path, "w") as file:
+    with open(node.files.seen.path, "w") as file:
         file.write("nonsense\n")
     with pytest.raises(BadConfig, match="bdsigned:1"):
         publish(tmp_path, node)

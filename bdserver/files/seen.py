@@ -1,4 +1,4 @@
-"""The counters, USERNAME.bdsigned: of each service that came here signed, the highest counter that a publisher has signed.
+"""What was seen, USERNAME.bdsigned: of each service that came here signed, the highest counter that a publisher has signed.
 
 Older packages have good signatures too: whoever kept one could bring it back, with whatever was wrong with it. So what has been
 seen is kept when the copy goes, and a counter below it is refused. One line a service, `COUNTER NAME`; the file is there whole,
@@ -21,7 +21,7 @@ LOCK_SECONDS = 5.0
 FILE_BYTES_MAX = 16 << 20
 
 
-class Counters:
+class Seen:
     """For all processes of a node; there is none to begin with."""
 
     def __init__(self, path: str):
