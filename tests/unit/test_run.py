@@ -16,6 +16,14 @@ from tests.hosts import Mesh, until
 from tests.unit.changes import publish
 
 
+@pytest.fixture(autouse=True)
+def log_level():
+    """As it was: what reads a config sets it for the whole process."""
+    before = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(before)
+
+
 @pytest.fixture
 def mesh(tmp_path):
     return Mesh(str(tmp_path))
@@ -111,19 +119,15 @@ def test_a_reload_that_meets_a_bug_is_over_for_systemd_too(node, told, monkeypat
 
 
 def test_reading_anew_sets_the_level_of_the_log_and_waits_for_no_lock(node, host):
-    before = logging.getLogger().level
-    try:
-        host.write_config(log_level="error", receiver_threshold=7)
-        with node.cache.locked():
-            started = time.monotonic()
-            assert reload.read_anew(node) == []
-            assert time.monotonic() - started < 1.0  # the lock is waited for longer
-        assert logging.getLogger().level == logging.ERROR and node.settings.receiver_threshold == 7
-        host.write_config(log_level="loud")
-        [complaint] = reload.read_anew(node)
-        assert "log_level='loud' must be" in complaint and logging.getLogger().level == logging.ERROR
-    finally:
-        logging.getLogger().setLevel(before)
+    host.write_config(log_level="error", receiver_threshold=7)
+    with node.cache.locked():
+        started = time.monotonic()
+        assert reload.read_anew(node) == []
+        assert time.monotonic() - started < 1.0  # the lock is waited for longer
+    assert logging.getLogger().level == logging.ERROR and node.settings.receiver_threshold == 7
+    host.write_config(log_level="loud")
+    [complaint] = reload.read_anew(node)
+    assert "log_level='loud' must be" in complaint and logging.getLogger().level == logging.ERROR
 
 
 # --- a whole life, in a process of its own ------------------------------------------------------------------------
