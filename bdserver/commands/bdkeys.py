@@ -1,7 +1,7 @@
 """bdkeys: the mesh's certificate authority, the keys of its nodes, clients and administrators, and of publishers.
 
 bdkeys init DIR --mesh NAME · init --mesh NAME --here · join ADDR TOKEN · signer DIR NAME · request NAME --host H… ·
-sign DIR FILE.csr [--role R] · issue DIR NAME --host H… · show FILE · renew DIR NAME · roll DIR ·
+sign DIR FILE.csr [--role R] · issue DIR NAME --host H… · show FILE · renew DIR NAME · renew DIR/NAME · roll DIR ·
 publisher DIR
 
 Promises one line for what was done and one for what comes next, or one that says what is wrong. The CA itself is
@@ -108,11 +108,16 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     sub.add_argument("--out", metavar="DIR", help="where to put them, with ca.crt (default: DIR/NAME)")
     sub = add("show", show, "say what a certificate or request is")
     sub.add_argument("file", metavar="FILE")
-    sub = add("renew", renew, "a new certificate for the same key, name, role and hosts", DAYS)
-    sub.add_argument("dir", metavar="DIR")
-    sub.add_argument("name", metavar="NAME")
+    sub = add("renew", renew, "a new certificate for the same key, name, role and hosts: by the CA in DIR, or by a signer")
+    sub.add_argument("dir", metavar="DIR", nargs="?", help="with NAME: where the CA is; DIR/NAME alone: a client's keys")
+    sub.add_argument("name", metavar="NAME", nargs="?")
     places = "DIR/NAME, DIR, here, or where this host's config is"
     sub.add_argument("--in", dest="within", metavar="DIR", help=f"where NAME.crt is (default: the first of {places})")
+    sub.add_argument("--days", type=_days, help=f"how long it is good (by the CA; default {DAYS})")
+    sub.add_argument(
+        "--node", metavar="HOST[:PORT]", action="append", default=[], help="of DIR/NAME: ask there who signs (may be repeated)"
+    )
+    sub.add_argument("--now", action="store_true", help="of DIR/NAME: though two thirds of its life are not over")
     sub = add("roll", roll, "a second CA: it signs from now on, ca.crt holds both", CA_DAYS)
     sub.add_argument("dir", metavar="DIR")
     sub.add_argument("--signers", action="store_true", help="no second CA: new certificates for its signers alone")
@@ -233,14 +238,23 @@ def show(options: argparse.Namespace) -> None:
         _show_certificate(certificate, options.file)
 
 
-def renew(options: argparse.Namespace) -> None:
+def renew(options: argparse.Namespace) -> int:
     """A new certificate over the old one, from the old one; the key stays."""
+    if options.name is None:
+        if options.within or options.days:
+            raise BadConfig("renew: --in and --days are for what a CA renews: renew DIR NAME")
+        from bdserver.commands import renewing
+
+        return renewing.renew(options)
+    if options.node or options.now:
+        raise BadConfig("renew: --node and --now are for what a signer renews: renew DIR/NAME")
     authority = Authority.load(options.dir)
     path = _find_certificate(options.dir, options.name, options.within)
-    certificate = authority.renew(path, options.days)
+    certificate = authority.renew(path, options.days or DAYS)
     identity, days = identity_of(certificate), f"{_days_left(certificate):.0f} days"
     print(f"{path}: {identity.role} {identity.name} of {authority.mesh}, good for {days} more")
     print("next: it and ca.crt to its host, unless this is it, and `kill -HUP` its bdserverd: no connection is dropped")
+    return 0
 
 
 def roll(options: argparse.Namespace) -> None:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bdserver.api import PORT
-from bdserver.commands import starting
+from bdserver.commands import renewing, starting
 from bdserver.core.address import join_address, split_address
 from bdserver.core.joining import Token, Wish, read_token
 from bdserver.core.names import valid_name
@@ -86,13 +86,14 @@ def join(options: Namespace) -> int:
         if place.has_keys:
             _refuse_certified(place.settings)
         key = _key(place.settings)
-        chain, authorities = _admitted(meeting, token, key, name, hosts, deadline)
+        chain, authorities, nodes = _admitted(meeting, token, key, name, hosts, deadline)
     finally:
         meeting.close()
     identity, base = identity_of(*chain), os.path.join(place.settings.key_dir, place.settings.username)
     keyfiles.write(os.path.join(place.settings.key_dir, "ca.crt"), keyfiles.pem(authorities))
     keyfiles.write(base + ".crt", chain.pem())
     if identity.role != NODE:
+        renewing.write_nodes(base, [address, *nodes])
         print(f"{base}: {identity.role} {name} of {identity.mesh}: bdwhereis --node {address} --keys {base} SERVICE")
         return 0
     _settle(place)
@@ -234,8 +235,8 @@ def _admitted(
     name: str,
     hosts: list[str],
     deadline: float,
-) -> tuple[chains.Chain, list[Any]]:
-    """(our certificate, the mesh's CAs), both as they should be."""
+) -> tuple[chains.Chain, list[Any], list[str]]:
+    """(our certificate, the mesh's CAs), both as they should be, and the addresses of some nodes."""
     request = request_by(key, name, general_names(hosts)).decode()
     said = meeting.wish(Wish(token.id.hex(), token.secret.hex(), request), deadline)
     try:
@@ -246,7 +247,7 @@ def _admitted(
     is_ours = identity.name == name and openssl.is_key_of(key, chain.certificate) and chains.roots(authorities, chain)
     if not is_ours or meeting.root not in authorities:
         raise BadConfig(f"{meeting.where}: the certificate that came is not the one that was asked for")
-    return chain, authorities
+    return chain, authorities, said.hints
 
 
 def _settle(place: Place) -> None:

@@ -247,6 +247,7 @@ NODE_SEEN = (
     Field("policy", _is_text_or_none, "digest", True),
     Field("unhealthy", _list_of(_is_name), "services that are not well", True),
     Field("offers", _named(_object(*HELD)), "name: how it stands there, where that is not as usual", True),
+    Field("signs", _is_flag, "true: it is a signer", True),
 )
 _BRIEF = (_is_name, _is_text, _is_text, _is_pair, _is_flag, _is_number)
 _is_node_seen = _object(*NODE_SEEN)
@@ -462,10 +463,12 @@ class Invitations(NamedTuple):
 
 
 class Certified(NamedTuple):
-    """A new certificate with its signer's, and the mesh's CAs, in PEM."""
+    """A new certificate with its signer's, and the mesh's CAs, in PEM; and the statements by which a CA among them follows
+    another: a client hears of those from nobody else."""
 
     certificate: str
     authorities: str
+    rolls: Sequence[dict[str, Any]] = ()
 
 
 class Goodbye(NamedTuple):
@@ -556,7 +559,15 @@ _ROWS_OF_ANSWERS = (
         "INVITATIONS",
         (Field("invitations", _list_of(_is_object), "[invitation…]"), Field("unknown", _is_whole, "n")),
     ),
-    Answer(Certified, "CERTIFIED", (Field("certificate", _is_text, "PEM"), Field("authorities", _is_text, "PEM"))),
+    Answer(
+        Certified,
+        "CERTIFIED",
+        (
+            Field("certificate", _is_text, "certificate"),
+            Field("authorities", _is_text, "authorities"),
+            Field("rolls", _list_of(_is_object), "[statement…]", True),
+        ),
+    ),
     Answer(Goodbye, "PEACE OUT", ()),
 )
 ANSWER_ROWS = {row.type: row for row in _ROWS_OF_ANSWERS}
@@ -716,7 +727,7 @@ _ROWS = (
     Request("UNINVITE", (ADMIN,), (Field("id", _is_text, "of a token"),), (Ok,), "Let nobody in by this token any more."),
     Request(
         "RENEW",
-        (NODE,),
+        EVERYONE,
         (Field("request", _is_text, "a signing request in PEM, for what the caller's certificate says"),),
         (Certified,),
         "Sign a new certificate over my old one (a signer alone does).",

@@ -53,13 +53,16 @@ class Book:
         return {each.key for each in self.signed if each.name == name}
 
     def note(self, signed: Signed) -> None:
-        """One more is signed. Of each name the last few are kept: a node may have its certificate renewed without end."""
-        same = [each for each in self.signed if each.name == signed.name][-(SIGNED_KEPT - 1) :]
-        self.signed = [*(each for each in self.signed if each.name != signed.name), *same, signed]
+        """One more is signed. Of each name and role the last few are kept: a certificate may be renewed without end, and a
+        client of a node's name takes nothing from it."""
+        whose = signed.name, signed.role
+        same = [each for each in self.signed if (each.name, each.role) == whose][-(SIGNED_KEPT - 1) :]
+        self.signed = [*(each for each in self.signed if (each.name, each.role) != whose), *same, signed]
 
-    def has_many(self, name: str, since: float) -> bool:
-        """Whether as many as are kept were signed for this name since then."""
-        return sum(each.name == name and each.at > since for each in self.signed) >= SIGNED_KEPT
+    def has_many(self, name: str, role: str, since: float) -> bool:
+        """Whether as many as are kept were signed for this name and role since then."""
+        signed = [each for each in self.signed if (each.name, each.role) == (name, role) and each.at > since]
+        return len(signed) >= SIGNED_KEPT
 
     def given_at(self, name: str, key: str) -> float:
         """When another key than this one got that name from us last; 0 for never."""

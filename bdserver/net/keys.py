@@ -26,7 +26,7 @@ from bdserver.net import chain as chains
 from bdserver.net import openssl
 from bdserver.net.chain import Chain
 from bdserver.net.handshake import make_context
-from bdserver.net.identity import expired, identity_of, is_authority, too_early
+from bdserver.net.identity import Identity, expired, identity_of, is_authority, too_early
 
 # A key or certificate is some 1 kB; ca.crt holds one or two. More than this is another file by mistake.
 KEY_FILE_BYTES_MAX = 1 << 20
@@ -74,6 +74,17 @@ class Credentials:
     def sign(self, data: bytes) -> bytes:
         """Our signature of this: ECDSA with SHA-256."""
         return self.key.sign(data, ec.ECDSA(SHA256()))
+
+    def refuse_other(self, chain: Chain, authorities: list[x509.Certificate]) -> Identity:
+        """Whom this chain is for; BadConfig unless that is the holder of ours, at the same hosts and by the same key, and one
+        of these CAs vouches for it: what a renewal must bring."""
+        identity = identity_of(*chain)
+        is_ours = (identity.mesh, identity.role, identity.name) == self.identity[:3]
+        if not is_ours or set(identity.hosts) != set(self.identity.hosts) or not chains.roots(authorities, chain):
+            raise BadConfig("the certificate that came is not the one that was asked for")
+        if not openssl.is_key_of(self.key, chain.certificate):
+            raise BadConfig("the certificate that came is for another key")
+        return identity
 
     def days_left(self, now: float) -> float:
         """Days until `not_after`."""

@@ -28,7 +28,6 @@ from bdserver.errors import BadConfig, BDError
 from bdserver.net import chain as chains
 from bdserver.net import keyfiles, openssl, signing
 from bdserver.net.authority import general_names, request_by
-from bdserver.net.identity import identity_of
 from bdserver.processes.lines import Lines, Talk
 from bdserver.processes.node import Node, fingerprint, holder
 
@@ -131,13 +130,8 @@ class Renewing:
 
     def _take(self, chain: chains.Chain, authorities: list[x509.Certificate], by: str) -> None:
         """Into the file, and into force, if it is as it should be."""
-        node, ours = self.node, self.node.credentials
-        identity = identity_of(*chain)
-        is_right = (identity.mesh, identity.role, identity.name) == (node.mesh, ours.identity.role, node.name)
-        if not is_right or set(identity.hosts) != set(ours.identity.hosts) or not chains.roots(authorities, chain):
-            raise BadConfig("the certificate that came is not the one that was asked for")
-        if not openssl.is_key_of(ours.key, chain.certificate):
-            raise BadConfig("the certificate that came is for another key")
+        node = self.node
+        identity = node.credentials.refuse_other(chain, authorities)
         ends = min(openssl.ends(each) for each in chain.certificates).timestamp()
         current = self._current()
         if not current.is_urgent and not renewal.is_gain(current.life, Life(identity.not_before, ends)):

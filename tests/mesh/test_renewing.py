@@ -6,8 +6,12 @@ import time
 
 import pytest
 
-from bdserver.errors import BDError
+from bdserver.core.roles import CLIENT
+from bdserver.errors import BDError, Forbidden
+from bdserver.net import chain as chains
 from bdserver.net import dialling, keys
+from bdserver.net.authority import general_names, request_by
+from bdserver.net.identity import identity_of
 from tests.hosts import until
 from tests.joiners import Joiner
 
@@ -86,6 +90,44 @@ def test_a_node_that_was_off_too_long_joins_again_and_is_told_so(mesh):
     assert done.returncode == 2 and "bdkeys join again" in done.stderr and done.stderr.count("\n") == 1, done.stderr
     joined = beta.join(alpha.address, alpha.token())
     assert joined.returncode == 0 and "n2 is in the mesh" in joined.stdout, joined.stderr
+
+
+def test_a_client_renews_itself_by_any_node_and_for_nobody_else(mesh, tmp_path):
+    """The hostile half: with a good certificate of its own, a client asks for another name, role and host, and once revoked."""
+    alpha, beta = mesh(2)
+    app = Joiner(tmp_path, "app", "127.0.0.9")
+    done = app.join(alpha.address, alpha.token("app", "--role", "client"))
+    assert done.returncode == 0, done.stderr
+    base = f"{app.keys}/app"
+    assert alpha.address in open(base + ".nodes").read().split()
+    first = keys.load_named(base)
+
+    quiet = app.run("bdkeys", "renew", base)
+    assert quiet.returncode == 0 and "is good for 90 days, and renewed from" in quiet.stdout, quiet.stderr
+    assert keys.load_named(base).identity.serial == first.identity.serial
+    # n2 does not sign, and says who does.
+    renewed = app.run("bdkeys", "renew", base, "--now", "--node", beta.address)
+    assert renewed.returncode == 0 and "app of home is renewed by n1, and good for 90 days" in renewed.stdout, renewed.stderr
+    second = keys.load_named(base)
+    assert second.identity.serial != first.identity.serial and second.identity[:3] == ("home", CLIENT, "app")
+
+    def certified(name, hosts=()):
+        request = request_by(second.key, name, general_names(hosts)).decode()
+        with dialling.dial(alpha.address, second, time.monotonic() + 5) as talk:
+            return talk.ask(["RENEW", request], time.monotonic() + 5)
+
+    for name in ("n2", "root"):
+        with pytest.raises(Forbidden, match=f"app asks for a certificate of {name}"):
+            certified(name)
+    identity = identity_of(*chains.from_pem(certified("app", ["127.0.0.2"]).certificate.encode()))
+    assert (identity.role, identity.hosts) == (CLIENT, second.identity.hosts), "what the request says of hosts counts nothing"
+    alpha.ctl("revoke", "app")
+    until(lambda: beta.ctl("status")["revoked"], 10, "n2 hears of it")
+    for node in (alpha, beta):
+        refused = app.run("bdkeys", "renew", base, "--now", "--node", node.address)
+        assert refused.returncode in (4, 5) and "app of home is not renewed" in refused.stderr, refused.stderr
+        assert refused.stderr.count("\n") == 1, refused.stderr
+    assert keys.load_named(base).identity.serial == second.identity.serial
 
 
 def test_a_revoked_node_is_out_of_everybodys_view_and_comes_back_by_a_new_invitation(mesh):

@@ -56,9 +56,9 @@ def test_of_each_name_the_last_few_are_kept(kept, monkeypatch):
     with kept.locked(NOW) as book:
         book.note(signed("gamma"))
         for number in range(20):
-            assert book.has_many("beta", NOW - 1) == (number >= module.SIGNED_KEPT)
+            assert book.has_many("beta", "node", NOW - 1) == (number >= module.SIGNED_KEPT)
             book.note(signed("beta", f"k{number}"))
-        assert not book.has_many("beta", NOW)
+        assert not book.has_many("beta", "node", NOW)
     assert len(kept.book().signed) == module.SIGNED_KEPT + 1 and kept.book().signed[-1].key == "k19"
 
 

@@ -78,7 +78,7 @@ def test_find_goes_so_many_steps_and_no_further(steps, is_fine):
 
 def test_what_a_client_may_ask_is_little():
     allowed = {name for name, row in REQUESTS.items() if CLIENT in row.roles}
-    assert allowed == {"PING", "STATUS", "WHEREIS", "GIVEYOURSERVICES", "KILL"}
+    assert allowed == {"PING", "STATUS", "WHEREIS", "GIVEYOURSERVICES", "RENEW", "KILL"}
 
 
 # --- answers ------------------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ EXAMPLES = [
     ("DOCTOR", messages.Checkup("a", [{"key": "disk"}], [{"name": "b"}])),
     ("KILL", messages.Goodbye()),
     ("INVITE", messages.Invited("AXek", "10.0.0.1:9001", 1.5)),
-    ("RENEW", messages.Certified("-----BEGIN", "-----BEGIN")),
+    ("RENEW", messages.Certified("-----BEGIN", "-----BEGIN", [{"said": "{}"}])),
     ("INVITATIONS", messages.Invitations([{"id": "ab"}], 2)),
 ]
 

@@ -49,12 +49,13 @@ def answer_renew(session: Session, request: str) -> Certified:
     now, hosts = node.clock(), general_names(identity.hosts)
     days = node.settings.certificate_days
     with node.invitations.locked(now) as book:
-        if book.has_many(identity.name, now - 86400 * days * OFTEN_SHARE):
+        if book.has_many(identity.name, identity.role, now - 86400 * days * OFTEN_SHARE):
             raise TooBusy(f"{identity.name} has had its certificate renewed again and again: later")
         chain = node.signer.certify(wish.public_key, identity.name, identity.role, hosts, days)
         book.note(entry(wish, identity.role, chain, now, "renewal"))
     log.info("the certificate of %s %s is renewed", identity.role, identity.name)
-    return Certified(chain.pem().decode(), authorities_of(node))
+    rolls = [each.as_json() for each in session.view().statements.values() if isinstance(statements.meaning(each), Roll)]
+    return Certified(chain.pem().decode(), authorities_of(node), rolls)
 
 
 def answer_revoke(session: Session, wish: dict[str, Any]) -> Ok:

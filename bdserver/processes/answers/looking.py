@@ -6,7 +6,7 @@ from typing import Any
 
 from bdserver import __version__
 from bdserver.core import attention, holding, membership, messages, pages, timeline, turns, weight
-from bdserver.core.membership import Edition, Record
+from bdserver.core.membership import SIGNER, Edition, Record
 from bdserver.core.messages import NoPong, Offers, Pong, Status
 from bdserver.core.names import valid_name
 from bdserver.core.roles import ADMIN
@@ -236,6 +236,7 @@ def node_seen(node: Node, view: View, record: Record) -> dict[str, Any]:
         **({"unhealthy": ill} if ill else {}),
         "offers": offers,
         **({"left_out": left_out} if left_out else {}),
+        **({"signs": True} if record.extra.get(SIGNER) else {}),
     }
 
 
