@@ -78,7 +78,7 @@ def _sheet(html: str, folder: str) -> Image.Image:
         for shot in row:
             sheet.paste(shot, (x, GAP + number * height))
             x += shot.width + GAP
-    return sheet.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    return sheet.quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
 
 
 def _shot(html: str, folder: str, scheme: str, screen: tuple[int, int, float]) -> Image.Image:
