@@ -20,6 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with Story(options.port, options.seconds, ending) as story:
             story.tell()
+        ending.over()
     except KeyboardInterrupt:
         pass
     except (AssertionError, OSError) as error:

@@ -138,8 +138,16 @@ def test_what_it_prints_can_be_pasted_and_does_what_it_says(told):
     assert line
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("moment", ["Three hosts", "are up", "call  3", "kill -9"])
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        (signal.SIGINT, "Three hosts"),
+        (signal.SIGTERM, "are up"),
+        (signal.SIGHUP, "are up"),
+        (signal.SIGINT, "call  3"),
+        (signal.SIGTERM, "kill -9"),
+    ],
+)
 def test_it_ends_at_once_at_any_time_and_leaves_nothing(tmp_path, number, moment):
     demo = start(tmp_path, start_new_session=True)
     for line in demo.stdout:

@@ -1,6 +1,5 @@
 """How bddemo begins and ends; its story is told in tests/mesh/test_demo.py, with real daemons."""
 
-import os
 import signal
 
 import pytest
@@ -57,7 +56,7 @@ def test_a_story_that_ends_well(story, capsys):
 
 @pytest.mark.parametrize("number", Ending.NUMBERS)
 def test_each_way_to_end_it_leaves_nothing_behind(story, capsys, number):
-    made = story(lambda: os.kill(os.getpid(), number))
+    made = story(lambda: signal.raise_signal(number))
     assert bddemo.main([]) == 0 and made == [[(PORT, None), True]]
     assert capsys.readouterr() == (GOODBYE, "")
 
@@ -68,13 +67,13 @@ def test_an_interruption_comes_once_and_behind_what_is_done_whole(story):
 
     def step():
         with ending.held():
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
             done.append("whole")
 
     with pytest.raises(KeyboardInterrupt):
         step()
     assert done == ["whole"]
-    os.kill(os.getpid(), signal.SIGTERM)  # while it is cleaned up: nothing
+    signal.raise_signal(signal.SIGTERM)  # while it is cleaned up: nothing
 
 
 def test_nothing_is_interrupted_once_it_is_over(story):
@@ -82,7 +81,7 @@ def test_nothing_is_interrupted_once_it_is_over(story):
     ending.install()
     ending.over()
     with ending.held():
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_what_did_not_happen_is_exit_1_and_one_line(story, capsys):
