@@ -55,6 +55,7 @@ setup(
         "filelock>=3.9",
         "setproctitle>=1.3",
         "Jinja2>=3.1",
+        "MarkupSafe>=2.1",
         "pillow>=10.1",
         "pydot>=1.4.2",
         "prometheus_client>=0.16",
