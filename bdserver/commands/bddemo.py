@@ -24,7 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         pass
     except (AssertionError, OSError) as error:
-        print(f"bddemo: {error}", file=sys.stderr)
+        words = f"{error.filename or 'this host'}: {error.strerror}" if isinstance(error, OSError) else error
+        print(f"bddemo: {words}", file=sys.stderr)
         return 1
     print("Everything is ended and cleaned up. Goodbye.")
     return 0

@@ -85,7 +85,7 @@ def reason(service: Service, url: str, host: str, port: int, seconds: float) -> 
     except TimeoutError:
         raise
     except (OSError, ValueError) as error:
-        return f"{service.name} is not well: {url}: {str(error) or type(error).__name__}"
+        return f"{service.name} is not well: {url}: {getattr(error, 'strerror', None) or str(error) or type(error).__name__}"
     return None if status < 500 else f"{service.name} is not well: {url} answers {status}"
 
 

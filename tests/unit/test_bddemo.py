@@ -99,7 +99,7 @@ def test_what_the_host_refuses_is_one_line_too(story, capsys):
 
     story(fails)
     assert bddemo.main([]) == 1
-    assert capsys.readouterr().err == "bddemo: [Errno 28] No space left on device: '/tmp'\n"
+    assert capsys.readouterr().err == "bddemo: /tmp: No space left on device\n"
 
 
 @pytest.mark.parametrize("arguments", [["--seconds", "soon"], ["--port", "x"], ["more"]])
