@@ -184,7 +184,7 @@ def _take(holder: Holder, certified: Certified, now: float, is_wished: bool) -> 
     ends = min(openssl.ends(each).timestamp() for each in (*chain.certificates, root))
     life = Life(ours.identity.not_before, ends)
     is_rolled = not chains.roots([ours.root], chain)
-    is_longer = ends > holder.life.ends if is_wished else renewal.is_gain(holder.life, life)
+    is_longer = ends >= holder.life.ends if is_wished else renewal.is_gain(holder.life, life)
     is_taken = is_rolled or is_longer
     if is_taken or believed != ours.authorities:
         _write(holder, chain if is_taken else ours.chain, believed)

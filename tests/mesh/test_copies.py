@@ -236,7 +236,7 @@ def test_what_nobody_withdrew_stays_as_orphans_until_somebody_adopts_it(serving,
         for suffix in (".bdcert", ""):
             os.unlink(os.path.join(hosts[0].services, "Echo" + suffix))
     else:
-        hosts[0].kill()
+        hosts[0].kill_all()
         subprocess.run(["rm", "-rf", os.path.join(hosts[0].folder, "var")], check=True)
         os.makedirs(hosts[0].services)
         hosts[0].start()
