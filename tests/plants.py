@@ -33,6 +33,11 @@ IN_RECORDS = """
 from bdserver.core import membership
 membership.from_json = planted(membership.from_json)
 """
+# A copy that is one too many goes after seconds, where a real one has a minute (tests/simulation/test_copying.py).
+HASTE = """
+from bdserver.core import turns
+turns.RETIRE_AFTER, turns.SURPLUS_SECONDS, turns.SURPLUS_SPREAD_SECONDS = 12.0, 5.0, 6.0
+"""
 
 
 def plant(folder: str | os.PathLike[str], *bugs: str) -> list[str]:

@@ -12,10 +12,6 @@ from tests.mesh.calling import calls, served
 
 # A generous one, for a machine that does much else: the copies of a mesh that is at leisure take a tenth of it.
 SECONDS = 20
-HASTE = """
-from bdserver.core import turns
-turns.RETIRE_AFTER, turns.SURPLUS_SECONDS, turns.SURPLUS_SPREAD_SECONDS = 12.0, 5.0, 6.0
-"""
 
 
 @pytest.fixture
@@ -286,7 +282,7 @@ def test_hosts_die_one_after_the_other_and_no_call_fails_as_long_as_two_live(ser
 
 def test_two_holders_killed_at_once_are_replaced_and_come_back_as_none_too_many(serving, tmp_path):
     """A surplus copy goes after seconds here, where a real one has a minute (tests/simulation/test_copying.py)."""
-    hosts = serving(6, within=plants.plant(tmp_path, HASTE))
+    hosts = serving(6, within=plants.plant(tmp_path, plants.HASTE))
     having = with_copies(hosts, 3)
     for host in having[:2]:
         host.kill()

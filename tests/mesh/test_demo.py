@@ -22,8 +22,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 SAMPLES = os.path.join(ROOT, "bdserver", "demo", "services")
 
 
-# The load is steady after a minute, the time for which a call weighs.
-GENTLE_SECONDS = 70
+# The load is steady after a minute, the time for which a call weighs: DEMO_GENTLE_SECONDS=70.
+GENTLE_SECONDS = float(os.environ.get("DEMO_GENTLE_SECONDS", "30"))
 
 
 def start(tmp_path, *arguments, python=sys.executable, **keywords):

@@ -4,6 +4,7 @@ import ipaddress
 import os
 import re
 
+from tests import plants
 from tests.hosts import until
 
 
@@ -70,9 +71,9 @@ def test_halves_of_a_cut_mesh_go_on_alone_and_find_each_other_again(lan):
     assert not any("Traceback" in host.log for host in hosts)
 
 
-def test_halves_each_keep_their_standing_copies_and_together_none_too_many(lan):
-    """Three holders are wanted: each half makes three of what it has, and a minute after the halves have met there are three."""
-    hosts = lan.start(7)
+def test_halves_each_keep_their_standing_copies_and_together_none_too_many(lan, tmp_path):
+    """Three holders are wanted: each half makes three of what it has, and some time after the halves have met there are three."""
+    hosts = lan.start(7, within=plants.plant(tmp_path, plants.HASTE))
     lan.wait_known()
     hosts[0].add_service("Echo", replicas=3)
 
