@@ -65,11 +65,11 @@ def test_ten_nodes_answer_within_a_second_while_eight_crash_of_what_the_others_s
             until(lambda host=host: names(host, "a record that .* told"), 60, f"{host.name} names the record", 0.2)
         caller = r"the caller's policy \(.*policy from 10\.77\.0\.10\)"
         until(lambda: names(eight[0], caller), 60, "whom the other has called names its policy", 0.2)
-        until(lambda: all(host.discoverer_pid() for host in eight), 20, "all have a discoverer")
+        until(lambda: all(host.discoverer_pid() for host in eight), 60, "all have a discoverer")
         before = [host.discoverer_pid() for host in eight]
         lan.host("n11", hints=hints, within=planted).start()
         for host in eight:
-            until(lambda host=host: "n11" in host.alive_names(), 20, f"{host.name} hears of a newcomer", 0.2)
+            until(lambda host=host: "n11" in host.alive_names(), 60, f"{host.name} hears of a newcomer", 0.2)
     finally:
         for client in clients:
             client.end()
