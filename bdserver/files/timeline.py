@@ -54,10 +54,13 @@ class Timeline:
             descriptor = durable.open_regular(self.path, os.O_RDWR)
         except FileNotFoundError:
             return None
-        if os.fstat(descriptor).st_size == size and os.pread(descriptor, SLOT_BYTES, 0) == _MAGIC:
-            return descriptor
-        os.close(descriptor)
-        return None
+        is_ours = False
+        try:
+            is_ours = os.fstat(descriptor).st_size == size and os.pread(descriptor, SLOT_BYTES, 0) == _MAGIC
+        finally:
+            if not is_ours:
+                os.close(descriptor)
+        return descriptor if is_ours else None
 
     def read(self) -> list[Span]:
         """All minutes that are whole, in no order; of a file that can't be read, none."""

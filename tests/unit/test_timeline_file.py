@@ -1,5 +1,6 @@
 """The file of the time line: a ring of one size, in which damage costs a minute and no other."""
 
+import errno
 import os
 import pathlib
 import random
@@ -106,3 +107,20 @@ def test_a_disk_that_does_not_take_it_is_said(tmp_path):
         with pytest.raises(NoSpace, match=str(path)):
             Timeline(str(path)).write(minute(NOW), 60)
         assert Timeline(str(path)).read() == []
+
+
+def test_a_disk_that_fails_costs_no_descriptors(line, monkeypatch):
+    """It is written to every ten seconds, whatever the disk says."""
+    line.write(minute(NOW), 60)
+
+    def fails(*arguments):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    before = os.listdir("/proc/self/fd")
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "pread", fails)
+        for _ in range(3):
+            with pytest.raises(NoSpace, match="Input/output error"):
+                line.write(minute(NOW + 1), 60)
+    assert os.listdir("/proc/self/fd") == before
+    assert line.read() == [minute(NOW)]
