@@ -78,6 +78,17 @@ def test_a_rotated_log_is_read_to_its_end_and_the_new_one_from_its_beginning(log
     assert [client for _, client, _ in reader.hits(SERVICES, NOW)] == ["d"]
 
 
+def test_of_a_log_that_was_renamed_and_whose_successor_is_not_there_yet_nothing_is_lost(log):
+    path, reader = log
+    append(path, line(client="a"))
+    os.rename(path, f"{path}.1")
+    append(f"{path}.1", line(client="b"))
+    assert [client for _, client, _ in reader.hits(SERVICES, NOW)] == ["a", "b"]
+    assert list(reader.hits(SERVICES, NOW)) == []
+    append(path, line(client="c"))
+    assert [client for _, client, _ in reader.hits(SERVICES, NOW)] == ["c"]
+
+
 def test_a_log_that_is_cut_is_read_from_its_beginning(log):
     path, reader = log
     path.write_text("")

@@ -43,6 +43,8 @@ TABLE = [
     ({"unhealthy": ("Echo",)}, WARNING, "unhealthy", "the service Echo is not well, and not offered"),
     ({"stale": ("Echo",)}, WARNING, "stale", "older than their originals: Echo"),
     ({"orphans": ("Echo",)}, WARNING, "orphan", "no original any more: Echo"),
+    ({"rivals": ("Echo", "Pay")}, WARNING, "rivals", "has an original of the same name, which differs: Echo, Pay"),
+    ({"short": ("Echo 1 of 2",)}, WARNING, "short", "fewer living holders than are wanted: Echo 1 of 2"),
     ({"publishers": "list:3: not a key"}, GRAVE, "publishers", "no copy is taken in or offered: list:3"),
     ({"untrusted": {"Echo": "nobody has"}}, WARNING, "untrusted", "copies here are not offered, since no publisher's signature counts: Echo (nobody has)"),
     ({"unsigned": {"Echo": "nobody has"}}, NOTE, "unsigned", "Echo is served here and never copied: nobody has"),

@@ -503,7 +503,8 @@ def test_a_file_that_goes_between_two_system_calls_is_gone(tmp_path, monkeypatch
 
 @pytest.mark.parametrize(
     "content",
-    [b"[]", b'{"format":4}', b'{"format":4,"generation":1,"save":"x"}', b'{"format":4,"generation":1,"save":1,"records":[7]}'],
+    [b"[]", b'{"format":4}', b'{"format":4,"generation":1,"save":"x"}', b'{"format":4,"generation":1,"save":1,"records":[7]}']
+    + [b'{"format":4,"generation":1,"save":1,"%b":7}' % field for field in (b"gone", b"hints", b"heard_at", b"rival")],
 )
 def test_a_line_with_a_right_checksum_and_wrong_content_is_set_aside(tmp_path, content, caplog):
     path = tmp_path / "me.bdcache"

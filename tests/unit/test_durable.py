@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, appended to by one write, locked with a deadline, and told apart by their stamps."""
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -149,6 +150,16 @@ def test_a_file_made_like_another_has_its_mode_and_owner(tmp_path):
     assert (now.st_mode, now.st_uid, now.st_gid) == (like.st_mode, like.st_uid, like.st_gid)
 
 
+def test_who_is_not_root_gives_it_the_mode_and_keeps_it(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("")
+    os.chmod(tmp_path / "a", 0o604)
+    given = []
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "fchown", lambda *arguments: given.append(arguments))
+    durable.replace(str(tmp_path / "a"), [b"x"], like=os.stat(tmp_path / "a"))
+    assert given == [] and os.stat(tmp_path / "a").st_mode & 0o777 == 0o604
+
+
 @pytest.mark.parametrize("call", ["write", "fsync", "replace"])
 @pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, NoSpace), (errno.EDQUOT, NoSpace), (errno.EIO, OSError)])
 def test_a_disk_that_does_not_take_it_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, call, number, kind):
@@ -270,3 +281,47 @@ def test_a_lock_is_made_kept_as_it_is_and_not_waited_for_where_something_else_ha
     os.mkfifo(path)
     with pytest.raises(durable.Unfit):
         durable.open_lock(path)
+
+
+# --- changing places ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(tmp_path):
+    """A file and a folder."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_text("one")
+    other.mkdir()
+    (other / "page").write_text("other")
+    return one, other
+
+
+def no_renameat2(number):
+    def refuse(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+@pytest.mark.parametrize("number", [0, errno.ENOSYS, errno.EINVAL])
+def test_a_file_and_a_folder_change_places_where_the_system_can_t_do_it_at_once_as_well(two, monkeypatch, number):
+    one, other = two
+    if number:  # an old kernel, or a file system that has none
+        monkeypatch.setattr(durable, "_renameat2", no_renameat2(number))
+    durable.exchange(str(one), str(other))
+    assert (one / "page").read_text() == "other" and other.read_text() == "one"
+    assert sorted(os.listdir(one.parent)) == ["one", "other"]
+
+
+def test_what_else_keeps_two_from_changing_places_is_said_and_both_are_where_they_were(two):
+    one, other = two
+    with pytest.raises(FileNotFoundError, match="No such file"):
+        durable.exchange(str(one), str(other.parent / "nowhere" / "x"))
+    assert one.read_text() == "one"
+
+
+def test_without_the_call_in_the_c_library_two_change_places_all_the_same(two, monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name, use_errno: object())
+    one, other = two
+    durable.exchange(str(one), str(other))
+    assert other.read_text() == "one"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bdserver.core.weight import BACK, HIT, HORIZON, REPLICATE
 from bdserver.errors import NoSpace
-from bdserver.files import hitlog
+from bdserver.files import durable, hitlog
 from bdserver.files.hitlog import HitLog
 
 NOW = 1_700_000_000
@@ -335,6 +335,19 @@ def test_wherever_the_chunks_begin_the_cut_is_behind_the_newest_old_line(log, mo
     write(log, line(NOW) + line(NOW - 61) * 5 + counts)
     log.trim("a", NOW, 0)
     assert content(log) == counts
+
+
+def test_a_trim_that_waited_for_another_one_trims_what_that_has_left(log, monkeypatch):
+    write(log, line(NOW - 100) * 10 + line(NOW))
+    real = durable.lock
+
+    def lock(descriptor, seconds, path):
+        monkeypatch.setattr(durable, "lock", real)
+        assert HitLog(log.directory).trim("a", NOW, 0) == 10 * len(line(NOW))
+        real(descriptor, seconds, path)
+
+    monkeypatch.setattr(durable, "lock", lock)
+    assert log.trim("a", NOW, 0) == 0 and content(log) == line(NOW)
 
 
 def test_a_log_that_counts_for_the_most_part_is_not_copied_for_the_rest(log):

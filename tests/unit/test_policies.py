@@ -81,6 +81,15 @@ def test_a_text_is_parsed_once_and_not_kept_for_ever(monkeypatch):
     assert len(policies._parsed) < 10
 
 
+def test_what_another_process_has_parsed_is_not_kept_for_ever():
+    policies, any_policy = Policies(None, "lax"), parsed("A")
+    policies.take({str(number): any_policy for number in range(POLICIES_MAX)})
+    policies.take({"one more": any_policy})  # still room for one
+    assert len(policies._parsed) == POLICIES_MAX + 1
+    policies.take({"the next": any_policy})
+    assert list(policies._parsed) == ["the next"]
+
+
 def test_what_takes_too_long_to_compare_does_not_meet_and_a_caller_hears_why(tmp_path, monkeypatch):
     monkeypatch.setattr(policy, "STEPS_MAX", 80_000)
     node = a_node(tmp_path).knows(a_node(tmp_path, "few", policy=COSTLY[0]), a_node(tmp_path, "many", policy=COSTLY[1]))

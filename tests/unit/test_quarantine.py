@@ -181,6 +181,18 @@ def test_another_process_reads_first_until_none_dies_of_it(path):
     assert seen == ["d2"]
 
 
+def test_what_kills_one_reader_after_the_other_is_not_known_yet(path):
+    quarantine = Quarantine(path)
+
+    def each_one_kills():
+        for each in map(str, range(module.TRIALS_MAX + 1)):
+            with contextlib.suppress(Quarantined):
+                read(quarantine, each, lambda: os._exit(1))
+
+    assert quarantine.read_elsewhere(each_one_kills) is None
+    assert quarantine.read_elsewhere(lambda: "another") == "another"
+
+
 def spin():
     while True:
         pass

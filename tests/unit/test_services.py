@@ -592,6 +592,52 @@ def test_of_retired_replicas_the_newest_are_kept_and_all_that_was_withdrawn(serv
     assert not os.path.exists(os.path.join(services.graveyard_dir, "c1"))
 
 
+def test_a_bdcert_is_written_anew_when_it_says_something_else(services, folder):
+    drop(folder, "a", "weight=1\n")
+    before = os.stat(folder / "a.bdcert")
+    assert services.relabel("a", lambda service: service).cost == 1 and os.stat(folder / "a.bdcert") == before
+    assert services.relabel("a", lambda service: service._replace(cost=2.0)).cost == 2
+    assert Services(str(folder), services.graveyard_dir, services.scratch_dir).get("a").cost == 2
+
+
+def test_what_is_gone_is_not_written_anew(services, folder):
+    assert services.relabel("a", lambda service: service) is None and os.listdir(folder) == []
+
+
+def test_a_bdcert_that_goes_while_the_folder_is_looked_at_is_not_offered(services, folder, monkeypatch):
+    drop(folder, "a")
+    drop(folder, "b")
+    real = os.scandir
+
+    @contextlib.contextmanager
+    def goes(path):
+        with real(path) as entries:
+            listed = list(entries)
+        (folder / "a.bdcert").unlink(missing_ok=True)
+        yield listed
+
+    monkeypatch.setattr(os, "scandir", goes)
+    assert list(services.all()) == ["b"]
+
+
+def test_a_bdcert_that_goes_after_the_folder_was_listed_is_looked_for_again(services, folder, monkeypatch):
+    drop(folder, "a")
+    services.look()
+    monkeypatch.setattr(module, "SETTLED_NS", 0)
+    real, called = os.lstat, []
+
+    def lstat(path, **keywords):
+        if str(path).endswith("a.bdcert") and not called:
+            called.append(path)
+            os.unlink(path)
+        return real(path, **keywords)
+
+    assert list(services.all()) == ["a"]
+    monkeypatch.setattr(os, "lstat", lstat)
+    services.look()
+    assert called and services.all() == {}
+
+
 # --- replicas -----------------------------------------------------------------------------------------------------
 
 
