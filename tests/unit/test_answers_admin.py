@@ -17,7 +17,7 @@ from bdserver.files import package, password
 from bdserver.files.bdcert import Service
 from bdserver.files.password import hash_password
 from bdserver.processes.node import Life
-from tests.unit.nodes import NOW, a_mesh, a_node
+from tests.unit.nodes import NOW, a_mesh, a_node, acquaint
 
 
 def administered(node, *request, **options):
@@ -106,6 +106,18 @@ def test_a_package_that_is_not_what_was_declared_is_not_published(tmp_path):
     with pytest.raises(errors.BadPackage, match="SHA-256"):
         administered(node, "PUBLISH", "Echo", described, package=file)
     assert node.services.all() == {} and node.scratch == []
+
+
+def test_who_publishes_what_another_node_has_differently_is_told_where_and_which(tmp_path):
+    node, other = a_mesh(tmp_path, "me", "other")
+    for each, content in ((other, b"theirs"), (node, b"ours")):
+        described, file = packed(tmp_path, content=content)
+        said = administered(each, "PUBLISH", "Echo", described, package=file)
+        acquaint(node, other)
+    theirs, ours = (each.services.get("Echo").edition.digest for each in (other, node))
+    words = f"Echo has another original, which differs, at other (edition {theirs[:8]}), since "
+    [note] = [each for each in said.notes if each.startswith(words)]
+    assert note.endswith(f"(here: edition {ours[:8]}): copies follow the one that they came from")
 
 
 def test_a_full_disk_is_told_as_what_it_is(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from bdserver import errors
-from bdserver.core.messages import No, NotGiven, Ok
+from bdserver.core.messages import No, NotGiven, Ok, Withdrawn
 from bdserver.core.roles import ADMIN
 from bdserver.processes.node import Told
 
@@ -146,3 +146,42 @@ def test_an_orphan_that_is_adopted_says_whose_it_was(tmp_path):
     event = newest(away)
     assert (event["what"], event["why"]) == ("adopted", "its original was at home")
     assert event["edition"] == edition(away).digest
+
+
+# --- what an administrator does about a copy ----------------------------------------------------------------------
+
+
+def test_a_copy_is_withdrawn_where_its_original_is_or_here_alone(tmp_path):
+    home, away = a_copied_service(tmp_path)
+    with pytest.raises(errors.BadService, match="Echo is a copy here, and its original is at home: withdraw it there, or"):
+        away.ask("WITHDRAW", "Echo", role=ADMIN)
+    assert away.ask("WITHDRAW", "Echo", True, role=ADMIN) == Withdrawn([], []) and away.services.get("Echo") is None
+    assert home.services.get("Echo") is not None
+
+
+def test_an_orphan_is_adopted_before_it_is_withdrawn(tmp_path):
+    home, away = a_copied_service(tmp_path)
+    home.ask("WITHDRAW", "Echo", True, role=ADMIN)
+    acquaint(home, away)
+    with pytest.raises(errors.BadService, match="nobody has its original: bdctl adopt it first"):
+        away.ask("WITHDRAW", "Echo", role=ADMIN)
+
+
+def test_what_has_a_living_original_or_is_none_of_ours_is_not_adopted(tmp_path):
+    home, away = a_copied_service(tmp_path)
+    with pytest.raises(errors.BadService, match="Echo has its original at home, which lives: withdraw it there first"):
+        away.ask("ADOPT", "Echo", role=ADMIN)
+    with pytest.raises(errors.BadService, match="Echo is no copy here"):
+        home.ask("ADOPT", "Echo", role=ADMIN)
+    with pytest.raises(errors.BadService, match="Other: not offered here"):
+        home.ask("ADOPT", "Other", role=ADMIN)
+
+
+def test_what_is_published_over_a_copy_is_refused_until_it_is_to_be_taken_over(tmp_path):
+    home, away = a_copied_service(tmp_path)
+    wish = {"bytes": 0, "sha256": "", "url": "http://u/x"}
+    with pytest.raises(errors.BadService, match="its original is at home: publish it there, or here with --take-over"):
+        away.ask("PUBLISH", "Echo", wish, role=ADMIN)
+    said = away.ask("PUBLISH", "Echo", {**wish, "take_over": True}, role=ADMIN)
+    assert said.url == "http://u/x" and newest(away)["why"] == "taken over from home"
+    assert not away.services.get("Echo").is_copy and home.services.get("Echo") is not None
