@@ -7,8 +7,10 @@ PYTEST := $(BIN)/python -m pytest $(REPORT)
 TESTS :=
 # How they are reported: make test REPORT="--brief --no-skips"
 REPORT :=
-# What of the tests runs in a minute, on two processors, a file at a time.
-QUICK := -n 3 --dist loadfile --hypothesis-profile=quick -m "not long" tests/unit tests/simulation tests/fuzz
+# What of the tests runs in a minute or two, on two processors, a file at a time. Simulations are not measured: tests/unit covers
+# what they go through a million times.
+QUICK := -n 3 --dist loadfile --hypothesis-profile=quick -m "not long"
+COVERING := tests/unit tests/fuzz
 # All others. Those with daemons of their own two files at a time, in a folder with a short name, since that of a socket has an end;
 # those with networks or a systemd of their own one after the other, since they look at times.
 LONG := -m "long or hypothesis"
@@ -27,16 +29,17 @@ test: packages check long ## everything that can be tested here (as root: instal
 
 check: .venv/for-tests style ## format, style, types, quick tests and what of the code they cover: to run before each commit
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest $(REPORT) $(QUICK)
+	@$(BIN)/coverage run -m pytest $(REPORT) $(QUICK) $(COVERING)
 	@$(BIN)/python -W ignore -m coverage combine --quiet # what a killed child had begun to write is passed over
 	@$(BIN)/python -W ignore -m coverage json --quiet
 	@$(BIN)/python -m tests.coverage_floor
+	@$(PYTEST) $(QUICK) tests/simulation
 else
 test: packages style
 	@$(PYTEST) $(TESTS) tests
 
 check: style
-	@$(PYTEST) $(TESTS) $(QUICK)
+	@$(PYTEST) $(TESTS) $(QUICK) $(COVERING) tests/simulation
 endif
 
 long: together alone

@@ -35,7 +35,7 @@ class Crowd:
         return self.net.run_until(lambda: all(map(say_so, self.hosts)), seconds, 0.02)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in (2, 3))])
 def test_thirty_nodes_that_start_on_one_slow_core_find_each_other_and_accuse_nobody(seed):
     crowd = Crowd(30, seed, cores=1, slowness=5.0)
     assert crowd.net.run_until(crowd.all_know_all, 120) < 60
@@ -43,6 +43,7 @@ def test_thirty_nodes_that_start_on_one_slow_core_find_each_other_and_accuse_nob
     assert crowd.net.messages < 30 * 20
 
 
+@pytest.mark.long
 def test_and_without_patience_they_never_do():
     """Fifteen times the messages, a thousand accusations, and no end: what is late makes more that is late."""
     crowd = Crowd(30, 1, cores=1, slowness=5.0, is_heedless=True)

@@ -143,7 +143,9 @@ def after_chaos(seed, count=None):
     return net, chaos.story
 
 
-@pytest.mark.parametrize(("seed", "count"), [*((seed, None) for seed in SEEDS), long(1, 60), long(2, 200)])
+@pytest.mark.parametrize(
+    ("seed", "count"), [(0, None), (1, None), *(long(seed, None) for seed in SEEDS[2:]), long(1, 60), long(2, 200)]
+)
 def test_after_the_last_fault_all_copies_are_what_their_originals_are_or_marked(seed, count):
     net, story = after_chaos(seed, count)
     assert net.disagreements() == [], f"seed {seed}\n" + "\n".join(story)
@@ -169,7 +171,7 @@ def standing_mesh(seed, count, wanted):
     return net, hosts
 
 
-@pytest.mark.parametrize(("seed", "count"), [(0, 4), (1, 4), (0, 10), (1, 10), (0, 50), long(1, 50), long(0, 200)])
+@pytest.mark.parametrize(("seed", "count"), [(0, 4), (1, 10), long(0, 50), long(1, 50), long(0, 200)])
 def test_holders_that_die_are_replaced_by_one_copy_each(seed, count):
     net, _ = standing_mesh(seed, count, 3)
     deaths = min(count - 1, 15)
@@ -196,7 +198,7 @@ def test_a_node_that_comes_back_is_not_one_too_many_for_ever(seed):
     assert net.longest["many"] < 60 and net.faults == [], f"seed {seed}: {net.longest}"
 
 
-@pytest.mark.parametrize(("seed", "wanted"), [(0, 2), (0, 3), (1, 3), (0, 20), long(1, 20), long(2, 5)])
+@pytest.mark.parametrize(("seed", "wanted"), [(0, 2), (1, 3), long(0, 20), long(1, 20), long(2, 5)])
 def test_a_partition_heals_with_exactly_as_many_as_are_wanted_within_a_minute(seed, wanted):
     net, hosts = standing_mesh(seed, 50, wanted)
     for number, host in enumerate(hosts):
@@ -211,7 +213,7 @@ def test_a_partition_heals_with_exactly_as_many_as_are_wanted_within_a_minute(se
 
 
 @pytest.mark.parametrize(
-    ("count", "seeds"), [(3, range(3)), (5, range(3)), (20, range(1)), long(20, range(1, 6)), long(200, range(1))]
+    ("count", "seeds"), [(3, range(2)), (5, range(2)), long(20, range(1)), long(20, range(1, 6)), long(200, range(1))]
 )
 def test_standing_copies_under_chaos(count, seeds):
     for seed in seeds:
@@ -275,14 +277,15 @@ def assert_few_copies(net, periods):
     assert net.faults == [] and all(net.holders(f"S{number}") for number in range(len(periods)))
 
 
-@pytest.mark.parametrize("seed", [0, 2])
+@pytest.mark.parametrize("seed", [0, pytest.param(2, marks=pytest.mark.long)])
 def test_a_load_that_swings_quickly_makes_few_copies(seed):
     rng = Random(seed)
     periods = [300.0, 10.0, *(10 * 60 ** rng.random() for _ in range(2))]
     assert_few_copies(swung(seed, periods, HOUR / 2, pace=2.0), periods)
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [0, 1])
 def test_a_load_that_swings_slowly_makes_few_copies_and_those_go(seed):
     rng = Random(seed)
     periods = [1330.0, 660.0, *(600 * 144 ** rng.random() for _ in range(3))]

@@ -38,7 +38,7 @@ def test_no_node_is_taken_for_dead_by_a_twentieth_of_loss():
     assert curves.false_alarms(20, 1, 0.05, 300)["dead"] == 0
 
 
-@pytest.mark.parametrize("count", [6, 20])
+@pytest.mark.parametrize("count", [6, pytest.param(20, marks=pytest.mark.long)])
 def test_two_halves_find_each_other_again_and_a_power_cut_is_over_at_once(count):
     assert curves.healing(count, 1)["seconds"] <= 60 * 1.5  # the longest pause between dials
     assert curves.restart(count, 1)["seconds"] <= 10

@@ -7,6 +7,7 @@ from tests.simulation.routing_quality import MIXES, PERIODS, shares, swing, with
 OURS, ROBIN = "of two the less loaded (ours)", "round robin"
 ORIGINAL, BLIND = "always the same (2006, routing=original)", "blind (routing=random)"
 UNEQUAL = (3.0, 30.0)
+QUICK_MIX = "1:10"
 
 
 def mean(order, figure, load=0.8, asks=True):
@@ -37,7 +38,7 @@ def test_copies_do_not_flap_when_load_swings(period):
     assert period < 120 or found["made"] > 0, "nothing was copied: then this shows nothing"
 
 
-@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("mix", [mix if mix == QUICK_MIX else pytest.param(mix, marks=pytest.mark.long) for mix in MIXES])
 def test_with_tickets_four_lookups_of_five_need_no_question_and_none_goes_to_an_overloaded_holder(mix):
     for load in (0.5, 0.8):
         found = with_tickets(MIXES[mix], 30, load, seeds=1)
@@ -45,16 +46,19 @@ def test_with_tickets_four_lookups_of_five_need_no_question_and_none_goes_to_an_
         assert found["served over"] < 0.0005
 
 
+@pytest.mark.long
 def test_near_the_limit_tickets_overload_nobody():
     found = with_tickets((1.0, 2.0, 4.0), 30, 0.95, seeds=1)
     assert found["by ticket"] > 0.5 and found["served over"] < 0.0005
 
 
+@pytest.mark.long
 def test_where_all_are_overloaded_a_lookup_asks_one_holder_and_not_each():
     with_them = with_tickets((1.0,) * 6, 30, 1.1, seeds=1)
     assert with_them["asked"] < 2.5 < with_tickets((1.0,) * 6, 30, 1.1, seeds=1, takes=False)["asked"]
 
 
+@pytest.mark.long
 def test_two_holders_share_load_as_evenly_as_without_tickets():
     for load in (0.5, 0.8):
         assert with_tickets((1.0, 1.0), 30, load)["apart"] <= with_tickets((1.0, 1.0), 30, load, takes=False)["apart"] + 0.02

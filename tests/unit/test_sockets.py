@@ -74,10 +74,10 @@ def test_a_port_for_news_that_is_taken_is_named(sockets):
 
 
 def test_a_port_that_is_taken_may_become_free(sockets):
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        ours, port = sockets(port=other.getsockname()[1])
-        with pytest.raises(NotYet, match=f"port={port} can't be had on 127.0.0.1: Address already in use .ss -ltnp tells by"):
-            ours.open()
+    ours, port = sockets()
+    taken = pytest.raises(NotYet, match=f"port={port} can't be had on 127.0.0.1: Address already in use .ss -ltnp tells by")
+    with socket.create_server(("127.0.0.1", port)), taken:
+        ours.open()
     ours.open()
     assert len(ours.now()) == 2
 
