@@ -183,6 +183,30 @@ def test_a_connection_that_broke_is_nobody():
             stream.send(b"x", soon())
 
 
+# --- begun now, finished later ------------------------------------------------------------------------------------
+
+
+def test_what_is_begun_is_answered_when_it_is_finished(talk_to):
+    callee = Callee(*pongs(1), encode(["ERROR", "forbidden", "no"]))
+    conversation = talk_to(callee)
+    conversation.begin(["PING"], soon())
+    assert conversation.is_readable(soon()) and conversation.finish(["PING"], soon()) == messages.Pong()
+    assert not conversation.is_readable(soon(0.0)), "it was all of it"
+    conversation.begin(["PING"], soon())
+    with pytest.raises(errors.Forbidden, match=r"^/run/n.sock: no$"):
+        conversation.finish(["PING"], soon())
+    assert callee.requests() == [["PING"]] * 2 and len(callee.openings()) == 1
+
+
+def test_who_does_not_answer_what_was_begun_is_broken_off(talk_to):
+    callee = Callee(b"", b"")
+    conversation = talk_to(callee)
+    conversation.begin(["PING"], soon())
+    assert not conversation.is_readable(soon(0.05))
+    conversation.break_off()
+    assert callee.here.fileno() == -1
+
+
 # --- a package behind a request -----------------------------------------------------------------------------------
 
 

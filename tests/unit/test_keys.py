@@ -70,6 +70,7 @@ def lock(path):
         (lambda d: open(f"{d}/ca.crt", "w").close(), "ca.crt: is not a CA certificate in PEM"),
         (lambda d: shutil.copy(f"{d}/web1.crt", f"{d}/ca.crt"), r"ca.crt: holds a certificate that is not a CA's \(CN=web1\)"),
         (lambda d: save(f"{d}/web1.crt", *[load_certificate(f"{d}/web1.crt")] * 2), "web1.crt: holds 2 certificates where one"),
+        (lambda d: save(f"{d}/web1.crt", *[load_certificate(f"{d}/web1.crt")] * 3), "holds 3 certificates where one belongs, or"),
         (lambda d: open(f"{d}/web1.key", "w").close(), "web1.key: is not a private key in PEM"),
         (lambda d: lock(f"{d}/web1.key"), "web1.key: is locked with a passphrase"),
         (lambda d: open(f"{d}/ca.crt", "a").write("#" * keys.KEY_FILE_BYTES_MAX), "ca.crt: too long for a file of keys"),

@@ -1,7 +1,10 @@
 """A link: two ends in one process, on a pair of sockets, driven step by step."""
 
+import errno
+import random
 import selectors
 import socket
+from types import SimpleNamespace
 
 import pytest
 
@@ -238,6 +241,35 @@ def test_a_connection_under_way_becomes_a_handshake_or_is_refused(keys):
     with pytest.raises(BDError) as refused:
         dialled(keys, address).ready(NOW)
     assert isinstance(refused.value, Refused)
+
+
+def test_a_host_that_cannot_be_reached_is_nobody_there(keys):
+    """As a socket tells it that has waited in vain."""
+    sock = SimpleNamespace(getsockopt=lambda *option: errno.EHOSTUNREACH)
+    link = Link(SimpleNamespace(sock=sock), "10.0.0.1:1", NOW, False, OPENING_SECONDS)
+    with pytest.raises(NobodyThere, match=r"^10.0.0.1:1: No route to host$"):
+        link.ready(NOW)
+
+
+def test_half_a_message_is_not_late_while_nobody_reads_and_an_opening_is(pair):
+    two = pair()
+    two.here.rest()
+    assert two.here.late_at() == NOW + OPENING_SECONDS
+    two.open()
+    two.here.say(encode(["PING"])[:-1])
+    two.there.ready(NOW)
+    assert two.there.late_at() == NOW + FRAME_SECONDS
+    two.there.rest()
+    assert two.there.late(NOW + 1e9) is None
+
+
+def test_a_message_longer_than_a_turn_comes_over_several(pair):
+    two = pair().open()
+    text = random.Random(5).randbytes(100_000).hex()  # which is half as long on its way
+    two.here.say(encode(["PING", text]))
+    turns = [two.there.ready(NOW) for _ in range(20)]
+    assert turns[0] == [], "the others have had their turn"
+    assert [message for turn in turns for message in turn] == [["PING", text]]
 
 
 def test_watching_follows_what_a_link_wants_and_hanging_up_forgets_it(pair):

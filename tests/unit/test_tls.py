@@ -1,7 +1,9 @@
 """The bytes of a TLS connection: sizes, deadlines, and how it ends."""
 
 import contextlib
+import errno
 import os
+import select
 import socket
 import struct
 import threading
@@ -9,10 +11,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from OpenSSL import SSL
 
 from bdserver.errors import BadFrame, Deadline, Forbidden, NobodyThere
-from bdserver.net import keys, tls
+from bdserver.net import handshake, keys, tls
 from bdserver.net.authority import Authority
+from bdserver.net.tls import Want
 from tests.unit.certificates import SECONDS, Key, load_certificate, make_keys, uri
 
 
@@ -212,3 +216,92 @@ def test_a_rehearsal_goes_through_and_leaves_nothing_open(made, folder):
     )
     tls.rehearse(keys.Credentials(mine.key, expired, [authority], 0.0))  # callers will be told, we go on
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+# --- a connection that is broken, full or not what it should be ---------------------------------------------------
+
+
+def test_a_connection_that_broke_before_a_word_is_nobody_there_and_closed(made):
+    class Broken(socket.socket):
+        """Of a kernel that lets nothing be set any more once the other side has reset it."""
+
+        def setsockopt(self, *arguments):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    sock = Broken()
+    with pytest.raises(NobodyThere, match=r"^127.0.0.1:1: broke off \(Invalid argument\)$"):
+        tls.connect(sock, made[1], "127.0.0.1:1", soon())
+    assert sock.fileno() < 0
+
+
+def filled(sock):
+    """So many bytes were written to the socket that no more have room."""
+    sock.setblocking(False)
+    written = 0
+    for size in (1 << 16, 1):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                written += sock.send(bytes(size))
+    return written
+
+
+def test_a_handshake_waits_for_room_until_its_deadline(made):
+    here, there = socket.socketpair()
+    with here, there:
+        filled(there)
+        with pytest.raises(Deadline, match="127.0.0.1:1: did not read in time"):
+            tls.connect(there, made[1], "127.0.0.1:1", soon(0.1))
+        assert there.fileno() < 0
+
+
+def test_a_handshake_goes_on_when_there_is_room_again(made):
+    here, there = socket.socketpair()
+    with here, there, ThreadPoolExecutor() as pool:
+        left = filled(there)
+        channel = tls.calling(there, made[1], "127.0.0.1:1")
+        assert channel.shake() is Want.ROOM
+        while left:
+            left -= len(here.recv(left))
+        accepted = pool.submit(tls.accept, here, made[0], soon())
+        tls.Stream(channel).shake(soon())
+        assert channel.identity.name == "web1" and accepted.result().identity.name == "me"
+
+
+def test_what_openssl_lets_through_unjudged_is_not_let_in(made, folder):
+    """Should a context ever come without the demand for a certificate: who was not found good is nobody."""
+    strangers = f"{folder}/strangers"
+    Authority.make(strangers, "prod")
+    make_keys(strangers, strangers, "web1")
+    authority, strange = load_certificate(f"{folder}/ca/ca.crt"), keys.load(f"{strangers}/web1", "web1")
+    for verify, words in (
+        (handshake._verify, "is signed by a CA that is not in our ca.crt"),
+        (lambda *_: True, "127.0.0.1:1: its certificate was not checked"),
+    ):
+        lax = keys.Credentials(made[1].key, made[1].chain.certificate, [authority], 0.0)
+        lax.context.set_verify(SSL.VERIFY_NONE, verify)
+        here, there = socket.socketpair()
+        with here, there, ThreadPoolExecutor() as pool:
+            pool.submit(tls.accept, here, strange, soon())
+            with pytest.raises(Forbidden, match=words):
+                tls.connect(there, lax, "127.0.0.1:1", soon())
+            assert there.fileno() < 0
+
+
+def test_a_stream_that_is_to_hear_no_more_finds_the_end_behind_what_has_come(made):
+    with connected(made, is_tcp=True) as (callee, caller, bare, _):
+        caller.send(b"so far", soon())
+        select.select([bare], [], [], SECONDS)
+        callee.hear_no_more()
+        assert callee.recv(10, soon()) == b"so far"
+        with pytest.raises(NobodyThere, match="broke off without a word"):
+            callee.recv(10, soon())
+        callee.close()
+        callee.hear_no_more()  # as when a signal comes after the end
+
+
+def test_breaking_off_says_no_goodbye(made):
+    with connected(made) as (callee, caller, bare, _):
+        callee.break_off()
+        assert bare.fileno() < 0
+        with pytest.raises(NobodyThere, match="127.0.0.1:1: broke off without a word"):
+            caller.recv(10, soon())
