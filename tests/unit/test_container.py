@@ -1,5 +1,7 @@
 """The embedded web container and the sample services in it, called as their users would: by HTTP and by zeep."""
 
+import contextlib
+import errno
 import http.client
 import os
 import re
@@ -161,16 +163,25 @@ def test_a_script_that_hangs_or_floods_is_ended(monkeypatch, tmp_path):
 # --- files --------------------------------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def serving(folder, **options):
+    """A container in this process, with a thread that serves."""
+    made = container.Container("127.0.0.1", 0, str(folder), "axis", **options)
+    thread = threading.Thread(target=made.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield made
+    finally:
+        made.shutdown()
+        made.server_close()
+        thread.join()
+
+
 @pytest.fixture
 def sent(tmp_path):
     """(port, folder) of a container in this process that runs no programs."""
-    made = container.Container("127.0.0.1", 0, str(tmp_path), "axis", runs_scripts=False)
-    thread = threading.Thread(target=made.serve_forever, args=(0.02,))
-    thread.start()
-    yield made.server_port, tmp_path
-    made.shutdown()
-    made.server_close()
-    thread.join()
+    with serving(tmp_path, runs_scripts=False) as made:
+        yield made.server_port, tmp_path
 
 
 def test_a_file_that_is_no_program_is_sent_as_it_is(sent):
@@ -212,6 +223,19 @@ def test_a_link_that_leads_out_is_not_followed(sent):
     assert get(port, "/axis/Site/out")[0] == get(port, "/axis/Link")[0] == 404
 
 
+def test_a_file_that_may_not_be_read_is_forbidden(sent, monkeypatch):
+    port, folder = sent
+    (folder / "secret").write_text("secret\n")
+    (folder / "secret.bdcert").write_text("weight=1\n")
+
+    def denied(path, mode):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    monkeypatch.setattr(container, "open", denied, raising=False)  # what is root may read all
+    status, text, _ = get(port, "/axis/secret")
+    assert status == 403 and "secret\n" not in text
+
+
 def test_programs_are_run_only_where_that_is_wanted(sent):
     port, folder = sent
     add(folder, "Run", "#!/bin/sh\necho; echo ran\n")
@@ -228,3 +252,52 @@ def test_too_many_callers_are_hung_up_on(sent, monkeypatch):
     assert ours.recv(10) == b""
     ours.close()
     made.server_close()
+
+
+# --- programs, in this process ------------------------------------------------------------------------------------
+
+
+def test_a_script_s_own_length_does_not_count_and_its_status_and_headers_do(tmp_path):
+    add(tmp_path, "Made", "#!/bin/sh\nprintf 'Status: 201 x\\nContent-Length: 999\\nX-Odd: 1\\n\\n'; cat\n")
+    with serving(tmp_path) as made:
+        status, text, headers = get(made.server_port, "/axis/Made", "POST", "said")
+    assert (status, text, headers["Content-Length"], headers["X-Odd"]) == (201, "said", "4", "1")
+
+
+def test_a_program_that_cannot_be_started_is_told(tmp_path):
+    add(tmp_path, "Lost", "#!/no/such/interpreter\n")
+    with serving(tmp_path) as made:
+        assert get(made.server_port, "/axis/Lost")[:2] == (500, "the script can't be started\n")
+
+
+def test_a_body_of_no_length_is_refused_before_the_program_is_run(tmp_path):
+    add(tmp_path, "Run", f"#!/bin/sh\ntouch {tmp_path}/ran; echo\n")
+    with serving(tmp_path) as made, socket.create_connection(("127.0.0.1", made.server_port), 20) as sock:
+        sock.sendall(b"POST /axis/Run HTTP/1.1\r\nHost: h\r\nContent-Length: many\r\n\r\n")
+        assert sock.recv(12) == b"HTTP/1.0 411"
+    assert not os.path.exists(tmp_path / "ran")
+
+
+def test_when_as_many_programs_run_as_may_the_next_caller_comes_again(tmp_path):
+    add(tmp_path, "Run", "#!/bin/sh\nprintf 'X-Odd: 1\\n\\nran'\n")
+    with serving(tmp_path) as made:
+        made.slots = threading.BoundedSemaphore(1)
+        with made.slots:
+            assert get(made.server_port, "/axis/Run")[0] == 503
+        assert get(made.server_port, "/axis/Run")[:2] == (200, "ran")
+
+
+def test_a_socket_that_listens_already_is_served(tmp_path):
+    """As a daemon gives it to a child whose account may not open the port."""
+    (tmp_path / "hello").write_text("hello\n")
+    (tmp_path / "hello.bdcert").write_text("weight=1\n")
+    with socket.create_server(("127.0.0.1", 0)) as listening, serving(tmp_path, listening=listening) as made:
+        assert made.server_port == listening.getsockname()[1]
+        assert get(made.server_port, "/axis/hello")[:2] == (200, "hello\n")
+
+
+def test_a_port_that_is_taken_is_one_line(tmp_path, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert container.main(["--port", str(port), "--services", str(tmp_path)]) == 1
+    assert capsys.readouterr() == ("", f"container: 127.0.0.1:{port}: Address already in use\n")

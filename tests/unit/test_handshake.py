@@ -11,8 +11,10 @@ from OpenSSL import SSL
 
 from bdserver.core.roles import Role
 from bdserver.errors import BadFrame, BDError, Deadline, Forbidden, NobodyThere, Refused
+from bdserver.net import chain as chains
 from bdserver.net import handshake, keys, openssl, tls
 from bdserver.net.authority import Authority
+from bdserver.net.issuing import Issuer
 from tests.unit.certificates import (
     CLIENT,
     SECONDS,
@@ -127,6 +129,38 @@ def test_a_certificate_out_of_date_is_refused_and_both_sides_say_so(made, dates,
 def test_a_certificate_that_may_not_be_called_is_refused_by_its_callers(made):
     error = conversation(odd(made, usages=[CLIENT]), of(made, "me"))["me"]
     assert isinstance(error, Forbidden) and "(web1) is not for this use" in str(error)
+
+
+def by_signer_of_another_mesh(made, key):
+    """Of a signer which the CA of our mesh lets sign for another one alone: (certificate, the signer's)."""
+    authority, its = Authority.load(f"{made}/prod").issuer, Key().key
+    signer = authority._replace(mesh="other").signers(its.public_key(), "s", 1)
+    return Issuer(its, signer, "prod").holders(key.public_key(), "boss", Role.ADMIN, [], 1), signer
+
+
+def by_node(made, key):
+    """What a node that is no signer has signed: (certificate, the node's)."""
+    node = load_certificate(f"{made}/web2/web2.crt")
+    issuer = Issuer(Key.of(f"{made}/web2/web2.key").key, node, "prod")
+    return issuer.holders(key.public_key(), "boss", Role.ADMIN, [], 1), node
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (by_signer_of_another_mesh, "the caller's certificate of mesh prod is signed by a signer of mesh other"),
+        (by_node, "the CA of the caller's certificate is signed by somebody who may not sign it"),
+    ],
+)
+def test_nobody_makes_an_admin_but_the_ca_and_the_signers_of_this_mesh(made, make, words):
+    forger, ca = Key().key, load_certificate(f"{made}/prod/ca.crt")
+    certificate, signer = make(made, forger)
+    client = keys.Credentials(forger, certificate, [ca], 0.0)
+    client.chain = chains.Chain(certificate, signer)
+    client.context = handshake.make_context(forger, client.chain, [ca])
+    results = conversation(of(made, "web1"), client)
+    assert isinstance(results["callee"], Forbidden) and is_one_line(results["callee"])
+    assert words in str(results["callee"]) and isinstance(results["me"], Forbidden)
 
 
 def test_a_name_that_the_rule_forbids_is_refused_in_a_handshake_as_everywhere(made):

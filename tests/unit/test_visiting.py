@@ -1,11 +1,13 @@
 """Visits to other nodes: what is found at each step, and that they end in time, whatever is there."""
 
 import contextlib
+import errno
+import os
 import socket
 import time
 
 from bdserver.core.messages import Offers, Pong, Status
-from bdserver.errors import Deadline, Forbidden, PolicyMismatch
+from bdserver.errors import Deadline, Forbidden, NobodyThere, PolicyMismatch
 from bdserver.net import visiting
 from bdserver.net.visiting import Whom, reach, visit_all
 from tests.unit.stand_in import own
@@ -122,3 +124,32 @@ def test_whoever_says_nothing_is_given_up_in_time(monkeypatch):
     monkeypatch.setattr(visiting.selectors.DefaultSelector, "select", lambda self, left: [])
     failed = reach(["127.0.0.1:1"], time.monotonic() + 0.05)
     assert str(failed["127.0.0.1:1"]) == "127.0.0.1:1: no answer"
+
+
+def test_where_the_kernel_says_at_once_that_nobody_can_be_reached_that_is_told():
+    broadcast = "255.255.255.255:9"  # to which no TCP connection leads
+    [(address, error)] = reach([broadcast], time.monotonic() + 2).items()
+    assert address == broadcast and type(error) is NobodyThere
+    assert str(error).startswith(f"{broadcast}: ") and "no answer" not in str(error)
+
+
+def test_without_a_descriptor_for_one_the_others_are_reached(monkeypatch):
+    class Scarce(socket.socket):
+        left = 1
+
+        def __init__(self, *arguments):
+            if Scarce.left == 0:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            Scarce.left -= 1
+            super().__init__(*arguments)
+
+    with listening() as address, listening() as other:
+        monkeypatch.setattr(visiting.socket, "socket", Scarce)
+        failed = reach([address, other], time.monotonic() + 2)
+    assert {where: str(error) for where, error in failed.items()} == {other: f"{other}: Too many open files"}
+
+
+def test_a_network_card_that_is_gone_since_its_address_was_looked_up_is_nobody_there(monkeypatch):
+    monkeypatch.setattr(visiting.tcp, "resolve", lambda *_: [(socket.AF_INET6, ("fe80::1%no-such-card", 1, 0, 0))])
+    [error] = reach(["[fe80::1]:1"], time.monotonic() + 2).values()
+    assert type(error) is NobodyThere and str(error).startswith("[fe80::1]:1: ")
