@@ -8,18 +8,22 @@ import time
 from base64 import b64encode
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from bdserver.commands import bdkeys, revoking
 from bdserver.core import statements
 from bdserver.core.messages import Certified
 from bdserver.core.names import valid_name
 from bdserver.core.roles import ADMIN, NODE, Role
-from bdserver.core.statements import Revocation
+from bdserver.core.statements import Revocation, Roll
 from bdserver.errors import BadConfig, BadRequest, BDError, Forbidden, NoSuchCommand, NotYet, TooBusy
 from bdserver.net import chain as chains
 from bdserver.net import keyfiles, keys, onecall, signing
 from bdserver.net.authority import Authority, general_names, request_by
 from bdserver.net.identity import identity_of
+from bdserver.net.issuing import builder_of
 from bdserver.net.proofs import Proofs
 from bdserver.net.signing import Signer
 from bdserver.processes.answers import looking
@@ -160,9 +164,6 @@ def signed(sign, certificate, at=None, until=None):
 
 
 def by(key):
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import ec
-
     return lambda data: key.sign(data, ec.ECDSA(hashes.SHA256()))
 
 
@@ -188,6 +189,13 @@ def test_a_signer_of_another_mesh_may_not_nor_a_revoked_admin(alpha, tmp_path):
     _, chain = caller_of(alpha, key, "ann", Role.ADMIN)
     asked(alpha, "REVOKE", {"what": "name", "value": "ann"})
     assert "is revoked" in alpha.proofs.vouch(signed(by(key), chain.der()))
+
+
+def test_an_admin_s_key_of_another_kind_revokes_nothing(alpha):
+    """All keys of a mesh are P-256 keys: what is signed by any other one is not looked at."""
+    key = ec.generate_private_key(ec.SECP384R1())
+    _, chain = caller_of(alpha, key, "ann", Role.ADMIN)
+    assert alpha.proofs.vouch(signed(by(key), chain.der())) == "its author has another kind of key"
 
 
 # --- rolls --------------------------------------------------------------------------------------------------------
@@ -216,6 +224,17 @@ def test_bdkeys_rolls_the_ca_and_writes_what_the_mesh_is_told(tmp_path, capsys):
     assert old in node.credentials.authorities
 
 
+def test_nothing_but_a_ca_follows_a_ca(tmp_path):
+    """A roll to the certificate of a node or a signer is not believed, though the CA itself has signed it."""
+    node, now = begun(str(tmp_path)), time.time()
+    before = Authority.load(f"{tmp_path}/ca").issuer
+    for certificate in (node.signer.certificate, node.credentials.chain.certificate):
+        said = Roll(b64encode(chains.Chain(certificate).der()).decode(), (), now, now + 86400).text()
+        signature = b64encode(by(before.key)(statements.PREFIX + said.encode())).decode()
+        text = b64encode(chains.Chain(before.certificate).der()).decode()
+        assert node.proofs.vouch(statements.Statement(said, signature, text)) == "what is to follow the CA is none"
+
+
 def test_a_roll_of_the_signers_alone_makes_no_other_ca(tmp_path, capsys):
     node = begun(str(tmp_path))
     assert bdkeys.main(["roll", f"{tmp_path}/ca", "--signers"]) == 0
@@ -228,11 +247,6 @@ def test_a_ca_of_before_may_have_no_signers_and_says_what_to_do(tmp_path, capsys
     Authority.make(f"{tmp_path}/ca", "home")
     key = Key.of(f"{tmp_path}/ca/ca.key")
     authority = Authority.load(f"{tmp_path}/ca").certificate
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-
-    from bdserver.net.issuing import builder_of
-
     old = builder_of(authority.subject, key.key.public_key(), authority.not_valid_before_utc, authority.not_valid_after_utc)
     old = old.issuer_name(authority.subject).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     from cryptography.hazmat.primitives.serialization import Encoding
@@ -264,6 +278,27 @@ def test_a_chain_is_vouched_for_by_the_ca_of_its_signer_alone(alpha, tmp_path):
     for data in (b"", b"x", chain.der()[:-5], chain.der() + b"x"):
         with pytest.raises(ValueError):
             chains.from_der(data)
+
+
+def test_a_signer_without_its_limits_is_none(alpha):
+    """What is named like a signer signs for nobody unless its certificate keeps it to one mesh, and from making signers."""
+    root, its, now = alpha.credentials.root, alpha.signer.certificate, datetime.datetime.now(datetime.UTC)
+    only_home = x509.NameConstraints([x509.UniformResourceIdentifier("home")], None)
+    away = x509.NameConstraints([x509.UniformResourceIdentifier("away")], None)
+    for constraints, names, is_good in (
+        (x509.BasicConstraints(ca=True, path_length=0), only_home, True),
+        (x509.BasicConstraints(ca=True, path_length=0), None, False),
+        (x509.BasicConstraints(ca=True, path_length=0), away, False),
+        (x509.BasicConstraints(ca=True, path_length=1), only_home, False),
+        (x509.BasicConstraints(ca=False, path_length=None), only_home, False),
+        (None, only_home, False),
+    ):
+        builder = builder_of(its.subject, Key().key.public_key(), now, now + datetime.timedelta(1)).issuer_name(root.subject)
+        for extension in (constraints, names):
+            builder = builder.add_extension(extension, critical=True) if extension is not None else builder
+        made = builder.sign(Key().key, hashes.SHA256())
+        assert chains.is_signer(made) is is_good, (constraints, names)
+        assert chains.may_have_signers(made) is (constraints is not None and constraints.path_length == 1)
 
 
 def test_a_signer_of_another_mesh_signs_nothing_here(alpha):

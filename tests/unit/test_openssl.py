@@ -1,5 +1,7 @@
 """Both ways to ask cryptography, the old and today's, say the same (.ci/deb's tests run on the old one itself)."""
 
+import itertools
+
 import pytest
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -7,12 +9,17 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from bdserver.core.roles import Role
 from bdserver.net import openssl
-from tests.unit.certificates import Key
+from bdserver.net.authority import general_names
+from bdserver.net.issuing import Issuer
+from bdserver.net.keys import Credentials
+from tests.unit.certificates import Key, conversation
 
 CA, OTHER = Key(), Key()
 NAME, OTHER_NAME = (x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in ("ca", "other"))
 AUTHORITY = CA.sign(CA.key.public_key(), NAME, is_ca=True, subject=NAME)
+LOOPBACK = general_names(["127.0.0.1"])
 LEAF = CA.sign(OTHER.key.public_key(), NAME)
 
 
@@ -47,3 +54,19 @@ def test_the_issuer_is_known_by_name_and_signature():
 
 def test_a_key_belongs_to_the_certificate_that_was_made_for_it():
     assert openssl.is_key_of(OTHER.key, LEAF) and not openssl.is_key_of(CA.key, LEAF)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+def test_contexts_of_the_old_way_and_of_today_s_shake_hands(monkeypatch):
+    """With a signer's certificate behind the holder's, which the old way gives to OpenSSL in its own class."""
+    its, key = Key(), Key()
+    signer = Issuer(CA.key, AUTHORITY, "prod").signers(its.key.public_key(), "s", 1)
+    certificate = Issuer(its.key, signer, "prod").holders(key.key.public_key(), "web1", Role.NODE, LOOPBACK, 1)
+    made = []
+    for is_old in (openssl.IS_OLD_TLS, True):
+        monkeypatch.setattr(openssl, "IS_OLD_TLS", is_old)
+        made.append(Credentials(key.key, certificate, [AUTHORITY], 0.0, signer))
+    for server, client in itertools.product(made, made):
+        results = conversation(server, client)
+        assert results["me"] == b"HELLO" and results["caller"].signer.name == "s"

@@ -11,10 +11,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from bdserver.core import membership
 from bdserver.core.membership import LEFT, SUSPECT, Record, certificate_digest
+from bdserver.core.roles import Role
 from bdserver.errors import BadRequest
 from bdserver.net import keys, openssl
 from bdserver.net import proofs as module
-from bdserver.net.authority import Authority
+from bdserver.net.authority import Authority, general_names
+from bdserver.net.chain import Chain
+from bdserver.net.issuing import Issuer
 from bdserver.net.proofs import Proofs
 from tests.unit.certificates import Key, load_certificate, make_keys, save, uri
 
@@ -241,3 +244,19 @@ def test_with_a_new_certificate_for_the_same_key_both_count(folder, mine, tmp_pa
     renewed = Proofs(keys.load(str(tmp_path), "alpha"), nobody)
     for each in (renewed, proofs(folder, "alpha")):
         assert mine.doubt(each.seal(a_record()), each.certificate) is None
+
+
+def test_a_signer_is_to_be_in_date_as_well(folder):
+    """One that was renewed with the same key: which of its certificates goes along decides."""
+    ca, signer, its = Authority.load(f"{folder}/ca"), Key(), Key()
+    short, long = (ca.sign_signer(signer.key.public_key(), "s", days) for days in (1, 100))
+    hosts = general_names(["127.0.0.1"])
+    certificate = Issuer(signer.key, long, "prod").holders(its.key.public_key(), "alpha", Role.NODE, hosts, 50)
+    now = [time.time()]
+    mine = proofs(folder, clock=lambda: now[0])
+    for days, with_short in ((0, None), (2, "the signer of its certificate is not in date")):
+        now[0] = time.time() + days * 86400
+        for behind, why in ((short, with_short), (long, None)):
+            text = b64encode(Chain(certificate, behind).der()).decode()
+            record = a_record()._replace(certificate=certificate_digest(text))
+            assert mine.doubt_certificate(record, text) == why
