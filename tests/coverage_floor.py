@@ -32,7 +32,7 @@ FLOORS = {
     "doctor": Share(90, 80),
     "files": Share(99, 98),
     "gateway": Share(95, 90),
-    "net": Share(98, 97),
+    "net": Share(99, 98),
     "processes": Share(97, 94),
 }
 
