@@ -8,8 +8,12 @@ from __future__ import annotations
 import argparse
 import sys
 
+from dns.exception import DNSException
+
 from bdserver.demo.ending import Ending
+from bdserver.demo.stage import Stage
 from bdserver.demo.story import PORT, Story
+from bdserver.errors import BDError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,17 +22,23 @@ def main(arguments: list[str] | None = None) -> int:
     ending = Ending()
     ending.install()
     try:
-        with Story(options.port, options.seconds, ending) as story:
+        with Story(Stage(options.port, ending), options.seconds) as story:
             story.tell()
         ending.over()
     except KeyboardInterrupt:
         pass
-    except (AssertionError, OSError) as error:
-        words = f"{error.filename or 'this host'}: {error.strerror}" if isinstance(error, OSError) else error
-        print(f"bddemo: {words}", file=sys.stderr)
+    except (AssertionError, BDError, DNSException, OSError) as error:
+        print(f"bddemo: {_words_of(error)}", file=sys.stderr)
         return 1
     print("Everything is ended and cleaned up. Goodbye.")
     return 0
+
+
+def _words_of(error: Exception) -> str:
+    """What went wrong, in a line."""
+    if isinstance(error, OSError) and error.strerror:  # a web server's refusal has none, and says what it is
+        return f"{error.filename or 'this host'}: {error.strerror}"
+    return str(error)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -64,7 +64,7 @@ def _first_ephemeral() -> int:
     try:
         with open(EPHEMERAL_FILE) as file:
             first = int(file.read().split()[0])
-    except (OSError, ValueError):
+    except (OSError, ValueError, IndexError):
         first = 0
     return first if first > 2 * FIRST_PORT else 32_768  # the kernel's own choice; where it was changed, we take our chance
 

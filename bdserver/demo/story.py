@@ -19,7 +19,6 @@ import dns.query
 
 from bdserver.core.membership import ALIVE, DEAD
 from bdserver.demo import trying
-from bdserver.demo.ending import Ending
 from bdserver.demo.hosts import LOOPBACK, Host, until
 from bdserver.demo.stage import AGAIN_SECONDS, THRESHOLD, Stage
 from bdserver.errors import BDError
@@ -43,12 +42,13 @@ CALL = (
 
 
 class Story:
-    """The story on its stage; a context manager that leaves nothing behind."""
+    """The story on its stage; a context manager that leaves nothing behind. `seconds`: so long it goes on after the last scene,
+    None: until it is interrupted."""
 
-    def __init__(self, port: int, seconds: float | None, ending: Ending):
+    def __init__(self, stage: Stage, seconds: float | None = None):
         self._started = time.monotonic()
         self._seconds = seconds
-        self._stage = Stage(port, ending)
+        self._stage = stage
         self._page = f"http://{LOOPBACK}:{self._stage.port}"
 
     def __enter__(self) -> Story:
@@ -121,7 +121,8 @@ class Story:
         said = dns.query.udp(
             dns.message.make_query("Temperature.bd.internal", "SRV"), LOOPBACK, timeout=10, port=self._stage.dns_port
         )
-        port = next((each.port for record in said.answer for each in record), None)
+        port = next((each.port for record in said.answer for each in record), 0)
+        assert port, f"DNS says of Temperature: {said.rcode().name}, and no port"
         self.say(f"  DNS        Temperature.bd.internal is at port {port}   ({_ms(started)})")
         started = time.monotonic()
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{self._page}/Primes?wsdl", timeout=20) as page:

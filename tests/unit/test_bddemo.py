@@ -1,21 +1,24 @@
 """How bddemo begins and ends; its story is told in tests/mesh/test_demo.py, with real daemons."""
 
 import signal
+from urllib.error import HTTPError, URLError
 
+import dns.exception
 import pytest
 
 from bdserver.commands import bddemo
 from bdserver.demo.ending import Ending
 from bdserver.demo.story import PORT
+from bdserver.errors import NobodyThere
 
 
 class Story:
-    """A story that goes as a test wants; `made`: (arguments, whether it was cleaned up) of each."""
+    """A story that goes as a test wants; `made`: ((port of its stage, seconds), whether it was cleaned up) of each."""
 
     made = []
 
-    def __init__(self, port, seconds, ending):
-        self.record = [(port, seconds), False]
+    def __init__(self, stage, seconds):
+        self.record = [(stage, seconds), False]
         self.made.append(self.record)
 
     def __enter__(self):
@@ -33,6 +36,7 @@ def story(monkeypatch):
     """Sets what happens in the story; returns the record of all that were begun."""
     before = {number: signal.getsignal(number) for number in Ending.NUMBERS}
     monkeypatch.setattr(bddemo, "Story", Story)
+    monkeypatch.setattr(bddemo, "Stage", lambda port, ending: port)
     monkeypatch.setattr(Story, "made", [])
 
     def happens(what):
@@ -100,6 +104,24 @@ def test_what_the_host_refuses_is_one_line_too(story, capsys):
     story(fails)
     assert bddemo.main([]) == 1
     assert capsys.readouterr().err == "bddemo: /tmp: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (NobodyThere("alpha.sock: No such file (is bdserverd running?)"), "alpha.sock: No such file (is bdserverd running?)"),
+        (HTTPError("http://127.0.0.1:1/Primes", 404, "Not Found", {}, None), "HTTP Error 404: Not Found"),
+        (URLError("no route"), "<urlopen error no route>"),
+        (dns.exception.Timeout(), "The DNS operation timed out."),
+    ],
+)
+def test_whoever_does_not_answer_is_one_line_too(story, capsys, error, words):
+    def fails():
+        raise error
+
+    made = story(fails)
+    assert bddemo.main([]) == 1 and made[0][1]
+    assert capsys.readouterr() == ("", f"bddemo: {words}\n")
 
 
 @pytest.mark.parametrize("arguments", [["--seconds", "soon"], ["--port", "x"], ["more"]])
