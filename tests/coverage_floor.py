@@ -28,7 +28,7 @@ FLOORS = {
     "audit": Share(97, 94),
     "commands": Share(97, 95),
     "core": Share(100, 99),
-    "demo": Share(60, 43),
+    "demo": Share(98, 98),
     "doctor": Share(90, 80),
     "files": Share(99, 98),
     "gateway": Share(95, 90),
