@@ -140,7 +140,21 @@ def test_a_config_that_was_changed_is_written_anew(host):
 # --- how it lives -------------------------------------------------------------------------------------------------
 
 
-def test_a_daemon_runs_in_the_foreground_on_the_hosts_config_and_says_all_into_its_log(host):
+@pytest.fixture
+def typed():
+    """Something that was typed on our standard input, for us alone."""
+    reading, writing = os.pipe()
+    os.write(writing, b"typed\n")
+    os.close(writing)
+    before = os.dup(0)
+    os.dup2(reading, 0)
+    yield
+    os.dup2(before, 0)
+    os.close(reading)
+    os.close(before)
+
+
+def test_a_daemon_runs_in_the_foreground_on_the_hosts_config_and_says_all_into_its_log(host, typed):
     runs(host, 'echo "$@"; echo oh >&2; cat; echo end')
     host.launch("--debug")
     assert host.process.wait(10) == 0 and not host.is_running

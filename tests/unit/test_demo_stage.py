@@ -188,7 +188,8 @@ class Process:
 
     def wait(self, seconds=None):
         self.did.append((self.name, "wait"))
-        if seconds is not None and not self.ends:
+        if not self.ends and (self.name, "kill") not in self.did:
+            assert seconds is not None, "it would be waited for in vain"
             raise subprocess.TimeoutExpired(self.name, seconds)
         self.returncode = self.returncode or 0
 
@@ -303,6 +304,30 @@ def test_all_are_told_to_end_before_any_is_waited_for_then_the_folder_goes(playe
         ("beta", "wait"), ("beta", "kill"), ("beta", "wait"),
         (str(tmp_path), "remove"),
     ]  # fmt: skip
+
+
+def test_an_interruption_while_a_node_is_started_comes_behind_it(ending, played):
+    _, host = played
+
+    def launch():
+        signal.raise_signal(signal.SIGTERM)
+        host.started += 1
+
+    host.launch = launch
+    with pytest.raises(KeyboardInterrupt):
+        Stage(0, ending).start(host)
+    assert host.started == 1
+
+
+def test_whoever_interrupts_the_cleaning_up_does_not_stop_it(ending, tmp_path):
+    class Impatient(Process):
+        def terminate(self):
+            signal.raise_signal(signal.SIGINT)
+
+    made, did = Stage(0, ending), []
+    made.folder, made._beside = str(tmp_path), [Impatient("web", did)]
+    made.__exit__()
+    assert did[-1] == ("web", "wait") and not tmp_path.exists()
 
 
 def test_whoever_still_writes_into_the_folder_is_outlasted_for_a_while(played, tmp_path, monkeypatch):
