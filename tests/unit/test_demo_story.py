@@ -96,6 +96,22 @@ def test_what_the_story_does_to_its_stage_and_in_which_order(stage):
     ]  # fmt: skip
 
 
+def test_ending_is_said_before_it_takes_its_time(stage, said):
+    stage.__exit__ = lambda *exception: print("ended")
+    tell(stage)
+    assert said()[-2:] == ["  60.1 s  Ending all processes …", "ended"]
+
+
+def test_what_the_dead_had_is_offered_no_more(stage):
+    _, beta, gamma = stage.hosts
+    for host in (beta, gamma):
+        open(os.path.join(host.services, "Hello.bdcert"), "w").close()
+    assert story._offered(stage.hosts[0]) == {"Hello": ["beta", "gamma"]}
+    stage.dies_after = 0.0
+    beta.kill()
+    assert story._offered(stage.hosts[0]) == {"Hello": ["gamma"]}
+
+
 def test_ports_that_were_taken_are_said_first(stage, said):
     stage.notices = ["Port 8460 is taken: the page is at 9000.", "Port 8461 is taken: DNS is at 9001."]
     tell(stage)
