@@ -26,6 +26,8 @@ _ZONE = re.compile(r"[A-Za-z0-9_.-]{1,32}", re.ASCII)
 HOST_CHARACTERS_MAX = 253
 PORT_MAX = 65535
 SHOWN_CHARACTERS_MAX = 80
+# A name, a port, brackets, a zone, and blanks around them.
+TEXT_CHARACTERS_MAX = 400
 
 _MAPPED = "::ffff:"
 
@@ -60,7 +62,9 @@ def host_part(address: str) -> str:
 def split_address(text: str, default_port: int | None = None) -> tuple[str, int]:
     """(host, port) of "HOST:PORT" (or "HOST" with a default port); BadRequest when it is neither.
 
-    The host comes without brackets: what a socket takes."""
+    The host comes without brackets: what a socket takes. What is remembered is short: a longer text is none."""
+    if len(text) > TEXT_CHARACTERS_MAX:
+        raise _no_address(text, f"it has {len(text)} characters")
     host, port, is_bracketed = _cut(text.strip(), text)
     if port or default_port is None:
         if not _PORT.fullmatch(port) or not 1 <= int(port) <= PORT_MAX:

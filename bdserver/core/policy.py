@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 from xml.parsers import expat
@@ -74,19 +73,21 @@ Alternative = tuple[Assertion, ...]
 
 
 class Policy:
-    """Alternatives in normal form: sorted, without repetition, hashable; equal when they say the same."""
+    """Alternatives in normal form: sorted, without repetition, hashable; equal when they say the same, which `key`, a digest,
+    tells."""
 
-    __slots__ = ("_hash", "alternatives")
+    __slots__ = ("alternatives", "key")
 
     def __init__(self, alternatives: Iterable[Alternative]) -> None:
         self.alternatives: tuple[Alternative, ...] = tuple(sorted(set(alternatives)))
-        self._hash = hash(self.alternatives)
+        keys = [[each.key for each in alternative] for alternative in self.alternatives]
+        self.key: str = sha256(repr(keys).encode("utf-8", "surrogatepass")).hexdigest()
 
     def __hash__(self) -> int:
-        return self._hash
+        return hash(self.key)
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, Policy) and self.alternatives == other.alternatives)
+        return self is other or (isinstance(other, Policy) and self.key == other.key)
 
     def __repr__(self) -> str:
         return f"Policy({show(self)})"
@@ -100,17 +101,25 @@ def intersect(a: Policy, b: Policy, mode: str = "lax") -> Policy:
     return Policy(_alternative([*x, *y]) for x, y in _compatible_pairs(a, b, mode))
 
 
+# Which pairs meet, by their keys: a policy of strangers takes up to a megabyte, and is let go with its caller.
+_met: dict[tuple[str, str, str], bool | str] = {}
+
+
 def can_talk(a: Policy | None, b: Policy | None, mode: str = "lax") -> bool:
     """Whether two parties' policies meet; a side without a policy talks to everyone. Pairs are remembered, TooLarge as well."""
     if a is None or b is None:
         return True
-    met = _meet(a, b, mode)
+    pair = a.key, b.key, mode
+    met = _met.get(pair)
+    if met is None:
+        if len(_met) >= REMEMBERED_PAIRS_MAX:
+            _met.clear()
+        met = _met[pair] = _meet(a, b, mode)
     if isinstance(met, str):
         raise TooLarge(met)
     return met
 
 
-@lru_cache(REMEMBERED_PAIRS_MAX)
 def _meet(a: Policy, b: Policy, mode: str) -> bool | str:
     """The text of a TooLarge, where it takes too many steps to find out: whoever causes that does so again at each request."""
     try:

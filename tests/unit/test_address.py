@@ -163,3 +163,13 @@ def test_a_caller_over_ipv4_is_the_same_host_on_a_socket_for_both():
         sock, address = listening.accept()
         sock.close()
     assert address[0].startswith("::ffff:") and host_of(address) == normal_host(address[0]) == "127.0.0.1"
+
+
+def test_a_text_is_an_address_with_few_blanks_and_what_is_long_is_not_remembered():
+    assert split_address(" " * 100 + "h:1") == ("h", 1)
+    before = split_address.cache_info().currsize
+    for number in range(10):
+        with pytest.raises(BadRequest, match="characters") as error:
+            split_address(" " * 100_000 + f"h{number}:1")
+        assert len(str(error.value)) < 300
+    assert split_address.cache_info().currsize == before

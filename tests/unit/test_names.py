@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bdserver.core import names
 from bdserver.core.names import valid_name
 
 
@@ -26,3 +27,9 @@ def test_a_name_is_ascii_and_short_and_never_leaves_its_folder(name):
     if valid_name(name):
         assert name.isascii() and 1 <= len(name) <= 100
         assert "/" not in name and name not in (".", "..") and name[0] not in ".-" and name.isprintable()
+
+
+def test_a_long_text_is_no_name_and_is_not_remembered():
+    before = names._is_well_formed.cache_info().currsize
+    assert not any(valid_name("x" * 100_000 + str(number)) for number in range(100))
+    assert names._is_well_formed.cache_info().currsize == before

@@ -354,12 +354,22 @@ def test_a_thousand_nodes_of_twenty_policies_cost_twenty_intersections(monkeypat
     twenty = [parse(doc(f"<a:zone{i}/>")) for i in range(20)]
     client, compared = parse(doc("<a:zone7/>")), []
     monkeypatch.setattr(policy, "_compatible_pairs", lambda a, b, mode: compared.append((a, b)) or iter(()))
-    policy._meet.cache_clear()
+    policy._met.clear()
     rng = Random(1)
     for _ in range(1000):
         can_talk(client, rng.choice(twenty))
-    policy._meet.cache_clear()
+    policy._met.clear()
     assert len(compared) <= 20
+
+
+def test_of_strangers_policies_digests_are_remembered_and_so_many_of_them(monkeypatch):
+    monkeypatch.setattr(policy, "REMEMBERED_PAIRS_MAX", 5)
+    policy._met.clear()
+    ours = parse(doc("<a:X/>"))
+    for number in range(12):
+        assert not can_talk(parse(doc(f"<a:y{number}/>")), ours)
+        assert len(policy._met) <= 5
+    assert all(isinstance(text, str) for pair in policy._met for text in pair)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-16", "utf-8", "utf-8-sig"])
