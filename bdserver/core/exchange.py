@@ -27,7 +27,15 @@ from collections.abc import Callable, Collection, Generator, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 from bdserver.core import membership, statements
-from bdserver.core.membership import CERTIFICATE_CHARACTERS_MAX, DEAD, SUSPECT, Record, certificate_digest, untimely
+from bdserver.core.membership import (
+    CERTIFICATE_CHARACTERS_MAX,
+    DEAD,
+    DIGEST_CHARACTERS,
+    SUSPECT,
+    Record,
+    certificate_digest,
+    untimely,
+)
 from bdserver.core.messages import TEXT_MAX
 from bdserver.core.names import valid_name
 from bdserver.core.policy import digest as policy_digest
@@ -170,8 +178,12 @@ def _row_bytes(name: str, version: list[int]) -> int:
     return len(name) + len(str(version)) + 4
 
 
+def _name_bytes(name: str) -> int:
+    return len(name) + 3
+
+
 def _names_within(names: list[str]) -> list[str]:
-    return _within(names, lambda name: len(name) + 3, WANTED_BYTES_MAX)[:RECORDS_TOLD_MAX]
+    return _within(names, _name_bytes, WANTED_BYTES_MAX)[:RECORDS_TOLD_MAX]
 
 
 def _within(items: Iterable[_T], size: Callable[[_T], int], room: int) -> list[_T]:
@@ -421,16 +433,38 @@ def _carrying(view: View, news: list[Record], certified: Collection[str] = ()) -
     return ({"records": records} if records else {}) | ({"certificates": certificates} if certificates else {})
 
 
-def _is_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+# What is read is weighed as what is told is, in bytes of what travels: the number of names says little of their lengths.
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and valid_name(value)
+
+
+def _is_names(value: object) -> bool:
+    """Names for which there is room."""
+    if not isinstance(value, list) or len(value) > WANTED_BYTES_MAX:
+        return False
+    return all(map(_is_name, value)) and sum(map(_name_bytes, value)) <= WANTED_BYTES_MAX
 
 
 def _is_versions(value: object) -> bool:
-    return (
-        isinstance(value, dict)
-        and len(value) <= membership.RECORDS_MAX
-        and all(isinstance(row, list) and len(row) == 3 and all(type(n) is int for n in row) for row in value.values())
-    )
+    """Rows for which there is room."""
+    if not isinstance(value, dict) or len(value) > membership.RECORDS_MAX:
+        return False
+    is_right = all(_is_name(name) and _is_row(row) for name, row in value.items())
+    return is_right and sum(_row_bytes(*item) for item in value.items()) <= VERSIONS_BYTES_MAX
+
+
+def _is_row(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(type(number) is int for number in value)
+
+
+def _is_digest(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= DIGEST_CHARACTERS
+
+
+def _are_digests(most: int) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, list) and len(value) <= most and all(map(_is_digest, value))
 
 
 def _is_certificate(value: object) -> bool:
@@ -438,24 +472,28 @@ def _is_certificate(value: object) -> bool:
 
 
 def _is_bucket_numbers(value: object) -> bool:
-    return isinstance(value, list) and all(type(n) is int and 0 <= n < BUCKETS for n in value)
+    return isinstance(value, list) and len(value) <= BUCKETS and all(type(n) is int and 0 <= n < BUCKETS for n in value)
+
+
+def _by_digest(is_right: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, dict) and all(_is_digest(key) and is_right(each) for key, each in value.items())
 
 
 _SHAPES: dict[str, Callable[[Any], bool]] = {
-    "digest": lambda value: isinstance(value, str),
-    "buckets": _is_texts,
+    "digest": _is_digest,
+    "buckets": _are_digests(BUCKETS),
     "of": _is_bucket_numbers,
     "versions": _is_versions,
     "records": lambda value: isinstance(value, list) and len(value) <= RECORDS_TOLD_MAX,
-    "wanted": _is_texts,
-    "unmet": _is_texts,
-    "unknown": _is_texts,
-    "stated": lambda value: isinstance(value, str),
+    "wanted": _is_names,
+    "unmet": _is_names,
+    "unknown": _are_digests(POLICIES_ASKED_MAX + CERTIFICATES_ASKED_MAX),
+    "stated": _is_digest,
     "statements": lambda value: isinstance(value, list) and len(value) <= statements.STATEMENTS_MAX,
-    "policies": lambda value: isinstance(value, dict) and all(isinstance(text, str) for text in value.values()),
-    "certificates": lambda value: isinstance(value, dict) and all(map(_is_certificate, value.values())),
+    "policies": _by_digest(lambda text: isinstance(text, str)),
+    "certificates": _by_digest(_is_certificate),
     "refused": lambda value: isinstance(value, str) and len(value) <= REFUSED_CHARACTERS_MAX,
     "known": lambda value: type(value) is int,
     "now": lambda value: type(value) in (int, float) and 0 <= value <= membership.VERSION_MAX,
-    "until": lambda value: isinstance(value, str) and valid_name(value),
+    "until": _is_name,
 }

@@ -27,6 +27,9 @@ MESSAGE_BYTES_MAX = 8 << 20
 # Our deepest message is a MASSMESSAGE in an exchange: 6.
 DEPTH_MAX = 32
 VALUES_MAX = 500_000
+# On the port for news one loop reads for all: its shares of an exchange are less than this, and a tenth of a second at most.
+NEWS_BYTES_MAX = 2 << 20
+NEWS_VALUES_MAX = 100_000
 # 2^63 has 19 digits; nothing that we send is larger, and int() of a long text is slow.
 INTEGER_DIGITS_MAX = 19
 # Below this many bytes zlib saves less than the packet that carries them.
@@ -65,12 +68,12 @@ def encode(message: object) -> bytes:
 
 class Decoder:
     """Collects bytes as they come and gives out messages, one at a time, or the raw bytes that follow one. `decoded_bytes`: of
-    all messages so far, inflated. `bytes_max`: what a message of somebody who has proved nothing may have, inflated too."""
+    all messages so far, inflated. `bytes_max`, `values_max`: of a message, inflated, where less than usual is allowed."""
 
-    def __init__(self, bytes_max: int | None = None) -> None:
+    def __init__(self, bytes_max: int = MESSAGE_BYTES_MAX, values_max: int = VALUES_MAX) -> None:
         self._buffer = bytearray()
-        self._frame_bytes_max = FRAME_BYTES_MAX if bytes_max is None else bytes_max
-        self._message_bytes_max = MESSAGE_BYTES_MAX if bytes_max is None else bytes_max
+        self._frame_bytes_max = min(FRAME_BYTES_MAX, bytes_max)
+        self._message_bytes_max, self._values_max = bytes_max, values_max
         self.decoded_bytes = 0
 
     def feed(self, data: bytes) -> None:
@@ -93,7 +96,7 @@ class Decoder:
         del self._buffer[:end]
         text = _inflate(payload, self._message_bytes_max) if flags else payload
         self.decoded_bytes += len(text)
-        return read_text(text)
+        return read_text(text, self._values_max)
 
     def take(self, bytes_max: int) -> bytes:
         """Up to `bytes_max` raw bytes that came behind the last message: the beginning of a package."""
@@ -120,11 +123,11 @@ def _inflate(payload: bytes, bytes_max: int) -> bytes:
     return text
 
 
-def read_text(text: bytes) -> object:
+def read_text(text: bytes, values_max: int = VALUES_MAX) -> object:
     """The JSON value in a text that came from a stranger, within all limits; BadFrame or TooLarge."""
     # Counting bytes is a hundred times cheaper than parsing, and counts never too little.
-    if text.count(b",") > VALUES_MAX:
-        raise TooLarge(f"a message of more than {VALUES_MAX} values")
+    if text.count(b",") > values_max:
+        raise TooLarge(f"a message of more than {values_max} values")
     if text.count(b"[") + text.count(b"{") > DEPTH_MAX and _depth(text) > DEPTH_MAX:
         raise TooLarge(f"a message nested deeper than {DEPTH_MAX}")
     try:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
-from bdserver.core.wire import Decoder
+from bdserver.core.wire import NEWS_BYTES_MAX, NEWS_VALUES_MAX, Decoder
 from bdserver.errors import BadFrame, BDError, Deadline, NobodyThere, Refused, TooLarge
 from bdserver.net.tls import Channel, Want
 
@@ -53,7 +53,7 @@ class Link:
         self.used_at = clock
         self.ended: BDError | None = None
         self.counted: Callable[[str, int], None] = lambda way, count: None
-        self._decoder = Decoder()
+        self._decoder = Decoder(NEWS_BYTES_MAX, NEWS_VALUES_MAX)
         self._out = bytearray()
         self._want = Want.WORD if is_connected else Want.ROOM
         self._late_at = clock + opening_seconds
@@ -87,18 +87,29 @@ class Link:
         if self.state is State.OPEN:
             self._write()
 
-    def ready(self, clock: float) -> list[Any]:
-        """Take the steps that can be taken; the messages that came whole. BDError when it is over; when messages came before
-        that, it is in `ended`."""
+    @property
+    def decoded_bytes(self) -> int:
+        """Of all messages so far, inflated."""
+        return self._decoder.decoded_bytes
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether more may have come than was handed out."""
+        return self._is_behind
+
+    def ready(self, clock: float, messages_max: int = MESSAGES_MAX) -> list[Any]:
+        """Take the steps that can be taken; the messages that came whole, not more than these. BDError when it is over; when
+        messages came before that, it is in `ended`. With the step that opens it no message is read yet: who is it, first?"""
         if self.state is State.CONNECTING:
             self._connected()
+        was_open = self.state is State.OPEN
         if self.state is State.SHAKING:
             self._shake()
         if self.state is not State.OPEN:
             return []
         self.used_at = clock
         self._write()
-        return self._messages(clock)
+        return self._messages(clock, messages_max) if was_open else []
 
     def late(self, clock: float) -> BDError | None:
         """What to say when its patience has ended."""
@@ -144,10 +155,10 @@ class Link:
             self.counted("sent", taken)
             del self._out[:taken]
 
-    def _messages(self, clock: float) -> list[Any]:
+    def _messages(self, clock: float, messages_max: int) -> list[Any]:
         found: list[Any] = []
         try:
-            self._read(found)
+            self._read(found, messages_max)
         except BDError as error:
             if not found:
                 raise
@@ -158,9 +169,9 @@ class Link:
             self._late_at = clock + FRAME_SECONDS
         return found
 
-    def _read(self, found: list[Any]) -> None:
+    def _read(self, found: list[Any], messages_max: int) -> None:
         bytes_until = self._decoder.decoded_bytes + DECODED_BYTES_MAX
-        if not self._decode(found, bytes_until):
+        if not self._decode(found, bytes_until, messages_max):
             return
         for _ in range(READS_MAX):
             data = self.channel.read(CHUNK_BYTES)
@@ -170,15 +181,15 @@ class Link:
                 return
             self.counted("received", len(data))
             self._decoder.feed(data)
-            if not self._decode(found, bytes_until) or (found and not self.channel.pending()):
+            if not self._decode(found, bytes_until, messages_max) or (found and not self.channel.pending()):
                 return  # what is still in the kernel it tells us of; to ask for nothing costs as much as to read
 
-    def _decode(self, found: list[Any], bytes_until: int) -> bool:
+    def _decode(self, found: list[Any], bytes_until: int, messages_max: int) -> bool:
         """Whether there may be more of it in this turn."""
         self._is_behind = False
         while (message := self._decoder.next_message()) is not None:
             found.append(message)
-            if self._decoder.decoded_bytes >= bytes_until or len(found) >= MESSAGES_MAX:
+            if self._decoder.decoded_bytes >= bytes_until or len(found) >= messages_max:
                 self._is_behind = self._decoder.pending_bytes > 0
                 return False
         return True

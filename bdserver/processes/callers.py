@@ -3,8 +3,9 @@
 A caller that is not a node by its certificate is not heard. Each request has a slot, and answers go out in the order of the
 requests, however long one of them takes. Limits: of callers, of strangers that have not shaken hands yet (the oldest gives
 way), of connections of one node, of requests that wait for their answer, of policies, of answers that are not read; beyond, the
-kernel's queue does the waiting. And of what the loop does for one node within a minute, in processor time, whatever it is that
-costs so much: who has taken its share is not read until the minute is over.
+kernel's queue does the waiting. And of what the loop does for one node, on all its connections together: in a turn of the loop,
+in messages, bytes and processor time, then others have theirs; and within a minute, in processor time, whatever takes so
+much: who has had its share is not read until the minute is over.
 
 What is answered is the business of the function that fills the slots.
 """
@@ -42,6 +43,9 @@ IDLE_SECONDS, IDLE_SECONDS_WHEN_FULL = 600.0, 60.0
 LINKS_MAX = 8
 # Of a minute of processor time, what one node gets. A newcomer to a mesh of thousands takes a second or two.
 MINUTE, SHARE_SECONDS = 60.0, 10.0
+# Of one turn of the loop, what one node gets: so many messages, bytes of them, seconds; the last message may be longer.
+# To answer one takes 20 ms at most, but for one that tells 2,000 records.
+TURN_MESSAGES_MAX, TURN_BYTES_MAX, TURN_SECONDS = 8, 512 << 10, 0.1
 # Shares that are remembered; those whose minute is over are forgotten beyond it.
 SHARES_MAX = 1000
 # How often it is looked who is idle.
@@ -77,12 +81,26 @@ class Slot:
 
 
 class Share:
-    """What the loop did for one node, on all its connections, in the minute that began at that time."""
+    """What the loop did for one node, on all its connections, in the minute that began at that time, and in a turn."""
 
-    __slots__ = ("began", "seconds")
+    __slots__ = ("_seconds_before", "_turn", "_turn_bytes", "_turn_messages", "began", "seconds")
 
     def __init__(self, clock: float) -> None:
         self.began, self.seconds = clock, 0.0
+        self._turn = self._turn_messages = self._turn_bytes = 0
+        self._seconds_before = 0.0
+
+    def has_room(self, turn: int) -> bool:
+        """Whether one more message may be read in this turn of the loop."""
+        if turn != self._turn:
+            self._turn, self._turn_messages, self._turn_bytes, self._seconds_before = turn, 0, 0, self.seconds
+        is_little = self._turn_messages < TURN_MESSAGES_MAX and self._turn_bytes < TURN_BYTES_MAX
+        return is_little and self.seconds - self._seconds_before < TURN_SECONDS
+
+    def read(self, count: int) -> None:
+        """In this turn a message of so many bytes was read."""
+        self._turn_messages += 1
+        self._turn_bytes += count
 
     def take(self, seconds: float, clock: float) -> bool:
         """So much more; True when that has spent it."""
@@ -155,6 +173,7 @@ class Callers:
         self._is_listening = False
         self._accept_at = 0.0
         self._sweep_at = time.monotonic() + SWEEP_SECONDS
+        self._turn = 0
         self.is_mute = False
         for sock in listening:
             sock.setblocking(False)
@@ -162,7 +181,8 @@ class Callers:
     # -- accepting
 
     def listen(self) -> None:
-        """Accept while there is room, and while we speak at all."""
+        """A turn begins: accept while there is room, and while we speak at all."""
+        self._turn += 1
         wants = self._room_at() <= time.monotonic()
         if wants == self._is_listening:
             return
@@ -277,29 +297,30 @@ class Callers:
     # -- what comes
 
     def step(self, caller: Caller) -> None:
-        """The socket of this caller is ready."""
-        if caller.link.state is State.CLOSED:  # in this very turn
-            return
+        """The socket of this caller is ready. What there is no room for in this turn, the next one is told of."""
         try:
-            with caller.at_work():
-                self._listen_to(caller)
+            while caller.link.state is not State.CLOSED and caller.share.has_room(self._turn):
+                with caller.at_work():
+                    self._listen_to(caller)
+                if not caller.link.is_behind:
+                    break
         except BDError as error:
             self._dismiss(caller, error)
         if caller.link in self._callers:
             self._watch(caller)
 
     def _listen_to(self, caller: Caller) -> None:
-        link, was_stranger = caller.link, caller.is_stranger
-        said = link.ready(time.monotonic())
+        """To one message, if one has come whole."""
+        link, was_stranger, before = caller.link, caller.is_stranger, caller.link.decoded_bytes
+        said = link.ready(time.monotonic(), 1)
         if was_stranger and not caller.is_stranger:
             self._greet(caller)
         if said and self.is_mute:
             raise NobodyThere(f"{caller.who} is not answered now")
         for message in said:
+            caller.share.read(link.decoded_bytes - before)
             self._heard(caller, message)
-            if link not in self._callers:  # it does not read our answers
-                return
-        if link.ended is not None:
+        if link.ended is not None and link in self._callers:
             raise link.ended
 
     def _heard(self, caller: Caller, message: Any) -> None:

@@ -21,7 +21,7 @@ from bdserver.commands import bdctl, bddemo, bdgateway, bdkeys, bdserverd, bdwhe
 from bdserver.core import exchange, membership, messages, wire
 from bdserver.files import parcels, settings
 from bdserver.gateway import config as gateway_config
-from bdserver.processes import tellers
+from bdserver.processes import callers, tellers
 from docs.made import completion, dashboard
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -144,6 +144,10 @@ def limits_table() -> str:
             ["bytes of a message, inflated", wire.MESSAGE_BYTES_MAX],
             ["depth of nesting", wire.DEPTH_MAX],
             ["commas in a message", wire.VALUES_MAX],
+            [
+                "bytes of a message, inflated, and commas in it, on the port for news",
+                f"{wire.NEWS_BYTES_MAX}, {wire.NEWS_VALUES_MAX}",
+            ],
             ["digits of a whole number", wire.INTEGER_DIGITS_MAX],
             ["characters of a text argument, a policy too", messages.TEXT_MAX],
             ["entries of a list of names, or of a plan", messages.LIST_MAX],
@@ -151,9 +155,10 @@ def limits_table() -> str:
             ["records in a view", membership.RECORDS_MAX],
             ["records in an exchange", exchange.RECORDS_TOLD_MAX],
             ["bytes of records and certificates that BDserver puts into an exchange", exchange.RECORDS_BYTES_MAX],
+            ["likewise of policies", exchange.POLICIES_BYTES_MAX],
             [
-                "likewise of policies, `versions`, `wanted`",
-                f"{exchange.POLICIES_BYTES_MAX}, {exchange.VERSIONS_BYTES_MAX}, {exchange.WANTED_BYTES_MAX}",
+                "bytes of `versions`; of `wanted`, and as many of `unmet`",
+                f"{exchange.VERSIONS_BYTES_MAX}, {exchange.WANTED_BYTES_MAX}",
             ],
             ["bytes of a statement as it travels", membership.RECORD_BYTES_MAX],
             ["services of one record", membership.SERVICES_MAX],
@@ -167,6 +172,10 @@ def limits_table() -> str:
             ["cost of a service", f"0 to {membership.COST_MAX:.0f}"],
             ["characters of a certificate in base64", membership.CERTIFICATE_CHARACTERS_MAX],
             ["certificates asked for at once", exchange.CERTIFICATES_ASKED_MAX],
+            [
+                "messages of one node, and bytes of them, inflated, that are read in a turn of the loop for news",
+                f"{callers.TURN_MESSAGES_MAX}, {callers.TURN_BYTES_MAX}",
+            ],
             ["records of one teller that are proved within a minute", tellers.PROVED_MAX],
             ["of those, and of what is no record, refused", tellers.REFUSED_MAX],
             ["texts of policies that a node keeps", membership.POLICIES_MAX],

@@ -10,10 +10,10 @@ import time
 import pytest
 
 from bdserver.core.wire import encode
-from bdserver.errors import BDError
+from bdserver.errors import BadRequest, BDError
 from bdserver.net import dialling, keys
 from bdserver.net.conversation import Conversation
-from bdserver.processes.callers import STRANGERS_MAX
+from bdserver.processes.callers import LINKS_MAX, STRANGERS_MAX
 from tests.hostile import attacks
 from tests.hosts import Mesh, until
 
@@ -223,22 +223,56 @@ def test_ten_thousand_requests_whose_answers_nobody_reads(mesh, unharmed):
     stream.close()
 
 
-def test_messages_of_a_kilobyte_that_are_a_megabyte(mesh, unharmed):
-    """Another node has a turn of the loop between two of them; and whoever sends them has its share of a minute, and no more."""
-    bombs, stream = attacks.BOMB * 20, node_stream(mesh)
+@pytest.mark.parametrize("count", [1, LINKS_MAX])
+def test_messages_of_a_kilobyte_that_are_a_megabyte(mesh, unharmed, count):
+    """Another node has a turn of the loop between two of them, on however many connections they come; and whoever sends them has
+    its share of a minute, and no more."""
+    bombs, streams = attacks.BOMB * 20, [node_stream(mesh) for _ in range(count)]
     other = attacks.stream(mesh.hosts[0].gossip_address, keys.load(f"{mesh.folder}/another", "another"))
     ask = Conversation(other, "n1").ask
 
     def send():
-        with contextlib.suppress(BDError):
-            stream.send(bombs, time.monotonic() + 0.1)
+        for stream in streams:
+            with contextlib.suppress(BDError):
+                stream.send(bombs, time.monotonic() + 0.1)
         began = time.monotonic()
         ask(["PING"], began + 10)
         assert time.monotonic() - began < ROUND_TRIP, "on the port for news"
 
     unharmed(SECONDS, send)
+    for each in (*streams, other):
+        each.close()
+
+
+def rows(count, length):
+    return {f"{number:0{length}}": [2**53, 2**53, 3] for number in range(count)}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"of": list(range(32)), "versions": rows(19_000, 60)},
+        {"of": [0], "versions": {"x" * 1_000_000: [1, 1, 1]}},
+        {"of": [0] * 99_000, "versions": {}},
+        {"wanted": list(rows(12_000, 60)), "unmet": list(rows(12_000, 60))},
+        {"wanted": ["n1"] * 90_000},
+        {"unknown": ["x"] * 90_000},
+        {"until": "x" * 1_000_000},
+    ],
+    ids=["versions", "a version", "of", "wanted and unmet", "one wanted", "unknown", "until"],
+)
+def test_lists_that_are_long_by_their_bytes_are_refused_unread(mesh, unharmed, said):
+    request, memory = ["SYNCHRONIZE", said], memory_mib(mesh.hosts[0].discoverer_pid())
+    stream = Conversation(node_stream(mesh), "n1")
+
+    def send():
+        for _ in range(5):
+            with pytest.raises(BadRequest, match="has a wrong shape"):
+                stream.ask(request, time.monotonic() + 10)
+
+    unharmed(1.0, send)
     stream.close()
-    other.close()
+    assert memory_mib(mesh.hosts[0].discoverer_pid()) < memory + 16
 
 
 def test_ten_thousand_large_exchanges_whose_answers_nobody_reads(mesh, unharmed):

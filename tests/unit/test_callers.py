@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 import time
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -345,6 +346,42 @@ def test_of_one_node_s_connections_the_one_that_is_not_used_gives_way(callee, ke
     assert [each.ask(["PING"]) for each in (said[0], said[2], newest, another)] == [["PONG", "digest"]] * 4
 
 
+def busy(seconds):
+    began = time.thread_time()
+    while time.thread_time() < began + seconds:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("message", "seconds", "at_most"),
+    [
+        (["PING"], 0.0, module.TURN_MESSAGES_MAX),
+        (["SYNCHRONIZE", {"digest": "x" * (module.TURN_BYTES_MAX // 2)}], 0.0, 2),
+        (["PING"], module.TURN_SECONDS / 2, 3),
+    ],
+    ids=["messages", "bytes", "time"],
+)
+def test_of_all_connections_of_one_node_so_much_is_read_in_a_turn(callee, keys, monkeypatch, message, seconds, at_most):
+    monkeypatch.setattr(module, "SHARE_SECONDS", 1000.0)
+    said, another = [callee.dial(keys) for _ in range(4)], callee.dial(keys, "another")
+    assert [each.ask(["PING"]) for each in (*said, another)] == [["PONG", "digest"]] * 5
+    turns, count = Counter(), 24
+
+    def answer(caller, message, slot):
+        turns[callee.callers._turn, caller.link.name] += 1
+        busy(seconds)
+        slot.fill(messages.Pong("digest"))
+
+    callee.callers._answer = answer
+    for each in said:
+        each.say(*[message] * (count // len(said)))
+    another.say(["PING"])
+    for _ in range(count // len(said)):
+        assert [each.hear() for each in said] == [["PONG", "digest"]] * len(said)
+    assert another.hear() == ["PONG", "digest"]
+    assert max(turns.values()) <= at_most and sum(turns.values()) == count + 1
+
+
 def test_who_has_spent_its_share_rests_until_its_minute_is_over_and_others_do_not(callee, keys, monkeypatch):
     monkeypatch.setattr(module, "MINUTE", 2.0)
     monkeypatch.setattr(links, "FRAME_SECONDS", 0.5)  # half a message is not late while nobody reads it
@@ -369,9 +406,7 @@ def test_what_is_done_for_a_caller_is_counted_and_too_much_is_said(monkeypatch, 
     caller = module.Caller(SimpleNamespace(state=links.State.OPEN, name="n1"), None, "10.0.0.1")
 
     def work():
-        began = time.thread_time()
-        while time.thread_time() < began + 0.02:
-            pass
+        busy(0.02)
         raise KeyError
 
     with pytest.raises(KeyError), caller.at_work():

@@ -162,11 +162,30 @@ def test_a_gossiper_hears_how_much_was_known():
         {"versions": []}, {"versions": {"a": [1, 2]}}, {"versions": {"a": [1, 2, "x"]}}, {"records": {}}, {"wanted": [[]]},
         {"unknown": [1]}, {"policies": {"a": 1}}, {"known": "x"}, {"unmet": 5}, {"refused": 5}, {"refused": "x" * 301},
         {"certificates": []}, {"certificates": {"a": 1}}, {"certificates": {"a": "x" * 4097}},
+        {"digest": "x" * 33}, {"stated": "x" * 33}, {"buckets": ["x" * 33]}, {"buckets": ["a"] * 33}, {"of": [1] * 33},
+        {"policies": {"x" * 33: ""}}, {"certificates": {"x" * 33: "x"}}, {"unknown": ["x" * 33]}, {"unknown": ["x"] * 509},
+        {"versions": {"a b": [1, 2, 3]}}, {"wanted": ["a/b"]}, {"unmet": [""]}, {"until": "x" * 101}, {"until": 5},
     ],
 )  # fmt: skip
 def test_an_exchange_of_a_wrong_shape_is_refused(bad):
     with pytest.raises(BadRequest, match="INVALID REQUEST"):
         exchange.checked(bad)
+
+
+@pytest.mark.parametrize("field", ["versions", "wanted", "unmet"])
+def test_names_have_room_by_their_bytes_however_few_they_are(field):
+    """Of short names there may be thousands; of long ones no more than what travels of them has room."""
+    most = exchange.VERSIONS_BYTES_MAX if field == "versions" else exchange.WANTED_BYTES_MAX
+    for length, row in ((8, [1, 2, 3]), (100, [2**53, 2**53, 3])):
+        size = length + 4 + len(str(row)) if field == "versions" else length + 3
+        names = [f"{number:0{length}}" for number in range(most // size + 1)]
+        one_more = dict.fromkeys(names, row) if field == "versions" else names
+        with pytest.raises(BadRequest, match=field):
+            exchange.checked({field: one_more})
+        fitting = dict.fromkeys(names[:-1], row) if field == "versions" else names[:-1]
+        assert exchange.checked({field: fitting}) and len(payload(fitting)) <= most
+    with pytest.raises(BadRequest, match=field):
+        exchange.checked({field: {"x" * 600_000: [1, 2, 3]} if field == "versions" else ["x" * 600_000]})
 
 
 def test_a_conversation_that_does_not_end_by_itself_ends_all_the_same():
@@ -265,7 +284,10 @@ def test_a_frame_has_room_for_all_shares_at_once():
         b.put(Record(f"p{number}", "p:1", (1, 0), policy=digest(text)))
         a.put(Record(f"p{number}", "p:1", (1, 0), policy=digest(text)))
     say = exchange.follow_up(a, {"buckets": [], "wanted": list(a.records), "unmet": list(a.records), "unknown": []})
-    say["unknown"] = [*a.unknown_policies(), *(f"{rng.getrandbits(128):032x}" for _ in range(exchange.CERTIFICATES_ASKED_MAX))]
+    say["unknown"] = [
+        *a.unknown_policies()[: exchange.POLICIES_ASKED_MAX],
+        *(f"{rng.getrandbits(128):032x}" for _ in range(exchange.CERTIFICATES_ASKED_MAX)),
+    ]
     assert {"of", "versions", "digest", "records"} <= say.keys() and 600_000 < len(payload(say)) < FRAME_BYTES_MAX - 300_000
     answer = exchange.respond(b, exchange.checked(say))
     assert {"wanted", "unmet", "records", "policies", "buckets"} <= answer.keys()

@@ -19,8 +19,8 @@ VALUES = st.recursive(
 MESSAGES = st.lists(VALUES, max_size=5)
 
 
-def decoded(data):
-    decoder = Decoder()
+def decoded(data, **limits):
+    decoder = Decoder(**limits)
     decoder.feed(data)
     return decoder.next_message()
 
@@ -146,6 +146,17 @@ def test_values_stand_at_their_limit():
         else:
             with pytest.raises(TooLarge, match="values"):
                 decoded(frame(payload, 1))
+
+
+def test_a_decoder_may_take_less_than_usual():
+    with pytest.raises(TooLarge, match="more than 10 values"):
+        decoded(frame(b"[" + b"1," * 11 + b"1]"), values_max=10)
+    with pytest.raises(TooLarge, match="inflates to more than the 100 bytes"):
+        decoded(frame(zlib.compress(b"[" + b" " * 200 + b"]"), 1), bytes_max=100)
+    with pytest.raises(TooLarge, match="over the 100 allowed"):
+        decoded(frame(b"[" + b" " * 200 + b"]"), bytes_max=100)
+    with pytest.raises(TooLarge, match=f"over the {wire.FRAME_BYTES_MAX} allowed"):
+        decoded(HEADER.pack(wire.FRAME_BYTES_MAX + 1, 0), bytes_max=2 * wire.FRAME_BYTES_MAX)
 
 
 @pytest.mark.parametrize(("digits", "is_fine"), [(wire.INTEGER_DIGITS_MAX, True), (wire.INTEGER_DIGITS_MAX + 1, False)])
