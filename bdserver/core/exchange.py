@@ -75,7 +75,7 @@ Prove = Callable[[Record, str], str | None]
 
 # Why a statement about certificates is not believed; None when it is.
 Vouch = Callable[[Statement], str | None]
-# Stands around the reading of one record; Quarantined when it is left out.
+# Stands around the reading of one record that is not known word for word; Quarantined when it is left out.
 Guard = Callable[[object], contextlib.AbstractContextManager[object]]
 
 
@@ -248,6 +248,9 @@ def absorb(
     taking = _Taking(view, theirs.get("certificates", {}), now, talker, prove)
     with contextlib.suppress(TooBusy):
         for value in theirs.get("records", ()):
+            if name := membership.restated(value, view.records):
+                taking.knows(name)
+                continue
             try:
                 with guard(value):
                     taking.take(value)
@@ -307,12 +310,16 @@ class _Taking:
         if why is None:
             record = self._as_known(record)
             if not self.view.is_news(record, self.now):
-                self.known += 1
-                self.names.append(record.name)
+                self.knows(record.name)
                 return
             why = self._doubt(record)
         if why is not None:
             self._refuse(record, why)
+
+    def knows(self, name: str) -> None:
+        """That one is no news."""
+        self.known += 1
+        self.names.append(name)
 
     def _as_known(self, record: Record) -> Record:
         """With the signature that was found to fit, where the owner's words are the same: it can have others."""

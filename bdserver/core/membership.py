@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from base64 import b64decode
 from collections.abc import Mapping
 from enum import StrEnum
@@ -269,6 +270,21 @@ def from_json(value: object) -> Record:
         return _with_others_word(_parsed(name, fields), value, said)
     except (TypeError, ValueError, KeyError, BadRequest) as error:
         raise BadRequest(f"the record of {name}: {error}") from None
+
+
+# Where a statement has its name: a guess, which is looked at, of what need not be read.
+_NAME_IN = re.compile(r'"name":"([A-Za-z0-9._-]{1,100})"')
+
+
+def restated(value: object, known: Mapping[str, Record]) -> str:
+    """The name in a record that somebody sent, when it is told again in its owner's very words, with nobody else's beside them:
+    it is known, and need not be read. Else ""."""
+    if not isinstance(value, dict) or "status" in value:
+        return ""
+    said = value.get("said")
+    found = _NAME_IN.search(said) if isinstance(said, str) and len(said) <= RECORD_BYTES_MAX else None
+    record = known.get(found[1]) if found is not None else None
+    return record.name if record is not None and record.said == said else ""
 
 
 def untimely(record: Record, now: float) -> str | None:

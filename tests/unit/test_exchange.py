@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bdserver.core import exchange
+from bdserver.core import exchange, membership
 from bdserver.core import view as view_module
 from bdserver.core.membership import RECORDS_MAX, Record, Service, as_json, certificate_digest
 from bdserver.core.messages import TEXT_MAX
@@ -98,6 +98,55 @@ def test_a_record_that_its_readers_crash_of_is_left_out_and_the_others_are_taken
     said = exchange.absorb(view, {"records": told}, NOW, "d", lambda record, certificate: None, guard)
     assert said.refused == ["a record that d told: in quarantine"]
     assert "b" not in view.records
+
+
+def certified(*records):
+    """The certificates that go with them."""
+    return {"certificates": {each.certificate: certificate_of(each.name) for each in records}}
+
+
+def test_what_is_known_word_for_word_is_not_read_again_and_all_else_is_read_within_a_guard():
+    extra = {"spare": {"name": "c"}}  # stands before the name
+    told = [sealed(Record(name, f"{name}:1", (1, 0), extra=extra if name == "b" else {})) for name in ("b", "c", "d")]
+    view, guarded = a_view("a"), []
+
+    def absorbed(*values):
+        guarded.clear()
+
+        @contextlib.contextmanager
+        def guard(value):
+            guarded.append(json.loads(value["said"])["name"] if isinstance(value, dict) else value)
+            yield
+
+        before = dict(view.records)
+        found = exchange.absorb(view, {"records": list(values), **certified(*told)}, NOW, "d", believe, guard)
+        return found.answer["known"], found.names, sum(view.records[each] != before.get(each) for each in view.records)
+
+    values = [as_json(each) for each in told]
+    assert absorbed(*values) == (0, ["b", "c", "d"], 3) and guarded == ["b", "c", "d"]
+    assert absorbed(*values) == (3, ["b", "c", "d"], 0) and guarded == ["b"], "its name is not where it seems"
+    newer = as_json(sealed(told[1]._replace(version=(1, 1))))
+    assert absorbed(values[1], newer) == (1, ["c", "c"], 1) and guarded == ["c"]
+    suspected = values[2] | {"status": "suspect", "since": NOW, "accusers": ["b"]}
+    assert absorbed(suspected) == (0, ["d"], 1) and guarded == ["d"], "that somebody else says"
+    assert absorbed(suspected) == (1, ["d"], 0) and guarded == ["d"]
+    assert absorbed(values[2]) == (1, ["d"], 0) and guarded == [], "the owner's words change nothing of that"
+    for nonsense in (None, 5, {}, {"said": 5}, {"said": "x" * 300_000}, {"said": '{"name":"nobody"}'}):
+        assert membership.restated(nonsense, view.records) == ""
+
+
+@given(st.lists(st.tuples(st.sampled_from("bcd"), st.integers(0, 2), st.booleans(), st.booleans()), max_size=8))
+def test_not_to_read_what_is_known_makes_no_difference(told):
+    views = [a_view("a"), a_view("a")]
+    for name, counter, is_old, is_suspect in told:
+        record = sealed(Record(name, f"{name}:1", (1, counter), since=NOW if is_old else 0.0))
+        value = as_json(record._replace(status="suspect", since=NOW, accusers=("c",)) if is_suspect else record)
+        with pytest.MonkeyPatch.context() as patch:
+            theirs = {"records": [value, value], **certified(record)}
+            first = exchange.absorb(views[0], theirs, NOW, "d", believe)
+            patch.setattr(membership, "restated", lambda value, known: "")
+            assert first == exchange.absorb(views[1], theirs, NOW, "d", believe)
+    assert views[0].records == views[1].records
 
 
 def test_policies_that_nobody_has_or_that_are_too_long_are_not_kept():
