@@ -51,11 +51,12 @@ class Settled(NamedTuple):
 
 class _Course(NamedTuple):
     """How the tickets of a service are spent on this connection: of what was given last, whether all were; how many the asker
-    can use; when it asked last."""
+    can use; when it asked last; whether it was left without any for a reason that says nothing of its needs."""
 
     given: Given
     usable: int
     asked_at: float
+    is_put_off: bool = False
 
 
 class Promises:
@@ -75,6 +76,8 @@ class Promises:
         given = course.given
         spent = min(max(spent, 0), given.calls)
         usable = 2 * given.calls if given.calls and spent == given.calls else spent + spent // 4 + 1
+        if course.is_put_off:
+            usable = course.usable
         if not spent and now - course.asked_at > TICKET_SECONDS:
             usable = 0  # it asks too seldom
         self._courses[service] = _Course(Given(0, 0.0), usable, course.asked_at)
@@ -83,12 +86,18 @@ class Promises:
     def usable(self, service: str, now: float) -> int:
         """How many the asker that asks now can use."""
         course = self._courses.get(service)
-        self._courses[service] = _Course(Given(0, 0.0), 0, now) if course is None else course._replace(asked_at=now)
+        self._courses[service] = (
+            _Course(Given(0, 0.0), 0, now) if course is None else course._replace(asked_at=now, is_put_off=False)
+        )
         return min(course.usable, TICKETS_MAX) if course is not None else 0
 
     def give(self, service: str, count: int, now: float) -> None:
         """So many are promised, of what was found usable."""
         self._courses[service] = self._courses[service]._replace(given=Given(count, now))
+
+    def put_off(self, service: str) -> None:
+        """What was found usable could not be given this very moment: at its next question the asker can use as many as now."""
+        self._courses[service] = self._courses[service]._replace(is_put_off=True)
 
     def are_out(self) -> bool:
         """Whether anything is promised of which the asker has not told."""

@@ -41,7 +41,7 @@ class Giver:
             return
         with self._node.purse.opened(self._asker, now) as account:
             if account is not None and now < settled.at:  # else it has ended there by itself
-                account.add(-(settled.spent + settled.left) * mine.cost)
+                account.add(-(settled.spent + settled.left) * mine.cost, settled.at)
         # Where the web server's log tells of calls, those that were made are in there.
         taken_back = settled.left + (settled.spent if self._node.settings.access_log else 0)
         if taken_back:
@@ -53,14 +53,15 @@ class Giver:
         if not usable or self._node.settings.routing == WITHOUT:
             return {}
         with self._node.purse.opened(self._asker, now) as account:
-            if account is None:
+            if account is None:  # another child has it, and perhaps sleeps meanwhile: askers would begin at one ticket again
+                self._promises.put_off(service.name)
                 return {}
             total, threshold = self._node.total_weight(now, service.name, found), self._node.settings.receiver_threshold
             count = tickets.granted(usable, total, threshold, service.cost, account.held)
             until = now + TICKET_SECONDS
             if not count or not self._node.log_calls(service.name, HIT, self._host, until, count):
                 return {}
-            account.add(count * service.cost)
+            account.add(count * service.cost, until)
         self._promises.give(service.name, count, until)
         return {"tickets": count, "seconds": TICKET_SECONDS}
 

@@ -14,30 +14,34 @@ import os
 import zlib
 from collections.abc import Iterator
 
-from bdserver.core.tickets import TICKET_SECONDS
-
 # Askers share a slot when their names fall on the same one: then they share what one may have.
 SLOTS = 1024
 
 
 class Account:
-    """What one asker has, while the purse is open."""
+    """What one asker has, while the purse is open: for each of the two seconds in which promises may end, that second and what
+    the promises weigh that end in it. So what is never told of ends by itself, however much is promised meanwhile."""
 
     def __init__(self, slots: memoryview[float], number: int, now: float) -> None:
-        self._slots, self._number, self._now = slots, 2 * number, now
-        if not 0 <= slots[self._number + 1] - now <= TICKET_SECONDS:  # all has ended since, or the clock was put right
-            slots[self._number] = 0.0
+        self._slots, self._first, self._second = slots, 4 * number, int(now)
 
     @property
     def held(self) -> float:
         """What the promises weigh that have not ended yet."""
-        return float(self._slots[self._number])
+        return sum(self._slots[at + 1] for at in map(self._at, (self._second, self._second + 1)) if self._is_of_now(at))
 
-    def add(self, weight: float) -> None:
-        """So much more; less, when some is given back."""
-        self._slots[self._number] = max(self.held + weight, 0.0)
-        if weight > 0:
-            self._slots[self._number + 1] = self._now + TICKET_SECONDS
+    def add(self, weight: float, until: float) -> None:
+        """So much more, of promises that end then; less, when some is given back."""
+        at = self._at(int(until))
+        if self._slots[at] != int(until):
+            self._slots[at], self._slots[at + 1] = int(until), 0.0
+        self._slots[at + 1] = max(self._slots[at + 1] + weight, 0.0)
+
+    def _at(self, second: int) -> int:
+        return self._first + 2 * (second % 2)
+
+    def _is_of_now(self, at: int) -> bool:
+        return self._second <= self._slots[at] <= self._second + 1
 
 
 class Purse:
@@ -45,7 +49,7 @@ class Purse:
 
     def __init__(self) -> None:
         self._file = -1  # what is locked, once there are others
-        self._slots = memoryview(mmap.mmap(-1, SLOTS * 16)).cast("d")
+        self._slots = memoryview(mmap.mmap(-1, SLOTS * 32)).cast("d")
 
     def share(self) -> list[int]:
         """Before the first fork: from now on there may be others. The descriptors that it needs."""

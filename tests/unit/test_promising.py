@@ -1,5 +1,6 @@
 """Both ends of tickets, of nodes in memory that really ask each other: what they spend, tell, log, and when a ticket ends."""
 
+import contextlib
 import time
 
 import pytest
@@ -238,6 +239,19 @@ def test_a_node_whose_disk_is_full_promises_nothing(pair, monkeypatch):
         asker.ask(["WILLYOUEXECUTE", "Echo", TAKES])
         monkeypatch.setattr(holder, "log_calls", lambda *_: False)
         assert asker.ask(["WILLYOUEXECUTE", "Echo", TAKES]).promise == {}
+
+
+def test_an_asker_that_comes_while_another_child_has_the_purse_goes_on_where_it_was(pair, monkeypatch):
+    _, holder, _ = pair
+    with holder.call_me() as asker:
+        given = 0
+        for _ in range(4):
+            given = asker.ask(["WILLYOUEXECUTE", "Echo", {"spent": given}]).promise.get("tickets", 0)
+        assert given == 4
+        with monkeypatch.context() as patched:
+            patched.setattr(holder.purse, "opened", lambda *_: contextlib.nullcontext())
+            assert asker.ask(["WILLYOUEXECUTE", "Echo", {"spent": given}]).promise == {}
+        assert asker.ask(["WILLYOUEXECUTE", "Echo", {"spent": 0}]).promise["tickets"] == 8
 
 
 def test_what_was_promised_of_a_service_that_is_gone_is_nobodys(pair):

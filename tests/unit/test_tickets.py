@@ -61,6 +61,20 @@ def test_who_asks_too_seldom_gets_none():
     assert [ask(promises, NOW + 8 + number / 2) for number in range(3)] == [0, 1, 1]
 
 
+def test_who_is_put_off_can_use_as_many_at_its_next_question():
+    promises, spent = Promises(), 0
+    for _ in range(5):
+        spent = ask(promises, NOW, spent)
+    assert spent == 8
+    promises.settle("Echo", spent, NOW)
+    assert promises.usable("Echo", NOW) == 16
+    promises.put_off("Echo")
+    promises.settle("Echo", 0, NOW)
+    assert promises.usable("Echo", NOW) == 16
+    promises.settle("Echo", 0, NOW)  # there was no room: begin anew
+    assert promises.usable("Echo", NOW) == 1
+
+
 def test_there_is_an_end_to_what_one_asker_can_use():
     promises, spent = Promises(), 0
     for _ in range(30):
