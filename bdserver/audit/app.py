@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import urllib.parse
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from bdserver.audit import jsonform, page, topology
@@ -23,6 +22,7 @@ from bdserver.audit.search import FIND_CHARACTERS_MAX, STATES, Filter
 from bdserver.audit.snapshot import Snapshot, local_time
 from bdserver.core.names import valid_name
 from bdserver.core.timeline import HOURS_MAX
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadRequest, BDError
 
 DRAW_SECONDS = 5.0

@@ -11,11 +11,11 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import NamedTuple
 from wsgiref.handlers import CGIHandler
 from wsgiref.types import WSGIApplication
 
 from bdserver.audit import config
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BDError
 
 # For starting Python, drawing and writing the answer, beside the seconds that the config gives to asking the mesh.

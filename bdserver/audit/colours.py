@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import string
 from collections.abc import Iterable
-from typing import NamedTuple
+
+from bdserver.core.tuples import NamedTuple
 
 
 class Theme(NamedTuple):

@@ -11,7 +11,7 @@ import concurrent.futures
 import threading
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from bdserver.audit.config import AuditConfig, entrances_of
 from bdserver.core import attention, holding, messages, pages, timeline
@@ -19,6 +19,7 @@ from bdserver.core.attention import Finding
 from bdserver.core.holding import Holder
 from bdserver.core.membership import ALIVE, RANK, RECORDS_MAX, SUSPECT, ServiceType
 from bdserver.core.timeline import Line
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadFrame, BDError
 from bdserver.net import dialling
 from bdserver.net.conversation import Conversation

@@ -11,7 +11,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+
+from bdserver.core.tuples import NamedTuple
 
 WIDER = 1.45
 RADIUS_MIN = 105.0

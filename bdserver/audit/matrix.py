@@ -5,12 +5,11 @@ A cell has the edge's colour, the paler the longer ago, a sign where it is not g
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from markupsafe import Markup
 
 from bdserver.audit.snapshot import GREEN, ORANGE, RED, YELLOW, Node, Snapshot
 from bdserver.core.membership import LEFT
+from bdserver.core.tuples import NamedTuple
 
 CELLS_MAX = 60
 SIGNS = {GREEN: "", YELLOW: "~", ORANGE: "o", RED: "x"}

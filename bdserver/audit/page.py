@@ -14,7 +14,7 @@ import time
 import urllib.parse
 from collections.abc import Iterable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -26,6 +26,7 @@ from bdserver.audit.search import Filter
 from bdserver.audit.snapshot import EDGES, Node, Snapshot, few, local_time, together
 from bdserver.core import attention
 from bdserver.core.membership import STATIC, Copies
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BDError, NotDrawn
 
 # Who heard of whom is told in words for this many, then by cells; beyond matrix.CELLS_MAX, a row a node says the most.

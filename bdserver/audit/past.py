@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from bdserver.core.timeline import Line, Span
+from bdserver.core.tuples import NamedTuple
 
 HEIGHT = 40
 TICKS = 4

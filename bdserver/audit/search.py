@@ -6,10 +6,9 @@ which each must occur somewhere; and what must be equal, from a list. Pure.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from bdserver.audit.snapshot import Node, ServiceTotal, Snapshot
 from bdserver.core.membership import Status
+from bdserver.core.tuples import NamedTuple
 
 ATTENTION, OVERLOADED, DRAINING, SILENT = "attention", "overloaded", "draining", "silent"
 # What may be chosen of `state`, and the words for it.

@@ -9,13 +9,14 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from bdserver.audit.crawl import UNVISITED, Crawl, LookUp, Offer, Sight
 from bdserver.core import attention, holding, policy
 from bdserver.core.attention import Finding
 from bdserver.core.holding import Whole
 from bdserver.core.membership import ALIVE, DEAD, LEFT, RANK, STATIC, SUSPECT
+from bdserver.core.tuples import NamedTuple
 from bdserver.core.weight import FULL_LOAD
 from bdserver.errors import BDError, CantFind
 

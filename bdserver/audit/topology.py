@@ -15,7 +15,6 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import pydot
 
@@ -24,6 +23,7 @@ from bdserver.audit.colours import LIGHT, Theme, marks
 from bdserver.audit.shapes import quoted
 from bdserver.audit.snapshot import EDGES, GREEN, ORANGE, RED, YELLOW, Snapshot
 from bdserver.core.membership import ALIVE, STATIC, SUSPECT, Status
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import Deadline, NotDrawn
 
 SERVICES, HOSTS = VIEWS = ("services", "hosts")

@@ -7,10 +7,9 @@ said in words.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from bdserver.audit.snapshot import Node, Snapshot
 from bdserver.core.membership import ALIVE, DEAD, DYNAMIC, SUSPECT
+from bdserver.core.tuples import NamedTuple
 
 FULL, TOP = 1.0, 1.5
 TICKS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)

@@ -15,7 +15,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 from bdserver import api
 from bdserver.commands import calling, showing
@@ -23,6 +23,7 @@ from bdserver.core import holding, messages, pages
 from bdserver.core.address import join_address, split_address
 from bdserver.core.membership import ALIVE, LEFT, Copies
 from bdserver.core.messages import NoPong, NotFound, Status
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadConfig, CantFind, Deadline, Forbidden, NobodyThere
 from bdserver.net.conversation import Conversation
 

@@ -11,11 +11,12 @@ import re
 import shlex
 import urllib.parse
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from bdserver.core.address import join_address, split_address
 from bdserver.core.membership import ALIVE
 from bdserver.core.messages import Status
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import NobodyThere
 
 # A node as `bdctl nodes --json` prints it.

@@ -13,7 +13,7 @@ import pwd
 import socket
 import time
 from argparse import Namespace
-from typing import Any, NamedTuple
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -23,6 +23,7 @@ from bdserver.core.address import join_address, split_address
 from bdserver.core.joining import Token, Wish, read_token
 from bdserver.core.names import valid_name
 from bdserver.core.roles import NODE
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadConfig, BadRequest
 from bdserver.files import durable
 from bdserver.files.settings import BY_NAME, DEFAULT_PATH, Settings, default_path, load

@@ -14,10 +14,11 @@ import time
 import urllib.parse
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 from bdserver.core.address import join_address
 from bdserver.core.membership import STATIC
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadConfig, BDError, CantFind
 from bdserver.files import bdcert, lines, package, publishers
 from bdserver.files.minisign import SecretKey

@@ -16,7 +16,7 @@ import random
 import time
 from argparse import Namespace
 from base64 import b64decode
-from typing import Any, NamedTuple
+from typing import Any
 
 from cryptography import x509
 
@@ -28,6 +28,7 @@ from bdserver.core.messages import Certified, Status
 from bdserver.core.renewal import Life
 from bdserver.core.roles import NODE
 from bdserver.core.statements import Roll
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadConfig, BadRequest, BDError, CommandFailed, NobodyThere
 from bdserver.files import durable, lines
 from bdserver.net import chain as chains

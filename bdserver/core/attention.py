@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from bdserver.core.membership import ALIVE, DEAD, SUSPECT
+from bdserver.core.tuples import NamedTuple
 
 # One that renews itself is late when so much of its life is left.
 LATE_SHARE = 1 / 9

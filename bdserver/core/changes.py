@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 from bdserver.core.membership import ALIVE, DYNAMIC
+from bdserver.core.tuples import NamedTuple
 from bdserver.core.weight import FULL_LOAD
 
 # A node as `bdctl nodes --json` prints it.

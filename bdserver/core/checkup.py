@@ -8,8 +8,7 @@ whom is the business of answers and of `bdctl doctor`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from statistics import median_low
-from typing import Any, NamedTuple
+from typing import Any
 
 from bdserver.core.attention import (
     CLOCK_SECONDS,
@@ -21,6 +20,7 @@ from bdserver.core.attention import (
     gravest_first,
     why_unmet,
 )
+from bdserver.core.tuples import NamedTuple
 
 # A round trip between hosts of one mesh takes a tenth of it at most; callers wait for several.
 SLOW_SECONDS = 1.0
@@ -98,7 +98,7 @@ def _clocks(told: Told) -> Iterator[Finding]:
         if abs(first - second) > CLOCK_SECONDS:
             yield _clock(one, first - second, f"that of {two}")
         return
-    usual = median_low(clocks.values()) if clocks else 0.0
+    usual = sorted(clocks.values())[(len(clocks) - 1) // 2] if clocks else 0.0  # the median, of two the lower one
     for name, seconds in sorted(clocks.items()):
         if abs(seconds - usual) > CLOCK_SECONDS:
             yield _clock(name, seconds - usual, "those of most other nodes")

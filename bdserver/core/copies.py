@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from bdserver.core.membership import (
     COUNTER_MAX,
@@ -26,6 +26,7 @@ from bdserver.core.membership import (
     Record,
     ServiceType,
 )
+from bdserver.core.tuples import NamedTuple
 from bdserver.core.view import View
 
 # Of a digest, for people to compare.

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, TypeGuard
 
 from bdserver.core import messages
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BY_CODE
 
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Collection, Generator, Iterable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from bdserver.core import membership, statements
 from bdserver.core.membership import (
@@ -40,6 +40,7 @@ from bdserver.core.messages import TEXT_MAX
 from bdserver.core.names import valid_name
 from bdserver.core.policy import digest as policy_digest
 from bdserver.core.statements import Statement
+from bdserver.core.tuples import NamedTuple
 from bdserver.core.view import BUCKETS, View
 from bdserver.core.wire import payload
 from bdserver.errors import BadRequest, Quarantined, TooBusy

@@ -8,13 +8,14 @@ Digests are told short, for people to compare: which edition a copy is to become
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from bdserver.core import attention, copies
 from bdserver.core.attention import Finding
 from bdserver.core.copies import DIGEST_SHOWN, Rivals
 from bdserver.core.membership import ALIVE, DYNAMIC, NO_EDITION, STATIC, SUSPECT, Copies, Edition, Record, ServiceType
 from bdserver.core.messages import Status
+from bdserver.core.tuples import NamedTuple
 from bdserver.core.view import View
 
 

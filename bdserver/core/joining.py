@@ -13,11 +13,12 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from hashlib import sha256
 from hmac import compare_digest
-from typing import Any, NamedTuple
+from typing import Any
 from zlib import crc32
 
 from bdserver.core.names import valid_name
 from bdserver.core.roles import Role
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadRequest, Forbidden
 
 # The first byte of a token; it makes that none begins with a hyphen, which a shell's command takes for an option.

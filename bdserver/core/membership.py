@@ -20,10 +20,11 @@ from enum import StrEnum
 from hashlib import sha256
 from json.encoder import encode_basestring_ascii
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from bdserver.core.address import PORT_MAX, host_part, join_address, split_address
 from bdserver.core.names import valid_name
+from bdserver.core.tuples import NamedTuple
 from bdserver.core.wire import read_text
 from bdserver.errors import BadFrame, BadRequest, TooLarge
 

@@ -6,10 +6,11 @@ that is in the cache. So what cannot be said in one line, and what nobody unders
 
 from __future__ import annotations
 
-from typing import NamedTuple, assert_never
+from typing import assert_never
 
 from bdserver.core.exchange import EVERYBODY
 from bdserver.core.names import valid_name
+from bdserver.core.tuples import NamedTuple
 
 # PIPE_BUF of Linux: a longer line might be mixed with another process's.
 LINE_BYTES_MAX = 4096

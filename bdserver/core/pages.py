@@ -9,10 +9,11 @@ in pages is cut (`within`), and that is said.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from bdserver.core import wire
 from bdserver.core.messages import Status
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadRequest
 
 PAGE_BYTES = 512 * 1024

@@ -13,7 +13,8 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from random import Random
-from typing import NamedTuple
+
+from bdserver.core.tuples import NamedTuple
 
 # Of a certificate's life: from when on it is renewed, and how much later at most.
 DUE_SHARE, JITTER_SHARE = 2 / 3, 1 / 9

@@ -9,7 +9,8 @@ that is gone for good: those are forgotten after a day.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+
+from bdserver.core.tuples import NamedTuple
 
 # After the roll was told, so much of a certificate's life (three days of ninety) nobody signs by the new CA, and so much (a
 # week) the old one is not dropped.

@@ -25,12 +25,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 from bdserver.core import copies, messages, plan, turns
 from bdserver.core.address import host_part
 from bdserver.core.membership import ALIVE, Copies, Record
 from bdserver.core.messages import DontHave, NetFault, No, RelayedYes, Yes
+from bdserver.core.tuples import NamedTuple
 from bdserver.core.view import View
 from bdserver.core.weight import FULL_LOAD
 from bdserver.errors import BDError, Deadline, NobodyThere, PolicyMismatch, Refused

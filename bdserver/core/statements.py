@@ -13,9 +13,10 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 
 from bdserver.core.names import valid_name
+from bdserver.core.tuples import NamedTuple
 from bdserver.core.wire import read_text
 from bdserver.errors import BadFrame, BadRequest, TooLarge
 

@@ -13,9 +13,9 @@ either end. Writing hits, locks and whether a connection is open are the busines
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from bdserver.core.messages import No, Yes
+from bdserver.core.tuples import NamedTuple
 
 # So long a ticket may be spent, whatever a holder says. So a call goes to a host that hangs for no longer.
 TICKET_SECONDS = 1.0

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, TypeGuard
+
+from bdserver.core.tuples import NamedTuple
 
 HOURS_MAX = 168
 # As many as a screen has room for, and a STATUS.

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from random import Random
-from typing import NamedTuple
 
 from bdserver.core.address import host_part
 from bdserver.core.copies import Go, Raise, Renew, has_original, rivals, standing, to_withdraw
 from bdserver.core.exchange import EVERYBODY
 from bdserver.core.gossip import ring
 from bdserver.core.membership import ALIVE, DYNAMIC, STATIC, Copies, Record, Service
+from bdserver.core.tuples import NamedTuple
 from bdserver.core.view import View
 from bdserver.core.weight import FULL_LOAD, RETIRE_AFTER
 

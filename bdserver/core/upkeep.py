@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from random import Random
 from types import MappingProxyType
-from typing import NamedTuple
 
 from bdserver.core import copies, turns
 from bdserver.core.copies import Go, Held, Renew
 from bdserver.core.membership import Edition, Record, Service
+from bdserver.core.tuples import NamedTuple
 from bdserver.core.turns import Errand, Lately, Place
 from bdserver.core.view import View
 

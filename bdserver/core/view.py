@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from operator import attrgetter
-from typing import NamedTuple
 
 from bdserver.core import statements
 from bdserver.core.membership import (
@@ -33,6 +32,7 @@ from bdserver.core.membership import (
     unsealed,
 )
 from bdserver.core.statements import Revocations, Statement
+from bdserver.core.tuples import NamedTuple
 
 NO_REVOCATIONS = Revocations(())
 TOMBSTONE_SECONDS = 86400.0

@@ -5,7 +5,7 @@ The tests paste them, and look.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from bdserver.core.tuples import NamedTuple
 
 
 class Try(NamedTuple):

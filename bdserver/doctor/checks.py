@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 from bdserver.core.attention import Finding, Severity, gravest_first
+from bdserver.core.tuples import NamedTuple
 from bdserver.doctor import files, machine, mesh, web
 from bdserver.doctor.host import Host
 from bdserver.errors import BDError

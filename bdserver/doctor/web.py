@@ -10,12 +10,12 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from bdserver.core import membership
 from bdserver.core.attention import Finding, Severity, few
 from bdserver.core.membership import Record
+from bdserver.core.tuples import NamedTuple
 from bdserver.doctor.host import Host
 from bdserver.files.bdcert import SUFFIX, Service
 

@@ -15,8 +15,9 @@ import os
 import re
 import urllib.parse
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadConfig
 from bdserver.files import durable
 

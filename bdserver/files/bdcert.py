@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from bdserver.core.membership import (
@@ -26,6 +26,7 @@ from bdserver.core.membership import (
     ServiceType,
 )
 from bdserver.core.names import valid_name
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadService
 from bdserver.files import durable, lines, pairs
 from bdserver.files.durable import shown

@@ -24,7 +24,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 from zlib import crc32
 
 from filelock import FileLock, Timeout
@@ -32,6 +32,7 @@ from filelock import FileLock, Timeout
 from bdserver.core import membership, statements
 from bdserver.core.membership import Record
 from bdserver.core.statements import Statement
+from bdserver.core.tuples import NamedTuple
 from bdserver.core.view import View
 from bdserver.errors import BDError, NoSpace, TooBusy
 from bdserver.files import durable

@@ -13,8 +13,8 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
 
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import NoSpace
 from bdserver.files import durable
 

@@ -21,8 +21,9 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
+from bdserver.core.tuples import NamedTuple
 from bdserver.core.weight import AHEAD, BACK, HIT, HORIZON, Run
 from bdserver.errors import NoSpace, TooBusy
 from bdserver.files import durable

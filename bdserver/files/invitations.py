@@ -12,9 +12,10 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from bdserver.core.joining import TOLD_SECONDS, Invitation, invitation_of
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadConfig, CantFind, TooBusy
 from bdserver.files import durable
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from base64 import b64decode, b64encode
 from hashlib import blake2b
-from typing import NamedTuple
+
+from bdserver.core.tuples import NamedTuple
 
 # Of an algorithm's two letters, the second tells what is signed: the message (of old), or its BLAKE2b, which is what we sign.
 _OF_MESSAGE, _OF_HASH = b"Ed", b"ED"

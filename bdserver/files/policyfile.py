@@ -5,10 +5,9 @@ What is in a policy, and when two of them meet, is the business of core.policy.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from bdserver.core import policy
 from bdserver.core.policy import Policy
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadConfig
 from bdserver.files import durable, lines
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
 
 from bdserver.core.membership import AHEAD_MAX, COUNTER_MAX, DIGEST_CHARACTERS
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadConfig
 from bdserver.files import durable, lines, minisign
 from bdserver.files.minisign import PublicKey, SecretKey, Signature

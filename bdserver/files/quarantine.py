@@ -16,15 +16,15 @@ import glob
 import json
 import logging
 import os
-import pickle
 import signal
 import time
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from hashlib import blake2b
-from typing import Any, BinaryIO, NamedTuple, NoReturn, TypeVar
+from typing import Any, BinaryIO, NoReturn, TypeVar
 
 from bdserver import __version__
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BDError, NoSpace, Quarantined, TooBusy
 from bdserver.files import durable
 
@@ -145,6 +145,8 @@ class Quarantine:
             content = read()
             if self._raised:
                 content = read()
+            import pickle  # here and below: seldom is anything new
+
             found.write(pickle.dumps(content))
             found.flush()
         finally:
@@ -277,6 +279,8 @@ class _Notes:
 
 def _unpickled(content: bytes) -> Any:
     """What our own child has found, which has what we have, our key too; None when it ended before it could say so."""
+    import pickle
+
     try:
         return pickle.loads(content)
     except (EOFError, pickle.UnpicklingError):

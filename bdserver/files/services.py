@@ -14,9 +14,9 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from bdserver.core.membership import DYNAMIC
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadConfig, BadPackage, BadService, CantFind, Quarantined
 from bdserver.files import bdcert, durable, pairs
 from bdserver.files.bdcert import SUFFIX, Service, digest_of, read_service

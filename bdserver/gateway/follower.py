@@ -11,11 +11,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from bdserver.core.changes import Node, changes, named
 from bdserver.core.membership import ALIVE
 from bdserver.core.messages import Status
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BDError, NobodyThere
 
 POLL_SECONDS = 1.0

@@ -16,7 +16,7 @@ import urllib.parse
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from bdserver.audit import refusals
@@ -25,6 +25,7 @@ from bdserver.core.address import split_address
 from bdserver.core.membership import POLICIES_MAX
 from bdserver.core.messages import TEXT_MAX
 from bdserver.core.names import valid_name
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadFrame, BadPolicy, BadRequest, BDError, TooBusy, TooLarge
 from bdserver.gateway.follower import Follower
 from bdserver.gateway.lookups import Lookups

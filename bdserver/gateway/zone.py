@@ -15,7 +15,6 @@ import ipaddress
 import re
 import struct
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import dns.edns
 import dns.exception
@@ -30,6 +29,7 @@ from dns.rcode import Rcode
 from dns.rdatatype import RdataType
 
 from bdserver.core.names import valid_name
+from bdserver.core.tuples import NamedTuple
 
 HEADER = struct.Struct("!HHHHHH")
 OPCODE = 0x7800  # of the flags; 0 is QUERY

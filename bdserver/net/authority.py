@@ -16,7 +16,6 @@ import os
 from base64 import b64encode
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -29,6 +28,7 @@ from bdserver.core.names import valid_name
 from bdserver.core.roles import NODE, Role
 from bdserver.core.statements import PREFIX as STATEMENT_PREFIX
 from bdserver.core.statements import Roll, Statement
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadConfig, BadRequest
 from bdserver.net import chain as chains
 from bdserver.net import keys, openssl

@@ -10,13 +10,12 @@ Leaves to others: dates, who is revoked, and what the certificate says of its ho
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from bdserver.core.tuples import NamedTuple
 from bdserver.net import openssl
 
 # Of a signer's subject; its organization is the mesh, its common name the node that signs.

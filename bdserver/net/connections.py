@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BDError, NobodyThere
 from bdserver.net.conversation import Conversation
 from bdserver.net.identity import Identity

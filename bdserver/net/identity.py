@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import NamedTuple
 
 from cryptography import x509
 
 from bdserver.core.address import normal_host, without_zone
 from bdserver.core.names import valid_name
 from bdserver.core.roles import EVERYONE, Role
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadRequest
 from bdserver.net import openssl
 from bdserver.net.chain import named

@@ -9,7 +9,7 @@ Leaves to others: whom to sign for (`authority`, `signing`), and where files lie
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from bdserver.core.roles import NODE, Role
+from bdserver.core.tuples import NamedTuple
 from bdserver.net import openssl
 from bdserver.net.chain import SIGNER_UNIT
 from bdserver.net.identity import uri_of

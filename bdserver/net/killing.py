@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from bdserver.core import pages
 from bdserver.core.messages import Status
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadConfig, BDError, Forbidden
 from bdserver.net import dialling
 from bdserver.net.conversation import Conversation

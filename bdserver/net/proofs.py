@@ -16,7 +16,6 @@ from base64 import b64decode, b64encode
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -28,6 +27,7 @@ from bdserver.core.address import split_address, without_zone
 from bdserver.core.membership import Record
 from bdserver.core.roles import ADMIN, NODE
 from bdserver.core.statements import Revocation, Roll, Statement
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import Forbidden
 from bdserver.net import chain as chains
 from bdserver.net import openssl

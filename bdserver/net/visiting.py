@@ -13,11 +13,10 @@ import selectors
 import socket
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 from bdserver.core.address import join_address, split_address
 from bdserver.core.checkup import LARGE_BYTES, Visit
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BDError, NobodyThere, PolicyMismatch, Refused
 from bdserver.net import tcp
 from bdserver.net.conversation import Conversation
@@ -56,6 +55,8 @@ def visit_all(call: Call, whom: Iterable[Whom], deadline: float) -> list[Visit]:
         if failed is not None:
             return made._replace(code=failed.code, text=str(failed), step="call")
         return made if time.monotonic() > until else visit(call, each, made, deadline)
+
+    from concurrent.futures import ThreadPoolExecutor  # here: few children are ever asked to visit anybody
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return list(pool.map(visited, wanted))

@@ -15,13 +15,13 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from bdserver.core import membership
 from bdserver.core.address import split_address
 from bdserver.core.attention import LAG_SECONDS, Severity
 from bdserver.core.membership import ALIVE, DEAD, SUSPECT, Status
 from bdserver.core.ticks import following
+from bdserver.core.tuples import NamedTuple
 from bdserver.core.view import View
 from bdserver.errors import BadConfig, BDError, NoSpace
 from bdserver.files import accesslog

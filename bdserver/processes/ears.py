@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from bdserver import errors
 from bdserver.core import exchange, messages
 from bdserver.core.messages import Exchanged, No, NoPong, Pong
 from bdserver.core.roles import NODE
+from bdserver.core.tuples import NamedTuple
 from bdserver.core.view import View
 from bdserver.errors import BDError, NoSuchCommand, PolicyMismatch, TooBusy
 from bdserver.processes.callers import Caller, Slot

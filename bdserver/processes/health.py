@@ -10,12 +10,15 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from bdserver.core.membership import DYNAMIC
 from bdserver.files.bdcert import Service
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 # For the whole of an answer. A service that is a script takes a second to start where many others do.
 PATIENCE = 5.0
@@ -42,16 +45,22 @@ class Health:
         """Their names, as far as is known now."""
         return frozenset(self._sick) if self._has_looked else None
 
-    def look(self, asked: Iterable[tuple[Service, str]], host: str, port: int) -> None:
+    def look(self, asked: Collection[tuple[Service, str]], host: str, port: int) -> None:
         """Ask each of these services at its url; what a url leaves open is our own `host` and `port`."""
+        names = {each.name for each, _ in asked}
+        self._silent &= names
+        self._sick &= names
+        if asked:
+            self._ask(asked, host, port)
+        self._has_looked = True
+
+    def _ask(self, asked: Collection[tuple[Service, str]], host: str, port: int) -> None:
+        from concurrent.futures import ThreadPoolExecutor, as_completed  # here: many nodes have nobody to ask
+
         with ThreadPoolExecutor(AT_ONCE) as pool:
             answers = {pool.submit(reason, each, url, host, port, self._patience): (each.name, url) for each, url in asked}
-            names = {name for name, _ in answers.values()}
-            self._silent &= names
-            self._sick &= names
             for answer in as_completed(answers):
                 self._take(*answers[answer], answer)
-        self._has_looked = True
 
     def _take(self, name: str, url: str, answer: Future[str | None]) -> None:
         try:

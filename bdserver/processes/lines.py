@@ -19,11 +19,12 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Generator
-from typing import Any, NamedTuple
+from typing import Any
 
 from bdserver.core import messages
 from bdserver.core.address import split_address
 from bdserver.core.messages import Opening
+from bdserver.core.tuples import NamedTuple
 from bdserver.core.wire import OLDEST, encode
 from bdserver.errors import BadFrame, BDError, Deadline, Forbidden, NobodyThere, PolicyUnknown, Refused, from_wire
 from bdserver.net import links, tls

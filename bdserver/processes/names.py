@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import NobodyThere
 from bdserver.net import tcp
 

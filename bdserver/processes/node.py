@@ -15,7 +15,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -28,6 +28,7 @@ from bdserver.core.policies import Policies
 from bdserver.core.policy import Policy
 from bdserver.core.statements import Holder
 from bdserver.core.tickets import NOT_BEFORE_MAX
+from bdserver.core.tuples import NamedTuple
 from bdserver.core.view import TOMBSTONE_SECONDS, View
 from bdserver.errors import BadConfig, BDError, Forbidden, NoSpace
 from bdserver.files import durable, policyfile, publishers

@@ -7,9 +7,8 @@ more, and goes on after a restart.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from bdserver.core.timeline import Span
+from bdserver.core.tuples import NamedTuple
 from bdserver.files.timeline import Timeline
 from bdserver.processes.node import Node
 

@@ -12,10 +12,11 @@ import select
 import tempfile
 import time
 from collections.abc import Callable, Collection
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 from bdserver.core.messages import Found, Package, Yes
 from bdserver.core.roles import NODE
+from bdserver.core.tuples import NamedTuple
 from bdserver.core.view import View
 from bdserver.core.weight import BACK
 from bdserver.errors import BadRequest, BDError, Deadline, NobodyThere, TooLarge

@@ -14,8 +14,8 @@ import pwd
 import resource
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadConfig, NotYet
 from bdserver.files import durable
 from bdserver.files.settings import Settings, load

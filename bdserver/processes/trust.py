@@ -8,8 +8,8 @@ administrator put it there, and never copied. What a signature is, files.publish
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadPackage
 from bdserver.files.bdcert import Service
 from bdserver.files.publishers import Publishers, Signed, is_ahead

@@ -8,7 +8,6 @@ the node is left, and is started anew when it dies. What is called is counted by
 
 from __future__ import annotations
 
-import ctypes
 import os
 import pwd
 import select
@@ -16,14 +15,13 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
 
 import setproctitle
 from daemon.daemon import close_all_open_files
 
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadConfig, BDError
 from bdserver.files.settings import Settings
-from bdserver.net.container import Container
 from bdserver.processes import startup
 from bdserver.processes.sockets import addresses, tcp_socket
 
@@ -94,6 +92,11 @@ def begin(settings: Settings, web: Web) -> int | None:
         try:
             os.setsid()
             if os.fork() == 0:
+                # Here, since no other process needs them; and before it has another account, which may not read our modules.
+                import ctypes  # noqa: F401
+
+                import bdserver.net.container  # noqa: F401
+
                 _detach([read, *(each.fileno() for each in web.listening)], web.owner)
                 _supervise(settings, web, read)
         finally:
@@ -112,6 +115,8 @@ def _detach(needed: list[int], owner: tuple[int, int] | None) -> None:
     os.chdir("/")
     if owner is not None:
         startup.become(owner)
+    import ctypes
+
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # as the kernel does when a user changes
 
 
@@ -137,6 +142,8 @@ def _supervise(settings: Settings, web: Web, life: int) -> None:
 
 def _serve(settings: Settings, web: Web) -> None:
     """In the process that may die: serve on all sockets."""
+    from bdserver.net.container import Container
+
     containers = []
     for each in web.listening:
         host, port = each.getsockname()[:2]

@@ -6,11 +6,12 @@ serves the next ones too (a memo). Nothing of it is about a caller, or about loa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from bdserver.core import copies, membership
 from bdserver.core.messages import Yes
 from bdserver.core.routing import Candidates
+from bdserver.core.tuples import NamedTuple
 from bdserver.core.view import View
 from bdserver.files.bdcert import Service
 from bdserver.files.settings import Settings

@@ -127,3 +127,15 @@ def test_a_local_bdwhereis_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-S", "-c", program], capture_output=True, text=True, cwd=PACKAGE.parent, check=True)
     heavy = {"OpenSSL", "ssl", "cryptography", "filelock", "daemon", "dataclasses", "logging", "asyncio", "typing", "ipaddress"}
     assert not heavy & set(done.stdout.split())
+
+
+# What a node's processes need seldom, or not at all: each is milliseconds at every start, and pages in every process.
+SELDOM = {"asyncio", "concurrent.futures", "ctypes", "email.message", "html", "http", "mimetypes", "multiprocessing", "pickle",
+          "socketserver", "statistics", "subprocess", "tarfile", "xml.etree"}  # fmt: skip
+
+
+def test_a_node_starts_without_what_it_seldom_needs():
+    program = "import sys, bdserver.commands.daemonising; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=PACKAGE.parent, check=True)
+    imported = set(done.stdout.split())
+    assert not SELDOM & imported and "bdserver.processes.discoverer" in imported

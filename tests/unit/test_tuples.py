@@ -64,3 +64,28 @@ def test_one_without_fields_is_itself_alone():
     assert Empty() == () and repr(Empty()) == "Empty()" and type(Empty()._replace()) is Empty
     with pytest.raises(TypeError):
         Empty(1)
+
+
+def test_its_fields_are_to_be_had_as_typings_are():
+    for kind in (Ours, Theirs):
+        assert kind._fields == ("left", "right") and kind._field_defaults == {"right": "r"}
+        assert kind._make([1, "x"]) == (1, "x") and kind._make([1, "x"])._asdict() == {"left": 1, "right": "x"}
+        with pytest.raises(TypeError):
+            kind._make([1])
+    assert Empty() == () and repr(Empty()) == "Empty()"
+
+
+def test_many_fields_and_a_class_of_the_class():
+    class Wide(tuples.NamedTuple):
+        a: int
+        b: int
+        c: int = 3
+        d: int = 4
+
+    class Child(Wide):
+        def both(self):
+            return self.a + self.d
+
+    assert Wide(1, b=2, d=5) == (1, 2, 3, 5) and Child(1, 2).both() == 5 and Ours(1) == (1, "r")
+    with pytest.raises(TypeError, match="'b'"):
+        Wide(1)

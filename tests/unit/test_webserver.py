@@ -9,6 +9,7 @@ import pytest
 
 from bdserver.errors import BadConfig, NotYet
 from bdserver.files.settings import Settings
+from bdserver.net import container
 from bdserver.processes import webserver
 from bdserver.processes.webserver import Web, begin, prepared
 from tests.hosts import free_port, until
@@ -109,7 +110,7 @@ def test_it_serves_on_each_of_its_sockets(tmp_path, monkeypatch):
         def serve_forever(self):
             made.append("serves")
 
-    monkeypatch.setattr(webserver, "Container", Container)
+    monkeypatch.setattr(container, "Container", Container)
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     webserver._serve(settings(tmp_path), Web(sockets, (5, 5)))
     until(lambda: made.count("serves") == 2, 5, "both")

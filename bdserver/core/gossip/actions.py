@@ -6,9 +6,10 @@ are values: whoever carries them out needs nothing else, and nothing of theirs c
 
 from __future__ import annotations
 
-from typing import NamedTuple, assert_never
+from typing import assert_never
 
 from bdserver.core.messages import Pong
+from bdserver.core.tuples import NamedTuple
 
 # A node takes a piece of news in milliseconds; one that takes longer is perhaps on a machine that is short of time.
 PUSH_SECONDS = 2.0

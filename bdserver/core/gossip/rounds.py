@@ -11,11 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from random import Random
-from typing import NamedTuple
 
 from bdserver.core.gossip.actions import Synchronise
 from bdserver.core.gossip.patience import Awareness
 from bdserver.core.membership import DEAD, Record
+from bdserver.core.tuples import NamedTuple
 from bdserver.core.view import View
 
 # A mesh that has told us nothing new for so long, and yet differs from us, is synchronised with out of turn; and so is one

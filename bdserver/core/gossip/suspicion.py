@@ -12,11 +12,11 @@ import math
 from collections.abc import Iterable
 from enum import StrEnum
 from random import Random
-from typing import NamedTuple
 
 from bdserver.core.gossip.actions import Verdict
 from bdserver.core.gossip.patience import Awareness
 from bdserver.core.membership import SUSPECT, Record
+from bdserver.core.tuples import NamedTuple
 from bdserver.core.view import Change, View
 
 # Lifeguard's suspicion, with memberlist's k = 4 - 2 + 1 confirmations. Its SuspicionMult of 4 and SuspicionMaxTimeoutMult of 6

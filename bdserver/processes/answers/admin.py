@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 from bdserver.core import copies, membership, pages
 from bdserver.core.address import join_address, split_address
@@ -14,6 +14,7 @@ from bdserver.core.membership import STATIC, Record, Withdrawal
 from bdserver.core.messages import Goodbye, Graveyard, Ok, Withdrawn
 from bdserver.core.nudges import Look
 from bdserver.core.roles import ADMIN
+from bdserver.core.tuples import NamedTuple
 from bdserver.core.view import View
 from bdserver.errors import BadRequest, BadService, CantFind, Forbidden
 from bdserver.files import package

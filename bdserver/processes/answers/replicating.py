@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 from bdserver.core import copies, membership, messages, pages, plan, routing, turns, weight
 from bdserver.core.address import host_part
@@ -24,6 +24,7 @@ from bdserver.core.messages import DontHave, Found, NetFault, No, NotFound, NotG
 from bdserver.core.names import valid_name
 from bdserver.core.nudges import Hurry
 from bdserver.core.roles import NODE
+from bdserver.core.tuples import NamedTuple
 from bdserver.core.view import View
 from bdserver.errors import BadConfig, BadPackage, BadRequest, BDError, Deadline, NobodyThere, TooBusy
 from bdserver.files import durable, package
