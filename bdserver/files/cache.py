@@ -27,8 +27,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 from zlib import crc32
 
-from filelock import FileLock, Timeout
-
 from bdserver.core import membership, statements
 from bdserver.core.membership import Record
 from bdserver.core.statements import Statement
@@ -108,13 +106,11 @@ class Cache:
     def locked(self, seconds: float = LOCK_SECONDS) -> Iterator[View]:
         """A copy of the view of now, to change; saved on the way out if it was. TooBusy when the lock is not to be had; NoSpace
         when there can't be one, or when the file can't be read and nothing is known yet."""
-        lock = FileLock(self.path + ".lock", timeout=max(seconds, 0))
+        path = self.path + ".lock"
         try:
-            lock.acquire(poll_interval=0.005)
-        except Timeout:
-            raise TooBusy(f"{self.path}.lock was not to be had in {seconds:.1f} s") from None
+            let_go = _locked_now(path) or _locked_within(path, seconds)
         except OSError as error:
-            raise NoSpace(f"{self.path}.lock: {error.strerror}") from None
+            raise NoSpace(f"{path}: {error.strerror}") from None
         try:
             known = self._now()
             if not self._could_read and self.me not in known.view.records:
@@ -125,7 +121,7 @@ class Cache:
             if view.changes or self._is_lost(known):
                 self._known = self._save(known, view)
         finally:
-            lock.release()
+            let_go()
 
     def sweep(self) -> None:
         """Remove what a crash left half-written; at the start, when nobody else is at work here."""
@@ -422,3 +418,31 @@ def _merge(known: dict[str, Any], said: dict[str, Any], kind: Callable[[Any], An
             known.pop(key, None)
         else:
             known[str(key)] = kind(value)
+
+
+# --- the lock -----------------------------------------------------------------------------------------------------
+
+
+def _locked_now(path: str) -> Callable[[], None] | None:
+    """Hold the lock, if nobody has it, as nearly always: what lets it go."""
+    descriptor = durable.open_regular(path, os.O_RDWR | os.O_CREAT, follow=False, mode=0o644)
+    with contextlib.ExitStack() as held:
+        held.callback(os.close, descriptor)
+        with contextlib.suppress(TooBusy):
+            durable.lock(descriptor, 0, path)
+            held.callback(durable.unlock, descriptor)  # since a process that we have forked has the descriptor, too
+            if os.fstat(descriptor).st_nlink:
+                return held.pop_all().close
+    return None
+
+
+def _locked_within(path: str, seconds: float) -> Callable[[], None]:
+    """Wait for the lock: what lets it go; TooBusy when it is not to be had."""
+    from filelock import FileLock, Timeout  # here: it takes a start longer to import than all that it does under the lock
+
+    lock = FileLock(path, timeout=max(seconds, 0))
+    try:
+        lock.acquire(poll_interval=0.005)
+    except Timeout:
+        raise TooBusy(f"{path} was not to be had in {seconds:.1f} s") from None
+    return lock.release

@@ -122,6 +122,38 @@ def test_a_failure_inside_saves_nothing_and_frees_the_lock(tmp_path):
         assert not view.hints
 
 
+def test_who_waits_for_the_lock_has_it_when_it_is_let_go(tmp_path):
+    cache = Cache(str(tmp_path / "me.bdcache"), "me")
+    held, done = threading.Event(), threading.Event()
+
+    def hold():
+        with Cache(cache.path, "me").locked():
+            held.set()
+            done.wait(10)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(10)
+    threading.Timer(0.05, done.set).start()
+    with cache.locked(10) as view:
+        assert done.is_set() and view.records == {}
+    holder.join()
+
+
+def test_a_lock_file_that_is_removed_before_it_is_locked_guards_nothing(tmp_path, monkeypatch):
+    cache, lock = Cache(str(tmp_path / "me.bdcache"), "me"), durable.lock
+
+    def removed(descriptor, seconds, path):
+        os.unlink(path)
+        lock(descriptor, seconds, path)
+
+    monkeypatch.setattr(durable, "lock", removed)
+    with cache.locked(1):
+        monkeypatch.undo()
+        with pytest.raises(TooBusy), Cache(cache.path, "me").locked(0.01):
+            pass
+
+
 def test_who_waits_too_long_for_the_lock_is_told(tmp_path):
     cache = a_cache(tmp_path)
     with (

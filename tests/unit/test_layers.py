@@ -130,7 +130,7 @@ def test_a_local_bdwhereis_imports_nothing_heavy():
 
 
 # What a node's processes need seldom, or not at all: each is milliseconds at every start, and pages in every process.
-SELDOM = {"asyncio", "concurrent.futures", "ctypes", "email.message", "html", "http", "mimetypes", "multiprocessing", "pickle",
+SELDOM = {"asyncio", "concurrent.futures", "ctypes", "email.message", "filelock", "html", "http", "mimetypes", "multiprocessing", "pathlib", "pickle",
           "socketserver", "statistics", "subprocess", "tarfile", "xml.etree"}  # fmt: skip
 
 
