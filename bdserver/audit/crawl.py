@@ -365,11 +365,10 @@ def _event(said: dict[str, Any]) -> dict[str, Any]:
 
 
 def _offer(said: dict[str, Any]) -> Offer:
-    kind, is_checked = holding.kind_of(said["type"]), said.get("checked", True)  # an older node does not tell
-    calls = said.get("calls")
+    kind, calls = holding.kind_of(said["type"]), said.get("calls")
     held = _held(kind, said)
     known = int(calls) if _is_number(calls) else None
-    return Offer(kind, said["weight"], said["cost"], said["healthy"], _text(said["url"]), is_checked, held, known)
+    return Offer(kind, said["weight"], said["cost"], said["healthy"], _text(said["url"]), held.checked, held, known)
 
 
 def _held(kind: ServiceType, said: dict[str, Any]) -> Holder:
@@ -388,9 +387,11 @@ def _sight(row: dict[str, Any] | list[Any]) -> Sight:
 
 def _hearsay(said: dict[str, Any]) -> Hearsay:
     urls, told = said["urls"], said.get("offers", {})  # an older node does not tell how they stand
+    kinds = {name: holding.kind_of(kind) for name, kind in _items(said["types"])}
+    stands = {name: _held(kind, told.get(name, {})) for name, kind in kinds.items()}
     offers = {
-        name: Offer(kind, None, None, True, _text(urls.get(name)), held=_held(kind, told.get(name, {})))
-        for name, kind in ((name, holding.kind_of(kind)) for name, kind in _items(said["types"]))
+        name: Offer(kind, None, None, True, _text(urls.get(name)), stands[name].checked, stands[name])
+        for name, kind in kinds.items()
     }
     load, threshold = said.get("load", 0), said.get("receiver_threshold", 0.0)
     return Hearsay(offers, load, threshold, _text(said.get("policy")) or None, said["draining"])

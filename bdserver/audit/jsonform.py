@@ -98,8 +98,11 @@ def _node(snapshot: Snapshot, node: Node) -> dict[str, Any]:
 
 
 def _offer(offer: Offer) -> dict[str, Any]:
+    """Whether it is checked is told by the word that the audit has for it."""
     fields = offer._asdict()
-    return fields | holding.as_json(fields.pop("held"))
+    held = holding.as_json(fields.pop("held"))
+    del held["checked"]
+    return fields | held
 
 
 def _view(snapshot: Snapshot, observer: str) -> dict[str, Any]:

@@ -197,7 +197,7 @@ def export(options: Namespace) -> None:
     from bdserver.commands import exporting
 
     found = exporting.offered(_status(options), options.keep)
-    for line in found.left_out:
+    for line in found.doubts if options.form != "hosts" else ():
         calling.warn("bdctl", line)
     text = exporting.FORMS[options.form](found)
     if options.to is None:
@@ -272,7 +272,7 @@ def publish(options: Namespace) -> None:
 
     name, said = publishing.publish(options, lambda request, package: _ask(options, request, package))
     url = said.url
-    for line in [*publishing.doubts(options.file, url), *said.notes]:
+    for line in [*publishing.doubts(options, url), *said.notes]:
         calling.warn("bdctl", line)
     if options.json:
         return _print_json({"service": name, "url": url})

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from bdserver.core.address import join_address, split_address
+from bdserver.core.attention import few
 from bdserver.core.membership import ALIVE
 from bdserver.core.messages import Status
 from bdserver.core.tuples import NamedTuple
@@ -29,7 +30,8 @@ SHOWN_MAX = 5
 
 
 class Place(NamedTuple):
-    """The place at which a node serves a service. `threshold`: the node's, 0 where it is not told."""
+    """The place at which a node serves a service. `threshold`: the node's, 0 where it is not told; `is_checked`: it looks
+    whether the service is well."""
 
     node: str
     host: str
@@ -37,6 +39,7 @@ class Place(NamedTuple):
     url: str
     type: str
     threshold: float
+    is_checked: bool
 
     @property
     def is_tls(self) -> bool:
@@ -46,11 +49,12 @@ class Place(NamedTuple):
 
 class Offered(NamedTuple):
     """`places`: service -> where it is served, for each service that anybody was known to have, so some have none.
-    `hosts`: (host, name) of each node that lives. `left_out`: one line each."""
+    `hosts`: (host, name) of each node that lives. `doubts`: a line for each place that is left out, and one that names the
+    services of which nobody looks whether they are well."""
 
     places: dict[str, list[Place]]
     hosts: list[tuple[str, str]]
-    left_out: list[str]
+    doubts: list[str]
 
 
 def offered(status: Status, keep: Iterable[str] = ()) -> Offered:
@@ -63,7 +67,7 @@ def offered(status: Status, keep: Iterable[str] = ()) -> Offered:
         shown = ", ".join(hints[:SHOWN_MAX]) + (", …" if len(hints) > SHOWN_MAX else "")
         raise NobodyThere(f"the node knows no other yet, and nobody was reached at its hints ({shown}): nothing is exported")
     places: dict[str, list[Place]] = {name: [] for name in keep}
-    left_out = []
+    doubts = []
     for node in named:
         is_offering = node["status"] == ALIVE and not node["draining"]
         for service in node["services"]:
@@ -72,9 +76,16 @@ def offered(status: Status, keep: Iterable[str] = ()) -> Offered:
                 if is_offering:
                     found.append(_place(node, service))
             except ValueError as error:
-                left_out.append(f"{service} of {node['name']} is left out: {node['urls'][service]!r:.200}: {error}")
+                doubts.append(f"{service} of {node['name']} is left out: {node['urls'][service]!r:.200}: {error}")
     hosts = [(split_address(node["address"])[0], str(node["name"])) for node in named if node["status"] == ALIVE]
-    return Offered(dict(sorted(places.items())), hosts, left_out)
+    return Offered(dict(sorted(places.items())), hosts, [*doubts, *_unchecked(places)])
+
+
+def _unchecked(places: dict[str, list[Place]]) -> list[str]:
+    """Their nodes live; whether their web servers do, nobody knows."""
+    names = (f"{name} of {each.node}" for name, found in sorted(places.items()) for each in found if not each.is_checked)
+    said = few(names)
+    return [f"nobody looks whether these are well, and they are exported all the same: {said}"] if said else []
 
 
 def _place(node: Node, service: str) -> Place:
@@ -86,7 +97,8 @@ def _place(node: Node, service: str) -> Place:
     if not port:
         raise ValueError("it names no port")
     threshold = float(node.get("receiver_threshold", 0.0))
-    return Place(node["name"], parts.hostname, port, parts.geturl(), node["types"][service], threshold)
+    is_checked = node.get("offers", {}).get(service, {}).get("checked", True)  # an older node does not tell
+    return Place(node["name"], parts.hostname, port, parts.geturl(), node["types"][service], threshold, is_checked)
 
 
 # --- the forms ----------------------------------------------------------------------------------------------------
@@ -147,6 +159,7 @@ def prometheus(found: Offered) -> str:
                 "bd_service": service,
                 "bd_node": place.node,
                 "bd_type": place.type,
+                "bd_checked": str(place.is_checked).lower(),
                 "__scheme__": "https" if place.is_tls else "http",
                 "__meta_bd_path": parts.path or "/",
                 "__meta_bd_url": place.url,
@@ -178,9 +191,12 @@ def hosts(found: Offered) -> str:
 
 
 def as_json(found: Offered) -> str:
-    """service -> [{"node", "host", "port", "url", "type"}], of those that are served."""
+    """service -> [{"node", "host", "port", "url", "type", "checked"}], of those that are served."""
     keys = ("node", "host", "port", "url", "type")
-    served = {name: [{key: getattr(each, key) for key in keys} for each in places] for name, places in found.places.items()}
+    served = {
+        name: [{**{key: getattr(each, key) for key in keys}, "checked": each.is_checked} for each in places]
+        for name, places in found.places.items()
+    }
     return json.dumps({name: rows for name, rows in served.items() if rows}, indent=2) + "\n"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from bdserver.commands import calling, showing
 from bdserver.core import attention, holding, pages
+from bdserver.core.holding import Holder
 from bdserver.core.membership import SUSPECT
 from bdserver.core.messages import Status
 from bdserver.errors import BDError, CantFind, Deadline
@@ -33,7 +34,13 @@ def everything(said: Status) -> tuple[list[list[Any]], list[str]]:
 
 
 def _kind(holder: dict[str, Any]) -> str:
-    return ", ".join([holder["type"], *holding.from_json(holding.kind_of(holder["type"]), holder).marks])
+    held = holding.from_json(holding.kind_of(holder["type"]), holder)
+    return ", ".join([holder["type"], *held.marks, *_unchecked(held)])
+
+
+def _unchecked(held: Holder) -> list[str]:
+    """Its web server may be gone."""
+    return [] if held.checked else ["not checked"]
 
 
 def one(options: Namespace) -> dict[str, Any]:
@@ -97,7 +104,7 @@ def shown(found: dict[str, Any]) -> list[str]:
                 showing.duration(max(now - counter, 0)) if digest else _UNKNOWN,
                 held.signer[:SIGNER_SHOWN] or _UNKNOWN,
                 f"{each['weight']:g}" if each["weight"] is not None else _UNKNOWN,
-                ", ".join([*state, *held.marks]) or "well",
+                ", ".join([*state, *held.marks, *_unchecked(held)]) or "well",
                 each["url"],
             ]
         )

@@ -29,6 +29,8 @@ from bdserver.net import tcp
 LISTENING_SECONDS = 1.0
 PORT_OF = {"http": 80, "https": 443}
 
+UNCHECKED = "note: nobody looks whether its web server answers: with --health http (or tcp) it is named only while it does"
+
 # Sends a request, with the bytes of a package behind it, and returns the answer.
 Ask = Callable[[list[Any], BinaryIO | None], Any]
 
@@ -148,12 +150,14 @@ def _fit(counter: int) -> int:
 # --- doubts -------------------------------------------------------------------------------------------------------
 
 
-def doubts(path: str, url: str) -> Iterator[str]:
-    """One line for each reason why clients may not be able to call what has just been published."""
+def doubts(options: Namespace, url: str) -> Iterator[str]:
+    """One line for each reason why clients may not be able to call what has just been published, now or later."""
     reason = _not_listening(url)
-    yield from _not_executable(path, is_served=not reason and _is_served(url))
+    yield from _not_executable(options.file, is_served=not reason and _is_served(url))
     if reason:
         yield f"warning: nothing listens at {url} ({reason}): it is offered all the same"
+    if options.health == "none":
+        yield UNCHECKED
 
 
 def _not_executable(path: str, is_served: bool) -> Iterator[str]:

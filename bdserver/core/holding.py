@@ -20,7 +20,8 @@ from bdserver.core.view import View
 
 
 class Holder(NamedTuple):
-    """How one node has a service: fields as a record's Service has them, and how a copy stands."""
+    """How one node has a service: fields as a record's Service has them, and how a copy stands. Of a node that does not tell
+    whether it is `checked`, that is not doubted."""
 
     type: ServiceType = STATIC
     edition: Edition = NO_EDITION
@@ -30,6 +31,7 @@ class Holder(NamedTuple):
     copies: str = Copies.ANY
     signer: str = ""
     idle_since: int = 0
+    checked: bool = True
     stale: bool = False
     orphan: bool = False
     withdrawn: bool = False
@@ -64,6 +66,8 @@ def told(view: View, record: Record, name: str) -> dict[str, Any]:
             said[key] = value
     if service.copies != Copies.ANY:
         said["copies"] = service.copies
+    if not service.checked:
+        said["checked"] = False
     if service.type == DYNAMIC and service.original:
         stands = copies.standing(view, name, service)
         said |= {key: True for key in _STANDING if getattr(stands, f"is_{key}")}

@@ -103,7 +103,7 @@ class Service(NamedTuple):
 
     `original`: of a copy, the node whose service it is; `after`: of an original, the node that had it before, where it was
     adopted or taken over; `replicas`: so many living holders its original wants; `signer`: the key of who signed this edition;
-    `idle_since`: of a copy that will retire, the epoch second of its last call."""
+    `idle_since`: of a copy that will retire, the epoch second of its last call; `checked`: its node looks if it is well."""
 
     type: ServiceType
     cost: float  # the weight of one hit
@@ -116,6 +116,7 @@ class Service(NamedTuple):
     copies: Copies = Copies.ANY
     signer: str = ""
     idle_since: int = 0
+    checked: bool = False
 
 
 class Withdrawal(NamedTuple):
@@ -411,6 +412,7 @@ def _with_more(service: Service, said: dict[str, Any]) -> Service:
         copies=Copies(said.get("copies", Copies.ANY)),
         signer=_text(said, "signer", DIGEST_CHARACTERS),
         idle_since=_whole(said, "idle_since", VERSION_MAX),
+        checked=_typed(said, "checked", bool, False),
     )
 
 

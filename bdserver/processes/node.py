@@ -444,6 +444,7 @@ class Node:
             Copies(service.copies or self.settings.copies),
             judged.signer(service),
             idle_since,
+            service.health != "none",
         )
 
     def _withdrawn(self, said: Mapping[str, Withdrawal], services: Mapping[str, Service], now: float) -> dict[str, Withdrawal]:

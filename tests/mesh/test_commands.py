@@ -1,9 +1,11 @@
 """bdctl against real nodes, where what it says depends on what they do."""
 
+import json
 import os
 
 import pytest
 
+from bdserver.commands.publishing import UNCHECKED
 from tests.hosts import until
 
 
@@ -50,6 +52,19 @@ def test_a_service_without_a_health_check_is_not_checked(hosts):
     assert "not checked" in alpha.run("bdctl", "status").stdout
 
 
+def test_what_nobody_looks_at_is_said_by_whoever_names_it_on_any_node(hosts):
+    alpha, beta = hosts
+    alpha.add_service("Echo")
+    alpha.ctl("publish", "Wiki", "--url", f"http://{alpha.address}/", "--health", "tcp")
+    told = until(lambda: len(found := beta.ctl("services")) == 2 and found, 20, "beta knows both")
+    assert {name: each["checked"] for name, [each] in told.items()} == {"Echo": False, "Wiki": True}
+    lines = beta.run("bdctl", "services").stdout.splitlines()
+    assert [line for line in lines if "not checked" in line] == [line for line in lines if line.startswith("Echo ")]
+    done = beta.run("bdctl", "export", "json")
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1) and done.stderr.endswith(": Echo of n1\n")
+    assert {name: each["checked"] for name, [each] in json.loads(done.stdout).items()} == {"Echo": False, "Wiki": True}
+
+
 def test_a_node_that_has_lost_its_mesh_exports_nothing_rather_than_an_empty_list(hosts):
     alpha, beta = hosts
     beta.add_service("Echo")
@@ -72,6 +87,7 @@ def test_publish_warns_of_what_is_not_there_yet_and_watch_tells_of_it(hosts):
     assert (done.returncode, done.stdout) == (0, "http://127.0.0.1:1/wiki\n")
     assert done.stderr == (
         "bdctl: warning: nothing listens at http://127.0.0.1:1/wiki (127.0.0.1:1: connection refused): it is offered all the same\n"
+        f"bdctl: {UNCHECKED}\n"
     )
     until(lambda: "wiki" in beta.ctl("services"), 20, "beta knows of it")
     alpha.ctl("publish", "wiki", "--url", "http://127.0.0.1:2/wiki", "--weight", "3")

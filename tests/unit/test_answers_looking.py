@@ -139,12 +139,12 @@ def test_a_node_tells_whom_it_knows_and_what_is_only_hinted(tmp_path):
 
 def test_a_node_tells_how_the_services_stand(tmp_path):
     node, other = a_node(tmp_path), a_node(tmp_path, "other")
-    other.offer("Echo", replicas=3, edition="5:" + "a" * 32).offer("Plain")
-    node.offer("Echo", type="dynamic", original="other", edition="4:" + "b" * 32)
+    other.offer("Echo", replicas=3, edition="5:" + "a" * 32, health="http").offer("Plain")
+    node.offer("Echo", health="tcp", type="dynamic", original="other", edition="4:" + "b" * 32)
     acquaint(node, other)
     status = node.ask("STATUS")
     seen = {each["name"]: each["offers"] for each in status.nodes}
-    assert seen["other"] == {"Echo": {"edition": [5, "aaaaaaaa"], "replicas": 3}}
+    assert seen["other"] == {"Echo": {"edition": [5, "aaaaaaaa"], "replicas": 3}, "Plain": {"checked": False}}
     assert seen["me"]["Echo"] == {"edition": [4, "bbbbbbbb"], "original": "other", "stale": True}
     told = status.own["services"]["Echo"]
     assert (told["living"], told["wanted"], told["stale"], told["original"]) == (2, 3, True, "other")

@@ -73,6 +73,8 @@ def test_whether_a_service_is_checked_is_told_and_of_older_nodes_not_doubted():
         "Old": (True, True),
         "Sick": (True, False),
     }
+    seen = {"urls": {}, "types": {"New": "static", "Old": "static"}, "draining": False, "offers": {"New": {"checked": False}}}
+    assert {name: each.is_checked for name, each in crawl._hearsay(seen).services.items()} == {"New": False, "Old": True}
 
 
 def test_how_a_service_stands_is_told_cut_and_of_older_nodes_not_known():

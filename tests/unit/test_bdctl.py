@@ -13,6 +13,7 @@ import pytest
 
 from bdserver import __version__, api, errors
 from bdserver.commands import bdctl, showing, watching
+from bdserver.commands.publishing import UNCHECKED
 from bdserver.core.messages import (
     Found,
     Goodbye,
@@ -262,6 +263,17 @@ def test_rivals_of_a_service_are_named(node, run, told):
     assert "suspect" in out and not [each for each in node.asked if each[1:] == [{"of": "beta", "brief": True}]]
 
 
+def test_a_holder_whose_health_nobody_looks_at_is_not_called_well(node, run, told):
+    said = Status(own(services={}), [seen("alpha", offers={"Echo": {"checked": False}}), seen("beta", 2)])
+    node.answers["STATUS"] = asked_by_wish(said, alpha=NobodyThere("no"), beta=NobodyThere("no"))
+    assert [line.split()[1:-2] for line in run("services")[1].splitlines()[1:]] == [
+        ["alpha", "static,", "not", "checked"],
+        ["beta", "static"],
+    ]
+    assert [line.split()[6:-1] for line in run("services", "Echo")[1].splitlines()[2:]] == [["not", "checked"], ["well"]]
+    assert [each["checked"] for each in told("services", "Echo")["holders"]] == [False, True]
+
+
 def test_a_service_that_nobody_has_is_exit_1(node, run):
     status, out, err = run("services", "Nothing")
     assert (status, out, err) == (1, "", "bdctl: Nothing: no living node that is known here has it\n")
@@ -446,12 +458,14 @@ def test_publish_of_a_file(node, run, told, tmp_path, listening):
     assert described["bytes"] == len(node.packages[0]) > 0
     with open(unpacked(node, "Echo", tmp_path)) as file:
         assert file.read() == "#!/bin/sh\n"
-    assert told("publish", str(program)) == {"service": "calculator", "url": listening}
+    status, out, err = run("publish", str(program), "--json")
+    assert (status, json.loads(out)) == (0, {"service": "calculator", "url": listening})
+    assert err == f"bdctl: {UNCHECKED}\n", "the health of a service that nobody looks at is said"
 
 
 def test_publish_of_a_url(node, run, listening):
     node.answers["PUBLISH"] = Ok(listening)
-    assert run("publish", "wiki", "--url", "http://{host}:8080/wiki") == (0, f"{listening}\n", "")
+    assert run("publish", "wiki", "--health", "tcp", "--url", "http://{host}:8080/wiki") == (0, f"{listening}\n", "")
     [[_, name, described]] = node.asked
     assert (name, described["bytes"], described["url"]) == ("wiki", 0, "http://{host}:8080/wiki")
 
@@ -483,7 +497,7 @@ def test_publish_warns_when_nothing_listens_at_the_url(node, run, tmp_path):
         address = f"127.0.0.1:{server.getsockname()[1]}"
     url = f"http://{address}/x"
     node.answers["PUBLISH"] = Ok(url)
-    status, out, err = run("publish", "wiki", "--url", url)
+    status, out, err = run("publish", "wiki", "--health", "tcp", "--url", url)
     assert (status, out) == (0, f"{url}\n")
     assert err == f"bdctl: warning: nothing listens at {url} ({address}: connection refused): it is offered all the same\n"
 
@@ -507,7 +521,7 @@ def test_publish_warns_of_a_program_that_is_not_executable(node, run, tmp_path, 
     path.write_text(text)
     path.chmod(mode)
     node.answers["PUBLISH"] = Ok(listening)
-    status, out, err = run("publish", str(tmp_path / name.split("/")[0]))
+    status, out, err = run("publish", "--health", "http", str(tmp_path / name.split("/")[0]))
     assert (status, out) == (0, f"{listening}\n")
     assert err == (
         f"bdctl: warning: {path} is not executable: no web server will run it (chmod 755 it, and publish it again)\n"
@@ -525,7 +539,7 @@ def test_publish_of_a_file_that_is_served_as_it_is_warns_of_nothing(node, run, t
     try:
         for name, is_warned in (("hello", False), ("other", True)):
             node.answers["PUBLISH"] = Ok(f"http://127.0.0.1:{web.server_port}/axis/{name}?wsdl")
-            assert bool(run("publish", str(tmp_path / "hello"))[2]) == is_warned
+            assert bool(run("publish", "--health", "http", str(tmp_path / "hello"))[2]) == is_warned
     finally:
         web.shutdown()
         web.server_close()
@@ -535,7 +549,7 @@ def test_publish_of_a_file_that_is_served_as_it_is_warns_of_nothing(node, run, t
 @pytest.mark.parametrize("url", ["gopher://10.0.0.1/x", "http://10.0.0.1:99999/", "http:///x"])
 def test_what_can_not_be_tried_is_not_warned_of(node, run, url):
     node.answers["PUBLISH"] = Ok(url)
-    assert run("publish", "wiki", "--url", "http://wiki.example/")[2] == ""
+    assert run("publish", "wiki", "--health", "http", "--url", "http://wiki.example/")[2] == ""
 
 
 def test_graveyard(node, run, told):

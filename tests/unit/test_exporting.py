@@ -69,7 +69,8 @@ def test_lines_for_etc_hosts():
 def test_json_has_what_is_served():
     said = json.loads(as_json(of(*NODES)))
     assert list(said) == ["Copy", "Echo"] and [place["node"] for place in said["Echo"]] == ["a", "b"]
-    assert said["Copy"][0] == {"node": "b", "host": "fe80::1", "port": 443, "url": "https://[fe80::1]/Copy", "type": "dynamic"}
+    assert said["Copy"][0] == {"node": "b", "host": "fe80::1", "port": 443, "url": "https://[fe80::1]/Copy", "type": "dynamic",
+                                "checked": True}  # fmt: skip
     assert as_json(of(seen("a", services=()))) == "{}\n"
 
 
@@ -87,13 +88,26 @@ def test_json_has_what_is_served():
 def test_a_url_that_can_not_be_called_is_left_out_and_said(url, why):
     found = of(seen("a"), seen("b", 2, urls={"Echo": url}))
     assert [place.node for place in found.places["Echo"]] == ["a"]
-    [line] = found.left_out
+    [line] = found.doubts
     assert line.startswith(f"Echo of b is left out: {url!r}") and why in line
 
 
 def test_a_url_of_whoever_is_not_asked_anyway_is_not_worth_a_line():
     bad = {"urls": {"Echo": "http://h:99999/x"}}
-    assert of(seen("a"), seen("b", 2, **bad, status="dead"), seen("c", 3, **bad, draining=True)).left_out == []
+    assert of(seen("a"), seen("b", 2, **bad, status="dead"), seen("c", 3, **bad, draining=True)).doubts == []
+
+
+def test_of_whom_nobody_looks_whether_they_are_well_is_said_in_one_line():
+    unchecked = {"offers": {"Echo": {"checked": False}}}
+    found = of(seen("a"), seen("b", 2, ["Echo", "Map"], **unchecked), seen("c", 3, **unchecked), seen("d", 4, **unchecked),
+               seen("e", 5, **unchecked), seen("f", 6, **unchecked, status="dead"))  # fmt: skip
+    [line] = found.doubts
+    assert line.startswith("nobody looks whether these are well") and line.endswith(
+        ": Echo of b, Echo of c, Echo of d and 1 more"
+    )
+    assert [each["checked"] for each in json.loads(as_json(found))["Echo"]] == [True, False, False, False, False]
+    told = [(each["labels"]["bd_node"], each["labels"]["bd_checked"]) for each in json.loads(prometheus(found))]
+    assert told[:2] == [("a", "true"), ("b", "false")] and told[-1] == ("b", "true"), "and Map of b is checked"
 
 
 def test_a_node_that_knows_nobody_at_its_hints_has_nothing_to_export():

@@ -15,8 +15,8 @@ NAME = "Echo"
 OLD, NEW, OTHER = Edition(100, "a" * 32), Edition(200, "b" * 32), Edition(150, "c" * 32)
 
 
-def offer(kind=STATIC, edition=NEW, **more):
-    return Service(kind, 1.0, "", True, edition, **more)
+def offer(kind=STATIC, edition=NEW, checked=True, **more):
+    return Service(kind, 1.0, "", True, edition, checked=checked, **more)
 
 
 def copy(edition=NEW, original="n1", **more):
@@ -42,6 +42,11 @@ def test_what_is_as_usual_stays_at_home():
     assert told(view_of(n1=offer(), n2=copy(replicas=3, copies=Copies.NONE, signer="K", idle_since=7)), "n2") == {
         "edition": [200, "bbbbbbbb"], "original": "n1", "replicas": 3, "copies": "none", "signer": "K", "idle_since": 7,
     }  # fmt: skip
+
+
+def test_a_service_whose_health_nobody_looks_at_is_told_so():
+    assert told(view_of(n1=offer(edition=NO_EDITION, checked=False)), "n1") == {"checked": False}
+    assert not holding.from_json(STATIC, {"checked": False}).checked and holding.from_json(STATIC, {}).checked
 
 
 def test_a_copy_is_told_to_be_stale_orphaned_or_about_to_go():
@@ -136,7 +141,7 @@ def test_the_services_of_a_status_are_those_of_the_living():
     assert found["Echo"][0]["stale"] and found["Echo"][0]["url"].startswith("http://10.0.0.2")
     assert found["Echo"][1] == {
         "node": "n1", "type": "static", "url": "http://10.0.0.1:8080/axis/Echo?wsdl", "edition": [0, ""], "original": "",
-        "after": "", "replicas": 0, "copies": "any", "signer": "", "idle_since": 0, "stale": False, "orphan": False,
+        "after": "", "replicas": 0, "copies": "any", "signer": "", "idle_since": 0, "checked": True, "stale": False, "orphan": False,
         "withdrawn": False,
     }  # fmt: skip
     assert holding.whole_of(found["Echo"]) == Whole(2, 0, NO_EDITION, ["n2"], [], None)

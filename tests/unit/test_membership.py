@@ -194,7 +194,7 @@ def test_what_is_said_of_editions_and_copies_has_a_shape(change):
         from_json(with_fields(**change))
 
 
-FULL = Service(DYNAMIC, 2.0, "u", True, Edition(7, "ab"), "a", "b", 3, Copies.MEETING, "key", 5)
+FULL = Service(DYNAMIC, 2.0, "u", True, Edition(7, "ab"), "a", "b", 3, Copies.MEETING, "key", 5, True)
 
 
 def test_of_a_service_what_is_as_ever_is_not_said():
@@ -211,6 +211,7 @@ def test_of_a_service_what_is_as_ever_is_not_said():
         "copies": "meeting",
         "signer": "key",
         "idle_since": 5,
+        "checked": True,
     }
     assert said(FULL) == ["dynamic", 2.0, "u", True, more]
 
