@@ -91,6 +91,7 @@ REMEDIES = {
     Unmet.CERTIFICATE: "see who and what the certificates are for: bdkeys show",
     Unmet.SILENCE: "does it run, and lets every firewall between through both its ports?",
 }
+RENAME = "each host needs a name of its own, and a certificate for it; one that was stolen: bdctl revoke --serial"
 ADOPT, WITHDRAW_ONE = "bdctl adopt, where it is to live on", "withdraw one of the two: bdctl withdraw --here"
 MAKE_ROOM = "do enough hosts have a free slot, and may they have it?"
 
@@ -117,7 +118,7 @@ class Facts(NamedTuple):
     name: str
     address: str
     now: float
-    rival: str = ""  # another live node of this name is there
+    namesakes: Mapping[str, str] = MappingProxyType({})  # names that two live nodes have: which two
     generation: float = 0.0  # of its own record: when it started, by its clock then
     certificate_ends_at: float | None = None
     certificate_seconds: float | None = (
@@ -201,9 +202,9 @@ def _warning(key: str, words: str, remedy: str = "", lasts: bool = False) -> Fin
 
 
 def _rival(facts: Facts) -> Iterator[Finding]:
-    if facts.rival:
-        words = f"two live nodes are named {facts.name}: this one at {facts.address}, and one at {facts.rival}"
-        yield _grave("rival", words, lasts=True)
+    for name, words in facts.namesakes.items():
+        severity = Severity.GRAVE if name == facts.name else Severity.WARNING
+        yield Finding(severity, "rival", f"two live nodes are named {name}: {words}", RENAME, lasts=True)
 
 
 def _certificate(facts: Facts) -> Iterator[Finding]:

@@ -346,9 +346,12 @@ class _Taking:
             if certificate_digest(text) != digest:
                 return "its certificate came under a wrong digest"
         why = self.prove(record, text or "")
-        if why is None and self._merge(record) and digest and record.name != view.me:
+        if why is None and self._merge(record) and digest and (record.name != view.me or self._is_rivals(record)):
             view.learn_certificate(digest, text or "")
         return why
+
+    def _is_rivals(self, record: Record) -> bool:
+        return self.view.rival is not None and self.view.rival.certificate == record.certificate
 
     def _merge(self, record: Record) -> bool:
         self.names.append(record.name)

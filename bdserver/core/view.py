@@ -40,6 +40,8 @@ TOMBSTONES_MAX = 2000
 BUCKETS = 32
 # Two live nodes of one name would outbid each other for ever; this long each lets the other's word stand.
 CONFLICT_PAUSE = 10.0
+# One that is not heard of for so long, where each outbids the other at least with every round, is there no longer.
+RIVAL_SECONDS = 120.0
 
 
 def fingerprint(record: Record) -> int:
@@ -80,6 +82,14 @@ def changes(seen: Mapping[str, Record], now: Mapping[str, Record]) -> list[Chang
     return found + [Change(seen[name], None) for name in seen.keys() - now.keys()]
 
 
+class Rival(NamedTuple):
+    """Another live node of our name: where, when it was heard of last, and the digest of its certificate (its text is kept)."""
+
+    address: str
+    at: float
+    certificate: str = ""
+
+
 class View:
     """All that a node knows: records by name (its own too), hints, texts of policies, when it heard of whom.
 
@@ -95,7 +105,7 @@ class View:
         self.certificates: dict[str, str] = {}  # digest -> DER in base64, of the nodes whose records are here
         self.statements: dict[str, Statement] = {}  # id -> what is said of certificates: revoked, rolled
         self.heard_at: dict[str, float] = {}
-        self.rival: tuple[str, float] | None = None  # another live node with our name: its address, and when
+        self.rival: Rival | None = None
         self.changes = 0
         self.touched: set[str] = set()  # of which nodes, since this copy was made
         self._buckets: list[int] | None = None
@@ -209,14 +219,18 @@ class View:
             return False
         own = self.own
         if claim.address != own.address and claim.is_there:
-            if self.rival and now - self.rival[1] < CONFLICT_PAUSE:
+            if self.rival and now - self.rival.at < CONFLICT_PAUSE:
                 return False
-            self.rival = (claim.address, now)
+            self.rival = Rival(claim.address, now, claim.certificate)
             self.changes += 1
         version = raised(max(claim.version, own.version))
         self.generation = max(self.generation, version[0])
         self._put(unsealed(own._replace(version=version)), now)
         return True
+
+    def living_rival(self, now: float) -> Rival | None:
+        """Another live node of our name, as far as is known now."""
+        return self.rival if self.rival is not None and now - self.rival.at < RIVAL_SECONDS else None
 
     def forget(self, name: str) -> bool:
         """Drop a record altogether (an administrator's wish; gossip may bring it back)."""
@@ -246,6 +260,7 @@ class View:
     def _drop_certificates(self) -> None:
         """Of nodes that are known no more, or have a newer one."""
         used = {record.certificate for record in self.records.values()}
+        used.add(self.rival.certificate if self.rival is not None else "")
         for digest in [digest for digest in self.certificates if digest not in used]:
             del self.certificates[digest]
             self.changes += 1

@@ -31,7 +31,7 @@ from bdserver.core import membership, statements
 from bdserver.core.membership import Record
 from bdserver.core.statements import Statement
 from bdserver.core.tuples import NamedTuple
-from bdserver.core.view import View
+from bdserver.core.view import Rival, View
 from bdserver.errors import BDError, NoSpace, TooBusy
 from bdserver.files import durable
 from bdserver.files.durable import Stamp
@@ -401,7 +401,7 @@ def _apply(view: View, content: dict[str, Any]) -> None:
         _merge(view.heard_at, content.get("heard_at", {}), float)
         _merge(view.statements, content.get("statements", {}), _statement)
         if "rival" in content:
-            view.rival = tuple(content["rival"]) if content["rival"] else None
+            view.rival = Rival(*content["rival"]) if content["rival"] else None
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"a field is missing or wrong: {error}") from None
 

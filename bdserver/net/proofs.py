@@ -127,6 +127,10 @@ class Proofs:
             return "the CA of its certificate is not in date"
         return self._refusal(identity)
 
+    def identity(self, digest: str, certificate: str) -> Identity | None:
+        """Whose certificate this is; None when it is none of a node of ours."""
+        return self._look(digest, certificate).identity
+
     # -- what is said of certificates
 
     def vouch(self, statement: Statement) -> str | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from bdserver.core import attention, turns
+from bdserver.core import attention, namesakes, turns
 from bdserver.core.attention import Facts, Finding, Unmet
 from bdserver.core.view import View
 from bdserver.files import disks
@@ -31,7 +31,7 @@ def gather(node: Node, view: View, now: float) -> Facts:
         name=node.name,
         address=node.address,
         now=now,
-        rival=view.rival[0] if view.rival is not None else "",
+        namesakes=_namesakes(node, view, now),
         generation=view.own.version[0],
         certificate_ends_at=node.credentials.not_after,
         certificate_seconds=_seconds(node),
@@ -64,6 +64,13 @@ def _seconds(node: Node) -> float | None:
     """How long a certificate of ours that a signer renews is good; None for one that was made by hand."""
     credentials = node.credentials
     return credentials.not_after - credentials.identity.not_before if credentials.chain.signer is not None else None
+
+
+def _namesakes(node: Node, view: View, now: float) -> dict[str, str]:
+    """Names that two live nodes have, ours among them: which two."""
+    found = {record.name: namesakes.told(record) for record in view.others_there()}
+    found[node.name] = node.namesakes(view, now)
+    return {name: two.words for name, two in sorted(found.items()) if two is not None}
 
 
 def _is_there(view: View, name: str) -> bool:

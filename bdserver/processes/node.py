@@ -20,9 +20,10 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from bdserver.core import copies, joining, membership, nudges, policy, statements, weight
+from bdserver.core import copies, joining, membership, namesakes, nudges, policy, statements, weight
 from bdserver.core.address import join_address, split_address
 from bdserver.core.membership import LEFT, NO_EDITION, STATIC, WITHDRAWN_MAX, Copies, Record, Withdrawal
+from bdserver.core.namesakes import Claim, Namesakes
 from bdserver.core.nudges import Nudge
 from bdserver.core.policies import Policies
 from bdserver.core.policy import Policy
@@ -97,6 +98,12 @@ class Rules(NamedTuple):
     black_list: BlackList
     revoked: Revoked
     publishers: Publishers = Publishers()
+
+
+def _claim(address: str, identity: Identity | None) -> Claim:
+    if identity is None:
+        return Claim(address)
+    return Claim(address, f"{identity.serial:x}", identity.signer.name if identity.signer is not None else "")
 
 
 class Told(NamedTuple):
@@ -391,10 +398,21 @@ class Node:
         if document.digest is not None and document.text is not None:
             view.learn_policy(document.digest, document.text)
         is_learnt = bool(self.proofs.digest) and view.learn_certificate(self.proofs.digest, self.proofs.certificate)
-        described, _ = self._described(view.own, now, told)
+        described, _ = self._described(view.own, now, told, self.namesakes(view, now))
         return view.describe(described, now) or is_learnt
 
-    def _described(self, own: Record, now: float, told: Told) -> tuple[Record, list[str]]:
+    def namesakes(self, view: View, now: float) -> Namesakes | None:
+        """This node and another live one of its name, if there is one."""
+        rival = view.living_rival(now)
+        if rival is None:
+            return None
+        text = view.certificates.get(rival.certificate, "")
+        return Namesakes(
+            _claim(self.address, self.credentials.identity),
+            _claim(rival.address, self.proofs.identity(rival.certificate, text) if text else None),
+        )
+
+    def _described(self, own: Record, now: float, told: Told, two: Namesakes | None = None) -> tuple[Record, list[str]]:
         """Our record as it should be, and the services that have no room in it."""
         services = self.services.all()
         sick = own.extra.get("unhealthy", []) if told.unhealthy is None else told.unhealthy
@@ -420,7 +438,7 @@ class Node:
                 policy=self.rules.document.digest,
                 draining=own.draining if told.draining is None else told.draining,
                 withdrawn=withdrawn,
-                extra=self._said_beside(sorted(set(sick) & services.keys())),
+                extra=self._said_beside(sorted(set(sick) & services.keys()), two),
                 certificate=self.proofs.digest,
             )
         )
@@ -458,9 +476,11 @@ class Node:
         kept.sort(key=lambda item: item[1].at)
         return dict(kept[-WITHDRAWN_MAX:])
 
-    def _said_beside(self, sick: list[str]) -> dict[str, Any]:
+    def _said_beside(self, sick: list[str], two: Namesakes | None) -> dict[str, Any]:
         """Of our record: what not every node has to say."""
         said: dict[str, Any] = {"unhealthy": sick} if sick else {}
+        if two is not None:
+            said[namesakes.FIELD] = two.as_json()
         if self.signer is not None:
             said[membership.SIGNER] = fingerprint(self.signer.root)
         if len(self.credentials.authorities) > 1:

@@ -15,7 +15,8 @@ ROOMY = Disk("/var", 100 << 30, 0.5, 0.9)
 
 # facts -> severity, key, what the words tell
 TABLE = [
-    ({"rival": "10.9.9.9:1"}, GRAVE, "rival", "two live nodes are named me: this one at 10.0.0.1:9001, and one at 10.9.9.9:1"),
+    ({"namesakes": {"me": "at a and at b"}}, GRAVE, "rival", "two live nodes are named me: at a and at b"),
+    ({"namesakes": {"web": "at a and at b"}}, WARNING, "rival", "two live nodes are named web: at a and at b"),
     ({"certificate_ends_at": NOW + 29.5 * DAY}, WARNING, "certificate-ends", "less than 30 days, on 2023-12-14 10:13 UTC"),
     ({"certificate_ends_at": NOW + 6.5 * DAY}, WARNING, "certificate-ends", "less than 7 days"),
     ({"certificate_ends_at": NOW + 0.5 * DAY}, GRAVE, "certificate-ends", "less than 1 day,"),
@@ -117,7 +118,7 @@ def test_of_several_reasons_the_most_telling_one_is_named():
 
 
 def test_the_gravest_come_first_and_a_note_keeps_nobody_from_being_well():
-    facts = WELL._replace(unchecked=("Echo",), load=1.5, lag=0.6, rival="10.9.9.9:1")
+    facts = WELL._replace(unchecked=("Echo",), load=1.5, lag=0.6, namesakes={"me": "at a and at b"})
     found = findings(facts)
     assert [each.key for each in found] == ["rival", "overloaded", "lag", "unchecked"]
     assert len(attention.lines(found)) == 3 and attention.summary(found).endswith("(and 2 more: bdctl status)")

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import string
+from base64 import b64encode
 from random import Random
 
 import pytest
@@ -378,6 +379,16 @@ def test_a_record_comes_with_its_certificate_or_not_at_all():
     absorbed = told(a, again)
     assert absorbed.answer == {"known": 0} and absorbed.names == ["n0"]
     assert a.records["n0"] == b.records["n0"] and a.certificates[digest_] == certificate_of("n0")
+
+
+def test_the_certificate_of_another_node_of_our_name_is_kept_to_be_told_of():
+    a, text = signed_view("a"), b64encode(b"another one").decode()
+    digest_ = certificate_digest(text)
+    rival = sealed(Record("a", "10.9.9.9:1", (a.generation + 5, 0)))._replace(certificate=digest_)
+    say = {"records": [as_json(rival)], "certificates": {digest_: text}}
+    assert told(a, say, prove=lambda record, certificate: None).names == ["a"]
+    assert a.rival == ("10.9.9.9:1", NOW, digest_) and a.certificates[digest_] == text
+    assert a.own.address != "10.9.9.9:1" and a.own.version > rival.version
 
 
 @pytest.mark.parametrize(("age", "is_along"), [(0, True), (exchange.YOUNG_SECONDS - 1, True), (exchange.YOUNG_SECONDS, False)])

@@ -15,6 +15,7 @@ from bdserver.core.messages import Pong
 from bdserver.core.nudges import Look
 from bdserver.core.policies import Policies
 from bdserver.core.roles import CLIENT, NODE
+from bdserver.core.view import Rival
 from bdserver.files import policyfile
 from bdserver.files.settings import Settings, load
 from bdserver.net import dialling
@@ -397,9 +398,10 @@ def test_all_that_needs_attention_is_told_the_gravest_first(tmp_path):
     node = a_node(tmp_path, days=3).offer("Broken", health="magic")
     assert warnings(a_node(tmp_path, "well")) == []
     with node.cache.locked() as view:
-        view.rival, view.changes = ("10.9.9.9:1", NOW), 1
+        view.rival, view.changes = Rival("10.9.9.9:1", NOW), 1
     rival, ending, broken = warnings(node)
-    assert "two live nodes are named me" in rival and "the certificate" in ending and "Broken" in broken
+    assert rival.startswith("two live nodes are named me: at 10.") and "and at 10.9.9.9:1: each host needs a name" in rival
+    assert node.ask("STATUS").own["rival"] == "10.9.9.9:1" and "the certificate" in ending and "Broken" in broken
 
 
 def test_a_node_that_is_alone_although_it_has_hints_is_not_well(tmp_path):

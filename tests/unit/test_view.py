@@ -158,9 +158,14 @@ def test_what_is_news_is_known_before_it_is_taken():
 
 def test_a_rival_of_the_same_name_is_noted_and_outbid_but_not_all_the_time():
     view = a_view()
-    rival = Record("me", "10.0.0.8:1", (view.generation + 1, 0))
-    assert view.merge(rival, NOW)
-    assert view.rival == ("10.0.0.8:1", NOW) and view.own.version > rival.version
+    rival = Record("me", "10.0.0.8:1", (view.generation + 1, 0), certificate="digest")
+    assert view.living_rival(NOW) is None and view.merge(rival, NOW)
+    assert view.rival == ("10.0.0.8:1", NOW, "digest") and view.own.version > rival.version
+    assert view.living_rival(NOW + 60) == view.rival
+    assert view.living_rival(NOW + module.RIVAL_SECONDS) is None, "it is there no longer"
+    view.learn_certificate("digest", "text")
+    view.expire(NOW)
+    assert view.certificates["digest"] == "text", "whose it is can still be told"
     again = rival._replace(version=(view.generation + 1, 0))
     assert not view.merge(again, NOW + module.CONFLICT_PAUSE - 1)
     assert view.merge(again, NOW + module.CONFLICT_PAUSE)

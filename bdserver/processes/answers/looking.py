@@ -175,7 +175,7 @@ def _own_status(node: Node, view: View, now: float) -> dict[str, Any]:
         "revoked": pages.within([_revoked(each) for each in view.revocations.all()]),
         "lag": node.heard.report().lag,
         "policy": node.rules.document.text,
-        "rival": view.rival[0] if view.rival else None,
+        "rival": rival.address if (rival := view.living_rival(now)) is not None else None,
         "policy_mode": node.settings.policy_mode,
         "complaints": pages.lines_within(node.services.complaints),
         "warnings": pages.lines_within(attention.lines(found)),
