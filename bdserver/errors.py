@@ -148,6 +148,8 @@ class CommandFailed(BDError):
 def cant_find(service: str, asked: list[dict[str, object]]) -> CantFind:
     """Of a look-up that ended with nobody, when these had been asked."""
     reason = "the nodes that have it do not answer" if asked else "nobody in the mesh has it"
+    if asked and all(row.get("answer") == Forbidden.code for row in asked):
+        reason = "the nodes that have it refuse the one that asks for you (forbidden): its bdctl status says why"
     return CantFind(f"{service}: {reason}")
 
 

@@ -17,11 +17,11 @@ import secrets
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from difflib import get_close_matches
 
 from cryptography import x509
 
 from bdserver import __version__
+from bdserver.commands import calling
 from bdserver.core.names import valid_name
 from bdserver.core.roles import NODE, Role
 from bdserver.errors import BadConfig, BDError
@@ -39,11 +39,8 @@ PUBLISHER = "publisher"
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit 0, or another status with one line that says which file, name or token is wrong."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    parser, commands = _parsers()
+    options = _parser().parse_args(arguments)
     try:
-        _refuse_unknown(arguments, list(commands))
-        options = parser.parse_args(arguments)
         return options.run(options) or 0
     except BDError as error:
         print(f"bdkeys: {error}", file=sys.stderr)
@@ -53,22 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def _refuse_unknown(arguments: list[str], commands: list[str]) -> None:
-    word = next((each for each in arguments if not each.startswith("-")), None)
-    if word is None or word in commands:
-        return
-    close = get_close_matches(word, commands, 1)
-    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(commands)}"
-    raise BadConfig(f"no command {word[:80]!r} ({hint})")
-
-
-def _parser() -> argparse.ArgumentParser:
-    return _parsers()[0]
-
-
-def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
-    """The whole, and command -> its own."""
-    parser = argparse.ArgumentParser(prog="bdkeys", description="Keys and certificates for a BDserver mesh.")
+def _parser() -> calling.Parser:
+    parser = calling.Parser(prog="bdkeys", description="Keys and certificates for a BDserver mesh.")
     parser.add_argument("--version", action="version", version=f"bdkeys {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
@@ -124,7 +107,8 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     sub = add("publisher", publisher, "make a publisher's key in DIR: it signs services, minisign reads it")
     sub.add_argument("dir", metavar="DIR")
     sub.add_argument("--name", default=PUBLISHER, help=f"of its files, NAME.key and NAME.pub (default: {PUBLISHER})")
-    return parser, commands.choices
+    parser.commands = list(commands.choices)
+    return parser
 
 
 def _add_hosts(sub: argparse.ArgumentParser) -> None:

@@ -39,7 +39,7 @@ class Parser(ArgumentParser):
 
     def __init__(self, *arguments: Any, commands: Iterable[str] = (), **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
-        self._commands = list(commands)
+        self.commands = list(commands)
 
     def error(self, message: str) -> NoReturn:
         """Exit with status 2."""
@@ -52,7 +52,7 @@ class Parser(ArgumentParser):
         from difflib import get_close_matches
 
         word = message.split(": ", 2)[2].split(" (choose from", 1)[0].strip("'\"")
-        close = get_close_matches(word, self._commands, 1)
+        close = get_close_matches(word, self.commands, 1)
         return f"there is no command {word!r}" + (f": did you mean {close[0]}?" if close else "")
 
 

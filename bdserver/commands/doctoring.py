@@ -36,7 +36,13 @@ def doctor(options: Namespace) -> int:
         print(f"{finding.severity}: {finding.line}")
     count = len(attention.lines(found))
     notes = f", {len(found) - count} notes" if len(found) > count else ""
-    said = "well: nothing needs attention" if is_well else f"{count} findings need attention"
+    said = (
+        "well: nothing needs attention"
+        if is_well
+        else f"{count} findings need attention"
+        if count > 1
+        else "1 finding needs attention"
+    )
     print(f"{said}{notes} ({time.monotonic() - began:.1f} s)")
     return 0 if is_well else 1
 

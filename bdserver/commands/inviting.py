@@ -8,13 +8,16 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
 
+from bdserver.commands import showing
+from bdserver.core.joining import read_token
 from bdserver.core.messages import Invitations, Invited
+from bdserver.errors import BadRequest
 
 
 def invite(options: Namespace, ask: Callable[[list[Any]], Any]) -> None:
     """Do what the options say, by `ask(request)`."""
     if options.revoke:
-        ask(["UNINVITE", options.revoke])
+        ask(["UNINVITE", _id_of(options.revoke)])
         return
     if options.list:
         _list(ask(["INVITATIONS"]), options.json)
@@ -27,15 +30,23 @@ def invite(options: Namespace, ask: Callable[[list[Any]], Any]) -> None:
     print(line)
 
 
+def _id_of(text: str) -> str:
+    """Of an invitation: as it is listed, or by the token that was printed."""
+    try:
+        return read_token(text).id.hex()
+    except BadRequest:
+        return text
+
+
 def _list(said: Invitations, is_json: bool) -> None:
     if is_json:
         print(json.dumps({"invitations": said.invitations, "unknown": said.unknown}, indent=2))
         return
     for each in said.invitations:
         left = each["until"] - time.time()
-        until = f", {left / 60:.0f} min left" if each["state"] == "open" else ""
+        until = f", {showing.duration(max(left, 0.0))} left" if each["state"] == "open" else ""
         joined = ", ".join(each["joined"]) or "nobody yet"
-        whom = each["name"] or f"any {each['role']}"
+        whom = f"{each['role']} {each['name']}" if each["name"] else f"any {each['role']}"
         wrong = f", {each['wrong']} wrong secrets" if each["wrong"] else ""
         print(f"{each['id']}: {each['state']}{until}; {whom}, {len(each['joined'])} of {each['uses']} ({joined}){wrong}")
     if not said.invitations:

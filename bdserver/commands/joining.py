@@ -190,7 +190,11 @@ def _refuse_certified(settings: Settings) -> None:
     except BadConfig:
         return
     identity, days = credentials.identity, credentials.days_left(time.time())
-    raise BadConfig(f"{settings.path}: {identity.name} of mesh {identity.mesh} is here already, and good for {days:.0f} days")
+    files = os.path.join(settings.key_dir, f"{settings.username}.{{key,crt}}")
+    raise BadConfig(
+        f"{settings.path}: {identity.name} of mesh {identity.mesh} is here already, and good for {days:.0f} days: "
+        f"start it with bdserverd {settings.path}; where its certificate is revoked, remove {files}, and join again"
+    )
 
 
 def _authority(options: Namespace) -> Authority:
@@ -288,4 +292,5 @@ HEAD = """\
 def _is_begun(settings: Settings) -> str:
     """The node answers; what to type on the next host."""
     token, address = starting.invite(settings)
-    return f"on the next host, within an hour:\n    bdkeys join {address} {token}"
+    runs = f"{settings.username} runs at {address}: bdctl status, and what is wrong: bdctl doctor"
+    return f"{runs}\non the next host, within an hour:\n    bdkeys join {address} {token}"

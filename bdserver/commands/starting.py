@@ -39,12 +39,23 @@ def start(settings: Settings, options: Namespace, seen: Callable[[], str]) -> in
     if options.foreground:
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, "-c", _RUN, "--foreground", settings.path])
+    if _runs(settings):  # it takes new keys by itself
+        print(seen())
+        return 0
     done = subprocess.run(_words(settings), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines()
         raise BadConfig(f"the node does not start: {said[-1] if said else f'exit status {done.returncode}'}")
     print(seen())
     return 0
+
+
+def _runs(settings: Settings) -> bool:
+    try:
+        ask(settings, ["PING"])
+    except BDError:
+        return False
+    return True
 
 
 def _words(settings: Settings) -> list[str]:

@@ -83,7 +83,7 @@ _TOLD_BY = (
     (Unmet.CERTIFICATE, ("certificate", "bd/1", "is there, not", " is for ")),
 )
 REMEDIES = {
-    Unmet.REVOKED: "have a new certificate issued, under another serial number",
+    Unmet.REVOKED: "invite it anew (bdctl invite NAME), remove its old key and certificate here, and join again",
     Unmet.POLICY: "compare the two: bdctl policy compare",
     Unmet.MESH: "both need certificates of one mesh, and its ca.crt: bdkeys show",
     Unmet.CLOCK: "set the clock, or renew the certificate: date, bdkeys show",

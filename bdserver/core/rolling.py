@@ -29,7 +29,7 @@ class Sight(NamedTuple):
 
 class Stage(NamedTuple):
     """So many of `all` nodes trust the new CA, and have a certificate by it; so many of `signers` sign by it. `waits_for`:
-    names of those that the next step waits for."""
+    names of those that the next step waits for; `seconds`: how long it waits for time to pass, and for nobody."""
 
     all: int
     trusting: int
@@ -37,6 +37,7 @@ class Stage(NamedTuple):
     signers: int
     signing: int
     waits_for: tuple[str, ...]
+    seconds: float
     may_sign: bool
     may_drop: bool
 
@@ -44,7 +45,14 @@ class Stage(NamedTuple):
         """For a person."""
         step = f"{self.trusting} of {self.all} nodes trust it, {self.signing} of {self.signers} signers sign by it"
         waits = f"; waits for {', '.join(self.waits_for)}" if self.waits_for else ""
+        if self.seconds:
+            waits = f"; the next step is in {_in_words(self.seconds)}, since hosts that are switched off may come back"
         return f"{step}, {self.renewed} of {self.all} certificates are by it{waits}"
+
+
+def _in_words(seconds: float) -> str:
+    unit, length = next((each for each in (("d", 86400), ("h", 3600), ("min", 60)) if seconds >= each[1]), ("s", 1))
+    return f"{seconds / length:.1f} {unit}"
 
 
 def stage(nodes: Iterable[Sight], age: float, life: float) -> Stage:
@@ -54,12 +62,15 @@ def stage(nodes: Iterable[Sight], age: float, life: float) -> Stage:
     renewed = [each for each in known if each.is_under]
     signers = [each for each in known if each.signs is not None]
     may_sign = len(trusting) == len(known) and age >= SIGN_SHARE * life
-    is_signed = all(each.signs for each in signers)
-    may_drop = len(renewed) == len(known) and is_signed and age >= DROP_SHARE * life
+    signing = sum(bool(each.signs) for each in signers)
+    is_done = len(renewed) == len(known) and signing == len(signers)
+    may_drop = is_done and age >= DROP_SHARE * life
+    waits, pause = [each.name for each in known if not each.is_under or each.signs is False], 0.0
     if len(trusting) < len(known):
         waits = [each.name for each in known if each not in trusting]
-    else:
-        waits = [each.name for each in known if not each.is_under or each.signs is False]
-    signing = sum(bool(each.signs) for each in signers)
-    shown = tuple(waits[:WAITED_FOR_SHOWN])
-    return Stage(len(known), len(trusting), len(renewed), len(signers), signing, shown, may_sign, may_drop)
+    elif not signing and not renewed:
+        pause = SIGN_SHARE * life - age
+    elif is_done:
+        pause = DROP_SHARE * life - age
+    shown = () if pause > 0 else tuple(waits[:WAITED_FOR_SHOWN])
+    return Stage(len(known), len(trusting), len(renewed), len(signers), signing, shown, max(pause, 0.0), may_sign, may_drop)

@@ -27,7 +27,7 @@ def config(host: Host) -> Iterator[Finding]:
     if host.settings is None:
         remedy = "mend it, then bdserverd --check"
         if not os.path.exists(host.config):
-            remedy = "write one, or name it by --config"
+            remedy = "begin a mesh (bdkeys init --mesh NAME --here), join one (bdkeys join), or say where it is by --config"
         elif not os.access(host.config, os.R_OK):
             remedy = "run bdctl doctor as root"
         for line in host.settings_trouble.splitlines():

@@ -140,11 +140,14 @@ def test_a_revoked_node_is_out_of_everybodys_view_and_comes_back_by_a_new_invita
         assert (told["what"], told["value"], told["why"]) == ("name", "n2", "stolen")
         with pytest.raises(BDError, match="revoked|not accept|broke off"):
             ping(host.address, old)
-    beta.end()
-    os.unlink(f"{beta.keys}/n2.crt")
+    done = beta.join(alpha.address, alpha.token("n2"))
+    assert done.returncode == 2 and f"remove {beta.keys}/n2.{{key,crt}}, and join again" in done.stderr, done.stderr
+    pid = beta.pid
+    for each in ("key", "crt"):
+        os.unlink(f"{beta.keys}/n2.{each}")
     time.sleep(1)  # certificates count from whole seconds
     done = beta.join(alpha.address, alpha.token("n2"))
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and beta.pid == pid, done.stderr
     until(lambda: "n2" in gamma.alive(), 20, "n3 knows n2 again")
 
 

@@ -370,7 +370,7 @@ def test_the_mesh_as_a_node_elsewhere_sees_it(monkeypatch, capsys):
     assert bdctl.main(["--node", "alpha", "doctor"]) == 1
     first, last = capsys.readouterr().out.splitlines()
     assert first.startswith("grave: alpha does not reach beta on the port for news: b:2: no answer: ")
-    assert last.startswith("1 findings need attention (")
+    assert last.startswith("1 finding needs attention (")
 
 
 # --- the table ----------------------------------------------------------------------------------------------------

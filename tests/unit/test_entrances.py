@@ -127,7 +127,13 @@ def test_a_place_has_its_details():
 
 
 @pytest.mark.parametrize(
-    ("asked", "words"), [([], "x: nobody in the mesh has it"), ([{"node": "a"}], "x: the nodes that have it do not answer")]
+    ("asked", "words"),
+    [
+        ([], "x: nobody in the mesh has it"),
+        ([{"node": "a"}], "x: the nodes that have it do not answer"),
+        ([{"answer": "forbidden"}, {"answer": "nobody-there"}], "x: the nodes that have it do not answer"),
+        ([{"answer": "forbidden"}] * 2, "x: the nodes that have it refuse the one that asks for you"),
+    ],
 )
 def test_why_nobody_was_found_is_told(asked, words):
     with pytest.raises(CantFind, match=words):

@@ -1,13 +1,14 @@
 """bdctl invite, revoke and roll: what they ask, and what they print."""
 
 import json
+import os
 import time
 from types import SimpleNamespace
 
 import pytest
 
 from bdserver.commands import bdctl, calling, inviting, revoking
-from bdserver.core import statements
+from bdserver.core import joining, statements
 from bdserver.core.messages import Invitations, Invited, Ok, Status
 from bdserver.errors import BadConfig
 from bdserver.net.authority import Authority
@@ -37,6 +38,9 @@ def test_an_invitation_is_one_line_to_paste(asked, capsys):
     assert bdctl.main(["invite", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["token"] == "TOKEN"
     assert bdctl.main(["invite", "--revoke", "ab"]) == 0 and asked.requests[-1] == ["UNINVITE", "ab"]
+    token = joining.make_token(b"the CA", "alpha", os.urandom)
+    assert bdctl.main(["invite", "--revoke", token.text()]) == 0, "whoever has the token, and no list, too"
+    assert asked.requests[-1] == ["UNINVITE", token.id.hex()]
 
 
 def test_invitations_are_listed_with_what_became_of_them(asked, capsys):
@@ -46,7 +50,7 @@ def test_invitations_are_listed_with_what_became_of_them(asked, capsys):
     assert bdctl.main(["invite", "--list"]) == 0
     first, second, third = capsys.readouterr().out.splitlines()
     assert first.startswith("ab: open, ") and first.endswith(" min left; any node, 1 of 2 (beta)")
-    assert second == "ab: used; gamma, 1 of 2 (beta), 3 wrong secrets"
+    assert second == "ab: used; node gamma, 1 of 2 (beta), 3 wrong secrets"
     assert third == "4 tokens were tried that do not exist here"
     inviting.invite(SimpleNamespace(revoke=None, list=True, json=True), lambda request: Invitations([], 0))
     inviting.invite(SimpleNamespace(revoke=None, list=True, json=False), lambda request: Invitations([], 0))

@@ -77,7 +77,9 @@ def test_a_token_brings_keys_a_config_and_the_mesh_s_ca(made, alpha, door, tmp_p
     credentials = keys.load(settings.key_dir, settings.username)
     assert credentials.identity.signer.name == "alpha" and settings.hints == (door.address,)
     assert join(tmp_path, door, token(alpha)) == 2
-    assert "beta of mesh home is here already, and good for 90 days" in the_line(capsys.readouterr().err)
+    line = the_line(capsys.readouterr().err)
+    assert f"beta of mesh home is here already, and good for 90 days: start it with bdserverd {settings.path};" in line
+    assert f"remove {settings.key_dir}/beta.{{key,crt}}, and join again" in line
 
 
 @pytest.mark.parametrize(
@@ -358,6 +360,13 @@ def test_a_start_that_fails_is_told_by_its_last_line(here, monkeypatch, capsys):
     assert starting._has_unit()
 
 
+def test_a_node_that_runs_is_not_started_again(here, monkeypatch, capsys):
+    """One that joins anew, since its certificate was revoked or is over."""
+    monkeypatch.setattr(starting, "ask", lambda settings, request: request == ["PING"])
+    monkeypatch.setattr(starting.subprocess, "run", lambda *_, **__: pytest.fail("it is started"))
+    assert starting.start(here, OPTIONS, lambda: "well") == 0 and capsys.readouterr().out == "well\n"
+
+
 def test_in_the_foreground_the_command_becomes_the_daemon(here, monkeypatch):
     became = []
     monkeypatch.setattr(starting.os, "execv", lambda *words: became.append(words) or (_ for _ in ()).throw(SystemExit))
@@ -405,7 +414,11 @@ def test_a_node_that_does_not_answer_is_told_so(here, monkeypatch):
     with pytest.raises(NobodyThere, match="is bdserverd running"):
         starting.invite(here)
     monkeypatch.setattr(starting, "ask", lambda *_: Invited("T", "h:1", 5.0))
-    assert commands._is_begun(here) == "on the next host, within an hour:\n    bdkeys join h:1 T"
+    assert commands._is_begun(here).splitlines() == [
+        "beta runs at h:1: bdctl status, and what is wrong: bdctl doctor",
+        "on the next host, within an hour:",
+        "    bdkeys join h:1 T",
+    ]
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to give files away")

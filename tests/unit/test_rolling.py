@@ -30,6 +30,13 @@ def test_a_person_sees_how_far_it_is_and_for_whom_it_waits():
     assert first.words() == ("2 of 3 nodes trust it, 0 of 1 signers sign by it, 0 of 3 certificates are by it; waits for b")
     second = stage([node("a", UNDER, signs=True), node("b", TRUSTING)], 0, LIFE)
     assert second.waits_for == ("b",) and (second.renewed, second.signing) == (1, 1)
+    pausing = stage([node("a", TRUSTING, signs=False), node("b", TRUSTING)], 0, 90 * 86400.0)
+    assert pausing.waits_for == () and pausing.words().endswith(
+        "; the next step is in 3.0 d, since hosts that are switched off may come back"
+    )
+    assert stage([node("a", TRUSTING, signs=False)], SIGN_SHARE * LIFE, LIFE).waits_for == ("a",)
+    dropping = stage([node("a", UNDER, signs=True)], AGE - 30, LIFE)
+    assert dropping.waits_for == () and "the next step is in 30.0 s" in dropping.words()
     over = stage([node("a", UNDER, signs=True)], AGE, LIFE)
     assert over.waits_for == () and over.words().endswith("1 of 1 certificates are by it")
     many = stage([node(f"n{number}", OLD) for number in range(9)], 0, LIFE)
