@@ -33,7 +33,7 @@ from bdserver.net.authority import Authority, general_names, refuse_other_names,
 from bdserver.net.identity import identity_of
 from bdserver.net.signing import Signer
 from bdserver.processes import startup
-from bdserver.processes.advertised import local_addresses
+from bdserver.processes.advertised import interface_addresses, local_addresses
 
 VAR_DIR = "/var/lib/bdserver"
 # The account that Debian's package makes for the daemon, and what its unit and init script expect then.
@@ -59,9 +59,7 @@ class Place(NamedTuple):
 def begin(options: Namespace) -> int:
     """The first node of a mesh, and its CA."""
     name = _name(options)
-    hosts = options.host or [each for each in local_addresses() if each not in UNSPECIFIED]
-    if not hosts:
-        raise BadConfig("this host has no address by which others could reach it: say it with --host")
+    hosts = options.host or _own_hosts()
     place = _place(options, name, hosts, {"signer": "yes"})
     if place.has_keys:
         raise BadConfig(f"{place.settings.path}: is there already, {_who_is_there(place.settings)}; nothing is overwritten")
@@ -124,6 +122,19 @@ def _host_name() -> str:
     if not valid_name(name) or name == "localhost":
         raise BadConfig(f"this host's name, {name!r}, is none for a node: say another one with --name")
     return name
+
+
+def _own_hosts() -> list[str]:
+    """The addresses that are obvious: those that this host would speak from, else the only one that it has of a kind."""
+    found = [each for each in local_addresses() if each not in UNSPECIFIED]
+    if found:
+        return found
+    found = interface_addresses()
+    if not found:
+        raise BadConfig("this host has no address by which others could reach it: say it with --host")
+    if len({":" in each for each in found}) < len(found):
+        raise BadConfig(f"by which of {', '.join(found)} do others reach this host? Say it with --host")
+    return found
 
 
 def _place(options: Namespace, name: str, hosts: list[str], more: dict[str, str]) -> Place:

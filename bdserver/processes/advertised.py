@@ -5,13 +5,20 @@ Whatever it is, it must stand in this node's certificate: others dial it, and ch
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import socket
+import struct
+from ipaddress import IPv6Address, ip_address
 
 from bdserver.core.address import join_address, split_address
 from bdserver.errors import BadConfig, NotYet
 from bdserver.files.settings import Settings
 
 # An address that a route to anywhere would start from; nothing is sent to it (RFC 5737, RFC 3849: documentation).
+# Of <linux/sockios.h>: the IPv4 address of an interface, in a struct ifreq of 40 bytes.
+SIOCGIFADDR, IFREQ = 0x8915, "16s24x"
+# One line for each IPv6 address: itself in hex, number, length of the prefix, scope (00: global), flags, interface.
+IPV6_FILE = "/proc/net/if_inet6"
 FAR_AWAY = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 
 
@@ -45,3 +52,18 @@ def local_addresses() -> list[str]:
             sock.connect((far_away, 9))
             found.append(sock.getsockname()[0])
     return found
+
+
+def interface_addresses() -> list[str]:
+    """The addresses of this host's interfaces by which others may reach it, whether it has a route to anywhere or not. Of an
+    interface with several IPv4 addresses the first."""
+    found = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for _, name in socket.if_nameindex():
+            with contextlib.suppress(OSError):  # it has none
+                answer = fcntl.ioctl(sock, SIOCGIFADDR, struct.pack(IFREQ, name.encode()))
+                found.append(socket.inet_ntoa(answer[20:24]))
+    with contextlib.suppress(OSError), open(IPV6_FILE, encoding="ascii") as file:
+        rows = [line.split() for line in file]
+        found += [str(IPv6Address(bytes.fromhex(row[0]))) for row in rows if row[3] == "00"]
+    return [each for each in found if not ip_address(each).is_loopback]

@@ -165,10 +165,25 @@ def test_a_host_without_a_name_of_its_own_must_be_given_one(monkeypatch):
 
 def test_a_host_without_an_address_must_be_given_one(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(commands, "local_addresses", lambda: ["0.0.0.0"])
+    monkeypatch.setattr(commands, "interface_addresses", list)
     assert bdkeys.main(["init", f"{tmp_path}/ca", "--mesh", "home", "--here", "--name", "alpha"]) == 2
     assert "say it with --host" in the_line(capsys.readouterr().err)
     assert bdkeys.main(["init", "--mesh", "home"]) == 2
     assert "init needs DIR" in the_line(capsys.readouterr().err)
+
+
+def test_without_a_route_the_only_address_is_the_one_and_of_several_a_person_chooses(monkeypatch):
+    monkeypatch.setattr(commands, "local_addresses", list)
+    for own in (["10.0.0.5"], ["10.0.0.5", "2001:db8::5"]):
+        monkeypatch.setattr(commands, "interface_addresses", lambda own=own: own)
+        assert commands._own_hosts() == own
+    monkeypatch.setattr(commands, "interface_addresses", lambda: ["10.0.0.5", "192.0.2.5"])
+    with pytest.raises(
+        BadConfig, match=r"by which of 10\.0\.0\.5, 192\.0\.2\.5 do others reach this host\? Say it with --host"
+    ):
+        commands._own_hosts()
+    monkeypatch.setattr(commands, "local_addresses", lambda: ["10.0.0.5"])
+    assert commands._own_hosts() == ["10.0.0.5"]
 
 
 def test_a_ca_that_is_there_is_used_and_another_mesh_s_is_not(made, tmp_path, capsys):
