@@ -1,9 +1,12 @@
 """Nodes that sign, in this process: real keys and files in a folder, and a port at which one lets strangers join."""
 
+import contextlib
 import os
 import socket
 import threading
 import time
+
+import pytest
 
 from bdserver.commands import bdkeys
 from bdserver.core.roles import ADMIN
@@ -35,6 +38,30 @@ def opened(folder, name):
     node = open_node(load(f"{folder}/{name}/bdserverd.conf"))
     os.makedirs(node.settings.var_dir, exist_ok=True)
     begin(node)
+    return node
+
+
+# A test file has these under their names: `made, alpha = signers.made, signers.alpha`.
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The folder of a mesh whose first node, alpha, was begun."""
+    folder = str(tmp_path_factory.mktemp("mesh"))
+    begun(folder)
+    return folder
+
+
+@pytest.fixture
+def alpha(made):
+    """That node, which has invited nobody and heard no statement."""
+    node = opened(made, "alpha")
+    with node.cache.locked() as view:
+        for each in list(view.statements):
+            view.unstate(each)
+    for path in (node.invitations.path, node.invitations.path + ".signed"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
     return node
 
 

@@ -29,24 +29,11 @@ from bdserver.net.signing import Signer
 from bdserver.processes.answers import looking
 from bdserver.processes.node import holder
 from bdserver.processes.session import Caller
+from tests.unit import signers
 from tests.unit.certificates import Key, conversation
-from tests.unit.signers import asked, begun, opened
+from tests.unit.signers import asked, begun
 
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = str(tmp_path_factory.mktemp("mesh"))
-    begun(folder)
-    return folder
-
-
-@pytest.fixture
-def alpha(made):
-    node = opened(made, "alpha")
-    with node.cache.locked() as view:
-        for each in list(view.statements):
-            view.unstate(each)
-    return node
+made, alpha = signers.made, signers.alpha
 
 
 def caller_of(node, key, name="beta", role=NODE):

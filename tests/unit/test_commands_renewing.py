@@ -20,26 +20,14 @@ from bdserver.net.identity import identity_of
 from bdserver.net.issuing import Issuer
 from bdserver.processes.answers import looking
 from bdserver.processes.session import Caller
+from tests.unit import signers
 from tests.unit.certificates import Key
-from tests.unit.signers import asked, begun, opened
+from tests.unit.signers import asked
 
 DAY = 86400
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = str(tmp_path_factory.mktemp("mesh"))
-    begun(folder)
-    return folder
-
-
-@pytest.fixture
-def alpha(made):
-    node = opened(made, "alpha")
-    with node.cache.locked() as view:
-        for each in list(view.statements):
-            view.unstate(each)
-    return node
+made, alpha = signers.made, signers.alpha
 
 
 def client(folder, node, days=90, role=CLIENT, name="app"):

@@ -18,25 +18,11 @@ from bdserver.net import keys, welcome
 from bdserver.net.authority import general_names, request_by
 from bdserver.net.identity import identity_of
 from bdserver.processes import joining
+from tests.unit import signers
 from tests.unit.certificates import Key
-from tests.unit.signers import Door, asked, begun, opened, place
+from tests.unit.signers import Door, asked, begun, place
 
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """The folder of a mesh whose first node was begun."""
-    folder = str(tmp_path_factory.mktemp("mesh"))
-    begun(folder)
-    return folder
-
-
-@pytest.fixture
-def alpha(made):
-    node = opened(made, "alpha")
-    for path in (node.invitations.path, node.invitations.path + ".signed"):
-        if os.path.exists(path):
-            os.unlink(path)
-    return node
+made, alpha = signers.made, signers.alpha
 
 
 @pytest.fixture
