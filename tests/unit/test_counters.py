@@ -7,6 +7,7 @@ import time
 import pytest
 
 from bdserver.processes.counters import Counters
+from tests.unit.forks import forked, has_ended_well
 
 
 @pytest.fixture
@@ -15,16 +16,6 @@ def counters():
     (file,) = counters.share()
     yield counters
     os.close(file)
-
-
-def in_a_child(work):
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-        finally:
-            os._exit(0)
-    return pid
 
 
 def pongs(counters):
@@ -39,9 +30,7 @@ def test_what_processes_count_is_added_up(counters):
         while counters._mine:
             counters.flush()
 
-    pids = [in_a_child(count) for _ in range(4)]
-    for pid in pids:
-        os.waitpid(pid, 0)
+    assert all(has_ended_well(pid) for pid in [forked(count) for _ in range(4)])
     assert pongs(counters) == 1200
 
 
@@ -54,13 +43,13 @@ def test_nobody_waits_for_one_that_holds_the_lock(counters):
         os.write(write, b"x")
         os.read(stop, 1)
 
-    pid = in_a_child(hold)
+    pid = forked(hold)
     os.read(read, 1)
     counters.add("requests", "PING", "pong")
     counters.flush()
     assert pongs(counters) == 0, "not yet"
     os.write(go, b"x")
-    os.waitpid(pid, 0)
+    assert has_ended_well(pid)
     counters.flush()
     assert pongs(counters) == 1
 

@@ -1,8 +1,7 @@
 """The last look-ups of a node: newest first, bounded, and half a note is none."""
 
-import os
-
 from bdserver.processes.lookups import KEPT, SLOT_BYTES, LookUps
+from tests.unit.forks import in_a_child
 
 
 def details(service="Echo", asked=(("a", "NO", 1.0), ("b", "YES", 2.0)), **more):
@@ -30,10 +29,7 @@ def test_the_newest_come_first_and_the_oldest_go():
 
 def test_a_child_notes_for_all():
     kept = LookUps()
-    if not (child := os.fork()):
-        kept.note(7.0, "x", details())
-        os._exit(0)
-    os.waitpid(child, 0)
+    in_a_child(lambda: kept.note(7.0, "x", details()))
     assert [each["at"] for each in kept.recent()] == [7.0]
 
 

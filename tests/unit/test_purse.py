@@ -6,6 +6,7 @@ import pytest
 
 from bdserver.core.tickets import TICKET_SECONDS
 from bdserver.processes.purse import SLOTS, Purse
+from tests.unit.forks import in_a_child
 
 NOW = 1_700_000_000.25
 UNTIL = NOW + TICKET_SECONDS
@@ -18,16 +19,6 @@ def purse():
     assert purse.share() == [file]
     yield purse
     os.close(file)
-
-
-def in_a_child(work):
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-        finally:
-            os._exit(0)
-    os.waitpid(pid, 0)
 
 
 def held(purse, asker, now=NOW):

@@ -14,6 +14,7 @@ from bdserver.processes import reload, run, startup
 from bdserver.processes.node import Told, open_node
 from tests.hosts import Mesh, until
 from tests.unit.changes import publish
+from tests.unit.forks import in_a_child
 
 
 @pytest.fixture(autouse=True)
@@ -183,13 +184,7 @@ def test_the_last_word_is_written_where_nobody_is_told(node, host):
 def test_without_the_lock_a_node_leaves_without_a_word(node):
     run.begin(node)
     with node.cache.locked():
-        pid = os.fork()
-        if pid == 0:
-            try:
-                run.say_goodbye(node, startup.Sockets(node.settings, (0, 0)))
-            finally:
-                os._exit(0)
-        os.waitpid(pid, 0)
+        in_a_child(lambda: run.say_goodbye(node, startup.Sockets(node.settings, (0, 0))))
     assert node.cache.view().own.status != LEFT
 
 

@@ -8,6 +8,7 @@ import pytest
 from bdserver.errors import BadConfig, BadPackage
 from bdserver.files import seen as module
 from bdserver.files.seen import Seen
+from tests.unit.forks import forked, has_ended_well
 
 
 @pytest.fixture
@@ -52,16 +53,7 @@ def test_a_file_that_is_too_large_is_not_read(seen, monkeypatch):
 
 
 def test_many_at_once_lose_none(seen):
-    pids = []
-    for number in range(8):
-        pid = os.fork()
-        if pid == 0:
-            try:
-                Seen(seen.path).raise_to(f"s{number}", number + 1)
-                os._exit(0)
-            finally:
-                os._exit(1)
-        pids.append(pid)
-    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0] * 8
+    pids = [forked(lambda number=number: Seen(seen.path).raise_to(f"s{number}", number + 1)) for number in range(8)]
+    assert all(has_ended_well(pid) for pid in pids)
     assert [seen.newest(f"s{number}") for number in range(8)] == list(range(1, 9))
     assert stat.S_ISREG(os.lstat(seen.path).st_mode)
