@@ -8,8 +8,7 @@ import pytest
 import bdserver
 from bdserver import api, errors
 from bdserver.core.messages import Goodbye, Nobody, Place, Status
-
-from .stand_in import Node, let_dial, let_in, own, seen
+from tests.unit.canned import Node, let_dial, let_in, own, seen
 
 
 def place(url="http://10.0.0.2:8080/axis/Echo?wsdl"):

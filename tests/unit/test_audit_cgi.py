@@ -11,8 +11,7 @@ from bdserver.audit import cgi, config
 from bdserver.core.messages import Status
 from bdserver.errors import BadConfig
 from bdserver.net import dialling
-
-from .stand_in import Node, own, seen
+from tests.unit.canned import Node, own, seen
 
 ROOT = Path(__file__).parents[2]
 

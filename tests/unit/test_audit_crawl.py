@@ -12,8 +12,7 @@ from bdserver.core.holding import Holder
 from bdserver.core.messages import Status
 from bdserver.errors import BadFrame, NobodyThere
 from bdserver.net import dialling
-
-from .stand_in import OFFER, Node, own, seen, unvisited
+from tests.unit.canned import OFFER, Node, own, seen, unvisited
 
 STATUS = {
     "name": "n1", "address": "10.0.0.1:1", "mesh": "m", "version": [1, 1], "software": "1", "nodes": 1, "weight": 1.5,

@@ -7,8 +7,8 @@ from bdserver.audit.config import AuditConfig
 from bdserver.core.messages import Mismatch, Nobody, Place, Status
 from bdserver.errors import Deadline, Forbidden, NobodyThere, TooBusy
 from bdserver.net import dialling
+from tests.unit.canned import Node, own, seen
 
-from .stand_in import Node, own, seen
 from .wsgi import answer
 
 URL = "http://10.0.0.2:8080/axis/Echo?wsdl"

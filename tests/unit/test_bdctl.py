@@ -36,8 +36,7 @@ from bdserver.errors import (
 from bdserver.files import package
 from bdserver.files.password import password_matches
 from bdserver.net.container import Container
-
-from .stand_in import OFFER, Node, let_dial, let_in, own, seen, unvisited
+from tests.unit.canned import OFFER, Node, let_dial, let_in, own, seen, unvisited
 
 
 @pytest.fixture

@@ -16,8 +16,7 @@ from bdserver.commands import bdgateway
 from bdserver.core.messages import Place, Pong, Status
 from bdserver.net import dialling
 from tests.hosts import free_port, until
-
-from .stand_in import Node, own, seen
+from tests.unit.canned import Node, own, seen
 
 DETAILS = {"url": "http://10.0.0.2:8080/axis/Echo", "node": "b", "service": "Echo", "phase": 1, "asked": []}
 

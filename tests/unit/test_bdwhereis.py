@@ -7,8 +7,7 @@ import pytest
 from bdserver import __version__, errors
 from bdserver.commands import bdwhereis
 from bdserver.core.messages import Mismatch, Nobody, Place
-
-from .stand_in import Node, let_in
+from tests.unit.canned import Node, let_in
 
 DETAILS = {
     "url": "http://10.0.0.2:8080/axis/Echo?wsdl", "node": "beta", "service": "Echo", "phase": 1,

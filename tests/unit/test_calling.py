@@ -12,8 +12,7 @@ from bdserver.commands import calling
 from bdserver.core.messages import Pong
 from bdserver.errors import BadConfig, CantFind, Forbidden, NobodyThere, PolicyMismatch
 from bdserver.net import dialling, keys
-
-from .stand_in import Node
+from tests.unit.canned import Node
 
 
 def options(*arguments):

@@ -1,8 +1,7 @@
 """What counts as a change in the mesh."""
 
 from bdserver.core.changes import Kind, changes, named
-
-from .stand_in import seen, unvisited
+from tests.unit.canned import seen, unvisited
 
 URL = "http://10.0.0.1:8080/axis/Echo?wsdl"
 

@@ -17,8 +17,8 @@ from bdserver.processes import chores as module
 from bdserver.processes.chores import Chores, States
 from bdserver.processes.wakeup import Wakeup
 from tests.unit import nodes
+from tests.unit.peers import StandIn
 from tests.unit.seals import Believing
-from tests.unit.standin import StandIn
 from tests.unit.views import NOW
 
 

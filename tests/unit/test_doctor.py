@@ -20,7 +20,7 @@ from bdserver.files.settings import in_words, load
 from bdserver.net.authority import Authority
 from bdserver.processes import startup
 from tests.hosts import Mesh, free_port
-from tests.unit.stand_in import Node, let_in, own, seen
+from tests.unit.canned import Node, let_in, own, seen
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import pytest
 from bdserver.core.membership import DEAD, Record
 from bdserver.processes import doubts as module
 from bdserver.processes.doubts import MINUTE, Doubts
+from tests.unit.peers import StandIn
 from tests.unit.seals import Believing
-from tests.unit.standin import StandIn
 from tests.unit.views import NOW
 
 

@@ -16,8 +16,8 @@ from bdserver.errors import BadRequest, Deadline, NoSuchCommand, PolicyMismatch,
 from bdserver.processes import tellers
 from bdserver.processes.callers import Slot
 from bdserver.processes.ears import Ears
+from tests.unit.peers import StandIn
 from tests.unit.seals import Believing, believe
-from tests.unit.standin import StandIn
 from tests.unit.views import NOW
 
 

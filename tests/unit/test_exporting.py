@@ -8,8 +8,7 @@ import pytest
 from bdserver.commands.exporting import as_json, env, haproxy, hosts, nginx, offered, prometheus
 from bdserver.core.messages import Status
 from bdserver.errors import NobodyThere
-
-from .stand_in import own, seen, unvisited
+from tests.unit.canned import own, seen, unvisited
 
 COPY = {"services": ["Copy", "Echo"], "types": {"Copy": "dynamic", "Echo": "static"},
         "urls": {"Copy": "https://[fe80::1]/Copy", "Echo": "http://10.0.0.2:8080/axis/Echo?wsdl"}}  # fmt: skip

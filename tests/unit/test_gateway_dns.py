@@ -18,8 +18,7 @@ from bdserver.gateway import dns as serving
 from bdserver.gateway.dns import Budget, DnsServer, place_of
 from bdserver.gateway.follower import Follower
 from tests.hosts import free_port, until
-
-from .stand_in import own, seen
+from tests.unit.canned import own, seen
 
 SECONDS = 20.0
 

@@ -8,8 +8,7 @@ from bdserver.core.messages import Status
 from bdserver.errors import NobodyThere
 from bdserver.gateway import follower as following
 from bdserver.gateway.follower import Follower
-
-from .stand_in import own, seen, unvisited
+from tests.unit.canned import own, seen, unvisited
 
 
 class Mind:

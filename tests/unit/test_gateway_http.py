@@ -13,8 +13,8 @@ from bdserver.gateway.follower import Follower
 from bdserver.gateway.http import Gateway, target
 from bdserver.gateway.lookups import Lookups
 from bdserver.net import dialling
+from tests.unit.canned import Node, own, seen
 
-from .stand_in import Node, own, seen
 from .wsgi import answer
 
 URL = "http://10.0.0.2:8080/axis/Echo?wsdl"

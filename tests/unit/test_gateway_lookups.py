@@ -9,8 +9,7 @@ from bdserver.core.messages import Mismatch, Nobody, Place, Pong
 from bdserver.errors import CantFind, Deadline, PolicyMismatch, TooBusy
 from bdserver.gateway.lookups import Lookups
 from bdserver.net import dialling
-
-from .stand_in import Node
+from tests.unit.canned import Node
 
 DETAILS = {"url": "http://10.0.0.2/", "node": "b", "service": "Echo", "phase": 1, "asked": []}
 

@@ -7,8 +7,7 @@ from bdserver.core.messages import Status
 from bdserver.errors import CantFind, NobodyThere
 from bdserver.gateway.follower import Follower
 from bdserver.gateway.metrics import Metrics
-
-from .stand_in import own, seen
+from tests.unit.canned import own, seen
 
 COUNTERS = {"requests": {"WHEREIS place": 3}, "deaths": {"": 1}}
 

@@ -9,7 +9,7 @@ from bdserver.core.holding import Holder, Whole
 from bdserver.core.membership import DEAD, DYNAMIC, NO_EDITION, STATIC, Copies, Edition, Record, Service, Withdrawal
 from bdserver.core.messages import Status
 from bdserver.core.view import View
-from tests.unit.stand_in import own, seen
+from tests.unit.canned import own, seen
 
 NAME = "Echo"
 OLD, NEW, OTHER = Edition(100, "a" * 32), Edition(200, "b" * 32), Edition(150, "c" * 32)

@@ -11,7 +11,7 @@ from bdserver.core.membership import ALIVE, DEAD, Record
 from bdserver.processes import hook as module
 from bdserver.processes.hook import Hook, Sights
 from tests.hosts import until
-from tests.unit.standin import StandIn
+from tests.unit.peers import StandIn
 from tests.unit.views import NOW
 
 ABOUT = {"node": "me", "mesh": "home", "config": "/etc/x.conf"}

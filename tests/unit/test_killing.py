@@ -5,8 +5,7 @@ import pytest
 from bdserver.core.messages import Goodbye, Status
 from bdserver.errors import BadConfig, Forbidden
 from bdserver.net.killing import kill_outward, kill_request
-
-from .stand_in import Node, let_dial, own, seen, unvisited
+from tests.unit.canned import Node, let_dial, own, seen, unvisited
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from bdserver.core.messages import Ok, Stated
 from bdserver.core.roles import ADMIN
 from bdserver.files.minisign import SecretKey
 from bdserver.files.publishers import Publishers, Signed, signed, statement
+from tests.unit.canned import Node, let_in
 from tests.unit.nodes import a_node
-from tests.unit.stand_in import Node, let_in
 
 SHA256 = "0123456789abcdef" * 4
 

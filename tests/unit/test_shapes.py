@@ -3,8 +3,7 @@
 from bdserver.commands import showing
 from bdserver.core import shapes
 from bdserver.core.messages import Status
-
-from .stand_in import own, seen, unvisited
+from tests.unit.canned import own, seen, unvisited
 
 
 def test_nodes_are_in_order_and_begin_with_what_was_promised():

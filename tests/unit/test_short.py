@@ -21,9 +21,8 @@ from bdserver.errors import BDError
 from bdserver.files import lines, settings
 from bdserver.net import keys, tls
 from bdserver.net.authority import Authority
+from tests.unit.canned import own, seen, unvisited
 from tests.unit.certificates import make_keys
-
-from .stand_in import own, seen, unvisited
 
 ROOT = Path(__file__).parents[2]
 DETAILS = {

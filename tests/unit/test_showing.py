@@ -9,8 +9,7 @@ from bdserver.commands import showing
 from bdserver.core import messages
 from bdserver.core.messages import Status
 from bdserver.errors import BadFrame
-
-from .stand_in import own, seen, unvisited
+from tests.unit.canned import own, seen, unvisited
 
 SAID = messages.encoded(Status(own(lag=0.5), [seen("alpha"), seen("beta", 2), unvisited("10.0.0.3:9001")]))
 WRONG = (None, True, 7, 1.5, "text", [], {}, [7], {"x": 7})

@@ -11,7 +11,7 @@ from bdserver.errors import Refused as RefusedError
 from bdserver.processes import tellers
 from bdserver.processes.lines import Ourselves
 from bdserver.processes.talks import Talks
-from tests.unit.standin import StandIn, Straight
+from tests.unit.peers import StandIn, Straight
 from tests.unit.views import NOW
 
 NEWS = "n0:9002"  # where n0 hears news

@@ -6,7 +6,7 @@ from bdserver.core.policies import Policies
 from bdserver.core.policy import digest, parse
 from bdserver.errors import BadPolicy, BadRequest, PolicyMismatch, PolicyUnknown
 from bdserver.processes.terms import Terms
-from tests.unit.standin import StandIn
+from tests.unit.peers import StandIn
 
 ONE, OTHER = (
     f'<wsp:Policy xmlns:wsp="http://www.w3.org/ns/ws-policy" xmlns:x="urn:x"><x:{name}/></wsp:Policy>' for name in "AB"

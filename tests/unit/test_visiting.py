@@ -10,7 +10,7 @@ from bdserver.core.messages import Offers, Pong, Status
 from bdserver.errors import Deadline, Forbidden, NobodyThere, PolicyMismatch
 from bdserver.net import visiting
 from bdserver.net.visiting import Whom, reach, visit_all
-from tests.unit.stand_in import own
+from tests.unit.canned import own
 
 
 class Talk:

@@ -5,8 +5,7 @@ import pytest
 from bdserver.commands import watching
 from bdserver.commands.watching import Watch
 from bdserver.errors import NobodyThere
-
-from .stand_in import seen
+from tests.unit.canned import seen
 
 
 class Mesh:

@@ -1,4 +1,6 @@
-"""A node for the tests of its processes: real files in a folder, no certificates, and other nodes in memory to call."""
+"""A node whose peers say what a test has them say: real files in a folder, no certificates, and talks in memory.
+
+For the tests of the discoverer's parts; whoever needs nodes that really answer takes those of nodes.py."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""A stand-in for nodes, for tests of commands: answers from a table, over conversations that need no daemon.
+"""A node with canned answers, for tests of commands: a table of them, over conversations that need no daemon.
 
 What is asked is checked as a node checks it, and what is answered takes the way of the wire, so a command can't be tested
 against shapes that no node would send or take.
