@@ -108,6 +108,12 @@ def _rendered(template: str, snapshot: Snapshot, frame: Frame, query: str = "", 
     )
 
 
+def _about(kind: str, name: str, snapshot: Snapshot, frame: Frame, **values: Any) -> str:
+    """A page about one node or service: about.html, and what the template of its kind says in it."""
+    query = f"{kind}={urllib.parse.quote(name)}&"
+    return _rendered(f"{kind}.html", snapshot, frame, query, kind=kind, name=name, **values)
+
+
 def render(
     snapshot: Snapshot,
     refresh: int,
@@ -175,11 +181,11 @@ def render_service(snapshot: Snapshot, name: str, frame: Frame = PLAIN) -> str:
     holders = [(node, node.services[name]) for node in map(snapshot.by_name.__getitem__, service.holders)]
     holders.sort(key=lambda each: (each[1].type != STATIC, each[0].name))
     said = {offer.held.copies for _, offer in holders}
-    return _rendered(
-        "service.html",
+    return _about(
+        "service",
+        name,
         snapshot,
         frame,
-        f"service={urllib.parse.quote(name)}&",
         service=service,
         holders=holders,
         dead=[(node, node.services[name]) for node in snapshot.dead_holders(name)],
@@ -195,11 +201,11 @@ def render_service(snapshot: Snapshot, name: str, frame: Frame = PLAIN) -> str:
 def render_node(snapshot: Snapshot, name: str, frame: Frame = PLAIN) -> str:
     """The HTML of a page for one node; CantFind when nobody knows it."""
     node = snapshot.node(name)
-    return _rendered(
-        "node.html",
+    return _about(
+        "node",
+        name,
         snapshot,
         frame,
-        f"node={urllib.parse.quote(name)}&",
         node=node,
         originals=sum(offer.type == STATIC for offer in node.services.values()),
         zone=snapshot.zones[node.zone],
