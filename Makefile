@@ -3,20 +3,20 @@
 
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest $(REPORT)
-# Which tests, in words of pytest's; what they cover is not judged then: make check TESTS="-k merge"
+# Which tests, in words of pytest's: make check TESTS="-k merge"
 TESTS :=
 # How they are reported: make test REPORT="--brief --no-skips"
 REPORT :=
-# What of the tests runs in a minute or two, on two processors, a file at a time. Simulations are not measured: tests/unit covers
-# what they go through a million times.
+# What of the tests runs in a minute or so, on two processors, a file at a time; and what of them is measured: unit tests cover what
+# simulations go through a million times.
 QUICK := -n 3 --dist loadfile --hypothesis-profile=quick -m "not long"
-COVERING := tests/unit tests/fuzz
+MEASURED := tests/unit tests/fuzz
 # All others. Those with daemons of their own two files at a time, in a folder with a short name, since that of a socket has an end;
 # those with networks or a systemd of their own one after the other, since they look at times.
 LONG := -m "long or hypothesis"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check long together alone packages style bench generate deb
+.PHONY: help demo test check coverage simulation long together alone packages style bench generate deb
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,21 +25,26 @@ demo: .venv/for-running ## a mesh of three nodes on this machine that tells its 
 	@$(BIN)/python bin/bddemo
 
 ifeq ($(TESTS),)
-test: packages check long ## everything that can be tested here (as root: installs the Debian packages it needs)
+test: packages style coverage simulation long ## everything that can be tested here (as root: installs the Debian packages it needs)
 
-check: .venv/for-tests style ## format, style, types, quick tests and what of the code they cover: to run before each commit
+check: style ## format, style, types and the quick tests: to run before each commit
+	@$(PYTEST) $(QUICK) $(MEASURED) tests/simulation
+
+coverage: .venv/for-tests ## what of the code the quick tests run, by folder; fails below a floor
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest $(REPORT) $(QUICK) $(COVERING)
+	@$(BIN)/coverage run -m pytest $(REPORT) $(QUICK) $(MEASURED)
 	@$(BIN)/python -W ignore -m coverage combine --quiet # what a killed child had begun to write is passed over
 	@$(BIN)/python -W ignore -m coverage json --quiet
 	@$(BIN)/python -m tests.coverage_floor
+
+simulation: .venv/for-tests
 	@$(PYTEST) $(QUICK) tests/simulation
 else
 test: packages style
 	@$(PYTEST) $(TESTS) tests
 
 check: style
-	@$(PYTEST) $(TESTS) $(QUICK) $(COVERING) tests/simulation
+	@$(PYTEST) $(TESTS) $(QUICK) $(MEASURED) tests/simulation
 endif
 
 long: together alone

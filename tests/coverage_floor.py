@@ -1,6 +1,6 @@
-"""What part of each folder of bdserver the tests of `make check` run, and the floor below which it must not fall.
+"""What part of each folder of bdserver the quick tests run, and the floor below which it must not fall.
 
-`make check` measures (simulations do not count) and writes .cache/coverage/report.json; this prints a line a folder from it,
+`make coverage` measures (simulations do not count) and writes .cache/coverage/report.json; this prints a line a folder from it,
 and exits with 1 if a folder is below its floor or has none. A floor is a promise that only grows: who adds tests raises it.
 """
 

@@ -17,8 +17,8 @@ from bdserver.demo.hosts import Host, Mesh, ending_with_us, free_port, is_free, 
 from bdserver.errors import NobodyThere
 from bdserver.files import settings
 from bdserver.net import keys
+from tests.unit.canned import Node, own, seen
 from tests.unit.stages import Clock
-from tests.unit.stand_in import Node, own, seen
 
 
 @pytest.fixture
