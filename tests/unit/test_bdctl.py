@@ -1,6 +1,7 @@
 """Each subcommand of bdctl: what it asks, what it prints as text and as JSON, how it ends. No node runs here."""
 
 import errno
+import getpass
 import io
 import json
 import os
@@ -12,8 +13,9 @@ import threading
 import pytest
 
 from bdserver import __version__, api, errors
-from bdserver.commands import bdctl, showing, watching
-from bdserver.commands.publishing import UNCHECKED
+from bdserver.commands import bdctl, showing
+from bdserver.commands.ctl import nodes, services, watching
+from bdserver.commands.ctl.publishing import UNCHECKED
 from bdserver.core.messages import (
     Found,
     Goodbye,
@@ -282,7 +284,7 @@ def test_a_service_that_nobody_has_is_exit_1(node, run):
 def test_find(node, run, told):
     node.answers["FIND"] = Found("beta", {"url": "http://b/"})
     assert run("find", "Echo") == (0, "beta\n", "") and told("find", "Echo") == {"service": "Echo", "node": "beta"}
-    assert node.asked[0] == ["FIND", "Echo", [], bdctl.FIND_STEPS]
+    assert node.asked[0] == ["FIND", "Echo", [], services.FIND_STEPS]
     node.answers["FIND"] = NotFound(["alpha", "beta"])
     assert run("find", "Echo") == (1, "", "bdctl: Echo: 2 nodes were asked, and none has it\n")
 
@@ -396,7 +398,7 @@ def hinted(node, *rows_in_turn):
 
 
 def test_hint_says_by_which_name_the_node_is_known_now(node, run, told, monkeypatch):
-    monkeypatch.setattr(bdctl, "HINT_POLL_SECONDS", 0.0)
+    monkeypatch.setattr(nodes, "HINT_POLL_SECONDS", 0.0)
     hinted(node, [], [unvisited("10.0.0.2:9001")], [seen("beta", 2)])
     assert run("hint", "10.0.0.2") == (0, "10.0.0.2:9001: known as beta\n", "")
     assert node.requests() == [["HINT", "10.0.0.2:9001"], ["PROBE", "10.0.0.2:9001"]]
@@ -405,7 +407,7 @@ def test_hint_says_by_which_name_the_node_is_known_now(node, run, told, monkeypa
 
 
 def test_hint_knows_a_node_that_goes_by_another_address(node, run, monkeypatch):
-    monkeypatch.setattr(bdctl, "HINT_POLL_SECONDS", 0.0)
+    monkeypatch.setattr(nodes, "HINT_POLL_SECONDS", 0.0)
     hinted(node, [seen("other", 3)], [unvisited("beta.example:9001"), seen("other", 3)], [seen("other", 3), seen("beta", 2)])
     assert run("hint", "beta.example")[1] == "beta.example:9001: known as beta\n"
 
@@ -420,7 +422,7 @@ def test_hint_knows_a_node_that_goes_by_another_address(node, run, monkeypatch):
 )
 @pytest.mark.parametrize("row", [unvisited("10.0.0.2:9001"), seen("beta", 2, status="dead")])
 def test_hint_says_why_nobody_was_reached_yet(node, run, monkeypatch, row, probed, why):
-    monkeypatch.setattr(bdctl, "HINT_SECONDS", 0.0)
+    monkeypatch.setattr(nodes, "HINT_SECONDS", 0.0)
     hinted(node, [row])
     node.answers["PROBE"] = probed
     said = f"10.0.0.2:9001: not yet reached, and visited again and again: {why}\n"
@@ -558,7 +560,7 @@ def test_graveyard(node, run, told):
 
 
 def test_drain_waits_until_the_calls_have_faded(node, run, monkeypatch):
-    monkeypatch.setattr(bdctl, "DRAIN_POLL_SECONDS", 0)
+    monkeypatch.setattr(nodes, "DRAIN_POLL_SECONDS", 0)
     node.answers |= {"DRAIN": Ok(), "STATUS": [Status(own(weight=weight), []) for weight in (7.0, 0.5, 0.0)]}
     assert run("drain", "--wait") == (0, "", "") and [each[0] for each in node.asked] == ["DRAIN"] + ["STATUS"] * 3
 
@@ -650,7 +652,7 @@ def test_at_a_terminal_a_password_is_typed_twice(run, monkeypatch):
 
     typed = ["first", "second", "same", "same"]
     monkeypatch.setattr(sys, "stdin", Terminal())
-    monkeypatch.setattr(bdctl.getpass, "getpass", lambda prompt: typed.pop(0))
+    monkeypatch.setattr(getpass, "getpass", lambda prompt: typed.pop(0))
     assert run("password") == (2, "", "bdctl: the two passwords differ\n")
     status, out, _ = run("password")
     assert status == 0 and password_matches("same", out.strip())

@@ -12,7 +12,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from bdserver.commands import bdkeys, revoking
+from bdserver.commands import bdkeys
+from bdserver.commands.ctl import revoking
 from bdserver.core import statements
 from bdserver.core.messages import Certified
 from bdserver.core.names import valid_name

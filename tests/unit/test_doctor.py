@@ -11,7 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from bdserver import __version__, errors
-from bdserver.commands import bdctl, doctoring
+from bdserver.commands import bdctl
+from bdserver.commands.ctl import doctoring
 from bdserver.core.attention import Finding, Severity
 from bdserver.core.messages import Checkup, Status
 from bdserver.doctor import checks, files, machine, mesh, web

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from bdserver.commands.exporting import as_json, env, haproxy, hosts, nginx, offered, prometheus
+from bdserver.commands.ctl.exporting import as_json, env, haproxy, hosts, nginx, offered, prometheus
 from bdserver.core.messages import Status
 from bdserver.errors import NobodyThere
 from tests.unit.canned import own, seen, unvisited

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from bdserver.commands import bdctl, calling, inviting, revoking
+from bdserver.commands import bdctl, calling
+from bdserver.commands.ctl import access, inviting, revoking
 from bdserver.core import joining, statements
 from bdserver.core.messages import Invitations, Invited, Ok, Status
 from bdserver.errors import BadConfig
@@ -24,9 +25,9 @@ def asked(monkeypatch):
         found.requests.append(request)
         return found.answers.get(request[0], Ok())
 
-    monkeypatch.setattr(bdctl, "_ask", ask)
+    monkeypatch.setattr(access, "ask", ask)
     status = Status({"revoked": [{"what": "name", "value": "beta", "at": 0.0, "why": ""}]}, [])
-    monkeypatch.setattr(bdctl, "_status", lambda options: status)
+    monkeypatch.setattr(access, "status_of", lambda options: status)
     return found
 
 

@@ -121,12 +121,26 @@ def test_a_module_that_breaks_a_rule_is_found(tmp_path, name):
     assert any(complaint in line for line in complaints(package)), complaints(package)
 
 
+def imported_by(command, *options):
+    program = f"import sys, bdserver.commands.{command}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, *options, "-c", program], capture_output=True, text=True, cwd=PACKAGE.parent, check=True
+    )
+    return set(done.stdout.split())
+
+
+def test_no_command_of_bdctl_pays_for_what_another_one_needs():
+    modules = {f"bdserver.commands.ctl.{path.stem}" for path in (PACKAGE / "commands" / "ctl").glob("*.py")}
+    topics = {f"bdserver.commands.ctl.{name}" for name in ("nodes", "services", "access", "subcommand")}
+    loaded = imported_by("bdctl", "-S")
+    assert loaded & modules == topics
+    assert not loaded & {"OpenSSL", "cryptography", "tarfile", "getpass", "bdserver.files.minisign", "bdserver.net.tls"}
+
+
 def test_a_local_bdwhereis_imports_nothing_heavy():
-    program = "import sys, bdserver.commands.bdwhereis; print(*sys.modules)"
-    # -S: no package of others, and nothing that a .pth file of theirs imports
-    done = subprocess.run([sys.executable, "-S", "-c", program], capture_output=True, text=True, cwd=PACKAGE.parent, check=True)
     heavy = {"OpenSSL", "ssl", "cryptography", "filelock", "daemon", "dataclasses", "logging", "asyncio", "typing", "ipaddress"}
-    assert not heavy & set(done.stdout.split())
+    # -S: no package of others, and nothing that a .pth file of theirs imports
+    assert not heavy & imported_by("bdwhereis", "-S")
 
 
 # What a node's processes need seldom, or not at all: each is milliseconds at every start, and pages in every process.
@@ -135,7 +149,5 @@ SELDOM = {"asyncio", "concurrent.futures", "ctypes", "email.message", "filelock"
 
 
 def test_a_node_starts_without_what_it_seldom_needs():
-    program = "import sys, bdserver.commands.daemonising; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=PACKAGE.parent, check=True)
-    imported = set(done.stdout.split())
+    imported = imported_by("daemonising")
     assert not SELDOM & imported and "bdserver.processes.discoverer" in imported

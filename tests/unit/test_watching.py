@@ -2,8 +2,8 @@
 
 import pytest
 
-from bdserver.commands import watching
-from bdserver.commands.watching import Watch
+from bdserver.commands.ctl import watching
+from bdserver.commands.ctl.watching import Watch
 from bdserver.errors import NobodyThere
 from tests.unit.canned import seen
 

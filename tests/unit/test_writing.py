@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from bdserver.commands.writing import write
+from bdserver.commands.ctl.writing import write
 from bdserver.errors import BadConfig, CommandFailed
 
 
