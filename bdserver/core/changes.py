@@ -110,17 +110,19 @@ def _offer_changed(name: str, service: str, old: Node, new: Node) -> Iterator[Ch
     if old["types"][service] != new["types"][service]:
         words = f"offers {service} ({new['types'][service]}), which was {old['types'][service]}"
         yield Change(name, Kind.TYPE, words, service)
-    editions = _both("editions", service, old, new)
-    if editions:
+    if _differ(_edition(service, old), _edition(service, new)):
         yield Change(name, Kind.EDITION, f"offers a new edition of {service}", service)
     if old["urls"][service] != new["urls"][service]:
         yield Change(name, Kind.URL, f"offers {service} at {new['urls'][service]}, was at {old['urls'][service]}", service)
-    costs = _both("costs", service, old, new)
-    if costs:
-        yield Change(name, Kind.COST, f"offers {service} at a cost of {costs[1]:g} a call, was {costs[0]:g}", service)
+    was, cost = (each.get("costs", {}).get(service) for each in (old, new))
+    if _differ(was, cost):
+        yield Change(name, Kind.COST, f"offers {service} at a cost of {cost:g} a call, was {was:g}", service)
 
 
-def _both(field: str, service: str, old: Node, new: Node) -> tuple[Any, Any] | None:
-    """What both looks tell of a service in that field, where it differs."""
-    pair = old.get(field, {}).get(service), new.get(field, {}).get(service)
-    return None if None in pair or pair[0] == pair[1] else pair
+def _edition(service: str, node: Node) -> Any:
+    return node.get("offers", {}).get(service, {}).get("edition")
+
+
+def _differ(old: Any, new: Any) -> bool:
+    """Whether both are told, and are not the same."""
+    return None not in (old, new) and old != new

@@ -240,8 +240,6 @@ NODE_SEEN = (
     Field("draining", _is_flag, "true or false"),
     Field("heard_at", _is_number, "epoch seconds"),
     Field("costs", _named(_is_number), "name: cost of a hit", True),
-    Field("signers", _named(_is_text), "name: the key of who has signed it", True),
-    Field("editions", _named(_is_text), "name: edition, in one word", True),
     Field("load", _is_whole, "tenths of its threshold", True),
     Field("receiver_threshold", _is_number, "RT", True),
     Field("policy", _is_text_or_none, "digest", True),

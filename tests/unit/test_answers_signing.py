@@ -45,7 +45,7 @@ def test_what_is_published_signed_has_the_edition_that_was_signed(tmp_path):
     assert Signed.of_text(here.signature)[:2] == (NOW, sha256)
     own = node.cache.view().own.services["Echo"]
     assert (own.signer, own.replicable, own.edition) == (SIGNER, True, here.edition)
-    assert node.ask("STATUS", role=ADMIN).nodes[0]["signers"] == {"Echo": SIGNER}
+    assert node.ask("STATUS", role=ADMIN).nodes[0]["offers"]["Echo"]["signer"] == SIGNER
     assert node.ask("STATEMENT", "Echo", role=ADMIN) == (NOW + 1, sha256, here.signature)
 
 

@@ -53,7 +53,7 @@ def test_a_service_that_is_ill_is_said_to_be_ill_and_not_withdrawn():
 
 
 def test_a_new_edition_is_told_by_those_who_tell_editions():
-    first, second = {"editions": {"Echo": "d1 1"}}, {"editions": {"Echo": "d2 2"}}
+    first, second = ({"offers": {"Echo": {"edition": edition}}} for edition in ([1, "d1"], [2, "d2"]))
     assert told(first, second) == ["offers a new edition of Echo"]
     assert told(first, first) == told({}, second) == []
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from bdserver import __version__
 from bdserver.core import attention, holding, membership, messages, pages, timeline, turns, weight
-from bdserver.core.membership import SIGNER, Edition, Record
+from bdserver.core.membership import SIGNER, Record
 from bdserver.core.messages import NoPong, Offers, Pong, Status
 from bdserver.core.names import valid_name
 from bdserver.core.roles import ADMIN
@@ -30,11 +30,9 @@ SETTING_CHARACTERS_MAX = 1000
 SHORT_CHARACTERS_MAX = 300
 # Services of one node that are not well; whoever has more is not well itself.
 ILL_TOLD_MAX = 100
-# Of an edition's digest.
-EDITION_CHARACTERS = 16
-# A name of 100 characters five times, type, cost and edition; where it is not as usual once more, and as much that says how;
+# A name of 100 characters four times, type and cost; where it is not as usual once more, and as much that says how;
 # and what JSON makes of an odd character.
-SERVICE_BYTES_ABOUT, HELD_BYTES_ABOUT, BYTES_OF_A_CHARACTER_MAX = 650, 700, 6
+SERVICE_BYTES_ABOUT, HELD_BYTES_ABOUT, BYTES_OF_A_CHARACTER_MAX = 550, 700, 6
 # What is left for our own word when a PING for somebody else has taken its time.
 ANSWER_SECONDS = 0.05
 
@@ -223,9 +221,7 @@ def node_seen(node: Node, view: View, record: Record) -> dict[str, Any]:
         "services": list(urls),
         "types": {name: record.services[name].type for name in urls},
         "urls": urls,
-        "signers": {name: record.services[name].signer for name in urls if record.services[name].signer},
         "costs": {name: record.services[name].cost for name in urls},
-        "editions": {name: _edition(record.services[name].edition) for name in urls if record.services[name].edition.digest},
         "free_dynamic": record.free_dynamic,
         "load": record.load,
         "receiver_threshold": record.receiver_threshold,
@@ -238,11 +234,6 @@ def node_seen(node: Node, view: View, record: Record) -> dict[str, Any]:
         **({"left_out": left_out} if left_out else {}),
         **({"signs": True} if record.extra.get(SIGNER) else {}),
     }
-
-
-def _edition(edition: Edition) -> str:
-    """In one word, to tell one from the next."""
-    return f"{edition.counter}-{edition.digest[:EDITION_CHARACTERS]}"
 
 
 def _ill(record: Record) -> list[str]:
