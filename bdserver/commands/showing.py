@@ -1,15 +1,13 @@
 """What bdctl prints of `status`, `nodes` and `ping`: lines for a person, or what is to be printed as JSON.
 
 Of answers as they travel, since the short way of bdctl has no time to import core.messages: in its place `check` sees to it
-that what is shown here has the right types. Nothing is imported here, and nothing printed.
+that what is shown here has the right types. Nothing is imported here but, for JSON, the shape of nodes, and nothing printed.
 """
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
-
-NODE_SHAPE = ["address", "name", "status", "version", "services", "free_dynamic", "talkable", "draining", "heard_at"]
 
 _TEXT, _NUMBER, _FLAG, _LIST, _OBJECT = (str,), (int, float), (bool,), (list,), (dict,)
 # As in core.messages: STATUS of the node asked, of each of its services, and of each node that it knows.
@@ -139,9 +137,10 @@ def duration(seconds: float) -> str:
 
 def nodes(own: "dict[str, Any]", known: "Iterable[dict[str, Any]]", now: float, is_json: bool) -> "list[Any]":
     """All nodes that the node of this `own` status knows."""
-    known = sorted(known, key=lambda node: (node["name"] or "", node["address"]))
     if is_json:
-        return [{key: node[key] for key in NODE_SHAPE} | node for node in known]
+        from bdserver.core import shapes
+
+        return shapes.nodes(known)
     rows = [
         [
             node["name"] or "?",
@@ -151,7 +150,7 @@ def nodes(own: "dict[str, Any]", known: "Iterable[dict[str, Any]]", now: float, 
             "itself" if node["name"] == own["name"] else _heard(node["heard_at"], now),
             _names(node),
         ]
-        for node in known
+        for node in sorted(known, key=lambda node: (node["name"] or "", node["address"]))
     ]
     return table(rows, ["name", "address", "status", "free", "heard", "services"])
 

@@ -283,7 +283,7 @@ def services(gateway: Gateway, request: Request) -> Response:
 
 def nodes(gateway: Gateway, request: Request) -> Response:
     """All nodes that the node knows."""
-    return _json(shapes.nodes(gateway.lookups.status()))
+    return _json(shapes.nodes(gateway.lookups.status().nodes))
 
 
 def status(gateway: Gateway, request: Request) -> Response:

@@ -13,9 +13,10 @@ import threading
 import pytest
 
 from bdserver import __version__, api, errors
-from bdserver.commands import bdctl, showing
+from bdserver.commands import bdctl
 from bdserver.commands.ctl import nodes, services, watching
 from bdserver.commands.ctl.publishing import UNCHECKED
+from bdserver.core import shapes
 from bdserver.core.messages import (
     Found,
     Goodbye,
@@ -166,7 +167,7 @@ def test_nodes_as_json_has_the_documented_shape(node, told):
     node.answers["STATUS"] = Status(own(), [seen("beta", 2), seen("alpha")])
     rows = told("nodes")
     assert [row["name"] for row in rows] == ["alpha", "beta"] and rows[1] == seen("beta", 2)
-    assert list(rows[0])[: len(showing.NODE_SHAPE)] == showing.NODE_SHAPE
+    assert tuple(rows[0])[: len(shapes.NODE_SHAPE)] == shapes.NODE_SHAPE
 
 
 def test_services_are_those_of_nodes_that_are_there(node, run, told):
