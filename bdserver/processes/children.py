@@ -24,7 +24,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 # A spare that could not be forked, or that died before it had a caller, is replaced after this many seconds: what kills one
-# at once would kill the next as well.
+# at once would kill the next as well. A node that has just started waits as long with its first one, which takes a processor a
+# while to rehearse: it makes itself known first.
 SPARE_PAUSE = 1.0
 # The daemon's own user, or root, mostly asks one thing (the discoverer a PING each second): its child is a spare again before
 # another one were forked: so long that is waited for.
@@ -206,7 +207,7 @@ class Pool:
         return child
 
     def postpone(self, now: float) -> None:
-        """Fork no child ahead for a while: the last attempt came to nothing."""
+        """Fork no child ahead for a while: the last attempt came to nothing, or there is more urgent work."""
         self._spare_not_before = now + SPARE_PAUSE
 
     def renew(self, now: float) -> list[Child]:

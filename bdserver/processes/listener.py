@@ -125,6 +125,7 @@ class Listener:
         self._start_discoverer()
         self._look_at_discoverer()
         self._guarded(self._runs.on_ready)
+        self._pool.postpone(time.monotonic())  # a child forked ahead, while the discoverer makes us known
         self._agenda[self._pulse] = time.monotonic()
         while not self._is_over():  # from here on we must not die: whatever fails is closed, said, and tried again
             self._guarded(self._turn)

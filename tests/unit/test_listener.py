@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from bdserver.processes import children
 from bdserver.processes import listener as module
 from bdserver.processes.children import Limits
 from bdserver.processes.listener import Listener, Runs
@@ -171,6 +172,16 @@ def test_a_connection_finds_its_child_forked_already_and_another_one_takes_its_p
             assert node.is_echoing(sock) and spare in node.children()
             until(lambda: len(node.children()) == 3, 10, "the discoverer, the child, the next spare")  # none for this caller
         until(lambda: len(node.children()) == 2, 10, "of the two that wait then, one ends")
+
+
+def test_a_node_that_has_just_started_forks_no_child_ahead(run, monkeypatch):
+    monkeypatch.setattr(children, "SPARE_PAUSE", 3600.0)
+    node = run(limits=Limits(10, 10, connections=1))
+    for count in range(1, 4):
+        with node.call() as sock:
+            assert node.is_echoing(sock)
+        until(lambda count=count: len(node.pids("served")) == count and len(node.children()) == 1, 10, "its child has ended")
+    assert not node.pids("spare")
 
 
 def test_a_child_whose_caller_has_hung_up_serves_the_next_one(run):
@@ -385,6 +396,8 @@ def fails(*arguments):
 @pytest.mark.parametrize("name", ["refresh", "pulse", "reload", "rehearse", "on_leaving", "say_goodbye"])
 def test_a_bug_in_what_is_handed_in_ends_neither_listener_nor_connections(run, name):
     node = run(**{name: fails})
+    if name == "rehearse":
+        until(lambda: "a bug" in node.messages, 10, "a child is forked ahead")
     with node.call() as sock:
         assert node.is_echoing(sock)
         node.send(signal.SIGHUP)
