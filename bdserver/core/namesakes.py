@@ -8,11 +8,12 @@ says of itself; what it says is bounded, and shown, and nothing else follows fro
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 from bdserver.core.address import split_address
 from bdserver.core.membership import ADDRESS_CHARACTERS_MAX, Record
 from bdserver.core.names import valid_name
+from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadRequest
 
 # The field of a record beside those that all have.

@@ -16,6 +16,7 @@ import glob
 import json
 import logging
 import os
+import pickle
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -145,8 +146,6 @@ class Quarantine:
             content = read()
             if self._raised:
                 content = read()
-            import pickle  # here and below: seldom is anything new
-
             found.write(pickle.dumps(content))
             found.flush()
         finally:
@@ -279,8 +278,6 @@ class _Notes:
 
 def _unpickled(content: bytes) -> Any:
     """What our own child has found, which has what we have, our key too; None when it ended before it could say so."""
-    import pickle
-
     try:
         return pickle.loads(content)
     except (EOFError, pickle.UnpicklingError):

@@ -144,10 +144,16 @@ def test_a_local_bdwhereis_imports_nothing_heavy():
 
 
 # What a node's processes need seldom, or not at all: each is milliseconds at every start, and pages in every process.
-SELDOM = {"asyncio", "concurrent.futures", "ctypes", "email.message", "filelock", "html", "http", "mimetypes", "multiprocessing", "pathlib", "pickle",
-          "socketserver", "statistics", "subprocess", "tarfile", "xml.etree"}  # fmt: skip
+SELDOM = {"asyncio", "concurrent.futures", "ctypes", "email.message", "filelock", "html", "http", "mimetypes", "multiprocessing",
+          "pathlib", "socketserver", "statistics", "subprocess", "tarfile", "xml.etree"}  # fmt: skip
 
 
 def test_a_node_starts_without_what_it_seldom_needs():
     imported = imported_by("daemonising")
     assert not SELDOM & imported and "bdserver.processes.discoverer" in imported
+
+
+def test_named_tuples_are_those_of_core_tuples_which_cost_a_start_less():
+    found = {path for path in PACKAGE.rglob("*.py") if "typing.NamedTuple" in imports(path.read_text())}
+    alone = {PACKAGE / f"{module}.py" for module in LONERS}
+    assert found == {PACKAGE / "core" / "tuples.py", *alone}  # which only a type checker sees there
