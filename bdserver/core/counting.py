@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from itertools import compress, pairwise, product
 from typing import Any, TypeGuard
 
 from bdserver.core import messages
@@ -101,9 +101,8 @@ def bucket(seconds: float) -> int:
 def told(slots: Sequence[float]) -> dict[str, Any]:
     """The counters that are not 0: {name: {"label label": value}}; of the histogram {limit: count} and the sum."""
     counters: dict[str, Any] = {row.name: {} for row in COUNTERS}
-    for (name, *labels), value in zip(KEYS, slots, strict=False):
-        if value:
-            counters[name][" ".join(labels)] = value
+    for (name, *labels), value in zip(compress(KEYS, slots), compress(slots, slots), strict=False):
+        counters[name][" ".join(labels)] = value
     buckets = {_limit(limit): slots[FIRST_BUCKET + number] for number, limit in enumerate(BUCKETS)}
     return {**counters, HISTOGRAM: {"buckets": buckets, "sum": round(slots[SUM_SLOT], 6)}}
 
@@ -149,15 +148,17 @@ def _is_count(value: object) -> TypeGuard[float]:
 # --- rates --------------------------------------------------------------------------------------------------------
 
 RATES = ("requests", "lookups", "connections", "received", "sent")
+# The slots of each counter stand together.
+_FIRST = [(row.name, next(number for number, key in enumerate(KEYS) if key[0] == row.name)) for row in COUNTERS]
+_SLOTS_OF = {name: slice(first, past) for (name, first), (_, past) in pairwise([*_FIRST, ("", FIRST_BUCKET)])}
 
 
 def rates(now: Sequence[float], then: Sequence[float], seconds: float) -> dict[str, float]:
     """name -> how many a second, between two looks at the slots; and the mean of a look-up's seconds, where there was any."""
-    sums = dict.fromkeys(RATES, 0.0)
-    for (name, *_), new, old in zip(KEYS, now, then, strict=False):
-        if name in sums:
-            sums[name] += new - old
-    found = {name: round(value / seconds, 3) for name, value in sums.items()}
+    found = {}
+    for name in RATES:
+        slots = _SLOTS_OF[name]
+        found[name] = round((sum(now[slots]) - sum(then[slots])) / seconds, 3)
     looked_up = sum(now[FIRST_BUCKET:SUM_SLOT]) - sum(then[FIRST_BUCKET:SUM_SLOT])
     mean = {HISTOGRAM: round((now[SUM_SLOT] - then[SUM_SLOT]) / looked_up, 6)} if looked_up else {}
     return {**found, **mean}

@@ -50,7 +50,9 @@ class Sights:
 
     def _sight(self, node: Node, view: View, record: Record) -> tuple[Record, dict[str, Any]]:
         known = (self._seen or {}).get(record.name)
-        return known if known is not None and known[0] is record else (record, node_seen(node, view, record))
+        if known is not None and known[0] is record:
+            return known
+        return record, node_seen(node, view, record, node.heard_at(view)(record.name))
 
 
 class Hook:

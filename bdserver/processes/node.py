@@ -333,9 +333,10 @@ class Node:
             self._world = World(self, view, services)
         return self._world
 
-    def heard_at(self, view: View, name: str) -> float:
-        """When we last heard from or of a node, epoch seconds; 0 for never."""
-        return max(view.heard_at.get(name, 0.0), self.heard.report().times.get(name, 0.0))
+    def heard_at(self, view: View) -> Callable[[str], float]:
+        """name -> when we last heard from or of that node, epoch seconds; 0 for never."""
+        times = self.heard.report().times
+        return lambda name: max(view.heard_at.get(name, 0.0), times.get(name, 0.0))
 
     def weights(self, now: float) -> dict[str, float]:
         """service -> weight, of all services here, by a look at each one's hits."""

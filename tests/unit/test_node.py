@@ -326,10 +326,10 @@ def test_the_last_word_is_that_it_has_left(tmp_path):
 
 def test_heard_is_the_later_of_what_the_cache_and_the_discoverer_know(tmp_path):
     node, _other = a_mesh(tmp_path, "me", "other")
-    assert node.heard_at(node.cache.view(), "other") == NOW and node.heard_at(node.cache.view(), "stranger") == 0.0
+    assert node.heard_at(node.cache.view())("other") == NOW and node.heard_at(node.cache.view())("stranger") == 0.0
     node.heard.note("other", NOW + 9)
     node.heard.write({"other"}, 0.0, NOW + 9)
-    assert node.heard_at(node.cache.view(), "other") == NOW + 9
+    assert node.heard_at(node.cache.view())("other") == NOW + 9
 
 
 # --- hits ---------------------------------------------------------------------------------------------------------

@@ -116,13 +116,13 @@ def _sections(node: Node, view: View, wish: dict[str, Any]) -> list[pages.Sectio
     services, weights, is_brief = node.services.all(), node.weights(node.clock()), wish.get("brief") is True
     calls = node.calls(node.clock())
     texts = [digest for digest, text in view.policies.items() if len(text) <= messages.TEXT_MAX]
-    tell = _brief if is_brief else node_seen
+    tell, heard_at = _brief if is_brief else node_seen, node.heard_at(view)
     return [
         pages.Section(
             "services", sorted(services), lambda name: _offer(view, services[name], weights.get(name, 0.0), calls.get(name, 0))
         ),
         pages.Section("policies", sorted(texts) if "brief" in wish and not is_brief else [], view.policies.__getitem__),
-        pages.Section("nodes", sorted(view.records), lambda name: tell(node, view, view.records[name])),
+        pages.Section("nodes", sorted(view.records), lambda name: tell(node, view, view.records[name], heard_at(name))),
         pages.Section("hints", [] if is_brief else sorted(view.hints), _unvisited),
     ]
 
@@ -204,12 +204,12 @@ def _is_talkable(node: Node, view: View, record: Record) -> bool:
     return record.name == node.name or node.policies.talkable(view, record)
 
 
-def _brief(node: Node, view: View, record: Record) -> list[Any]:
-    talkable, heard_at = _is_talkable(node, view, record), node.heard_at(view, record.name)
+def _brief(node: Node, view: View, record: Record, heard_at: float) -> list[Any]:
+    talkable = _is_talkable(node, view, record)
     return [record.name, _short(record.address), record.status, list(record.version), talkable, heard_at]
 
 
-def node_seen(node: Node, view: View, record: Record) -> dict[str, Any]:
+def node_seen(node: Node, view: View, record: Record, heard_at: float) -> dict[str, Any]:
     """A node as this one sees it: the shape of `bdctl nodes --json`."""
     urls, offers, left_out = _services_within(view, record)
     ill = _ill(record)
@@ -228,7 +228,7 @@ def node_seen(node: Node, view: View, record: Record) -> dict[str, Any]:
         "policy": record.policy and _short(record.policy),
         "talkable": _is_talkable(node, view, record),
         "draining": record.draining,
-        "heard_at": node.heard_at(view, record.name),
+        "heard_at": heard_at,
         **({"unhealthy": ill} if ill else {}),
         "offers": offers,
         **({"left_out": left_out} if left_out else {}),
