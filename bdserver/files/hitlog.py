@@ -8,7 +8,8 @@ hits, which count for a minute anyhow, but makes none up. A log is a regular fil
 its name is refused. What hits weigh is core.weight's business.
 
 Most services of a node are not called in a minute. Which ones were, one process finds out by a look at all logs, and writes
-down (`list_called`): who serves a caller then looks at those alone (`called`).
+down (`list_called`): who serves a caller then looks at those alone (`called`). Whoever logs the first call of one that is not
+in that list adds it, so that the next caller's process counts it as well.
 """
 
 from __future__ import annotations
@@ -91,7 +92,8 @@ class HitLog:
         self._append(service, lines, [(HIT, int(at), 1) for _, at in hits])
 
     def _append(self, service: str, lines: bytes, runs: list[Run]) -> None:
-        if service not in self._ours:
+        is_first = service not in self._ours
+        if is_first:
             self._ours.add(service)
             self._called = None
         tally = self._tallies.get(service)
@@ -102,6 +104,21 @@ class HitLog:
             raise NoSpace(f"{self.path(service)}: {error.strerror}") from None
         except TooBusy as error:
             raise NoSpace(str(error)) from None
+        if is_first and service not in self._listed:
+            with contextlib.suppress(OSError):  # it is listed within a second
+                self._list_too(service)
+
+    def _list_too(self, service: str) -> None:
+        """Behind the others, as a line of its own even where the last one was cut."""
+        has_name = False
+        while not has_name:  # else another list has taken its place meanwhile
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+            descriptor = durable.open_regular(self._list, flags, follow=False, mode=0o666)
+            try:
+                durable.append(descriptor, f"\n{service}\n".encode())
+                has_name = os.fstat(descriptor).st_nlink > 0
+            finally:
+                os.close(descriptor)
 
     def _has_written(self, service: str, tally: _Tally | None, lines: bytes, runs: list[Run]) -> bool:
         """False when it went to a file that has no name any more."""
@@ -152,9 +169,12 @@ class HitLog:
             self._called = self._listed | self._ours
         return self._called
 
-    def list_called(self, services: set[str]) -> None:
-        """All services that were called within the last minute; OSError or NoSpace when that can't be written."""
+    def list_called(self, services: set[str], before: frozenset[str] | None = None) -> None:
+        """All services that were called within the last minute; OSError or NoSpace when that can't be written. `before`: what
+        was `called` when the look at the logs began: what was added to the list since then stays in it."""
         self.called()
+        if before is not None:
+            services = services | (self._listed - before)
         if services != self._listed:
             durable.replace(self._list, ["\n".join(sorted(services)).encode()], is_synced=False)
         self._ours.clear()

@@ -371,11 +371,11 @@ class Node:
     def weigh(self, now: float) -> dict[str, float]:
         """service -> weight, by a look at each one's hits; for the processes that do not look so far, which were called is
         written down."""
-        weights = self.weights(now)
+        before, weights = self.hitlog.called(), self.weights(now)
         with contextlib.suppress(
             OSError, NoSpace
         ):  # then each process counts what it has logged itself, and what it is asked for
-            self.hitlog.list_called({name for name, each in weights.items() if each > 0})
+            self.hitlog.list_called({name for name, each in weights.items() if each > 0}, before)
         return weights
 
     def is_overloaded(self, now: float, asked: str | None = None, found: Mapping[str, Service] | None = None) -> bool:

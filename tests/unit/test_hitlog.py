@@ -518,8 +518,51 @@ def test_forgetting_a_service_removes_its_log(log, tmp_path):
     log.runs("a", NOW)
     log.forget("a")
     log.forget("a")
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == [".called"]
     assert log.runs("a", NOW) == []
+
+
+# --- which services were called -----------------------------------------------------------------------------------
+
+
+def test_the_first_call_of_a_service_is_known_to_all_processes_at_once(log, tmp_path):
+    other = HitLog(str(tmp_path))
+    assert other.called() == frozenset()
+    log.append("a", HIT, "c", NOW)
+    assert other.called() == {"a"}
+    log.append("a", HIT, "c", NOW)
+    other.append("a", HIT, "c", NOW)
+    assert (tmp_path / ".called").read_text().split() == ["a"], "once is enough"
+
+
+def test_a_call_while_the_list_is_made_stays_in_it(log, tmp_path):
+    other = HitLog(str(tmp_path))
+    log.append("a", HIT, "c", NOW)
+    before = log.called()
+    other.append("b", HIT, "c", NOW)
+    log.list_called({"a"}, before)
+    assert HitLog(str(tmp_path)).called() == {"a", "b"}
+    log.list_called({"a"}, log.called())
+    assert HitLog(str(tmp_path)).called() == {"a"}
+
+
+def test_a_call_is_added_to_the_list_that_has_the_name(log, tmp_path, monkeypatch):
+    made, append = [], durable.append
+
+    def replaced_first(descriptor, data):
+        if data == b"\na\n" and not made:
+            made.append(durable.replace(f"{tmp_path}/.called", [b"z"], is_synced=False))
+        append(descriptor, data)
+
+    monkeypatch.setattr(durable, "append", replaced_first)
+    log.append("a", HIT, "c", NOW)
+    assert HitLog(str(tmp_path)).called() == {"a", "z"}
+
+
+def test_a_list_that_can_not_be_written_costs_no_call(log, tmp_path):
+    (tmp_path / ".called").mkdir()
+    log.append("a", HIT, "c", NOW)
+    assert log.runs("a", NOW) == [(HIT, NOW, 1)] and log.called() == {"a"}
 
 
 # --- who calls ----------------------------------------------------------------------------------------------------

@@ -345,14 +345,14 @@ def test_hits_weigh_by_their_cost_and_age(tmp_path):
 
 
 def test_a_look_at_the_weight_is_one_at_the_services_that_were_called(tmp_path, monkeypatch):
-    """Which ones these are the discoverer lists; the one that is asked for, and those that it counted itself, a process knows."""
+    """Which ones these are the discoverer lists, and whoever counts the first call of one adds it."""
     node = a_node(tmp_path)
     for number in range(30):
         node.offer(f"s{number}")
     child = copy.copy(node)
     child.files = open_files(node.settings, node.name)
     node.hit("s1", "-", node.clock())
-    assert (child.total_weight(node.clock()), child.total_weight(node.clock(), "s1")) == (0.0, 1.0)
+    assert child.total_weight(node.clock()) == 1.0, "at once: the next caller's process is another one"
     assert math.fsum(node.weigh(node.clock()).values()) == 1.0 and child.total_weight(node.clock()) == 1.0
     child.hit("s2", "-", node.clock())
     looked_at, runs = [], child.hitlog.runs
