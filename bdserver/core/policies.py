@@ -6,7 +6,7 @@ its owner decides. What a policy means is core.policy's business.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from bdserver.core import policy
 from bdserver.core.membership import POLICIES_MAX, Record
@@ -58,7 +58,13 @@ class Policies:
         """Of a view's policies those that were not parsed here yet, by their digests."""
         return {digest: text for digest, text in view.policies.items() if digest not in self._parsed}
 
-    def take(self, parsed: dict[str, Policy | Unknown]) -> None:
+    def with_own(self, own: Policy | None, mode: str) -> Policies:
+        """The same with another policy or mode of this node's own: what was parsed of others' stays."""
+        fresh = Policies(own, mode, self.read)
+        fresh._parsed = self._parsed
+        return fresh
+
+    def take(self, parsed: Mapping[str, Policy | Unknown]) -> None:
         """Keep what another process has parsed, by digests."""
         if len(self._parsed) > POLICIES_MAX:
             self._parsed.clear()

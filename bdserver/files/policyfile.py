@@ -5,6 +5,9 @@ What is in a policy, and when two of them meet, is the business of core.policy.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
 from bdserver.core import policy
 from bdserver.core.policy import Policy
 from bdserver.core.tuples import NamedTuple
@@ -23,14 +26,21 @@ class PolicyFile(NamedTuple):
 NONE = PolicyFile(None, None, None)
 
 
-def read(path: str, *, pipes: bool = False) -> PolicyFile:
+def read(
+    path: str,
+    *,
+    pipes: bool = False,
+    within: Callable[[str], AbstractContextManager[object]] = lambda digest: nullcontext(),
+) -> PolicyFile:
     """The policy in this file, NONE for ""; BadConfig, BadPolicy or TooLarge names the file, and the line.
 
-    With `pipes`, for what a person hands to a command, `<(…)` and /dev/stdin are read too; a daemon would wait for ever."""
+    With `pipes`, for what a person hands to a command, `<(…)` and /dev/stdin are read too; a daemon would wait for ever.
+    `within` stands around the parsing of what has this digest."""
     if not path:
         return NONE
     data = _from_anything(path) if pipes else lines.content(path)[0]
-    parsed = policy.parse(data, path)
+    with within(policy.digest(data)):
+        parsed = policy.parse(data, path)
     text = policy.text_of(data)
     return PolicyFile(parsed, text, policy.digest(text))
 

@@ -15,19 +15,20 @@ import contextlib
 import glob
 import json
 import logging
+import math
 import os
-import pickle
 import signal
 import time
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from hashlib import blake2b
-from typing import Any, BinaryIO, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from bdserver import __version__
 from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BDError, NoSpace, Quarantined, TooBusy
 from bdserver.files import durable
+from bdserver.files.trials import Trial
 
 # The first time may have been a kill, or a lack of memory.
 STRIKES = 2
@@ -36,10 +37,10 @@ ENTRIES_MAX = 200
 FILE_BYTES_MAX = 1 << 20
 WORDS_CHARACTERS_MAX = 200
 LOCK_SECONDS = 1.0
-# Reading one thing takes milliseconds; on trial, one that takes so much processor time is ended, and that is a strike too. How
-# long all of it takes depends on the machine and its disks: after the second time the trial is over, and nothing is to blame.
-READ_SECONDS, TRIAL_SECONDS = 2.0, 10.0
-TRIAL_POLL_SECONDS = 0.001
+# Reading one thing takes milliseconds; on trial, one that takes so much processor time is ended, and that is a strike too.
+READ_SECONDS = 2.0
+# A process in haste waits so long for what another one reads, and this share of its time at most.
+HASTY_SECONDS, HASTY_SHARE = 0.5, 0.1
 # Two for each of so many things that came at once; the rest is left to the next process that dies of them.
 TRIALS_MAX = 16
 
@@ -86,7 +87,9 @@ class Quarantine:
         self._notes = _Notes(path, self._died)
         self._entries: dict[str, Entry] = {}
         self._stamp: durable.Stamp | None = None
-        self._is_trial = False
+        self._is_trial = self.is_hasty = False
+        self._trials: dict[str, Trial] = {}
+        self._may_wait_seconds = self._earned_at = 0.0
         self._deaths = self._raised = 0
 
     @contextlib.contextmanager
@@ -112,44 +115,65 @@ class Quarantine:
         if known is not None:
             self._change(lambda entries: entries.pop(digest, None))
 
-    def read_elsewhere(self, read: Callable[[], _T]) -> _T | None:
+    def read_elsewhere(self, what: str | None, read: Callable[[], _T]) -> _T | None:
         """What another process reads, one after the other until none dies of it any more. None when there is no room for one,
-        or it takes too long: then it is not known yet. Without a file, where nobody would hear of a death, it is read here."""
+        or it takes too long: then it is not known yet. Without a file, where nobody would hear of a death, it is read here.
+
+        Who is in haste waits a moment, and finds what came of it when it asks for the same (`what`) again. None: it won't."""
         if not self.path:
             return read()
-        for _ in range(TRIALS_MAX):
-            try:
-                with open(os.memfd_create("read"), "w+b") as found:
-                    pid = os.fork()
-                    if pid == 0:
-                        self._read_and_end(read, found)
-                    has_ended = _has_ended(pid)
-                    found.seek(0)
-                    content = found.read()
-            except OSError as error:
-                log.warning("can't fork to read what is new: %s", error.strerror)
-                return None
-            if not has_ended:
-                log.warning("reading what is new takes longer than %g s", TRIAL_SECONDS)
-                self._notes.settle(is_counted=False)
-                return None
-            if not self.settle():
-                what_it_read: _T | None = _unpickled(content)
-                return what_it_read
+        began = time.monotonic()
+        until = began + self._patience(began, what)
+        try:
+            for _ in range(TRIALS_MAX):
+                trial = (self._trials.pop(what, None) if what else None) or Trial(lambda: self._read_on_trial(read))
+                if not trial.has_ended(until):
+                    self._leave(what, trial)
+                    return None
+                what_it_read: _T | None = trial.what_it_read()
+                if not self.settle():
+                    return what_it_read
+        except OSError as error:
+            log.warning("can't fork to read what is new: %s", error.strerror)
+        finally:
+            self._may_wait_seconds -= time.monotonic() - began
         return None
 
-    def _read_and_end(self, read: Callable[[], object], found: BinaryIO) -> NoReturn:
+    def be_hasty(self) -> None:
+        """From now on, in a process that others wait for."""
+        self.is_hasty, self._may_wait_seconds, self._earned_at = True, HASTY_SECONDS, time.monotonic()
+
+    def begin_apart(self) -> None:
+        """In a forked process: what the parent waits for is the parent's, and who waits for this one is not known."""
+        for trial in self._trials.values():
+            trial.forget()
+        self._trials.clear()
+        self.is_hasty = False
+
+    def _patience(self, now: float, what: str | None) -> float:
+        if not self.is_hasty:
+            return math.inf
+        if what is None:
+            return HASTY_SECONDS
+        earned = (now - self._earned_at) * HASTY_SHARE
+        self._may_wait_seconds, self._earned_at = min(max(self._may_wait_seconds, 0.0) + earned, HASTY_SECONDS), now
+        return self._may_wait_seconds
+
+    def _leave(self, what: str | None, trial: Trial) -> None:
+        """It goes on, unless it has had its time."""
+        if what is not None and not trial.is_late():
+            self._trials[what] = trial
+            return
+        log.warning("reading what is new takes too long")
+        trial.end()
+        self._notes.settle(is_counted=False)
+
+    def _read_on_trial(self, read: Callable[[], _T]) -> _T:
         """In a process of its own. What raised is read once more: then it is left out for all, or its strike is taken back."""
         self._is_trial = True
         self._notes.keep_one_for_all()
-        try:
-            content = read()
-            if self._raised:
-                content = read()
-            found.write(pickle.dumps(content))
-            found.flush()
-        finally:
-            os._exit(0)
+        content = read()
+        return read() if self._raised else content
 
     def settle(self) -> int:
         """Take up what dead processes were reading when they died: a strike each; how many."""
@@ -274,26 +298,6 @@ class _Notes:
             os.close(descriptor)
             raise
         return descriptor
-
-
-def _unpickled(content: bytes) -> Any:
-    """What our own child has found, which has what we have, our key too; None when it ended before it could say so."""
-    try:
-        return pickle.loads(content)
-    except (EOFError, pickle.UnpicklingError):
-        return None
-
-
-def _has_ended(pid: int) -> bool:
-    """Wait for it; False when it had to be ended, since it took too long."""
-    until = time.monotonic() + TRIAL_SECONDS
-    while os.waitpid(pid, os.WNOHANG)[0] == 0:
-        if time.monotonic() > until:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            return False
-        time.sleep(TRIAL_POLL_SECONDS)
-    return True
 
 
 def _empty(note: int) -> None:

@@ -137,9 +137,14 @@ class Services:
         return has_all
 
     def _has_read(self, found: dict[str, _Read | None], looks: _Looks, names: list[str]) -> bool:
-        fresh = self._quarantine.read_elsewhere(lambda: {name: self._read_one(name, looks.by_name[name]) for name in names})
-        found |= fresh or {}
-        return fresh is not None
+        """Take in what was read, which may have been begun at an earlier look; whether these are among it."""
+
+        def read() -> dict[str, _Read]:
+            return {name: self._read_one(name, looks.by_name[name]) for name in names}
+
+        fresh = self._quarantine.read_elsewhere("services", read) or {}
+        found |= {name: each for name, each in fresh.items() if name in found}
+        return all(name in fresh and fresh[name].look == looks.by_name[name] for name in names)
 
     def _known(self, name: str, look: _Look) -> _Read | None:
         """What was read, if the .bdcert is still the same: of one that may have changed within one tick, by its digest."""

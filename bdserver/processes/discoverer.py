@@ -54,6 +54,7 @@ def run(node: Node, listening: list[socket.socket], wake_descriptor: int, life_d
     """Until the other end of the life descriptor is closed, that is until the listener is gone, whatever killed it.
     `listening`: the sockets on which other nodes tell their news."""
     node.quarantine.settle()  # this first: the discoverer before may have died of what it read
+    node.quarantine.be_hasty()
     setproctitle.setproctitle(f"bdserverd: discoverer of {node.name} at {node.address}")
     Discoverer(node, wake_descriptor, life_descriptor, listening).run()
 

@@ -16,6 +16,7 @@ import setproctitle
 
 from bdserver.core import attention, exchange, membership
 from bdserver.core.messages import Exchanged
+from bdserver.core.policies import UNKNOWN
 from bdserver.core.view import View
 from bdserver.errors import BDError
 from bdserver.net.conversation import Conversation
@@ -43,6 +44,7 @@ def run(node: Node, sockets: Sockets, claims: Sequence[PidFile], on_ready: Calla
         limits = Limits(node.settings.max_children, node.settings.max_children_per_address, node.settings.connections_per_child)
         listener = Listener(_parts(node, sockets, claims, on_ready), limits)
         node.life = node.life._replace(wake_descriptor=listener.wake_write, life_descriptor=listener.life_read)
+        node.quarantine.be_hasty()
         listener.run()
     finally:
         sockets.remove()
@@ -93,6 +95,7 @@ def _undo(node: Node, claims: Sequence[PidFile]) -> None:
     """In each forked process: it must not keep the listener's locks, and every one inherits the same dice."""
     for claim in claims:
         claim.release()
+    node.quarantine.begin_apart()
     node.rng.seed()
 
 
@@ -136,8 +139,9 @@ def say_goodbye(node: Node, sockets: Sockets) -> None:
     except BDError as error:
         log.error("leaving without a word: %s", error)
         return
-    node.refresh()  # which has another process read their policies
+    node.refresh()  # which has another process read their policies; nobody reads here what it has not
     view = node.cache.view()
+    node.policies.take(dict.fromkeys(node.policies.unread(view), UNKNOWN))
     others = [record for record in view.others_there() if node.policies.talkable(view, record)]
     node.rng.shuffle(others)
     told = 0

@@ -21,6 +21,7 @@ from bdserver.files.settings import Settings, load
 from bdserver.net import dialling
 from bdserver.net.authority import Authority, general_names
 from bdserver.net.identity import Identity
+from bdserver.processes import node as node_module
 from bdserver.processes.node import Life, Node, Rules, Sources, Told, open_files, open_node
 from bdserver.processes.run import begin
 from tests.unit.certificates import make_keys
@@ -160,7 +161,7 @@ def test_a_bug_in_reading_anew_is_a_complaint_and_its_traceback_is_said_by_one_p
     def oops(path):
         raise KeyError("planted")
 
-    monkeypatch.setattr(policyfile, "read", oops)
+    monkeypatch.setattr(node_module, "BlackList", oops)
     config(receiver_threshold=9)
     assert node.reload() == ["what SIGHUP reads anew can't be read: KeyError('planted')"]
     assert node.settings.receiver_threshold == 9

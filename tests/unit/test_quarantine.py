@@ -3,20 +3,24 @@
 import contextlib
 import errno
 import io
+import math
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from bdserver.core import policy
 from bdserver.core.policies import UNKNOWN, Policies
 from bdserver.core.roles import ADMIN
-from bdserver.errors import BadPolicy, Quarantined
-from bdserver.files import package, services
+from bdserver.errors import BadConfig, BadPolicy, NobodyThere, Quarantined
+from bdserver.files import package, services, trials
 from bdserver.files import quarantine as module
 from bdserver.files.quarantine import ENTRIES_MAX, Kind, Quarantine
+from bdserver.processes import run
 from bdserver.processes.node import guarded
+from tests.hosts import until
 from tests.unit.nodes import a_node, document, warnings
 
 
@@ -175,7 +179,7 @@ def test_another_process_reads_first_until_none_dies_of_it(path):
         all_three()
         return list(seen)
 
-    assert quarantine.read_elsewhere(read_all) == ["d2"] and seen == []
+    assert quarantine.read_elsewhere("x", read_all) == ["d2"] and seen == []
     assert [entry.digest for entry in quarantine.entries()] == ["d1", "d3"]
     all_three()
     assert seen == ["d2"]
@@ -207,17 +211,86 @@ def test_one_that_never_comes_to_an_end_is_ended_and_left_out(path, monkeypatch)
             with contextlib.suppress(Quarantined):
                 read(quarantine, digest, fault)
 
-    quarantine.read_elsewhere(hang)
+    quarantine.read_elsewhere("x", hang)
     assert [entry.digest for entry in quarantine.entries()] == ["d2"]
 
 
 def test_a_disk_that_is_slow_is_nothing_to_blame_what_lies_on_it_for(path, monkeypatch, caplog):
-    monkeypatch.setattr(module, "TRIAL_SECONDS", 0.05)
+    monkeypatch.setattr(trials, "TRIAL_SECONDS", 0.05)
     quarantine = Quarantine(path)
     for _ in range(3):
-        assert quarantine.read_elsewhere(lambda: read(quarantine, fault=lambda: time.sleep(60))) is None
-    assert "reading what is new takes longer" in caplog.text and notes(path) == []
+        assert quarantine.read_elsewhere("x", lambda: read(quarantine, fault=lambda: time.sleep(60))) is None
+    assert "reading what is new takes too long" in caplog.text and notes(path) == []
     assert read(quarantine) == "read" and not os.path.exists(path)
+
+
+def test_who_is_in_haste_waits_a_moment_and_finds_what_was_read_when_it_asks_again(path, tmp_path):
+    quarantine, gate = Quarantine(path), tmp_path / "gate"
+    os.mkfifo(gate)
+
+    def read_late():
+        with open(gate):  # until somebody opens it for writing
+            return "late"
+
+    quarantine.be_hasty()
+    began = time.monotonic()
+    assert quarantine.read_elsewhere("x", lambda: "at once") == "at once"
+    assert quarantine.read_elsewhere("y", read_late) is None and time.monotonic() - began < 10 * module.HASTY_SECONDS
+    waited = time.thread_time()
+    for _ in range(5):
+        assert quarantine.read_elsewhere("y", lambda: "another") is None, "that one still reads"
+    assert time.thread_time() - waited < 1.0
+    with open(gate, "w"):
+        pass
+    until(lambda: quarantine.read_elsewhere("y", lambda: "another") == "late", 20, "it has read")
+    assert quarantine.read_elsewhere("y", lambda: "another") in ("another", None)
+
+
+def test_who_is_in_haste_waits_for_a_tenth_of_its_time_at_most(path, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    quarantine = Quarantine(path)
+    assert quarantine._patience(100.0, "x") == math.inf
+    quarantine.be_hasty()
+    assert quarantine._patience(100.0, "x") == module.HASTY_SECONDS
+    quarantine._may_wait_seconds -= module.HASTY_SECONDS + 0.2  # as long as it took, however long that was
+    assert [quarantine._patience(at, "x") for at in (100.0, 101.0, 103.0, 1000.0)] == pytest.approx([0.0, 0.1, 0.3, 0.5])
+    assert quarantine._patience(1000.0, None) == module.HASTY_SECONDS
+
+
+def test_what_is_never_asked_for_again_is_ended_and_so_is_what_is_late(path, tmp_path, monkeypatch, caplog):
+    quarantine = Quarantine(path)
+    quarantine.be_hasty()
+    monkeypatch.setattr(module, "HASTY_SECONDS", 0.05)
+    pids = tmp_path / "pids"
+
+    def hang():
+        with open(pids, "a") as file:
+            print(os.getpid(), file=file)
+        time.sleep(1000)
+
+    assert quarantine.read_elsewhere(None, hang) is None and "takes too long" in caplog.text
+    monkeypatch.setattr(trials, "TRIAL_SECONDS", 0.2)
+    until(lambda: quarantine.read_elsewhere("x", hang) is None and caplog.text.count("takes too long") >= 2, 20, "it is late")
+    quarantine.begin_apart()
+    for pid in pids.read_text().split():
+        until(lambda pid=pid: not os.path.exists(f"/proc/{pid}") or is_zombie(pid), 10, "it is ended")
+    assert notes(path) == [] and quarantine._trials == {} and not quarantine.is_hasty
+
+
+def is_zombie(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_whoever_reaps_all_children_may_reap_this_one(path, monkeypatch):
+    quarantine = Quarantine(path)
+    quarantine.be_hasty()
+    quarantine._may_wait_seconds, quarantine._earned_at = 0.0, time.monotonic() + 1000
+    assert quarantine.read_elsewhere("x", lambda: "read") is None
+    [trial] = quarantine._trials.values()
+    os.waitpid(trial._pid, 0)
+    assert quarantine.read_elsewhere("x", lambda: 1 / 0) == "read"
 
 
 def test_without_a_process_to_read_it_is_not_known_yet(path, monkeypatch, caplog):
@@ -225,14 +298,14 @@ def test_without_a_process_to_read_it_is_not_known_yet(path, monkeypatch, caplog
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
     monkeypatch.setattr(os, "fork", no_room)
-    assert Quarantine(path).read_elsewhere(lambda: 1 / 0) is None
+    assert Quarantine(path).read_elsewhere("x", lambda: 1 / 0) is None
     assert "can't fork to read what is new: Resource temporarily unavailable" in caplog.text
 
 
 def test_a_process_that_ends_before_it_has_told_what_it_read_has_told_nothing(path):
-    assert Quarantine(path).read_elsewhere(lambda: os._exit(0)) is None
-    assert Quarantine(path).read_elsewhere(lambda: 1 / 0) is None
-    assert Quarantine("").read_elsewhere(os.getpid) == os.getpid(), "without a file there is nobody to hear of a death"
+    assert Quarantine(path).read_elsewhere("x", lambda: os._exit(0)) is None
+    assert Quarantine(path).read_elsewhere("x", lambda: 1 / 0) is None
+    assert Quarantine("").read_elsewhere("x", os.getpid) == os.getpid(), "without a file there is nobody to hear of a death"
 
 
 def test_what_raises_elsewhere_is_read_twice_there_so_that_all_leave_it_out(path):
@@ -243,7 +316,7 @@ def test_what_raises_elsewhere_is_read_twice_there_so_that_all_leave_it_out(path
             read(quarantine, fault=KeyError())
         return "the rest"
 
-    assert quarantine.read_elsewhere(raises) == "the rest"
+    assert quarantine.read_elsewhere("x", raises) == "the rest"
     assert [entry.strikes for entry in quarantine.entries()] == [2]
 
 
@@ -368,6 +441,67 @@ def test_the_process_that_forks_all_others_parses_nothing_that_strangers_wrote(t
     assert node.services.all()["Echo"].cost == 7
 
 
+def test_a_policy_that_takes_long_keeps_the_process_that_forks_all_others_for_a_moment_alone(tmp_path, monkeypatch):
+    """It neither waits for all of it nor reads it itself: at the end, and after SIGHUP, either."""
+    node, other = a_node(tmp_path), a_node(tmp_path, "n2", policy=document("Slow"))
+    third = a_node(tmp_path, "n3", policy=document("Well"))
+    here, whole = os.getpid(), policy.parse
+
+    def parse(text, *arguments):
+        assert os.getpid() != here, "in this very process"
+        if "Slow" in str(text):
+            time.sleep(1000)
+        return whole(text, *arguments)
+
+    node.knows(other, third)
+    node.quarantine.be_hasty()
+    monkeypatch.setattr(module, "HASTY_SECONDS", 0.2)
+    monkeypatch.setattr(policy, "parse", parse)
+    began = time.monotonic()
+    node.refresh()
+    node.refresh()
+    assert time.monotonic() - began < 5 and len(node.policies.unread(node.cache.view())) == 2
+    node._reload_rules()
+
+    def silent(*arguments):
+        raise NobodyThere("silent")
+
+    node.dial = silent
+    run.say_goodbye(node, SimpleNamespace(remove=lambda: None, close_ears=lambda: None))
+    assert all(node.policies.of(node.cache.view(), node.cache.view().records[name]) is UNKNOWN for name in ("n2", "n3"))
+    for trial in node.quarantine._trials.values():
+        trial.end()
+
+
+def test_policies_come_a_few_at_a_time_and_stay_at_sighup(tmp_path, monkeypatch):
+    node = a_node(tmp_path)
+    others = [a_node(tmp_path, f"n{number}", policy=document(f"P{number}")) for number in range(10)]
+    node.knows(*others)
+    left = []
+    for _ in range(3):
+        node.refresh()
+        left.append(len(node.policies.unread(node.cache.view())))
+    assert left == [2, 0, 0]
+    monkeypatch.setattr(policy, "parse", lambda *arguments: 1 / 0)
+    node._reload_rules()
+    assert node.policies.unread(node.cache.view()) == {}
+
+
+def test_our_own_policy_that_ends_its_reader_is_a_complaint_at_sighup_and_the_old_one_stays(tmp_path, monkeypatch):
+    node = a_node(tmp_path, policy=document("Ours"))
+    planted(monkeypatch, policy, "parse", FAULTS)
+    for word in FAULTS:
+        with open(node.settings.ws_policy, "w") as file:
+            file.write(document(word))
+        with pytest.raises(BadConfig, match=f"{node.settings.ws_policy}: in quarantine"):
+            node._reload_rules()
+        assert node.rules.document.text == document("Ours")
+    with open(node.settings.ws_policy, "w") as file:
+        file.write(document("Better"))
+    node._reload_rules()
+    assert node.rules.document.text == document("Better") and node.policies.own == policy.parse(document("Better"))
+
+
 def test_of_many_services_what_could_be_read_counts_and_the_next_look_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(services, "READ_AT_ONCE", 2)
     node = a_node(tmp_path)
@@ -376,7 +510,7 @@ def test_of_many_services_what_could_be_read_counts_and_the_next_look_goes_on(tm
     fresh = services.Services(node.services.services_dir, node.services.graveyard_dir, "", node.quarantine)
     whole, left = node.quarantine.read_elsewhere, [1]
     with monkeypatch.context() as here:
-        here.setattr(node.quarantine, "read_elsewhere", lambda read: whole(read) if left and left.pop() else None)
+        here.setattr(node.quarantine, "read_elsewhere", lambda what, read: whole(what, read) if left and left.pop() else None)
         assert list(fresh.all()) == ["S0", "S1"]
     assert list(fresh.all()) == [f"S{number}" for number in range(5)]
 
@@ -385,7 +519,7 @@ def test_what_could_not_be_read_elsewhere_is_read_by_whoever_needs_it(tmp_path, 
     node, other = a_node(tmp_path), a_node(tmp_path, "n2", policy=document("Theirs"))
     node.knows(other)
     with monkeypatch.context() as here:
-        here.setattr(node.quarantine, "read_elsewhere", lambda read: None)
+        here.setattr(node.quarantine, "read_elsewhere", lambda what, read: None)
         node.offer("Echo")
         node.refresh()
         assert node.services.all() == {} and node.policies.unread(node.cache.view())

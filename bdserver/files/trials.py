@@ -1,0 +1,88 @@
+"""A trial: another process of ours reads what may crash its reader, and what came of it comes back.
+
+Whoever begins one may wait for it a while, and look again later: meanwhile it is nobody's business that it runs. What is read,
+and who is to blame when it dies, is the business of quarantine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pickle
+import signal
+import time
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+# All that one trial reads takes so long at most, whatever it waits for: it depends on the machine and its disks, and then
+# nothing is to blame.
+TRIAL_SECONDS = 10.0
+POLL_SECONDS = 0.001
+
+log = logging.getLogger("bdserver.trials")
+
+
+class Trial:
+    """One that runs. `read`: what it does in that process, where it returns to nobody."""
+
+    def __init__(self, read: Callable[[], object]) -> None:
+        """OSError when there is no room for one."""
+        self._until = time.monotonic() + TRIAL_SECONDS
+        self._found = open(os.memfd_create("read"), "w+b")  # noqa: SIM115 (until it has come back)
+        try:
+            self._pid = os.fork()
+        except OSError:
+            self._found.close()
+            raise
+        if self._pid == 0:
+            _live(read, self._found)
+
+    def has_ended(self, until: float) -> bool:
+        """Wait for its end, until then at most; of one that is to go on no longer, too."""
+        while not self._is_gone():
+            now = time.monotonic()
+            if now >= min(until, self._until):
+                return False
+            time.sleep(POLL_SECONDS)
+        return True
+
+    def is_late(self) -> bool:
+        """Whether it has had its time."""
+        return time.monotonic() >= self._until
+
+    def what_it_read(self) -> Any:
+        """Of one that has ended; None when that was before it could say so."""
+        with self._found:
+            self._found.seek(0)
+            with contextlib.suppress(EOFError, pickle.UnpicklingError):  # it has what we have, our key too
+                return pickle.load(self._found)
+        return None
+
+    def end(self) -> None:
+        """It is given up."""
+        self._found.close()
+        if not self._is_gone():
+            os.kill(self._pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._pid, 0)
+
+    def forget(self) -> None:
+        """In a process that was forked meanwhile: it is another's."""
+        self._found.close()
+
+    def _is_gone(self) -> bool:
+        try:
+            return os.waitpid(self._pid, os.WNOHANG)[0] != 0
+        except ChildProcessError:  # whoever reaps all children has reaped this one
+            return True
+
+
+def _live(read: Callable[[], object], found: BinaryIO) -> None:
+    try:
+        pickle.dump(read(), found)
+        found.flush()
+    except Exception:
+        log.exception("what another process reads met a bug")
+    finally:
+        os._exit(0)
