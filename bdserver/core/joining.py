@@ -9,6 +9,7 @@ Decides, and does nothing: files are `files.invitations`', talking is `processes
 
 from __future__ import annotations
 
+import math
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from hashlib import sha256
@@ -147,8 +148,17 @@ class Invitation(NamedTuple):
 def invitation_of(value: dict[str, Any]) -> Invitation:
     """The one that `as_json` wrote; ValueError, KeyError or TypeError when it is none."""
     joined = tuple(Joined(str(name), str(key), float(at)) for name, key, at in value["joined"])
-    kept = {field: value[field] for field in Invitation._fields if field in value}
-    return Invitation(**{**kept, "role": Role(value["role"]), "joined": joined})
+    texts = {field: str(value[field]) for field in ("id", "hash", "name", "by")}
+    made_at, until, uses, wrong = (_kept_number(value.get(field, 0)) for field in ("made_at", "until", "uses", "wrong"))
+    return Invitation(
+        **texts, role=Role(value["role"]), uses=int(uses), made_at=made_at, until=until, wrong=int(wrong), joined=joined
+    )
+
+
+def _kept_number(value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise ValueError("what should be a number is none")
+    return float(value)
 
 
 def refusal(invitation: Invitation, name: str, key: str, now: float) -> str | None:

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from bdserver.core.tuples import NamedTuple
 from bdserver.errors import NoSpace
 from bdserver.files import durable
+from bdserver.files.values import value_in
 
 WRITE_SECONDS = 5.0
 # So late is worth a word, though nobody was heard.
@@ -147,7 +148,7 @@ class Heard:
         if stamp is not None and stamp != self._stamp:
             self._stamp = stamp
             try:
-                said = json.loads(durable.read(self.path, FILE_BYTES_MAX)[0])
+                said = value_in(durable.read(self.path, FILE_BYTES_MAX)[0])
                 times = {str(name): float(at) for name, at in said["heard"].items()}
                 refusals = {str(name): str(why) for name, why in said.get("refusals", {}).items()}
                 failing = tuple(map(str, said.get("failing", ())))
@@ -157,6 +158,6 @@ class Heard:
                 off = said.get("clock_off")
                 clock_off = float(off) if off is not None else None
                 self._report = Report(times, float(said["lag"]), failing, refusals, unmet, doubted, clock_off)
-            except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
+            except (OSError, ValueError, TypeError, AttributeError, KeyError):
                 pass  # none that can be read: what we had
         return self._report

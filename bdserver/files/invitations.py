@@ -18,6 +18,7 @@ from bdserver.core.joining import TOLD_SECONDS, Invitation, invitation_of
 from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadConfig, CantFind, TooBusy
 from bdserver.files import durable
+from bdserver.files.values import value_in
 
 log = logging.getLogger("bdserver.invitations")
 
@@ -92,7 +93,10 @@ class Invitations:
     @contextlib.contextmanager
     def locked(self, now: float) -> Iterator[Book]:
         """What is in the files, to change; saved on the way out, whatever ends the work. TooBusy when others take long."""
-        descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            descriptor = durable.open_regular(self._lock_path, os.O_RDWR | os.O_CREAT, mode=0o600)
+        except OSError as error:
+            raise BadConfig(f"{durable.shown(self._lock_path)}: {error.strerror}") from None
         try:
             durable.lock(descriptor, LOCK_SECONDS, self._lock_path)
             book = self.book()
@@ -124,11 +128,11 @@ class Invitations:
     def _save(self, book: Book, now: float, is_synced: bool) -> None:
         kept = [each.as_json() for each in book.invitations.values() if now <= each.until + TOLD_SECONDS]
         content = json.dumps({"invitations": kept, "unknown": book.unknown}).encode()
-        durable.replace(self.path, [content], mode=0o600, is_synced=is_synced)
+        _replace(self.path, content, is_synced)
 
     def _save_signed(self, book: Book, now: float) -> None:
         signed = [list(each) for each in book.signed if now <= each.until]
-        durable.replace(self._signed_path, [json.dumps(signed).encode()], mode=0o600)
+        _replace(self._signed_path, json.dumps(signed).encode(), is_synced=True)
 
     def _read(self) -> tuple[list[Invitation], int]:
         value = _content(self.path)
@@ -141,9 +145,20 @@ class Invitations:
 
     def _read_signed(self) -> list[Signed]:
         try:
-            return [Signed(*each) for each in _content(self._signed_path) or ()]
-        except TypeError:
+            return [_signed_of(*each) for each in _content(self._signed_path) or ()]
+        except (TypeError, ValueError):
             raise BadConfig(f"{self._signed_path}: is damaged: remove it") from None
+
+
+def _replace(path: str, content: bytes, is_synced: bool) -> None:
+    try:
+        durable.replace(path, [content], mode=0o600, is_synced=is_synced)
+    except OSError as error:
+        raise BadConfig(f"{durable.shown(path)}: {error.strerror}") from None
+
+
+def _signed_of(name: str, role: str, key: str, serial: str, at: float, until: float, why: str) -> Signed:
+    return Signed(str(name), str(role), str(key), str(serial), float(at), float(until), str(why))
 
 
 def _without_counts(invitations: dict[str, Invitation]) -> list[Invitation]:
@@ -152,7 +167,7 @@ def _without_counts(invitations: dict[str, Invitation]) -> list[Invitation]:
 
 def _content(path: str) -> Any:
     try:
-        return json.loads(durable.read(path, FILE_BYTES_MAX)[0])
+        return value_in(durable.read(path, FILE_BYTES_MAX)[0])
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

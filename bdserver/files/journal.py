@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bdserver.files import durable
+from bdserver.files.values import value_in
 
 FILE_BYTES_MAX = 64 << 10
 # Of the newest events, so many are looked at for one that is told already.
@@ -87,7 +88,7 @@ def _lines(path: str) -> list[bytes]:
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
-        event = json.loads(line)
-    except (ValueError, RecursionError):
+        event = value_in(line)
+    except ValueError:
         return None
     return event if isinstance(event, dict) and {"at", "what", "service"} <= event.keys() else None

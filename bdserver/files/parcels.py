@@ -59,7 +59,10 @@ class Parcels:
         free, theirs = None, 0
         with self._alone(".places", LOOK_SECONDS):
             for number in range(UNDER_WAY_MAX):
-                file = self._open(f".place.{number}")
+                try:
+                    file = self._open(f".place.{number}")
+                except durable.Unfit:  # something else lies there, which is no place
+                    continue
                 if not _is_ours_alone(file.fileno()):
                     theirs += file.read() == caller.encode()
                 elif free is None:
@@ -107,7 +110,8 @@ class Parcels:
         """Remove what killed processes left."""
         for name in os.listdir(self.folder):
             if not name.startswith("."):
-                with self._open(name) as file:
+                # What is something else, nobody of us has left.
+                with contextlib.suppress(OSError), self._open(name, os.O_RDONLY) as file:
                     _remove_unused(file.fileno(), os.path.join(self.folder, name))
 
     def _open(self, name: str, flags: int = os.O_RDWR | os.O_CREAT) -> BinaryIO:

@@ -29,6 +29,7 @@ from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BDError, NoSpace, Quarantined, TooBusy
 from bdserver.files import durable
 from bdserver.files.trials import Trial
+from bdserver.files.values import value_in
 
 # The first time may have been a kill, or a lack of memory.
 STRIKES = 2
@@ -318,8 +319,8 @@ def _line(entry: Entry) -> bytes:
 def _parsed(line: bytes) -> Entry | None:
     """The entry in a line; None when it is none of ours."""
     try:
-        said: dict[str, Any] = json.loads(line)
+        said: dict[str, Any] = value_in(line)
         digest, origin, why = (str(said[key])[:WORDS_CHARACTERS_MAX] for key in ("digest", "origin", "why"))
         return Entry(Kind(said["kind"]), digest, origin, why, float(said["at"]), int(said["strikes"]), str(said["software"]))
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+    except (ValueError, TypeError, KeyError):
         return None

@@ -1,8 +1,9 @@
 """What was seen, USERNAME.bdsigned: of each service that came here signed, the highest counter that a publisher has signed.
 
 Older packages have good signatures too: whoever kept one could bring it back, with whatever was wrong with it. So what has been
-seen is kept when the copy goes, and a counter below it is refused. One line a service, `COUNTER NAME`; the file is there whole,
-or not at all, and one that can't be read is refused with all that it might say.
+seen is kept when the copy goes, and a counter below it is refused. One line a service, `COUNTER NAME`, and a last one with the
+checksum of those before it; the file is there whole, or not at all, and one that can't be read, or of which a part is missing,
+is refused with all that it might say.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from zlib import crc32
 
 from bdserver.core.membership import COUNTER_MAX
 from bdserver.core.names import valid_name
@@ -44,10 +46,15 @@ class Seen:
             known = self._read()
             if known.get(name, 0) < counter:
                 known[name] = counter
-                rows = [f"{each} {of}\n".encode() for of, each in sorted(known.items())]
-                # The folder is not synced, which would be half of the cost: installing what was signed syncs its own right
-                # behind this, and a power cut between the two, which is no attacker's to choose, costs this one counter.
-                durable.replace(self.path, rows, is_named=False)
+                self._write("".join(f"{each} {of}\n" for of, each in sorted(known.items())).encode())
+
+    def _write(self, rows: bytes) -> None:
+        try:
+            # The folder is not synced, which would be half of the cost: installing what was signed syncs its own right
+            # behind this, and a power cut between the two, which is no attacker's to choose, costs this one counter.
+            durable.replace(self.path, [rows, _last_line(rows)], is_named=False)
+        except OSError as error:
+            raise BadConfig(f"{durable.shown(self.path)}: {error.strerror}") from None
 
     def _read(self) -> dict[str, int]:
         if not os.path.lexists(self.path):
@@ -57,7 +64,10 @@ class Seen:
         except OSError as error:
             raise BadConfig(f"{durable.shown(self.path)}: {error.strerror}") from None
         found = {}
-        for number, line in lines.entries(self.path, data):
+        rows = data[: data.rfind(b"\n", 0, -1) + 1]
+        if data[len(rows) :] != _last_line(rows):
+            raise BadConfig(f"{durable.shown(self.path)}: is damaged: nothing that is signed is taken in until it is removed")
+        for number, line in lines.entries(self.path, rows):
             counter, _, name = line.partition(" ")
             is_counter = counter.isascii() and counter.isdecimal() and len(counter) <= len(str(COUNTER_MAX))
             if not is_counter or not valid_name(name):
@@ -68,6 +78,14 @@ class Seen:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         path = self.path + ".lock"
-        with durable.open_lock(path) as file:
+        try:
+            file = durable.open_lock(path)
+        except OSError as error:
+            raise BadConfig(f"{durable.shown(path)}: {error.strerror}") from None
+        with file:
             durable.lock(file.fileno(), LOCK_SECONDS, path)
             yield
+
+
+def _last_line(rows: bytes) -> bytes:
+    return b"# %08x\n" % crc32(rows)

@@ -28,7 +28,7 @@ class PidFile:
         try:
             while self._file is None:
                 descriptor = durable.open_regular(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, mode=0o644)
-                file = open(descriptor, "a+")  # noqa: SIM115 (held open on purpose)
+                file = open(descriptor, "a+", errors="replace")  # noqa: SIM115 (held open on purpose)
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if durable.has_name(file.fileno(), self.path):  # else the one before us removed it while we opened it
                     self._file = file

@@ -1,230 +1,192 @@
-"""Every file of a node, cut at each 64th byte, and a bit of each 64th byte flipped: whoever reads it, before or after, goes on.
+"""Every file of a node, cut at each 64th byte, a bit of each 64th byte flipped, gone, unreadable, or something else in its place:
+whoever reads it, before or after, says nothing that was not written, and goes on."""
 
-No checksum stands in what people write, and none in what merely informs: of a flipped bit there, only that is asked."""
-
+import contextlib
+import errno
 import os
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import re
+import socket
 
 import pytest
 
-from bdserver.core import weight
-from bdserver.core.membership import Record, Service
-from bdserver.errors import BadConfig, BadPolicy, BDError, Quarantined
-from bdserver.files import durable, policyfile
-from bdserver.files import settings as config
-from bdserver.files.blacklist import BlackList
-from bdserver.files.cache import Cache
-from bdserver.files.heard import Heard, Report
-from bdserver.files.hitlog import HitLog
-from bdserver.files.journal import Journal
-from bdserver.files.quarantine import Kind, Quarantine
-from bdserver.files.revoked import Revoked
-from bdserver.files.services import Services
-from bdserver.net import keys
-from bdserver.net.authority import Authority
-from tests.unit.certificates import make_keys
-from tests.unit.nodes import document
+from bdserver.errors import BDError
+from bdserver.files import durable
+from bdserver.processes import node
+from tests.unit.nodefiles import CASES
 
 STEP_BYTES = 64
-NOW = 1_700_000_000.0
+HUGE_BYTES = 200 << 20  # more than any of them may have; no block of it is on the disk
 
 
-class Case(NamedTuple):
-    """A file, well as it lies there. `reader()`: one who begins; `seen(reader)`: what it says of the file; `began(seen)` and
-    `kept(seen)`: whether one who begins with a cut file, or had read it before, may say so; `goes_on(reader)`: what it does next
-    holds."""
-
-    path: str
-    reader: Callable[[], Any]
-    seen: Callable[[Any], Any]
-    began: Callable[[Any], bool]
-    kept: Callable[[Any], bool]
-    goes_on: Callable[[Any], None] = lambda reader: None
-    has_checksums: bool = False
+@pytest.fixture(autouse=True)
+def no_syncs(monkeypatch):
+    monkeypatch.setattr(durable.os, "fsync", lambda descriptor: None)
+    monkeypatch.setattr(durable.os, "fdatasync", lambda descriptor: None)
 
 
-def the_cache(folder):
-    path, states = f"{folder}/me.bdcache", [(0, {})]
-
-    def said(reader):
-        view = reader.view()
-        return view.generation, dict(view.records)
-
-    def change(cache, number):
-        with cache.locked() as view:
-            if view.me not in view.records:
-                view.start(Record("me", "10.0.0.9:1", (0, 0)), NOW)
-            services = {f"Service-{number}": Service("static", 1.5, "", True)}
-            view.describe(view.own._replace(load=number % 20, services=services), NOW)
-            view.merge(Record(f"n{number}", f"10.0.0.1:{number}", (int(NOW), 2)), NOW)
-
-    cache = Cache(path, "me")
-    for number in range(1, 9):
-        change(cache, number)
-        states.append(said(cache))
-
-    def goes_on(reader):
-        change(reader, 99)
-        assert said(Cache(path, "me")) == said(reader) and "n99" in reader.view().records
-
-    return Case(path, lambda: Cache(path, "me"), said, states.__contains__, states[-1:].__contains__, goes_on, True)
+def content(path):
+    with open(path, "rb") as file:
+        return file.read()
 
 
-def the_report(folder):
-    path = f"{folder}/me.bdheard"
-    writer = Heard(path)
-    for number in range(30):
-        writer.note(f"n{number}", NOW)
-    writer.note_refusal("n1", "it is late")
-    assert writer.write({f"n{number}" for number in range(30)}, 0.5, NOW)
-    whole = Heard(path).report()
-
-    def goes_on(reader):
-        reader.tell(("something",))
-        assert Heard(path).report().failing == ("something",)
-
-    return Case(path, lambda: Heard(path), Heard.report, [Report({})].__contains__, [whole].__contains__, goes_on)
+def put(path, data):
+    """In place, as a damage is."""
+    with open(path, "r+b" if os.path.exists(path) else "wb") as file:
+        file.truncate(len(data))
+        file.write(data)
 
 
-def the_journal(folder):
-    path = f"{folder}/me.bdjournal"
-    for number in range(12):
-        Journal(path).note("published", f"Service-{number}", NOW + number, client="n1")
-    whole = Journal(path).recent(100)
-
-    def is_older_part(events):
-        return events == whole[len(whole) - len(events) :]
-
-    def goes_on(reader):
-        reader.note("withdrawn", "New", NOW)
-        assert reader.recent(1)[0]["service"] == "New"
-
-    return Case(path, lambda: Journal(path), lambda reader: reader.recent(100), is_older_part, is_older_part, goes_on)
-
-
-def the_hit_log(folder):
-    log = HitLog(str(folder))
-    log.extend("Echo", [(f"10.0.0.{number}", NOW - 30 + number) for number in range(30)])
-
-    def seen(reader):
-        return sum(count for _, _, count in reader.runs("Echo", NOW))
-
-    def goes_on(reader):
-        before = seen(reader)
-        reader.append("Echo", weight.HIT, "10.0.0.99", NOW)
-        assert before <= seen(reader) - 1 <= 30
-
-    return Case(log.path("Echo"), lambda: HitLog(str(folder)), seen, range(30).__contains__, range(30).__contains__, goes_on)
+@pytest.mark.parametrize("name", CASES)
+def test_whoever_reads_a_file_that_was_cut_or_bent_goes_on(tmp_path, name):
+    case = CASES[name](tmp_path)
+    data = content(case.path)
+    assert len(data) > 3 * STEP_BYTES
+    for at in range(0, len(data), STEP_BYTES):
+        bent = data[:at] + bytes([data[at] ^ 1 << at // STEP_BYTES % 8]) + data[at + 1 :]
+        for what, damaged in (("cut", data[:at]), ("bent", bent)):
+            is_judged = what == "cut" or case.has_checksums
+            put(case.path, data)
+            before = case.reader()
+            case.seen(before)
+            put(case.path, damaged)
+            for reader, may in ((before, case.kept), (case.reader(), case.began)):
+                put(case.path, damaged)
+                seen = case.seen(reader)
+                assert not is_judged or may(seen), (what, at, seen)
+                case.goes_on(reader)
 
 
-def the_list_of_called(folder):
-    names = {f"Service-{number}" for number in range(30)}
-    HitLog(str(folder)).list_called(names)
-
-    def is_fewer(found):
-        return len(found - names) <= 1  # the last one of a list that was cut is part of a name
-
-    def goes_on(reader):
-        reader.list_called({"New"})
-        assert HitLog(str(folder)).called() == {"New"}
-
-    return Case(f"{folder}/.called", lambda: HitLog(str(folder)), HitLog.called, is_fewer, is_fewer, goes_on)
+def huge(path):
+    with open(path, "wb") as file:
+        file.truncate(HUGE_BYTES)
 
 
-def the_quarantine(folder):
-    path = f"{folder}/me.bdquarantine"
+def written(data):
+    def write(path):
+        with open(path, "wb") as file:
+            file.write(data)
 
-    def strike(quarantine, digest):
-        for _ in range(2):
-            with pytest.raises(Quarantined), quarantine.guard(Kind.POLICY, digest, "n1"):
-                raise KeyError("planted")
-
-    for number in range(10):
-        strike(Quarantine(path), f"d{number}")
-
-    def seen(reader):
-        return [entry.digest for entry in reader.entries()]
-
-    def is_older_part(digests):
-        return digests == [f"d{number}" for number in range(len(digests))]
-
-    def goes_on(reader):
-        strike(reader, "new")
-        assert seen(Quarantine(path))[-1] == "new"
-
-    return Case(path, lambda: Quarantine(path), seen, is_older_part, is_older_part, goes_on)
+    return write
 
 
-def a_key_file(name):
-    def the_key_file(folder):
-        Authority.make(f"{folder}/ca", "mesh")
-        out = make_keys(folder, f"{folder}/ca", "n1")
-        whole = keys.load(out, "n1").digest
-        return Case(
-            f"{out}/{name}",
-            lambda: None,
-            lambda reader: _or_bad(lambda: keys.load(out, "n1").digest),
-            # Without the newline at its end the file is as good as before.
-            [whole, "bad"].__contains__,
-            [whole, "bad"].__contains__,
-        )
-
-    return the_key_file
+def full_folder(path):
+    os.mkdir(path)
+    written(b"in it")(os.path.join(path, "something"))
 
 
-def the_service(folder):
-    for each in ("services", "graveyard"):
-        os.mkdir(f"{folder}/{each}")
-    for name in ("Echo", "Other"):
-        with open(f"{folder}/services/{name}", "w") as file, open(f"{folder}/services/{name}.bdcert", "w") as bdcert:
-            file.write("x")
-            bdcert.write("weight=7\ntype=static\n" + "".join(f"other{number}=something or other\n" for number in range(9)))
-
-    def seen(reader):
-        reader.look()
-        return sorted(reader.all())
-
-    def is_with_other(names):
-        return "Other" in names
-
-    return Case(
-        f"{folder}/services/Echo.bdcert",
-        lambda: Services(f"{folder}/services", f"{folder}/graveyard", f"{folder}/scratch"),
-        seen,
-        is_with_other,
-        is_with_other,
-    )
+def a_socket(path):
+    with socket.socket(socket.AF_UNIX) as sock:
+        here = os.open(os.path.dirname(path), os.O_RDONLY)
+        sock.bind(f"/proc/self/fd/{here}/{os.path.basename(path)}")  # however long the path is
+        os.close(here)
 
 
-def the_list_of_revoked(folder):
-    path, names = f"{folder}/revoked", [f"node-{number:04}" for number in range(40)]
-    with open(path, "w") as file:
-        file.writelines(f"{name}\n" for name in names)
+# What may lie in a file's place, and whether it is one that may be read, and says nothing.
+INSTEAD = {
+    "nothing": lambda path: None,
+    "an empty file": written(b""),
+    "zeros": written(bytes(1000)),
+    "noise": written(bytes(range(256)) * 3),
+    "a huge file": huge,
+    "deep brackets": written(b"[" * 100_000),
+    "a folder": os.mkdir,
+    "a full folder": full_folder,
+    "a pipe": os.mkfifo,
+    "a socket": a_socket,
+    "a link to itself": lambda path: os.symlink(path, path),
+    "a link to nothing": lambda path: os.symlink(path + ".none", path),
+    "a link to a device": lambda path: os.symlink("/dev/zero", path),
+}
 
-    def seen(reader):
-        if isinstance(reader, str):
-            return reader
-        reader.refresh()
-        return reader.entries[0]
 
-    def is_shorter(found):  # as if somebody had taken names out of it: the last one may be cut
-        whole = [name for name in names if name in found]
-        return whole == names[: len(whole)] and len(found) - len(whole) <= 1
+@pytest.mark.parametrize("number", ["9" * 400, "-1", "1e999", "NaN", "null", '"\\ud800"', "[]", '""'])
+@pytest.mark.parametrize("name", CASES)
+def test_whoever_reads_numbers_that_are_none_goes_on(tmp_path, name, number):
+    case = CASES[name](tmp_path)
+    data, before = content(case.path), case.reader()
+    case.seen(before)
+    bent = re.sub(rb"\b\d+(\.\d+)?\b", number.encode().replace(b"\\", rb"\\"), data)
+    for reader in (before, case.reader):
+        put(case.path, bent)
+        reader = reader if reader is before else case.reader()
+        case.seen(reader)
+        with contextlib.suppress(AssertionError, BDError):
+            case.goes_on(reader)
+        case.seen(reader)
 
-    return Case(path, lambda: _or_bad(lambda: Revoked(path)), seen, is_shorter, is_shorter)
+
+def refusing(path, number):
+    """In place of os.open: this file, and what is written to replace it, is refused."""
+    whole, folder, name = os.open, *os.path.split(path)
+
+    def opens(file, *arguments, **named):
+        if isinstance(file, str) and (file == path or file.startswith(f"{folder}/.{name}.new.")):
+            raise OSError(number, os.strerror(number), file)
+        return whole(file, *arguments, **named)
+
+    return opens
 
 
-def what_people_write(name, text, read):
-    def the_file(folder):
-        path = f"{folder}/{name}"
-        with open(path, "w") as file:
-            file.write(text)
-        os.chmod(path, 0o600)
-        _or_bad(lambda: read(path))
-        return Case(path, lambda: path, lambda path: _or_bad(lambda: bool(read(path))), lambda _: True, lambda _: True)
+@pytest.mark.parametrize("instead", INSTEAD)
+@pytest.mark.parametrize("name", CASES)
+def test_whoever_reads_what_lies_in_the_place_of_a_file_goes_on(tmp_path, name, instead):
+    case = CASES[name](tmp_path)
+    data, folder = content(case.path), os.path.dirname(case.path)
 
-    return the_file
+    def damage():
+        if os.path.lexists(case.path):
+            os.rename(case.path, f"{folder}/.away{len(os.listdir(folder))}")
+        INSTEAD[instead](case.path)
+
+    before = case.reader()
+    case.seen(before)
+    damage()
+    for reader, may in ((before, case.kept), (case.reader(), case.began_empty or case.began)):
+        seen = case.seen(reader)
+        assert may(seen) or (case.began_empty or case.began)(seen), seen
+        with contextlib.suppress(AssertionError, BDError):  # what can't be written is not there
+            case.goes_on(reader)
+        damage()
+    os.rename(case.path, f"{folder}/.away") if os.path.lexists(case.path) else None
+    written(data)(case.path)
+    os.chmod(case.path, 0o600)
+    case.seen(before)
+    case.seen(case.reader())
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EMFILE, errno.ESTALE])
+@pytest.mark.parametrize("name", CASES)
+def test_whoever_may_not_read_a_file_goes_on_and_does_no_harm_to_it(tmp_path, monkeypatch, name, number):
+    case = CASES[name](tmp_path)
+    data, before = content(case.path), case.reader()
+    seen_before = case.seen(before)
+    os.utime(case.path, (1, 1))  # it seems to have changed
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refusing(case.path, number))
+        assert case.kept(case.seen(before)) or (case.began_empty or case.began)(case.seen(before))
+        fresh = case.reader()
+        case.seen(fresh)
+        for reader in (before, fresh):
+            with contextlib.suppress(AssertionError, BDError):
+                case.goes_on(reader)
+    assert content(case.path) == data, "it was as good as ever"
+    if not isinstance(before, str):
+        assert case.seen(case.reader()) == seen_before
+
+
+def test_there_is_a_case_for_each_file_that_a_node_keeps(tmp_path):
+    """Whoever adds one, adds what is asked of it."""
+    kept = node.open_files.__code__.co_consts
+    suffixes = {each for each in kept if isinstance(each, str) and each.startswith(".bd")}
+    paths = {
+        os.path.basename(case(tmp_path / name.replace(" ", "-")).path) for name, case in CASES.items() if made(tmp_path, name)
+    }
+    assert suffixes and {f"me{suffix}" for suffix in suffixes} <= paths
+
+
+def made(tmp_path, name):
+    (tmp_path / name.replace(" ", "-")).mkdir()
+    return True
 
 
 def test_no_bit_of_a_ca_s_certificate_makes_another_exception_than_a_complaint(tmp_path):
@@ -232,61 +194,5 @@ def test_no_bit_of_a_ca_s_certificate_makes_another_exception_than_a_complaint(t
     with open(case.path, "rb") as file:
         data = file.read()
     for at in range(len(data)):
-        _put(case.path, data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :])
+        put(case.path, data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :])
         case.seen(None)
-
-
-def _or_bad(read):
-    try:
-        return read()
-    except BDError as error:
-        assert isinstance(error, BadConfig | BadPolicy), repr(error)
-        return "bad"
-
-
-CASES = {
-    "cache": the_cache,
-    "heard": the_report,
-    "journal": the_journal,
-    "hit log": the_hit_log,
-    "called": the_list_of_called,
-    "quarantine": the_quarantine,
-    "key": a_key_file("n1.key"),
-    "certificate": a_key_file("n1.crt"),
-    "CAs": a_key_file("ca.crt"),
-    "bdcert": the_service,
-    "revoked": the_list_of_revoked,
-    "config": what_people_write("bdserverd.conf", config.sample(), config.load),
-    "black list": what_people_write("black", "".join(f"192.0.2.{number}\n" for number in range(40)), BlackList),
-    "policy": what_people_write("policy.xml", document(*"abcdefgh") + " " * 200, policyfile.read),
-}
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_whoever_reads_a_file_that_was_cut_or_bent_goes_on(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(durable.os, "fsync", lambda descriptor: None)
-    monkeypatch.setattr(durable.os, "fdatasync", lambda descriptor: None)
-    case = CASES[name](tmp_path)
-    with open(case.path, "rb") as file:
-        data = file.read()
-    assert len(data) > 3 * STEP_BYTES
-    for at in range(0, len(data), STEP_BYTES):
-        bent = data[:at] + bytes([data[at] ^ 1 << at // STEP_BYTES % 8]) + data[at + 1 :]
-        for what, damaged in (("cut", data[:at]), ("bent", bent)):
-            is_judged = what == "cut" or case.has_checksums
-            _put(case.path, data)
-            before = case.reader()
-            case.seen(before)
-            _put(case.path, damaged)
-            for reader, may in ((before, case.kept), (case.reader(), case.began)):
-                _put(case.path, damaged)
-                seen = case.seen(reader)
-                assert not is_judged or may(seen), (what, at, seen)
-                case.goes_on(reader)
-
-
-def _put(path, data):
-    """In place, as a damage is."""
-    with open(path, "r+b" if os.path.exists(path) else "wb") as file:
-        file.truncate(len(data))
-        file.write(data)

@@ -155,6 +155,22 @@ def test_a_package_that_is_removed_while_it_is_asked_for_is_given_whole(tmp_path
 # --- places -------------------------------------------------------------------------------------------------------
 
 
+def test_what_else_lies_in_the_folder_keeps_nobody_from_giving_packages(tmp_path, parcels):
+    node = a_node(tmp_path).offer("Echo")
+    os.makedirs(f"{parcels.folder}/lost+found")
+    os.mkfifo(f"{parcels.folder}/pipe")
+    os.symlink("/dev/zero", f"{parcels.folder}/link")
+    os.mkdir(f"{parcels.folder}/.place.0")
+    os.mkfifo(f"{parcels.folder}/.place.1")
+    assert content(parcels.packed(node.services.get("Echo"), *LIMITS, 1.0))
+    assert {"lost+found", "pipe", "link"} < set(lying(parcels))
+    taken = [parcels.place(f"n{number}") for number in range(UNDER_WAY_MAX - 2)]
+    with pytest.raises(errors.TooBusy, match="come later"):
+        parcels.place("another")
+    taken.pop().close()
+    parcels.place("another").close()
+
+
 def test_so_many_are_under_way_and_a_place_that_is_left_is_free(parcels):
     taken = [parcels.place(f"n{number}") for number in range(UNDER_WAY_MAX)]
     with pytest.raises(errors.TooBusy, match="come later"):

@@ -45,6 +45,17 @@ def test_while_a_process_has_it_nobody_else_gets_it_and_is_told_the_pid(path):
         end(pid)
 
 
+def test_a_file_that_is_held_and_says_nonsense_is_a_process_that_is_unknown(path):
+    with open(path, "wb") as file:
+        file.write(bytes(range(128, 256)))
+    held = PidFile(path)
+    held.claim()
+    with pytest.raises(BadConfig, match="is running already, as process ") as error:
+        PidFile(path).claim()
+    assert "\n" not in str(error.value)
+    held.release()
+
+
 def test_kill_9_leaves_nothing_that_keeps_the_next_one_from_starting(path):
     end(holder(path))
     assert os.path.exists(path) and not PidFile(path).is_held()

@@ -193,8 +193,8 @@ def test_what_kills_one_reader_after_the_other_is_not_known_yet(path):
             with contextlib.suppress(Quarantined):
                 read(quarantine, each, lambda: os._exit(1))
 
-    assert quarantine.read_elsewhere(each_one_kills) is None
-    assert quarantine.read_elsewhere(lambda: "another") == "another"
+    assert quarantine.read_elsewhere("x", each_one_kills) is None
+    assert quarantine.read_elsewhere("x", lambda: "another") == "another"
 
 
 def spin():

@@ -30,12 +30,36 @@ def test_an_older_counter_is_refused_and_the_same_one_is_not(seen):
 
 @pytest.mark.parametrize("content", ["x Echo", "7", "7 ../x", "٣ Echo", "9" * 40 + " Echo", "\0"])
 def test_a_file_that_can_not_be_read_refuses_all(seen, content):
-    with open(seen.path, "w") as file:
-        file.write(content + "\n")
+    rows = f"{content}\n".encode()
+    with open(seen.path, "wb") as file:
+        file.write(rows + module._last_line(rows))
     for asked in (lambda: seen.newest("Echo"), lambda: seen.check("Echo", 7), lambda: seen.raise_to("Echo", 7)):
         with pytest.raises(BadConfig, match=r"n\.bdsigned:1: "):
             asked()
     assert os.path.exists(seen.path)
+
+
+def test_a_part_of_it_or_one_with_another_digit_refuses_all(seen):
+    """Each entry that is missing, or lower than it was, would let an older package in."""
+    for number in range(10, 20):
+        seen.raise_to(f"S{number}", number)
+    with open(seen.path, "rb") as file:
+        data = file.read()
+    for damaged in (*(data[:at] for at in range(len(data))), data.replace(b"19 S19", b"18 S19"), data + b"20 S10\n"):
+        with open(seen.path, "wb") as file:
+            file.write(damaged)
+        with pytest.raises(BadConfig, match="n.bdsigned: is damaged"):
+            seen.check("S19", 20)
+
+
+def test_where_it_can_not_be_written_nothing_is_seen(seen):
+    os.mkdir(seen.path + ".lock")
+    with pytest.raises(BadConfig, match="n.bdsigned.lock: "):
+        seen.raise_to("Echo", 1)
+    os.rmdir(seen.path + ".lock")
+    os.mkdir(f"{os.path.dirname(seen.path)}/.n.bdsigned.new.{os.getpid()}")
+    with pytest.raises(BadConfig, match=r"n.bdsigned: Is a directory"):
+        seen.raise_to("Echo", 1)
 
 
 def test_something_else_of_its_name_is_said(seen):
@@ -45,7 +69,7 @@ def test_something_else_of_its_name_is_said(seen):
 
 
 def test_a_file_that_is_too_large_is_not_read(seen, monkeypatch):
-    monkeypatch.setattr(module, "FILE_BYTES_MAX", 10)
+    monkeypatch.setattr(module, "FILE_BYTES_MAX", 20)
     seen.raise_to("Echo", 7)
     seen.raise_to("Login", 7)
     with pytest.raises(BadConfig, match="larger than"):
