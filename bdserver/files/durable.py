@@ -108,6 +108,8 @@ def open_regular(path: str, flags: int = os.O_RDONLY, *, follow: bool = True, mo
             raise Unfit(errno.ELOOP, "a symbolic link, not a regular file", path) from None
         if error.errno == errno.ENXIO:  # a socket, or a pipe that nobody reads
             raise Unfit(errno.ENXIO, "not a regular file", path) from None
+        if error.errno == errno.EISDIR:
+            raise Unfit(errno.EISDIR, os.strerror(errno.EISDIR), path) from None
         raise
     except ValueError:
         raise Unfit(errno.EINVAL, "no file can have this name", path) from None
