@@ -138,6 +138,8 @@ class Facts(NamedTuple):
     lag: float = 0.0
     failing: tuple[str, ...] = ()  # a line for each thing that the discoverer could not do
     disks: tuple[Disk, ...] = ()
+    stale_files: tuple[str, ...] = ()  # what SIGHUP could not read, so that what was before is in force
+    kept_settings: tuple[str, ...] = ()  # that have another value in the config, which counts after a restart
     complaints: tuple[str, ...] = ()  # of files in the services folder
     quarantine: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()  # services that have no room in our record
@@ -308,6 +310,11 @@ def _disks(facts: Facts) -> Iterator[Finding]:
 
 
 def _files(facts: Facts) -> Iterator[Finding]:
+    for line in facts.stale_files:
+        yield _warning("reload", f"what was before SIGHUP is in force: {line}", "mend it, then SIGHUP again", lasts=True)
+    if facts.kept_settings:
+        words = f"in the config these have other values than in force: {', '.join(facts.kept_settings)}"
+        yield Finding(Severity.NOTE, "restart", words, "restart the daemon", lasts=True)
     for complaint in facts.complaints:
         yield _warning("complaint", complaint, lasts=True)
     for entry in facts.quarantine:

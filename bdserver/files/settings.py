@@ -426,6 +426,11 @@ class Settings:
         taken = {name: value for name, value in fresh.given.items() if BY_NAME[name].reloadable}
         return Settings(self.path, {**kept, **taken})
 
+    def kept_against(self, fresh: Settings) -> list[str]:
+        """The names of those in which `fresh` differs, and which only a restart changes."""
+        fixed = [each.name for each in SETTINGS if not each.reloadable]
+        return [name for name in fixed if getattr(self, name) != getattr(fresh, name)]
+
 
 def in_words(settings: Settings) -> dict[str, str]:
     """The settings in force, as a config has them; of a password only whether there is one."""

@@ -48,6 +48,8 @@ def gather(node: Node, view: View, now: float) -> Facts:
         lag=report.lag,
         failing=report.failing,
         disks=disks.look((settings.var_dir, settings.service_log_dir, settings.services_dir, settings.graveyard_dir)),
+        stale_files=_stale_files(node),
+        kept_settings=tuple(node.kept),
         complaints=tuple(node.services.complaints),
         quarantine=tuple(_in_quarantine(entry, view) for entry in node.quarantine.entries() if entry.kind is not Kind.SERVICE),
         left_out=tuple(node.left_out(view.own, now)),
@@ -71,6 +73,13 @@ def _namesakes(node: Node, view: View, now: float) -> dict[str, str]:
     found = {record.name: namesakes.told(record) for record in view.others_there()}
     found[node.name] = node.namesakes(view, now)
     return {name: two.words for name, two in sorted(found.items()) if two is not None}
+
+
+def _stale_files(node: Node) -> tuple[str, ...]:
+    """What SIGHUP could not read, but for the lists that have a complaint of their own, until they can be read."""
+    own = node.rules.revoked.complaint, node.rules.publishers.complaint
+    lines = (line for complaint in node.stale for line in complaint.splitlines())
+    return tuple(line for line in lines if not any(line in complaint for complaint in own))
 
 
 def _is_there(view: View, name: str) -> bool:

@@ -163,6 +163,8 @@ class Node:
         self.beat = Beat()
         self.counters, self.purse, self.lookups = counters.Counters(), Purse(), LookUps()
         files.journal.counted = lambda what: self.counters.add("events", what)
+        self.stale: list[str] = []  # what the last SIGHUP could not read, so that what was before stays in force
+        self.kept: list[str] = []  # settings whose values in the config count after a restart
         self._refreshed: View | None = None
         self._unread: dict[str, str] = {}  # of its policies
         self._world: World | None = None
@@ -276,10 +278,13 @@ class Node:
                 complaints.append(f"what SIGHUP reads anew can't be read: {error!r}")
                 if os.getpid() == self.life.listener_pid:  # which speaks for the others: each does the same
                     log.exception("reading anew met a bug")
+        self.stale = complaints
         return complaints
 
     def _reload_settings(self) -> None:
-        self.settings = self.settings.with_reloadable(load(self.settings.path))
+        fresh = load(self.settings.path)
+        self.kept = self.settings.kept_against(fresh)
+        self.settings = self.settings.with_reloadable(fresh)
 
     def _reload_rules(self) -> None:
         mode = self.settings.policy_mode

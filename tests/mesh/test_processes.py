@@ -149,6 +149,14 @@ def test_sighup_takes_a_good_config_and_keeps_the_old_one_for_a_bad_one(mesh):
     until(lambda: "receiver_threshold='much' must be" in host.log, 10, "the complaint")
     assert host.ask(["STATUS"])[1]["receiver_threshold"] == 7
     assert host.is_running
+    [warning] = until(lambda: host.ask(["STATUS"])[1]["warnings"], 10, "it is not well until that is mended")
+    assert warning.startswith("what was before SIGHUP is in force: ") and "receiver_threshold='much' must be" in warning
+    host.write_config(receiver_threshold=8, backlog=7)
+    host.process.send_signal(signal.SIGHUP)
+    until(lambda: host.ctl("status")["receiver_threshold"] == 8, 10, "the mended one")
+    own = host.ctl("status")
+    assert own["warnings"] == [], "it is well again"
+    assert "these have other values than in force: backlog" in str([each["text"] for each in own["findings"]])
 
 
 def test_sighup_keeps_nobody_waiting_while_the_cache_is_locked(mesh):

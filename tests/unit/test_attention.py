@@ -38,6 +38,8 @@ TABLE = [
     ({"disks": (ROOMY._replace(bytes_left=DISK_BYTES_GRAVE - 1),)}, GRAVE, "disk", "the disk of /var is nearly full: 31 MiB"),
     ({"disks": (ROOMY._replace(bytes_left=DISK_BYTES - 1, share_left=0.01),)}, WARNING, "disk", "1023 MiB are left"),
     ({"disks": (ROOMY._replace(inodes_share_left=0.01),)}, WARNING, "inodes", "1.0 % of its inodes left"),
+    ({"stale_files": ("conf:8: unknown key",)}, WARNING, "reload", "what was before SIGHUP is in force: conf:8: unknown key"),
+    ({"kept_settings": ("port", "bind")}, NOTE, "restart", "these have other values than in force: port, bind"),
     ({"complaints": ("x.bdcert:1: bad",)}, WARNING, "complaint", "x.bdcert:1: bad"),
     ({"quarantine": ("the policy of b: in quarantine",)}, WARNING, "quarantine", "in quarantine"),
     ({"left_out": ("a", "b")}, WARNING, "left-out", "2 services are not told to the mesh"),

@@ -147,6 +147,11 @@ def test_what_is_bad_is_told_and_the_old_one_stays_and_all_else_is_taken(config,
     config(**{setting: tmp_path / "f"}, receiver_threshold=9)
     [said] = node.reload()
     assert complaint in said and node.settings.receiver_threshold == 9
+    begin(node)
+    [warning] = [line for line in warnings(node, time.time()) if "SIGHUP" in line or "list of revoked" in line]
+    assert complaint in warning and warning.startswith(
+        "the list of revoked" if setting == "revoked" else "what was before SIGHUP is in force: "
+    )
     if setting == "ws_policy":
         assert node.rules.document.text == document("A") and node.policies.own == node.rules.document.policy
     elif setting == "black_list":

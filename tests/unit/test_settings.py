@@ -241,6 +241,7 @@ def test_a_reload_takes_what_may_change_and_leaves_the_rest(config):
     assert (new.port, new.var_dir) == (1, old.var_dir)
     assert (new.receiver_threshold, new.log_level) == (6.0, "debug")
     assert (new.max_dynamic, new.hints) == (5, ()), "what the new file leaves out is at its default again"
+    assert new.kept_against(load(config("port=2\nreceiver_threshold=7\n"))) == ["port"]
     assert (old.receiver_threshold, old.max_dynamic) == (5.0, 1), "those in force are replaced, not changed"
 
 
