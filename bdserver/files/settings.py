@@ -70,11 +70,21 @@ def default_path() -> str:
 
 
 def local_socket(config: str | None) -> str:
-    """The socket of this host's node: as its config says; at the usual place where an account may not read the usual config."""
+    """The socket of this host's node: as its config says; at the usual place where an account may not read the usual config.
+    While the node runs on, what else is wrong with the config is no obstacle."""
     path = config or default_path()
     if path == DEFAULT_PATH and not os.access(path, os.R_OK) and os.path.exists(USUAL_SOCKET):
         return USUAL_SOCKET
-    return load(path).socket
+    values, at, complaints, _ = read_values(path, BY_NAME)
+    found = Settings(path, values).socket
+    is_sure = all(key in values for key in _OF_SOCKET if key in at)
+    if complaints and not (is_sure and os.path.exists(found)):
+        raise BadConfig("\n".join(complaints))
+    return found
+
+
+# The settings that the socket's path is made of.
+_OF_SOCKET = ("username", "var_dir", "socket")
 
 
 # --- kinds of values ----------------------------------------------------------------------------------------------

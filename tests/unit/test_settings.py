@@ -149,6 +149,18 @@ def test_an_account_that_may_not_read_the_usual_config_finds_the_usual_socket(mo
     assert module.local_socket(module.DEFAULT_PATH) == str(usual)
 
 
+def test_while_the_node_runs_a_wrong_line_keeps_nobody_from_its_socket(config, tmp_path):
+    path = config(b"username=a\nprot=1\nvar_dir=v\n")
+    with pytest.raises(BadConfig, match="unknown key 'prot'"):
+        module.local_socket(path)
+    there = tmp_path / "v/run/a.sock"
+    there.parent.mkdir(parents=True)
+    there.touch()
+    assert module.local_socket(path) == str(there)
+    with pytest.raises(BadConfig, match="username"):
+        module.local_socket(config(b"username=a b\nvar_dir=v\n"))
+
+
 def test_each_complaint_has_its_line_and_none_hides_another(config):
     said = complaints_of(config(b"prot=1\nport=2\nPORT=3\nnonsense\nmax_dynamic=\xff\nbacklog=0\nport=\0\n=5\n"))
     assert said == [
