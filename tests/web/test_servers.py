@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -44,6 +45,29 @@ def test_the_page_is_for_this_host_alone_unless_it_is_opened(server):
     assert server.get("audit.cgi?format=json")[0] == 200
     for path in ("audit.cgi", "audit.cgi?format=json", "whereis.cgi/Primes"):
         assert server.get(path, **{PRETENDED: "192.0.2.7"})[0] == 403, path
+
+
+def test_whereis_alone_may_be_opened_as_the_snippet_says(server, public):
+    """The advice can be followed without opening the page."""
+
+    class Opened(type(server)):
+        def snippet(self):
+            page, whereis = re.split(r"(?=<Files whereis|\$HTTP\[\"url\"\] =~ \"\^/bdserver/whereis)", super().snippet())
+            two_lines = "\n".join(re.findall(r"^ *(?:alias.url|cgi.assign) .*", whereis, re.MULTILINE)[:2])
+            opened = whereis.replace("Require local", "Require all granted").replace('url.access-deny = ( "" )', two_lines)
+            assert opened != whereis
+            return page + opened
+
+    folder = public / f"opened-{server.name}"
+    folder.mkdir()
+    folder.chmod(0o777)
+    opened = Opened(folder, server.prefix, server.audit_conf).start()
+    try:
+        stranger = {PRETENDED: "192.0.2.7"}
+        assert opened.get("whereis.cgi/Primes", **stranger)[0] == 302
+        assert opened.get("audit.cgi?format=json", **stranger)[0] == 403
+    finally:
+        opened.stop()
 
 
 def test_headers_of_the_caller_are_not_believed(server):
