@@ -124,7 +124,6 @@ class Facts(NamedTuple):
     certificate_seconds: float | None = (
         None  # for so long it is good in all; None: it was made by hand, and does not renew itself
     )
-    renewal: str = ""  # why the certificate could not be renewed when that was tried last
     revocations: str = ""  # why the list of revoked certificates is an old one
     revoked_at: tuple[str, ...] = ()  # nodes that say that our certificate is revoked
     clock_off: float | None = None  # seconds that this clock is ahead of the others'
@@ -226,8 +225,6 @@ def _certificate(facts: Facts) -> Iterator[Finding]:
         word, severity = ("day", Severity.GRAVE) if limit == 1 else ("days", Severity.WARNING)
         words = f"the certificate of {facts.name} ends in less than {limit} {word}, on {ends}"
         yield Finding(severity, "certificate-ends", words, "bdkeys renew, then SIGHUP", lasts=True)
-    if facts.renewal:
-        yield _warning("renewal", f"the certificate of {facts.name} can't be renewed: {facts.renewal}", lasts=True)
 
 
 def _revocations(facts: Facts) -> Iterator[Finding]:

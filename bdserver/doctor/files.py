@@ -15,7 +15,7 @@ from bdserver.files import accesslog, disks, durable, policyfile
 from bdserver.files.bdcert import Service
 from bdserver.files.blacklist import BlackList
 from bdserver.files.revoked import Revoked
-from bdserver.processes import startup
+from bdserver.processes import facts, startup
 
 GRAVE, WARNING, NOTE = Severity.GRAVE, Severity.WARNING, Severity.NOTE
 # Of the end of an access log, this much is held against its format.
@@ -53,7 +53,8 @@ def certificate(host: Host) -> Iterator[Finding]:
     """It does not end soon, and the daemon has the one that lies on the disk."""
     if host.credentials is None:
         return
-    ends = Facts(host.name, host.address, time.time(), certificate_ends_at=host.credentials.not_after)
+    ends_at, seconds = host.credentials.not_after, facts.renewed_seconds(host.credentials)
+    ends = Facts(host.name, host.address, time.time(), certificate_ends_at=ends_at, certificate_seconds=seconds)
     yield from attention.findings(ends)
     serial = host.status.own.get("certificate_serial") if host.status is not None else None
     if serial is not None and serial != f"{host.credentials.identity.serial:x}":

@@ -12,6 +12,7 @@ from bdserver.core.attention import Facts, Finding, Unmet
 from bdserver.core.view import View
 from bdserver.files import disks
 from bdserver.files.quarantine import Entry, Kind
+from bdserver.net.keys import Credentials
 from bdserver.processes.node import Node
 
 # Of the nodes that have a policy that can't be read, a warning shows so many.
@@ -34,7 +35,7 @@ def gather(node: Node, view: View, now: float) -> Facts:
         namesakes=_namesakes(node, view, now),
         generation=view.own.version[0],
         certificate_ends_at=node.credentials.not_after,
-        certificate_seconds=_seconds(node),
+        certificate_seconds=renewed_seconds(node.credentials),
         revocations=node.rules.revoked.complaint or "",
         revoked_at=tuple(sorted(whom for whom, said in report.unmet.items() if attention.why_unmet(*said) is Unmet.REVOKED)),
         clock_off=report.clock_off,
@@ -62,9 +63,8 @@ def gather(node: Node, view: View, now: float) -> Facts:
     )
 
 
-def _seconds(node: Node) -> float | None:
-    """How long a certificate of ours that a signer renews is good; None for one that was made by hand."""
-    credentials = node.credentials
+def renewed_seconds(credentials: Credentials) -> float | None:
+    """How long a certificate that a signer renews is good; None for one that was made by hand."""
     return credentials.not_after - credentials.identity.not_before if credentials.chain.signer is not None else None
 
 

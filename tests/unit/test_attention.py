@@ -22,7 +22,6 @@ TABLE = [
     ({"certificate_ends_at": NOW + 0.5 * DAY}, GRAVE, "certificate-ends", "less than 1 day,"),
     ({"certificate_ends_at": NOW - DAY}, GRAVE, "certificate-ends", "less than 1 day,"),
     ({"certificate_ends_at": NOW + 9 * DAY, "certificate_seconds": 90 * DAY}, GRAVE, "certificate-ends", "no signer has renewed"),
-    ({"renewal": "no signer answers"}, WARNING, "renewal", "can't be renewed: no signer answers"),
     ({"revocations": "revoked:3: no serial"}, GRAVE, "revocations", "revoked:3"),
     ({"revoked_at": ("a", "b", "c", "d")}, GRAVE, "revoked", "a, b, c and 1 more say that the certificate of me is revoked"),
     ({"generation": NOW + 2 * DAY}, GRAVE, "started-ahead", "this node started 2.0 days ahead of its clock"),

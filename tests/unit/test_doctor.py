@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
@@ -118,6 +119,15 @@ def test_a_clients_certificate_is_no_nodes(host, run):
 def test_a_certificate_that_ends_soon(host, run):
     Authority.load(host.mesh.authority).renew(os.path.join(host.folder, "alpha.crt"), 20)
     assert keys(run(host)[1])[0] == "certificate-ends"
+
+
+@pytest.mark.parametrize(("signer", "found"), [("alpha", []), (None, ["certificate-ends"])])
+def test_a_certificate_that_renews_itself_is_not_told_to_end_soon_before_that_is_late(signer, found):
+    """Of ninety days, seventy over: a signer renews it about now."""
+    identity = SimpleNamespace(not_before=time.time() - 70 * 86400, serial=1)
+    credentials = SimpleNamespace(not_after=time.time() + 20 * 86400, identity=identity, chain=SimpleNamespace(signer=signer))
+    seen = SimpleNamespace(credentials=credentials, name="beta", address="h:1", status=None)
+    assert [finding.key for finding in files.certificate(seen)] == found
 
 
 def test_a_port_that_is_taken(host, run):

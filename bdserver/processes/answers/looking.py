@@ -166,7 +166,7 @@ def _own_status(node: Node, view: View, now: float) -> dict[str, Any]:
         "draining": own.draining,
         "free_dynamic": own.free_dynamic,
         "uptime": round(now - node.life.started_at, 1),
-        "certificate_days_left": round(node.credentials.days_left(now), 1),
+        "certificate_days_left": round(node.credentials.days_left(now), 4),
         "certificate_serial": f"{node.credentials.identity.serial:x}",
         "certificate": _certificate(node),
         "roll": rolls_told(node, view, now),
