@@ -108,6 +108,14 @@ def load_named(keys: str) -> Credentials:
     return _load(folder, name, "", f"bdkeys issue DIR {name} --role client --out {folder}")
 
 
+def _to_join_again(chain: Chain) -> str:
+    """What the holder of a certificate that a signer has signed does when it is over."""
+    names = chains.names_of(chain.signer) if chain.signer is not None else None
+    if names is None:
+        return ""
+    return f" ({names[1]} has signed it: bdctl invite {identity_of(chain.certificate).name} there, and bdkeys join again here)"
+
+
 def _load(folder: str, name: str, group: str, remedy: str) -> Credentials:
     key_path, certificate_path, authorities_path = (
         os.path.join(folder, each) for each in (f"{name}.key", f"{name}.crt", "ca.crt")
@@ -123,8 +131,7 @@ def _load(folder: str, name: str, group: str, remedy: str) -> Credentials:
     except ValueError as reason:
         raise BadConfig(f"{certificate_path}: {reason}") from None
     now = datetime.now(UTC)
-    again = f" (it is a signer's: bdctl invite {identity_of(certificate).name} there, and bdkeys join again)"
-    _refuse_outdated(certificate_path, "", certificate, now, again if chain.signer is not None else "")
+    _refuse_outdated(certificate_path, "", certificate, now, _to_join_again(chain))
     roots = chains.roots(authorities, chain)
     if not roots:
         raise BadConfig(f"{certificate_path}: is not signed by a CA in {authorities_path}")

@@ -142,7 +142,9 @@ def test_without_an_address_this_host_s_node_is_asked(alpha, mesh, tmp_path, cap
 def test_one_that_has_ended_joins_again(alpha, mesh, tmp_path, capsys):
     base = client(tmp_path / "keys", alpha, days=0.00001)
     time.sleep(1.0)
-    assert "(it is a signer's: bdctl invite app there, and bdkeys join again)" in refused(capsys, 2, base, "--node", "h")
+    assert "(alpha has signed it: bdctl invite app there, and bdkeys join again here)" in refused(
+        capsys, 2, base, "--node", "h"
+    )
     assert mesh.requests == []
 
 

@@ -78,7 +78,7 @@ def test_a_sound_host_that_was_never_started_has_a_note(host, run, capsys):
     status, found = run(host)
     assert (status, keys(found)) == (0, ["not-running"])
     assert bdctl.main(["--config", host.config_path, "doctor"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].startswith("well: nothing needs attention, 1 notes (")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("well: nothing needs attention, 1 note (")
     assert keys(run(host, "--all")[1]) == ["not-running", "no-pairs"]
 
 

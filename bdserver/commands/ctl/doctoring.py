@@ -35,7 +35,8 @@ def doctor(options: Namespace) -> int:
     for finding in found:
         print(f"{finding.severity}: {finding.line}")
     count = len(attention.lines(found))
-    notes = f", {len(found) - count} notes" if len(found) > count else ""
+    notes = len(found) - count
+    beside = f", {notes} note{'s' * (notes > 1)}" if notes else ""
     said = (
         "well: nothing needs attention"
         if is_well
@@ -43,7 +44,7 @@ def doctor(options: Namespace) -> int:
         if count > 1
         else "1 finding needs attention"
     )
-    print(f"{said}{notes} ({time.monotonic() - began:.1f} s)")
+    print(f"{said}{beside} ({time.monotonic() - began:.1f} s)")
     return 0 if is_well else 1
 
 
