@@ -52,8 +52,10 @@ def pings(results: "list[tuple[str, str, float]]", is_json: bool) -> "list[Any]"
     return [f"{address}: {word} in {1000 * seconds:.1f} ms" for address, word, seconds in results]
 
 
-def _days(days: float) -> str:
-    return f"{days:.0f} days" if days >= 2 else duration(max(86400 * days, 0.0))
+def _days_left(days: float) -> str:
+    if days <= 0:
+        return "over"
+    return (f"{days:.0f} days" if days >= 2 else duration(86400 * days)) + " left"
 
 
 def _signed(certificate: "dict[str, Any]") -> str:
@@ -73,7 +75,7 @@ def status(state: "dict[str, Any]", is_json: bool) -> "Any":
         f"  up {duration(state['uptime'])}, nodes known: {state['nodes']} (itself too)",
         f"  weight {state['weight']:g} of {state['receiver_threshold']:g}: {load}{', draining' * state['draining']}",
         f"  free dynamic slots: {state['free_dynamic']}",
-        f"  certificate: {_days(state['certificate_days_left'])} left{_signed(state.get('certificate', {}))}",
+        f"  certificate: {_days_left(state['certificate_days_left'])}{_signed(state.get('certificate', {}))}",
     ]
     lines += [f"  the CA is rolled: {roll}" for roll in state.get("roll", [])]
     if "lag" in state:  # older nodes do not tell

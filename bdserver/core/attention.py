@@ -215,8 +215,12 @@ def _certificate(facts: Facts) -> Iterator[Finding]:
     if seconds is not None:
         if ends_at is not None and ends_at - facts.now < seconds * LATE_SHARE:
             ends = datetime.fromtimestamp(ends_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
-            words = f"the certificate of {facts.name} ends on {ends}, and no signer has renewed it"
-            yield Finding(Severity.GRAVE, "certificate-ends", words, "when it is over: bdkeys join again", lasts=True)
+            is_over = ends_at < facts.now
+            words = f"the certificate of {facts.name} {'ended' if is_over else 'ends'} on {ends}, and no signer has renewed it"
+            remedy = (
+                "bdkeys join again" if is_over else "see that a node with signer=yes lives; when it is over: bdkeys join again"
+            )
+            yield _grave("certificate-ends", words, remedy, lasts=True)
         return
     left = (ends_at - facts.now) / 86400 if ends_at is not None else float("inf")
     limit = next((days for days in CERTIFICATE_DAYS if left < days), None)

@@ -76,3 +76,12 @@ def test_a_page_of_several_and_the_brief_form_are_not_for_this(said):
 
 def test_lines_of_a_table_end_where_their_text_does():
     assert showing.table([["a", 1], ["bcd", None]], ["x", "y"]) == ["x    y", "a    1", "bcd  None"]
+
+
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [(90.0, "90 days left"), (1.5, "36 h left"), (0.0004, "35 s left"), (0.0, "over"), (-0.0, "over"), (-3.0, "over")],
+)
+def test_how_long_a_certificate_lasts_is_told_in_a_unit_that_fits(days, words):
+    lines = showing.status(own(certificate_days_left=days), False)
+    assert f"  certificate: {words}" in lines
