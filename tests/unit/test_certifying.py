@@ -20,6 +20,7 @@ from bdserver.core.names import valid_name
 from bdserver.core.roles import ADMIN, NODE, Role
 from bdserver.core.statements import Revocation, Roll
 from bdserver.errors import BadConfig, BadRequest, BDError, Forbidden, NoSuchCommand, NotYet, TooBusy
+from bdserver.files.invitations import Signed
 from bdserver.net import chain as chains
 from bdserver.net import keyfiles, keys, onecall, signing
 from bdserver.net.authority import Authority, general_names, request_by
@@ -136,7 +137,7 @@ def test_what_makes_no_sense_is_not_said(alpha, wish, reason):
 
 def test_there_is_an_end_to_statements(alpha, monkeypatch):
     monkeypatch.setattr(statements, "STATEMENTS_MAX", 1)
-    asked(alpha, "REVOKE", {"what": "serial", "value": "ab"})
+    assert asked(alpha, "REVOKE", {"what": "serial", "value": "ab"}).notes == []
     with pytest.raises(TooBusy, match="no room for more"):
         asked(alpha, "REVOKE", {"what": "serial", "value": "cd"})
 
@@ -365,3 +366,12 @@ def test_the_short_way_of_bdwhereis_shows_its_signer_s_certificate_too(alpha, tm
     keyfiles.write(f"{base}.crt", chain.pem())
     assert conversation(alpha.credentials, keys.load_named(base))["me"] == b"HELLO"
     assert conversation(alpha.credentials, alpha.credentials)["caller"].signer.name == "alpha"
+
+
+def test_a_name_that_nobody_has_is_revoked_with_a_note(alpha):
+    """It may be mistyped; or a client's, whom this node has not signed for."""
+    [note] = asked(alpha, "REVOKE", {"what": "name", "value": "btea"}).notes
+    assert note.startswith("note: no node named btea is known here, and none was signed for")
+    with alpha.invitations.locked(alpha.clock()) as book:
+        book.note(Signed("app", "client", "digest", "ab", alpha.clock(), alpha.clock() + 60, "invitation ab"))
+    assert asked(alpha, "REVOKE", {"what": "name", "value": "app"}).notes == []

@@ -88,6 +88,12 @@ def test_a_revocation_is_asked_of_a_signer(asked, capsys):
     assert capsys.readouterr().out == "name beta: since 1970-01-01 00:00 UTC\n"
 
 
+def test_a_name_that_the_node_does_not_know_is_said(asked, capsys):
+    asked.answers["REVOKE"] = Ok("", ["note: no node named btea is known here"])
+    assert bdctl.main(["revoke", "btea"]) == 0
+    assert capsys.readouterr().err == "bdctl: note: no node named btea is known here\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

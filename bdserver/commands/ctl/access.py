@@ -24,7 +24,8 @@ def revoke(options: Namespace) -> None:
     if options.list:
         return revoking.show(status_of(options).own.get("revoked", []), options.json)
     wish = revoking.wish(options)
-    ask(options, ["REVOKE", wish])
+    for line in ask(options, ["REVOKE", wish]).notes:
+        calling.warn("bdctl", line)
     return print_json(wish) if options.json else None
 
 

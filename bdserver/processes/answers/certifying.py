@@ -72,9 +72,19 @@ def answer_revoke(session: Session, wish: dict[str, Any]) -> Ok:
         signature = b64encode(node.signer.sign(statements.PREFIX + text.encode())).decode()
         certificate = b64encode(node.signer.certificate.public_bytes(Encoding.DER)).decode()
         statement = Statement(text, signature, certificate)
+    notes = _doubts(session, statements.meaning(statement))
     take(session, statement)
     log.warning("%s by %s", statement.said, session.caller)
-    return Ok()
+    return Ok("", notes)
+
+
+def _doubts(session: Session, said: Revocation | Roll) -> list[str]:
+    """A name that nobody has may be mistyped; or a client's, of whom no view tells."""
+    if not isinstance(said, Revocation) or said.what == SERIAL or said.value in session.view().records:
+        return []
+    if session.node.invitations.book().keys_of(said.value):
+        return []
+    return [f"note: no node named {said.value} is known here, and none was signed for: is that its name?"]
 
 
 def answer_roll(session: Session, said: dict[str, Any]) -> Ok:
