@@ -75,6 +75,8 @@ def local_socket(config: str | None) -> str:
     path = config or default_path()
     if path == DEFAULT_PATH and not os.access(path, os.R_OK) and os.path.exists(USUAL_SOCKET):
         return USUAL_SOCKET
+    if path == DEFAULT_PATH and not os.path.lexists(path):
+        raise BadConfig(f"{path}: No such file or directory (this host is no node yet: bdkeys join; --node HOST asks another)")
     values, at, complaints, _ = read_values(path, BY_NAME)
     found = Settings(path, values).socket
     is_sure = all(key in values for key in _OF_SOCKET if key in at)

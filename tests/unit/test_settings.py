@@ -143,7 +143,7 @@ def test_an_account_that_may_not_read_the_usual_config_finds_the_usual_socket(mo
     usual = tmp_path / "bdserver.sock"
     monkeypatch.setattr(module, "DEFAULT_PATH", str(tmp_path / "no.conf"))
     monkeypatch.setattr(module, "USUAL_SOCKET", str(usual))
-    with pytest.raises(BadConfig):
+    with pytest.raises(BadConfig, match="this host is no node yet: bdkeys join; --node HOST asks another"):
         module.local_socket(module.DEFAULT_PATH)
     usual.touch()
     assert module.local_socket(module.DEFAULT_PATH) == str(usual)
