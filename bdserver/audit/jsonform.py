@@ -28,7 +28,7 @@ def whole(snapshot: Snapshot) -> dict[str, Any]:
         "warnings": [{"node": name, "text": said} for name, said in snapshot.warnings()],
         "findings": [{"node": name, **attention.as_json(finding)} for name, finding in snapshot.findings()],
         "disagreements": [{"node": name, "says": says} for name, says in snapshot.disagreements()],
-        "events": snapshot.events(),
+        "events": snapshot.lately.events(),
         "hints": snapshot.crawl.hints,
         "timeline": _timeline(snapshot, snapshot.entry),
     }
@@ -43,7 +43,7 @@ def of_service(snapshot: Snapshot, name: str) -> dict[str, Any]:
         "findings": [attention.as_json(finding) for finding in service.whole.findings()],
         "offers": {holder: _offer(by_name[holder].services[name]) for holder in service.holders},
         "dead": {node.name: _offer(node.services[name]) for node in snapshot.dead_holders(name)},
-        "events": snapshot.events(name),
+        "events": snapshot.lately.events(name),
         **_traffic(snapshot, service=name),
     }
 
@@ -59,7 +59,7 @@ def of_node(snapshot: Snapshot, name: str) -> dict[str, Any]:
             for observer, sights in sorted(snapshot.crawl.sights.items())
             if name in sights and observer != name
         },
-        "events": snapshot.events_of_node(name),
+        "events": snapshot.lately.events_of_node(name),
         **_traffic(snapshot, node=name),
         "timeline": _timeline(snapshot, name),
     }
@@ -122,9 +122,9 @@ def _sight(snapshot: Snapshot, observer: str, sight: Sight) -> dict[str, Any]:
 def _traffic(snapshot: Snapshot, node: str = "", service: str = "") -> dict[str, Any]:
     lookups = [
         {"by": name, **each._asdict(), "asked": [dict(zip(("node", "answer", "ms"), row, strict=True)) for row in each.asked]}
-        for name, each in snapshot.lookups(node, service)
+        for name, each in snapshot.lately.lookups(node, service)
     ]
-    return {"askers": [each._asdict() for each in snapshot.askers(node, service)], "lookups": lookups}
+    return {"askers": [each._asdict() for each in snapshot.lately.askers(node, service)], "lookups": lookups}
 
 
 def _timeline(snapshot: Snapshot, name: str) -> dict[str, Any] | None:

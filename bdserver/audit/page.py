@@ -134,7 +134,7 @@ def render(
         totals=snapshot.totals(),
         warnings=_grouped(snapshot.warnings()),
         disagreements=snapshot.disagreements(),
-        events=snapshot.events(),
+        events=snapshot.lately.events(),
         line=_past(snapshot, snapshot.entry),
         topology=_topology(snapshot, view, draw_seconds),
         view=view,
@@ -192,9 +192,9 @@ def render_service(snapshot: Snapshot, name: str, frame: Frame = PLAIN) -> str:
         originals=[node.name for node, offer in holders if offer.type == STATIC],
         terms=next((TERMS[each] for each in (Copies.NONE, Copies.MEETING) if each in said), TERMS[Copies.ANY]),
         warnings=dict.fromkeys(attention.lines(service.whole.findings()), ""),
-        events=snapshot.events(name),
-        askers=snapshot.askers(service=name),
-        lookups=snapshot.lookups(service=name),
+        events=snapshot.lately.events(name),
+        askers=snapshot.lately.askers(service=name),
+        lookups=snapshot.lately.lookups(service=name),
     )
 
 
@@ -211,10 +211,10 @@ def render_node(snapshot: Snapshot, name: str, frame: Frame = PLAIN) -> str:
         zone=snapshot.zones[node.zone],
         warnings=dict.fromkeys(attention.lines(snapshot.findings_of(name)), ""),
         seen=_seen(snapshot, node),
-        events=snapshot.events_of_node(name),
+        events=snapshot.lately.events_of_node(name),
         calls=together(node.services.values()) if node.services or not node.has_answered else 0,
-        askers=snapshot.askers(name),
-        lookups=snapshot.lookups(name),
+        askers=snapshot.lately.askers(name),
+        lookups=snapshot.lately.lookups(name),
         line=_past(snapshot, name),
     )
 

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from bdserver.audit.crawl import UNVISITED, Crawl, LookUp, Offer, Sight
+from bdserver.audit.crawl import UNVISITED, Crawl, Offer, Sight
+from bdserver.audit.lately import Lately
 from bdserver.core import attention, holding, policy
 from bdserver.core.attention import Finding
 from bdserver.core.holding import Whole
@@ -28,9 +29,6 @@ EDGES = {
     ORANGE: "A knows B, and B did not answer this audit",
     RED: "A does not know B, or takes it for dead though it answered",
 }
-EVENTS_MAX = 30
-# Of a table of who calls, or of look-ups.
-ROWS_MAX = 30
 UNKNOWN_POLICY = "not known here"
 
 
@@ -87,20 +85,12 @@ class ServiceTotal(NamedTuple):
     calls: int | None = None  # within the last minute, as far as its holders tell
 
 
-class Asker(NamedTuple):
-    """Who calls a service of a node, and how often within the last minute."""
-
-    client: str
-    service: str
-    node: str
-    calls: int
-
-
 class Snapshot:
     """The mesh as one crawl saw it."""
 
     def __init__(self, crawl: Crawl):
         self.crawl = crawl
+        self.lately = Lately(crawl)
         self.taken_at, self.seconds, self.entry = crawl.taken_at, crawl.seconds, crawl.entry
         self.mesh = crawl.statuses[crawl.entry].mesh
         self.mode = crawl.statuses[crawl.entry].policy_mode
@@ -269,7 +259,7 @@ class Snapshot:
         """One service; CantFind when nobody who lives or is dead has it, and nothing happened to it lately."""
         found = self.by_service.get(name)
         if found is None:
-            if not self.dead_holders(name) and not self.events(name):
+            if not self.dead_holders(name) and not self.lately.events(name):
                 raise CantFind(f"{name}: no node has a service of this name")
             found = ServiceTotal(name, 0.0, 0.0, 0, 0, [], [], holding.whole({}))
         return found
@@ -340,43 +330,6 @@ class Snapshot:
     def warnings(self) -> list[tuple[str, str]]:
         """(node, what keeps it from being well), the gravest first; empty when all is well."""
         return [(name, line) for name, finding in self.findings() for line in attention.lines([finding])]
-
-    def events(self, service: str | None = None, most: int | None = EVENTS_MAX) -> list[dict[str, Any]]:
-        """What nodes did to services lately, or to this one, newest first, each event with its "node"."""
-        all_of_them = [
-            {**event, "node": name}
-            for name, status in self.crawl.statuses.items()
-            for event in status.events
-            if service in (None, event["service"])
-        ]
-        return sorted(all_of_them, key=lambda event: -event["at"])[:most]
-
-    def askers(self, node: str = "", service: str = "") -> list[Asker]:
-        """Who called within the last minute, the most first, as far as the nodes were asked for it."""
-        found = [
-            Asker(client, name, holder, calls)
-            for holder, status in self.crawl.statuses.items()
-            for name, rows in status.askers.items()
-            for client, calls in rows
-            if node in ("", holder) and service in ("", name)
-        ]
-        return sorted(found, key=lambda each: (-each.calls, each))[:ROWS_MAX]
-
-    def lookups(self, node: str = "", service: str = "") -> list[tuple[str, LookUp]]:
-        """(who answered it, a look-up), the newest first, as far as the nodes were asked for them."""
-        found = [
-            (name, each)
-            for name, status in self.crawl.statuses.items()
-            for each in status.lookups
-            if node in ("", name) and service in ("", each.service)
-        ]
-        return sorted(found, key=lambda each: -each[1].at)[:ROWS_MAX]
-
-    def events_of_node(self, name: str) -> list[dict[str, Any]]:
-        """What it did to services, or others with it."""
-        return [event for event in self.events(most=None) if name in [event[who] for who in ("node", "giver", "taker")]][
-            :EVENTS_MAX
-        ]
 
 
 def _zone(digest: str | None, text: str | None) -> Zone:

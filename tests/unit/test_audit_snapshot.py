@@ -114,13 +114,6 @@ def test_what_needs_attention(troubled):
     assert Snapshot(crawls.mesh(3)).warnings() == []
 
 
-def test_events_of_all_nodes_newest_first():
-    made = crawls.mesh(2)
-    for name, at in (("n000", 5.0), ("n001", 9.0)):
-        made.statuses[name] = made.statuses[name]._replace(events=[{"at": at, "what": "replicated", "service": "S"}])
-    assert [(event["node"], event["at"]) for event in Snapshot(made).events()] == [("n001", 9.0), ("n000", 5.0)]
-
-
 def test_the_json_form_is_json_and_whole(troubled):
     said = json.loads(json.dumps(jsonform.whole(troubled)))
     assert said["format"] == 1 and [node["name"] for node in said["nodes"]] == [f"n00{k}" for k in range(8)]
