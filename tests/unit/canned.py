@@ -93,6 +93,16 @@ def let_in(monkeypatch, *nodes):
     monkeypatch.setattr(api, "entrances", lambda *options: [node.dial for node in nodes])
 
 
+def outcome(main, arguments, capsys):
+    """(exit status, stdout, stderr) of a command that is run here."""
+    try:
+        status = main(list(arguments))
+    except SystemExit as end:
+        status = end.code
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
 def let_dial(monkeypatch, nodes):
     """From now on a call over TLS reaches these: address -> node; every certificate is good."""
     monkeypatch.setattr(api, "credentials_of", lambda *options: "credentials")

@@ -39,7 +39,7 @@ from bdserver.errors import (
 from bdserver.files import package
 from bdserver.files.password import password_matches
 from bdserver.net.container import Container
-from tests.unit.canned import OFFER, Node, let_dial, let_in, own, seen, unvisited
+from tests.unit.canned import OFFER, Node, let_dial, let_in, outcome, own, seen, unvisited
 
 
 @pytest.fixture
@@ -52,17 +52,7 @@ def node(monkeypatch):
 
 @pytest.fixture
 def run(capsys):
-    """(exit status, stdout, stderr) of a command."""
-
-    def run_it(*arguments):
-        try:
-            status = bdctl.main(list(arguments))
-        except SystemExit as end:
-            status = end.code
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return run_it
+    return lambda *arguments: outcome(bdctl.main, arguments, capsys)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from bdserver import __version__, errors
 from bdserver.commands import bdwhereis
 from bdserver.core.messages import Mismatch, Nobody, Place
-from tests.unit.canned import Node, let_in
+from tests.unit.canned import Node, let_in, outcome
 
 DETAILS = {
     "url": "http://10.0.0.2:8080/axis/Echo?wsdl", "node": "beta", "service": "Echo", "phase": 1,
@@ -25,15 +25,7 @@ def node(monkeypatch):
 
 @pytest.fixture
 def run(capsys):
-    def run_it(*arguments):
-        try:
-            status = bdwhereis.main(list(arguments))
-        except SystemExit as end:
-            status = end.code
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return run_it
+    return lambda *arguments: outcome(bdwhereis.main, arguments, capsys)
 
 
 def test_the_url_alone(node, run):

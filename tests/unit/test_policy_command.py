@@ -5,6 +5,7 @@ import json
 import pytest
 
 from bdserver.commands import bdctl
+from tests.unit.canned import outcome
 
 HEAD = '<wsp:Policy xmlns:wsp="http://www.w3.org/ns/ws-policy" xmlns:a="urn:a">'
 TAIL = "</wsp:Policy>"
@@ -22,12 +23,7 @@ def write(tmp_path):
 
 @pytest.fixture
 def run(capsys):
-    def run_it(*arguments):
-        status = bdctl.main(["policy", *arguments])
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return run_it
+    return lambda *arguments: outcome(bdctl.main, ["policy", *arguments], capsys)
 
 
 def test_show_prints_the_originals_form(write, run):

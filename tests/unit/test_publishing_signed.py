@@ -15,7 +15,7 @@ from bdserver.core.messages import Ok, Stated
 from bdserver.core.roles import ADMIN
 from bdserver.files.minisign import SecretKey
 from bdserver.files.publishers import Publishers, Signed, signed, statement
-from tests.unit.canned import Node, let_in
+from tests.unit.canned import Node, let_in, outcome
 from tests.unit.nodes import a_node
 
 SHA256 = "0123456789abcdef" * 4
@@ -30,12 +30,7 @@ def node(monkeypatch):
 
 @pytest.fixture
 def run(capsys):
-    def run_it(*arguments):
-        status = bdctl.main(list(arguments))
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return run_it
+    return lambda *arguments: outcome(bdctl.main, arguments, capsys)
 
 
 @pytest.fixture
