@@ -152,7 +152,7 @@ class Mesh:
         """How the node that is asked is, and which nodes it knows."""
         from bdserver.core import pages
 
-        status: Status = self.ask(lambda talk, deadline: pages.status(lambda request: talk.ask(request, deadline)))
+        status: Status = self.ask(pages.status_of)
         return status
 
     def ask(self, say: Callable[[Conversation, float], Any]) -> Any:

@@ -84,7 +84,7 @@ def _checked(config: AuditConfig, talk: Conversation, details: dict[str, Any], d
 
 def _hosts(talk: Conversation, deadline: float) -> set[str]:
     """The hosts of all nodes that are known to live."""
-    said = pages.status(lambda request: talk.ask(request, deadline), {"brief": True})
+    said = pages.status_of(talk, deadline, {"brief": True})
     addresses = [said.own["address"]]
     for row in said.nodes:
         address, status = (row["address"], row["status"]) if isinstance(row, dict) else (row[1], row[2])

@@ -127,11 +127,7 @@ def _status(holder: Holder, nodes: list[str]) -> Status:
         raise BadConfig(f"--node: {error}" if nodes else f"{path}: {error}") from None
     try:
         ways = _ways(addresses, holder) if addresses else api.entrances([], None, None, None)
-        return in_turn(
-            ways,
-            time.monotonic() + TALK_SECONDS,
-            lambda talk, deadline: pages.status(lambda request: talk.ask(request, deadline)),
-        )
+        return in_turn(ways, time.monotonic() + TALK_SECONDS, pages.status_of)
     except BDError as error:
         if addresses:
             raise

@@ -9,7 +9,7 @@ in pages is cut (`within`), and that is said.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from bdserver.core import wire
 from bdserver.core.messages import Status
@@ -90,6 +90,18 @@ def page(sections: Iterable[Section], start: str = "") -> tuple[dict[str, dict[s
 
 
 # --- the other end ------------------------------------------------------------------------------------------------
+
+
+class Talk(Protocol):
+    """A conversation with a node."""
+
+    def ask(self, request: list[Any], deadline: float) -> Any:
+        """The answer, or an exception."""
+
+
+def status_of(talk: Talk, deadline: float, wish: dict[str, Any] | None = None) -> Status:
+    """The whole of STATUS of the node at the other end, page after page."""
+    return status(lambda request: talk.ask(request, deadline), wish)
 
 
 def status(ask: Callable[[list[Any]], Any], wish: dict[str, Any] | None = None) -> Status:

@@ -96,7 +96,7 @@ class Host:
     def status(self) -> Status | None:
         """The daemon's word; None, and `daemon_trouble`, when it says none."""
         try:
-            return self.asked(lambda talk, deadline: pages.status(lambda request: talk.ask(request, deadline)), ASK_SECONDS)
+            return self.asked(pages.status_of, ASK_SECONDS)
         except BDError as error:
             self.daemon_trouble = str(error)
             return None

@@ -44,12 +44,11 @@ class Lookups:
 
     def status(self) -> Status:
         """How the node is, and which nodes it knows."""
-        return self._ask(lambda talk, deadline: pages.status(lambda request: talk.ask(request, deadline)))
+        return self._ask(pages.status_of)
 
     def own(self) -> dict[str, Any]:
         """How the node itself is: in brief, since of the others nothing is wanted."""
-        wish = {"brief": True}
-        return self._ask(lambda talk, deadline: pages.status(lambda request: talk.ask(request, deadline), wish)).own
+        return self._ask(lambda talk, deadline: pages.status_of(talk, deadline, {"brief": True})).own
 
     def ping(self) -> str | None:
         """The digest of the node's view."""

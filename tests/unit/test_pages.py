@@ -2,6 +2,7 @@
 
 import os
 import random
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -91,6 +92,12 @@ def test_the_whole_is_asked_for_page_after_page():
     ask, asked = asker(first, second)
     assert pages.status(ask, {"brief": True}).nodes == [1, 2, 3]
     assert asked[1:] == [["STATUS", {"brief": True, "from": "nodes b"}]]
+
+
+def test_a_conversation_brings_the_whole_by_one_deadline():
+    ask, asked = asker(Status(OWN, [1], "nodes b"), Status(OWN, [2]))
+    talk = SimpleNamespace(ask=lambda request, deadline: ask([*request, deadline]))
+    assert pages.status_of(talk, 7.0).nodes == [1, 2] and [request[-1] for request in asked] == [7.0, 7.0]
 
 
 def test_a_node_that_goes_on_for_ever_is_not_listened_to_for_ever():

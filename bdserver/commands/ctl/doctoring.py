@@ -71,9 +71,7 @@ def _of_host(options: Namespace) -> list[Finding]:
 
 
 def _of_node(options: Namespace) -> list[Finding]:
-    status: Status = calling.conversation(
-        options, lambda talk, deadline: pages.status(lambda request: talk.ask(request, deadline))
-    )
+    status: Status = calling.conversation(options, pages.status_of)
 
     def ask(request: list[Any], seconds: float) -> Checkup:
         said: Checkup = calling.conversation(options, lambda talk, deadline: talk.ask(request, deadline))

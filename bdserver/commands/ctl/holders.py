@@ -49,7 +49,7 @@ def one(options: Namespace) -> dict[str, Any]:
 
 
 def _one(talk: Conversation, deadline: float, name: str) -> dict[str, Any]:
-    said = pages.status(lambda request: talk.ask(request, deadline))
+    said = pages.status_of(talk, deadline)
     holders = holding.services(said).get(name, [])
     if not holders:
         raise CantFind(f"{name}: no living node that is known here has it")

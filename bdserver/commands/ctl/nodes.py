@@ -122,7 +122,7 @@ def _first_visit(talk: Conversation, address: str, deadline: float) -> tuple[str
 
 
 def _known(talk: Conversation, deadline: float) -> list[dict[str, Any]]:
-    return pages.status(lambda request: talk.ask(request, deadline)).nodes
+    return pages.status_of(talk, deadline).nodes
 
 
 def _found(known: list[dict[str, Any]], address: str, before: set[str | None]) -> str | None:

@@ -60,7 +60,7 @@ def ask(options: Namespace, request: list[Any], package: BinaryIO | None = None)
 
 def status_of(options: Namespace) -> Status:
     """How the node is, and all nodes that it knows, itself too."""
-    return calling.conversation(options, lambda talk, deadline: pages.status(lambda request: talk.ask(request, deadline)))
+    return calling.conversation(options, pages.status_of)
 
 
 def full_address(text: str) -> str:
