@@ -110,7 +110,7 @@ def _look_up(arguments: "list[str]", deadline: float) -> "Outcome | None":
 
 
 def _check(details: "dict[str, Any]") -> None:
-    """As core.messages.DETAILS has them, or any exception."""
+    """As core.fields.DETAILS has them, or any exception."""
     texts = [details["url"], details["node"], details["service"]]
     for each in details["asked"]:
         texts += [each["node"], each["answer"]]

@@ -27,6 +27,7 @@ from collections.abc import Callable, Collection, Generator, Iterable
 from typing import Any, TypeVar
 
 from bdserver.core import membership, statements
+from bdserver.core.fields import TEXT_MAX
 from bdserver.core.membership import (
     CERTIFICATE_CHARACTERS_MAX,
     DEAD,
@@ -36,7 +37,6 @@ from bdserver.core.membership import (
     certificate_digest,
     untimely,
 )
-from bdserver.core.messages import TEXT_MAX
 from bdserver.core.names import valid_name
 from bdserver.core.policy import digest as policy_digest
 from bdserver.core.statements import Statement

@@ -8,7 +8,35 @@ out answers that of processes.answers.
 
 from __future__ import annotations
 
-from bdserver.core.names import valid_name
+from bdserver.core.fields import (
+    DETAILS,
+    HOLDS,
+    OWN_STATUS,
+    PROMISE,
+    STEPS_MAX,
+    TAKES,
+    Field,
+    is_count,
+    is_flag,
+    is_found,
+    is_name,
+    is_number,
+    is_object,
+    is_package,
+    is_plan,
+    is_port,
+    is_seconds,
+    is_sight,
+    is_steps,
+    is_text,
+    is_text_or_none,
+    is_texts,
+    is_version,
+    is_whole,
+    list_of,
+    named,
+    object_of,
+)
 from bdserver.core.roles import ADMIN, EVERYONE, NODE
 from bdserver.core.tuples import NamedTuple
 from bdserver.core.wire import OLDEST, VERSION
@@ -19,27 +47,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any, BinaryIO
 
-# A policy document is at most this long; the policy module refuses longer ones with its own words.
-TEXT_MAX = 64 * 1024
-LIST_MAX = 20_000
-PORT_MAX = 65535
-# How far a FIND may go, whatever its asker wishes: 16 steps pass through any mesh that a person can draw.
-STEPS_MAX = 16
 # A node has two ports: `port` for its callers, and `gossip_port` for other nodes' news.
 CALLERS, NEWS = "port", "gossip_port"
 # Of a message that makes no sense, this much is shown to a person.
 SHOWN_CHARACTERS_MAX = 60
-
-
-class Field(NamedTuple):
-    """One place in a message. `since`: the version of the protocol that brought it; only what may be left out can come
-    later than 1."""
-
-    name: str
-    is_right: Callable[[Any], bool]
-    kind: str
-    optional: bool = False
-    since: int = 1
 
 
 class Request(NamedTuple):
@@ -64,224 +75,6 @@ class Answer(NamedTuple):
     fields: tuple[Field, ...]
     stream: bool = False
 
-
-# --- shapes -------------------------------------------------------------------------------------------------------
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= TEXT_MAX
-
-
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and valid_name(value)
-
-
-def _is_text_or_none(value: object) -> bool:
-    return value is None or _is_text(value)
-
-
-def _is_name_or_none(value: object) -> bool:
-    return value is None or _is_name(value)
-
-
-def _is_whole(value: object) -> bool:
-    return type(value) is int
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and value >= 0
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float)
-
-
-def _is_port(value: object) -> bool:
-    return type(value) is int and 0 <= value <= PORT_MAX
-
-
-def _is_steps(value: object) -> bool:
-    return type(value) is int and 0 <= value <= STEPS_MAX
-
-
-def _is_version(value: object) -> bool:
-    return type(value) is int and value >= OLDEST
-
-
-def _is_seconds(value: object) -> bool:
-    return type(value) in (int, float) and value >= 0  # type: ignore[operator]
-
-
-def _is_object(value: object) -> bool:
-    return isinstance(value, dict)
-
-
-def _is_flag(value: object) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_texts(value: object) -> bool:
-    return isinstance(value, list) and len(value) <= LIST_MAX and all(isinstance(each, str) for each in value)
-
-
-def _is_plan(value: object) -> bool:
-    from bdserver.core import plan  # a relay needs it, bdwhereis does not
-
-    return plan.is_tree(value, LIST_MAX)
-
-
-def _is_message(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and value[0] in RELAYED
-
-
-def _is_pair(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(_is_whole, value))
-
-
-def _is_edition(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and _is_whole(value[0]) and _is_text(value[1])
-
-
-def _object(*fields: Field) -> Callable[[object], bool]:
-    """An object that has at least these fields; the optional ones may be missing."""
-
-    def is_right(value: object) -> bool:
-        return isinstance(value, dict) and all(
-            each.is_right(value[each.name]) if each.name in value else each.optional for each in fields
-        )
-
-    return is_right
-
-
-def _list_of(is_right: Callable[[object], bool]) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, list) and all(map(is_right, value))
-
-
-def _named(is_right: Callable[[object], bool]) -> Callable[[object], bool]:
-    """An object whose keys are names and whose values are all of one shape."""
-    return lambda value: isinstance(value, dict) and all(_is_name(key) and is_right(each) for key, each in value.items())
-
-
-def _is_package(value: object) -> bool:
-    return isinstance(value, dict) and _is_whole(value.get("bytes")) and value["bytes"] >= 0 and _is_text(value.get("sha256"))
-
-
-def _is_found(value: object) -> bool:
-    """A package, or where a service is that is registered by its URL alone."""
-    return _is_package(value) or (isinstance(value, dict) and _is_text(value.get("url")))
-
-
-# How a service stands on a node: what is not said is as usual.
-HELD = (
-    Field("edition", _is_edition, "[counter, the first digits of its digest]", True),
-    Field("original", _is_text, "of a copy: the node whose it is", True),
-    Field("after", _is_text, "of an original: the node that had it before", True),
-    Field("replicas", _is_whole, "how many living holders are wanted", True),
-    Field("copies", _is_text, "where it may go, if not any", True),
-    Field("signer", _is_text, "the key of who has signed it", True),
-    Field("idle_since", _is_whole, "of a copy that will retire: epoch second of its last call", True),
-    Field("checked", _is_flag, "whether its node looks if it is well", True),
-    Field("stale", _is_flag, "true: its original has a newer edition", True),
-    Field("orphan", _is_flag, "true: nobody who lives has its original", True),
-    Field("withdrawn", _is_flag, "true: its original is withdrawn, and it is about to go", True),
-)
-_OFFER = (
-    Field("type", _is_text, "static or dynamic"),
-    Field("weight", _is_number, "of its recent hits"),
-    Field("cost", _is_number, "of one hit"),
-    Field("healthy", _is_flag, "true or false"),
-    Field("url", _is_text, "where it is served"),
-    Field("living", _is_whole, "how many living nodes have it", True),
-    Field("wanted", _is_whole, "how many of them are wanted, 0: as many as are called for", True),
-    *HELD,
-)
-# STATUS tells more than this; what is here is what our own commands rely on.
-OWN_STATUS = (
-    Field("address", _is_text, "HOST:PORT"),
-    Field("name", _is_name, "the node's name"),
-    Field("mesh", _is_text, "its mesh"),
-    Field("version", _is_pair, "[generation, counter] of its record"),
-    Field("software", _is_text, "BDserver's version"),
-    Field("nodes", _is_whole, "how many it knows to live, itself too"),
-    Field("weight", _is_number, "of all its hits"),
-    Field("receiver_threshold", _is_number, "RT"),
-    Field("overloaded", _is_flag, "true or false"),
-    Field("draining", _is_flag, "true or false"),
-    Field("free_dynamic", _is_whole, "free slots for replicas"),
-    Field("uptime", _is_number, "seconds"),
-    Field("certificate_days_left", _is_number, "days"),
-    Field("lag", _is_number, "seconds that the discoverer's loop was late lately, at most", True),
-    Field("policy", _is_text_or_none, "its WS-Policy document or null"),
-    Field("complaints", _is_texts, "lines"),
-    Field("warnings", _is_texts, "lines"),
-    Field("services", _named(_object(*_OFFER)), "name: offer"),
-    Field("certificate", _is_object, "of its serial, its signer (null: the CA itself), until when, whether it signs", True),
-    Field("roll", _is_texts, "how far each roll of the CA is", True),
-    Field("revoked", _list_of(_is_object), "what the mesh says to be revoked", True),
-    Field("rival", _is_text_or_none, "address of another live node of its name", True),
-    Field("policy_mode", _is_text, "lax or strict", True),
-    Field("events", _list_of(_is_object), "of its journal", True),
-    Field("counters", _is_object, "name: {labels: how often since the start}", True),
-    Field("rates", _is_object, "name: how often a second, over the last minute", True),
-    Field("policies", _is_object, "digest: document, of all nodes known", True),
-    Field("certificate_serial", _is_text, "of the certificate in force, in hex", True),
-    Field("findings", _list_of(_is_object), "severity, key, text, remedy", True),
-)
-NODE_SEEN = (
-    Field("address", _is_text, "HOST:PORT"),
-    Field("name", _is_name_or_none, "null while nobody has answered there"),
-    Field("status", _is_text, "alive, suspect, dead, left or unvisited"),
-    Field("version", _is_pair, "[generation, counter]"),
-    Field("services", _list_of(_is_name), "names"),
-    Field("types", _named(_is_text), "name: static or dynamic"),
-    Field("urls", _named(_is_text), "name: url"),
-    Field("free_dynamic", _is_whole, "free slots for replicas"),
-    Field("talkable", _is_flag, "true or false"),
-    Field("draining", _is_flag, "true or false"),
-    Field("heard_at", _is_number, "epoch seconds"),
-    Field("costs", _named(_is_number), "name: cost of a hit", True),
-    Field("load", _is_whole, "tenths of its threshold", True),
-    Field("receiver_threshold", _is_number, "RT", True),
-    Field("policy", _is_text_or_none, "digest", True),
-    Field("unhealthy", _list_of(_is_name), "services that are not well", True),
-    Field("offers", _named(_object(*HELD)), "name: how it stands there, where that is not as usual", True),
-    Field("signs", _is_flag, "true: it is a signer", True),
-)
-_BRIEF = (_is_name, _is_text, _is_text, _is_pair, _is_flag, _is_number)
-_is_node_seen = _object(*NODE_SEEN)
-
-
-def _is_sight(value: object) -> bool:
-    """A node in a list of STATUS: an object with type and URL of each service, or the six fields of the brief form."""
-    if isinstance(value, list):
-        return len(value) >= len(_BRIEF) and all(is_right(each) for is_right, each in zip(_BRIEF, value, strict=False))
-    return (
-        isinstance(value, dict)
-        and _is_node_seen(value)
-        and all(name in value["types"] and name in value["urls"] for name in value["services"])
-    )
-
-
-DETAILS = (
-    Field("url", _is_text, "of the service"),
-    Field("node", _is_text, "who serves it"),
-    Field("service", _is_text, "its name"),
-    Field("phase", _is_whole, "1 to 4"),
-    Field(
-        "asked",
-        _list_of(_object(Field("node", _is_text, "whom"), Field("answer", _is_text, "what"), Field("ms", _is_number, "time"))),
-        "in order",
-    ),
-    Field("why", _is_text, "nobody is named, where that is more than the answer says", True),
-)
-
-# What may stand behind a YES and a NO, and what an asker says that takes tickets (core.tickets).
-PROMISE = (
-    Field("tickets", _is_count, "how many more calls it takes"),
-    Field("seconds", _is_seconds, "within so many, counted from the question"),
-)
-HOLDS = (Field("not_before", _is_seconds, "it has no room within so many, counted from the question"),)
-TAKES = (Field("spent", _is_count, "how many it has spent of those promised last"),)
 
 # --- answers ------------------------------------------------------------------------------------------------------
 
@@ -480,90 +273,90 @@ class Error(NamedTuple):
     text: str
 
 
-_URL = Field("url", _is_text, "url")
-_PLACE = (Field("axis_port", _is_whole, "port"), Field("web_dir", _is_text, "path"))
-_DETAILS = Field("details", _object(*DETAILS), "details")
+_URL = Field("url", is_text, "url")
+_PLACE = (Field("axis_port", is_whole, "port"), Field("web_dir", is_text, "path"))
+_DETAILS = Field("details", object_of(*DETAILS), "details")
 _ROWS_OF_ANSWERS = (
-    Answer(Error, "ERROR", (Field("code", _is_text, "code"), Field("text", _is_text, "line"))),
-    Answer(Pong, "PONG", (Field("digest", _is_text, "digest", True), Field("gossip_port", _is_port, "port", True))),
-    Answer(NoPong, "NOPONG", (Field("code", _is_text, "code"), Field("text", _is_text, "line"))),
+    Answer(Error, "ERROR", (Field("code", is_text, "code"), Field("text", is_text, "line"))),
+    Answer(Pong, "PONG", (Field("digest", is_text, "digest", True), Field("gossip_port", is_port, "port", True))),
+    Answer(NoPong, "NOPONG", (Field("code", is_text, "code"), Field("text", is_text, "line"))),
     Answer(
         Offers,
         "",
-        (Field("now", _is_number, "now"), Field("services", _list_of(_is_name), "[service…]"), Field("free", _is_whole, "n")),
+        (Field("now", is_number, "now"), Field("services", list_of(is_name), "[service…]"), Field("free", is_whole, "n")),
     ),
     Answer(
         Status,
         "STATUS",
         (
-            Field("status", _object(*OWN_STATUS), "status"),
-            Field("nodes", _list_of(_is_sight), "[node…]"),
-            Field("next", _is_text, "next", True),
+            Field("status", object_of(*OWN_STATUS), "status"),
+            Field("nodes", list_of(is_sight), "[node…]"),
+            Field("next", is_text, "next", True),
         ),
     ),
-    Answer(Place, "", (Field("host", _is_text, "host"), *_PLACE, _DETAILS)),
+    Answer(Place, "", (Field("host", is_text, "host"), *_PLACE, _DETAILS)),
     Answer(Nobody, "CANTFIND", (_DETAILS,)),
     Answer(Mismatch, "POLICYMISMATCH", (_DETAILS,)),
-    Answer(RelayedYes, "YES", (Field("host", _is_text, "host"), *_PLACE, _URL, Field("name", _is_name, "name"))),
-    Answer(Yes, "YES", (*_PLACE, _URL, Field("promise", _object(*PROMISE), '{"tickets", "seconds"}', True))),
-    Answer(No, "NO", (Field("holds", _object(*HOLDS), '{"not_before"}', True),)),
+    Answer(RelayedYes, "YES", (Field("host", is_text, "host"), *_PLACE, _URL, Field("name", is_name, "name"))),
+    Answer(Yes, "YES", (*_PLACE, _URL, Field("promise", object_of(*PROMISE), '{"tickets", "seconds"}', True))),
+    Answer(No, "NO", (Field("holds", object_of(*HOLDS), '{"not_before"}', True),)),
     Answer(DontHave, "DONTHAVE", ()),
     Answer(NotGiven, "CANTFIND", ()),
-    Answer(Package, "YES", (Field("package", _is_package, "package"),), True),
-    Answer(Found, "YES", (Field("giver", _is_name, "giver"), Field("package", _is_found, "package")), True),
-    Answer(NotFound, "NO", (Field("visited", _is_texts, "visited"),)),
+    Answer(Package, "YES", (Field("package", is_package, "package"),), True),
+    Answer(Found, "YES", (Field("giver", is_name, "giver"), Field("package", is_found, "package")), True),
+    Answer(NotFound, "NO", (Field("visited", is_texts, "visited"),)),
     Answer(
         NetFault,
         "NETFAULT",
-        (Field("names", _is_texts, "[name…]"), Field("others", lambda said: said in ("NO", "DONTHAVE"), "NO or DONTHAVE")),
+        (Field("names", is_texts, "[name…]"), Field("others", lambda said: said in ("NO", "DONTHAVE"), "NO or DONTHAVE")),
     ),
-    Answer(Exchanged, "SYNCHRONIZE", (Field("exchange", _is_object, "exchange"),)),
-    Answer(Ok, "OK", (Field("url", _is_text, "url", True), Field("notes", _list_of(_is_text), "[line…]", True))),
+    Answer(Exchanged, "SYNCHRONIZE", (Field("exchange", is_object, "exchange"),)),
+    Answer(Ok, "OK", (Field("url", is_text, "url", True), Field("notes", list_of(is_text), "[line…]", True))),
     Answer(
         Stated,
         "STATEMENT",
         (
-            Field("counter", _is_whole, "counter"),
-            Field("sha256", _is_text, "sha256"),
-            Field("signature", _is_text, "signature"),
+            Field("counter", is_whole, "counter"),
+            Field("sha256", is_text, "sha256"),
+            Field("signature", is_text, "signature"),
         ),
     ),
     Answer(
         Withdrawn,
         "WITHDRAWN",
-        (Field("gone", _list_of(_is_name), "[name…]"), Field("left", _list_of(_is_name), "[name…]")),
+        (Field("gone", list_of(is_name), "[name…]"), Field("left", list_of(is_name), "[name…]")),
     ),
     Answer(
         Graveyard,
         "GRAVEYARD",
-        (Field("names", _list_of(_is_name), "[name…]"), Field("left_out", _is_whole, "n", True)),
+        (Field("names", list_of(is_name), "[name…]"), Field("left_out", is_whole, "n", True)),
     ),
     Answer(
         Checkup,
         "DOCTOR",
         (
-            Field("name", _is_name, "name"),
-            Field("findings", _list_of(_is_object), "[finding…]"),
-            Field("visits", _list_of(_is_object), "[visit…]"),
+            Field("name", is_name, "name"),
+            Field("findings", list_of(is_object), "[finding…]"),
+            Field("visits", list_of(is_object), "[visit…]"),
         ),
     ),
     Answer(
         Invited,
         "INVITED",
-        (Field("token", _is_text, "token"), Field("address", _is_text, "HOST:PORT"), Field("until", _is_number, "until")),
+        (Field("token", is_text, "token"), Field("address", is_text, "HOST:PORT"), Field("until", is_number, "until")),
     ),
     Answer(
         Invitations,
         "INVITATIONS",
-        (Field("invitations", _list_of(_is_object), "[invitation…]"), Field("unknown", _is_whole, "n")),
+        (Field("invitations", list_of(is_object), "[invitation…]"), Field("unknown", is_whole, "n")),
     ),
     Answer(
         Certified,
         "CERTIFIED",
         (
-            Field("certificate", _is_text, "certificate"),
-            Field("authorities", _is_text, "authorities"),
-            Field("rolls", _list_of(_is_object), "[statement…]", True),
+            Field("certificate", is_text, "certificate"),
+            Field("authorities", is_text, "authorities"),
+            Field("rolls", list_of(is_object), "[statement…]", True),
         ),
     ),
     Answer(Goodbye, "PEACE OUT", ()),
@@ -572,12 +365,17 @@ ANSWER_ROWS = {row.type: row for row in _ROWS_OF_ANSWERS}
 
 # --- requests -----------------------------------------------------------------------------------------------------
 
-SERVICE = Field("service", _is_name, "a service's name")
-ADDRESS = Field("address", _is_text, "HOST:PORT")
-PACKAGE = Field("package", _is_object, '{"bytes", "sha256", …}, the stream follows')
+SERVICE = Field("service", is_name, "a service's name")
+ADDRESS = Field("address", is_text, "HOST:PORT")
+PACKAGE = Field("package", is_object, '{"bytes", "sha256", …}, the stream follows')
 
 # What may travel in a MASSMESSAGE: the requests that the phases of WHEREIS send to holders and non-holders.
 RELAYED = ("WILLYOUEXECUTE", "YOUWILLEXECUTE", "WILLYOUREPLICATE", "GIVESERVICE")
+
+
+def _is_message(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and value[0] in RELAYED
+
 
 _ROWS = (
     Request("PING", EVERYONE, (), (Pong,), "Answer PONG, and the digest of your view.", ports=(CALLERS, NEWS)),
@@ -587,7 +385,7 @@ _ROWS = (
         (
             Field(
                 "wish",
-                _is_object,
+                is_object,
                 '{"brief": true or false, "of": NAME, "from": NEXT, "detail": true or SERVICE, "timeline": HOURS}, for a crawl',
                 True,
             ),
@@ -598,7 +396,7 @@ _ROWS = (
     Request(
         "WHEREIS",
         EVERYONE,
-        (SERVICE, Field("policy", _is_text_or_none, "the client's WS-Policy document or null")),
+        (SERVICE, Field("policy", is_text_or_none, "the client's WS-Policy document or null")),
         (Nobody, Mismatch, Place),
         "Name a host that has the service, may be talked to, is alive and has capacity left.",
     ),
@@ -606,7 +404,7 @@ _ROWS = (
     Request(
         "SYNCHRONIZE",
         (NODE,),
-        (Field("exchange", _is_object, "digest, buckets, versions, records, certificates, policies"),),
+        (Field("exchange", is_object, "digest, buckets, versions, records, certificates, policies"),),
         (Exchanged, No),
         "Take my news, give me yours (push-pull).",
         ports=(NEWS,),
@@ -622,28 +420,28 @@ _ROWS = (
     Request(
         "WILLYOUEXECUTE",
         (NODE,),
-        (SERVICE, Field("takes", _object(*TAKES), '{"spent"}, of an asker that takes tickets', True)),
+        (SERVICE, Field("takes", object_of(*TAKES), '{"spent"}, of an asker that takes tickets', True)),
         (Yes, No, DontHave),
         "Take one more call, if you are not overloaded.",
     ),
     Request(
         "SPENT",
         (NODE,),
-        (Field("calls", _named(_is_count), "{service: how many tickets}"),),
+        (Field("calls", named(is_count), "{service: how many tickets}"),),
         (Ok,),
         "Of the calls that you promised for these services I have made so many, and make no more.",
     ),
     Request(
         "YOUWILLEXECUTE",
         (NODE,),
-        (SERVICE, Field("old", _is_flag, "true: an old edition too, since who has the new one does not answer", True)),
+        (SERVICE, Field("old", is_flag, "true: an old edition too, since who has the new one does not answer", True)),
         (Yes, DontHave),
         "Take one more call, overloaded or not.",
     ),
     Request(
         "WILLYOUREPLICATE",
         (NODE,),
-        (SERVICE, Field("call", _is_flag, "false: there is no call to take, the copy is to stand by", True)),
+        (SERVICE, Field("call", is_flag, "false: there is no call to take, the copy is to stand by", True)),
         (Yes, No, NotGiven),
         "Fetch a copy of the service and take one call.",
     ),
@@ -653,8 +451,8 @@ _ROWS = (
         (NODE, ADMIN),
         (
             SERVICE,
-            Field("visited", _is_texts, "names of nodes that were asked"),
-            Field("steps", _is_steps, f"steps left, 0 to {STEPS_MAX}"),
+            Field("visited", is_texts, "names of nodes that were asked"),
+            Field("steps", is_steps, f"steps left, 0 to {STEPS_MAX}"),
         ),
         (Found, NotFound),
         "Search depth first for a service that no cache mentions.",
@@ -663,8 +461,8 @@ _ROWS = (
         "MASSMESSAGE",
         (NODE,),
         (
-            Field("plan", _is_plan, '{"self": children, NAME: children}, a tree'),
-            Field("recipients", _is_texts, "names of nodes"),
+            Field("plan", is_plan, '{"self": children, NAME: children}, a tree'),
+            Field("recipients", is_texts, "names of nodes"),
             Field("message", _is_message, "one of " + ", ".join(RELAYED)),
         ),
         (RelayedYes, Found, No, DontHave, NetFault),
@@ -673,25 +471,25 @@ _ROWS = (
     Request(
         "DOCTOR",
         (NODE, ADMIN),
-        (Field("wish", _is_object, '{"of": NAME}', True),),
+        (Field("wish", is_object, '{"of": NAME}', True),),
         (Checkup,),
         "Tell what needs attention at your host, and visit the others.",
     ),
     Request("HINT", (ADMIN,), (ADDRESS,), (Ok,), "There is a node at this address: visit it."),
-    Request("FORGET", (ADMIN,), (Field("node", _is_text, "a node's name or HOST:PORT"),), (Ok,), "Drop this node."),
+    Request("FORGET", (ADMIN,), (Field("node", is_text, "a node's name or HOST:PORT"),), (Ok,), "Drop this node."),
     Request("PUBLISH", (ADMIN,), (SERVICE, PACKAGE), (Ok,), "Offer this service from now on.", True),
     Request("STATEMENT", (ADMIN,), (SERVICE,), (Stated,), "Tell what is to be signed of this service, and what was."),
     Request(
         "SIGN",
         (ADMIN,),
-        (SERVICE, Field("signature", _is_text, "COUNTER SHA256 SIGNATURE PROOF COMMENT")),
+        (SERVICE, Field("signature", is_text, "COUNTER SHA256 SIGNATURE PROOF COMMENT")),
         (Ok,),
         "Offer what you offer as an edition that is signed so.",
     ),
     Request(
         "WITHDRAW",
         (ADMIN,),
-        (SERVICE, Field("here", _is_flag, "true: leave the copies on other nodes", True)),
+        (SERVICE, Field("here", is_flag, "true: leave the copies on other nodes", True)),
         (Withdrawn,),
         "Offer it no longer, nor any copy of it; files go to the graveyard.",
     ),
@@ -699,48 +497,48 @@ _ROWS = (
     Request(
         "TEND",
         (ADMIN,),
-        (Field("services", _list_of(_is_name), "[name…]"),),
+        (Field("services", list_of(is_name), "[name…]"),),
         (Ok,),
         "See which editions these are, and have copies follow their originals: renewed, or gone.",
     ),
-    Request("RETIRE", (ADMIN,), (SERVICE, Field("why", _is_text, "a line")), (Ok,), "Let your copy go: nobody needs it."),
+    Request("RETIRE", (ADMIN,), (SERVICE, Field("why", is_text, "a line")), (Ok,), "Let your copy go: nobody needs it."),
     Request(
         "PLACE",
         (ADMIN,),
-        (SERVICE, Field("node", _is_name, "a node's name")),
+        (SERVICE, Field("node", is_name, "a node's name")),
         (Ok, No, NotGiven),
         "Have that node take a copy.",
     ),
     Request("GRAVEYARD", (ADMIN,), (), (Graveyard,), "List what lies in the graveyard."),
     Request("RESTORE", (ADMIN,), (SERVICE,), (Ok,), "Bring a service back from the graveyard."),
-    Request("DRAIN", (ADMIN,), (Field("on", _is_flag, "true or false"),), (Ok,), "Take no new calls (or do again)."),
+    Request("DRAIN", (ADMIN,), (Field("on", is_flag, "true or false"),), (Ok,), "Take no new calls (or do again)."),
     Request(
         "INVITE",
         (ADMIN,),
-        (Field("wish", _is_object, '{"name", "role", "uses", "seconds"}, all of them optional'),),
+        (Field("wish", is_object, '{"name", "role", "uses", "seconds"}, all of them optional'),),
         (Invited,),
         "Make a token by which a host may join (a signer alone does).",
     ),
     Request("INVITATIONS", (ADMIN,), (), (Invitations,), "List the tokens that you have made, without their secrets."),
-    Request("UNINVITE", (ADMIN,), (Field("id", _is_text, "of a token"),), (Ok,), "Let nobody in by this token any more."),
+    Request("UNINVITE", (ADMIN,), (Field("id", is_text, "of a token"),), (Ok,), "Let nobody in by this token any more."),
     Request(
         "RENEW",
         EVERYONE,
-        (Field("request", _is_text, "a signing request in PEM, for what the caller's certificate says"),),
+        (Field("request", is_text, "a signing request in PEM, for what the caller's certificate says"),),
         (Certified,),
         "Sign a new certificate over my old one (a signer alone does).",
     ),
     Request(
         "REVOKE",
         (ADMIN,),
-        (Field("wish", _is_object, '{"what", "value", "at", "why"}, or {"statement"} that an admin has signed'),),
+        (Field("wish", is_object, '{"what", "value", "at", "why"}, or {"statement"} that an admin has signed'),),
         (Ok,),
         "Tell the mesh that a certificate counts no longer.",
     ),
     Request(
         "ROLL",
         (ADMIN,),
-        (Field("statement", _is_object, '{"said", "signature", "certificate"}, as bdkeys roll makes it'),),
+        (Field("statement", is_object, '{"said", "signature", "certificate"}, as bdkeys roll makes it'),),
         (Ok,),
         "Tell the mesh that another CA follows.",
     ),
@@ -748,7 +546,7 @@ _ROWS = (
     Request(
         "KILL",
         EVERYONE,
-        (Field("password", _is_text, "the admin_password; an admin needs none", True),),
+        (Field("password", is_text, "the admin_password; an admin needs none", True),),
         (Goodbye,),
         "End at once.",
     ),
@@ -862,11 +660,11 @@ class Opening(NamedTuple):
 
 
 OPENING = (
-    Field("version", _is_version, "a version of the protocol"),
-    Field("oldest", _is_version, "another, not above it", True),
-    Field("deadline", _is_seconds, "seconds", True),
-    Field("policy", _is_text, "digest", True),
-    Field("policy_text", _is_text, "a WS-Policy document", True),
+    Field("version", is_version, "a version of the protocol"),
+    Field("oldest", is_version, "another, not above it", True),
+    Field("deadline", is_seconds, "seconds", True),
+    Field("policy", is_text, "digest", True),
+    Field("policy_text", is_text, "a WS-Policy document", True),
 )
 
 

@@ -22,8 +22,8 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from bdserver.audit import refusals
 from bdserver.core import holding, policy, shapes
 from bdserver.core.address import split_address
+from bdserver.core.fields import TEXT_MAX
 from bdserver.core.membership import POLICIES_MAX
-from bdserver.core.messages import TEXT_MAX
 from bdserver.core.names import valid_name
 from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadFrame, BadPolicy, BadRequest, BDError, TooBusy, TooLarge

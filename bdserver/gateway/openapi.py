@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from bdserver import __version__
-from bdserver.core.messages import TEXT_MAX
+from bdserver.core.fields import TEXT_MAX
 
 if TYPE_CHECKING:
     from bdserver.gateway.http import Route

@@ -19,7 +19,7 @@ from bdserver.audit.config import AuditConfig
 from bdserver.audit.crawl import crawl
 from bdserver.audit.sharing import shared
 from bdserver.core.address import split_address
-from bdserver.core.messages import TEXT_MAX
+from bdserver.core.fields import TEXT_MAX
 from bdserver.errors import BDError, NotYet
 from bdserver.files import policyfile
 from bdserver.gateway import config as gateway_config

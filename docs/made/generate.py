@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from bdserver import __version__, errors
 from bdserver.audit import config as audit_config
 from bdserver.commands import bdctl, bddemo, bdgateway, bdkeys, bdserverd, bdwhereis
-from bdserver.core import exchange, membership, messages, wire
+from bdserver.core import exchange, fields, membership, messages, wire
 from bdserver.files import parcels, settings
 from bdserver.gateway import config as gateway_config
 from bdserver.processes import callers, tellers
@@ -149,9 +149,9 @@ def limits_table() -> str:
                 f"{wire.NEWS_BYTES_MAX}, {wire.NEWS_VALUES_MAX}",
             ],
             ["digits of a whole number", wire.INTEGER_DIGITS_MAX],
-            ["characters of a text argument, a policy too", messages.TEXT_MAX],
-            ["entries of a list of names, or of a plan", messages.LIST_MAX],
-            ["steps of a FIND", messages.STEPS_MAX],
+            ["characters of a text argument, a policy too", fields.TEXT_MAX],
+            ["entries of a list of names, or of a plan", fields.LIST_MAX],
+            ["steps of a FIND", fields.STEPS_MAX],
             ["records in a view", membership.RECORDS_MAX],
             ["records in an exchange", exchange.RECORDS_TOLD_MAX],
             ["bytes of records and certificates that BDserver puts into an exchange", exchange.RECORDS_BYTES_MAX],

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from bdserver.core import exchange, membership
 from bdserver.core import view as view_module
+from bdserver.core.fields import TEXT_MAX
 from bdserver.core.membership import RECORDS_MAX, Record, Service, as_json, certificate_digest
-from bdserver.core.messages import TEXT_MAX
 from bdserver.core.policy import digest
 from bdserver.core.view import View, bucket
 from bdserver.core.wire import FRAME_BYTES_MAX, Decoder, encode, payload

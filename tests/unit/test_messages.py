@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bdserver.core import messages
+from bdserver.core import fields, messages
 from bdserver.core.messages import REQUESTS, check
 from bdserver.core.roles import ADMIN, CLIENT, NODE
 from bdserver.core.wire import VERSION
@@ -66,7 +66,7 @@ def test_a_massmessage_carries_a_plan_and_a_request_of_routing(arguments):
 
 
 @pytest.mark.parametrize(
-    ("steps", "is_fine"), [(0, True), (messages.STEPS_MAX, True), (messages.STEPS_MAX + 1, False), (-1, False), (True, False)]
+    ("steps", "is_fine"), [(0, True), (fields.STEPS_MAX, True), (fields.STEPS_MAX + 1, False), (-1, False), (True, False)]
 )
 def test_find_goes_so_many_steps_and_no_further(steps, is_fine):
     if is_fine:
@@ -237,7 +237,7 @@ def test_an_argument_of_a_version_to_come_is_not_known_in_the_one_before(monkeyp
     """A stand-in, as long as there is one version: PING with a colour since the next."""
     older, newer = VERSION, VERSION + 1
     row = messages.REQUESTS["PING"]
-    row = row._replace(arguments=(messages.Field("colour", lambda value: value == "red", "red", True, newer),))
+    row = row._replace(arguments=(fields.Field("colour", lambda value: value == "red", "red", True, newer),))
     monkeypatch.setitem(messages.REQUESTS, "PING", row)
     for version in (older, newer):
         known = {**messages._KNOWN[VERSION], "PING": messages._known(row, version)}

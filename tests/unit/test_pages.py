@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bdserver.core import messages, pages, plan, wire
+from bdserver.core import fields, messages, pages, plan, wire
 from bdserver.core.membership import STATIC, Record, Service
 from bdserver.core.messages import Status
 from bdserver.core.pages import Section
@@ -144,7 +144,7 @@ def large(tmp_path_factory):
             view.put(Record(f"n{number}", noise(90000, number) + ":1", (1, 1), services=theirs, policy=noise(70000, number)))
             view.policies[noise(20, number)] = noise(60000, number)
             view.hints.add(f"{noise(3000, number)}:1")
-        view.policies["too long to be one"] = noise(messages.TEXT_MAX + 1)
+        view.policies["too long to be one"] = noise(fields.TEXT_MAX + 1)
         view.changes += 1
     return node
 

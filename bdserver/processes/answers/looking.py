@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bdserver import __version__
-from bdserver.core import attention, holding, membership, messages, pages, timeline, turns, weight
+from bdserver.core import attention, fields, holding, membership, pages, timeline, turns, weight
 from bdserver.core.membership import SIGNER, Record
 from bdserver.core.messages import NoPong, Offers, Pong, Status
 from bdserver.core.names import valid_name
@@ -115,7 +115,7 @@ def _sections(node: Node, view: View, wish: dict[str, Any]) -> list[pages.Sectio
     """What is told in pages: our services, the texts of policies, all nodes, and hints."""
     services, weights, is_brief = node.services.all(), node.weights(node.clock()), wish.get("brief") is True
     calls = node.calls(node.clock())
-    texts = [digest for digest, text in view.policies.items() if len(text) <= messages.TEXT_MAX]
+    texts = [digest for digest, text in view.policies.items() if len(text) <= fields.TEXT_MAX]
     tell, heard_at = _brief if is_brief else node_seen, node.heard_at(view)
     return [
         pages.Section(
