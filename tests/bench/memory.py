@@ -1,12 +1,17 @@
-"""The memory of a node's processes at rest (PSS: what is shared counts by shares), beside two bare interpreters with pyOpenSSL."""
+"""The memory of a node's processes (PSS: what is shared counts by shares): at rest, beside two bare interpreters with pyOpenSSL;
+and of children that serve, each an open connection."""
 
 from __future__ import annotations
 
+import contextlib
+import statistics
 import subprocess
 import sys
+import time
 
+from bdserver.net import dialling, keys
 from tests.bench.pairs import Row, measure
-from tests.hosts import Host, until
+from tests.hosts import Host, Mesh, until
 
 BARE = "import sys; from OpenSSL import SSL; print('ready', flush=True); sys.stdin.read()"
 
@@ -53,8 +58,37 @@ def _of_two_interpreters() -> float:
             each.communicate()
 
 
+def of_children(mesh: Mesh, times: int, counts: tuple[int, ...] = (1, 30)) -> str:
+    """What a child has that serves an open TLS connection, where so many are open, each with a few look-ups made."""
+    host = mesh.host("holder", log_level="info", max_children_per_address=max(counts), receiver_threshold=1e11)
+    host.add_service("Echo")
+    credentials = keys.load(mesh.issue("caller", role="client"), "caller")
+    lines = ["| open connections | PSS of a child | shared with nobody |", "| ---: | ---: | ---: |"]
+    for count in counts:
+        found: list[tuple[float, float]] = []
+        for _ in range(times):
+            host.start()
+            with contextlib.ExitStack() as talks:
+                deadline = time.monotonic() + 60
+                for _ in range(count):
+                    talk = talks.enter_context(dialling.dial(host.address, credentials, deadline))
+                    for _ in range(5):
+                        talk.ask(["WHEREIS", "Echo", None], deadline)
+                serving = [pid for pid, title in host.children().items() if "WHEREIS for client" in title]
+                assert len(serving) == count, host.children()
+                found += [(pss_mib(pid), _mib(pid, "Private_Dirty:")) for pid in serving]
+            host.end()
+        pss, own = (statistics.median(column) for column in zip(*found, strict=True))
+        lines.append(f"| {count} | {pss:.2f} MiB | {own:.2f} MiB |")
+    return "\n".join(lines)
+
+
 def pss_mib(pid: int) -> float:
     """Of one process."""
+    return _mib(pid, "Pss:")
+
+
+def _mib(pid: int, what: str) -> float:
     with open(f"/proc/{pid}/smaps_rollup") as file:
-        [line] = (line for line in file if line.startswith("Pss:"))
+        [line] = (line for line in file if line.startswith(what))
     return int(line.split()[1]) / 1024

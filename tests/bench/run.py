@@ -31,6 +31,7 @@ from tests.bench import (
     scale,
     signing,
     soak,
+    start,
 )
 from tests.bench.pairs import Row, table
 from tests.hosts import Host, Mesh
@@ -86,6 +87,11 @@ def _memory(mesh: Mesh, host: Host, share: float) -> list[Row]:
     return memory.rows(host, max(int(5 * share), 2))
 
 
+def _children(share: float) -> str:
+    with tempfile.TemporaryDirectory() as folder, Mesh(folder, "bench") as mesh:
+        return memory.of_children(mesh, max(int(5 * share), 1))
+
+
 def _scale(share: float) -> str:
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
         return f"{table(scale.rows(one, _pairs(40, share)))}\n\n{scale.change_cost(other)}"
@@ -110,6 +116,8 @@ PARTS = {
     "rates": Part(_of_one_host(lambda mesh, host, share: rates.rows(host, _pairs(40, share)))),
     "gateway": Part(_of_one_host(lambda mesh, host, share: gateway.rows(host, _pairs(40, share)))),
     "memory": Part(_of_one_host(_memory)),
+    "children": Part(_children),
+    "start": Part(_of_one_host(lambda mesh, host, share: start.rows(host, _pairs(20, share)))),
     "policies": Part(_policies),
     "audit": Part(lambda share: table(audit.rows(_pairs(20, share)))),
     "scale": Part(_scale),
