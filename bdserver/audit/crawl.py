@@ -8,6 +8,7 @@ The meaning for the mesh as a whole is snapshot's business.
 from __future__ import annotations
 
 import concurrent.futures
+import queue
 import threading
 import time
 from collections.abc import Sequence
@@ -261,6 +262,7 @@ class _Answers:
 
 
 def _spread(answers: _Answers, askers: _Askers) -> None:
+    finished: queue.SimpleQueue[concurrent.futures.Future[messages.Status]] = queue.SimpleQueue()
     with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
         running: dict[concurrent.futures.Future[messages.Status], str] = {}
         waiting: list[tuple[str, str]] = []
@@ -269,18 +271,21 @@ def _spread(answers: _Answers, askers: _Askers) -> None:
             waiting += answers.next_ones()
             while waiting and len(running) < at_once:
                 name, address = waiting.pop()
-                running[pool.submit(askers.ask, name, address)] = name
+                asked = pool.submit(askers.ask, name, address)
+                running[asked] = name
+                asked.add_done_callback(finished.put)
             if not running:
                 break
-            done, _ = concurrent.futures.wait(running, STUCK_SECONDS, concurrent.futures.FIRST_COMPLETED)
-            if not done:
+            try:
+                future = finished.get(timeout=STUCK_SECONDS)
+            except queue.Empty:
                 at_once = min(2 * at_once, WORKERS)
-            for future in done:
-                name = running.pop(future)
-                try:
-                    answers.take(name, future.result())
-                except BDError as error:
-                    answers.failures[name] = (error.code, _text(str(error)))
+                continue
+            name = running.pop(future)
+            try:
+                answers.take(name, future.result())
+            except BDError as error:
+                answers.failures[name] = (error.code, _text(str(error)))
     askers.close()
 
 
@@ -290,8 +295,8 @@ def _spread(answers: _Answers, askers: _Askers) -> None:
 
 def _text(value: object) -> str:
     """Printable and of bounded length, whatever came."""
-    text = value if isinstance(value, str) else ""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:TEXT_CHARACTERS_MAX])
+    text = value[:TEXT_CHARACTERS_MAX] if isinstance(value, str) else ""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _texts(values: list[str]) -> list[str]:

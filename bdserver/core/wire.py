@@ -32,6 +32,7 @@ NEWS_BYTES_MAX = 2 << 20
 NEWS_VALUES_MAX = 100_000
 # 2^63 has 19 digits; nothing that we send is larger, and int() of a long text is slow.
 INTEGER_DIGITS_MAX = 19
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[{]}"))
 # Below this many bytes zlib saves less than the packet that carries them.
 COMPRESS_ABOVE_BYTES = 1024
 
@@ -142,21 +143,14 @@ def read_text(text: bytes, values_max: int = VALUES_MAX) -> object:
 
 
 def _depth(text: bytes) -> int:
-    """How deep brackets nest outside of strings."""
+    """How deep brackets nest outside of strings. Behind a backslash outside of one it may be wrong: no JSON goes on there."""
+    outside = text.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2]
     depth = deepest = 0
-    in_string = escaped = False
-    for byte in text:
-        if escaped:
-            escaped = False
-        elif in_string:
-            escaped = byte == 0x5C
-            in_string = byte != 0x22
-        elif byte == 0x22:
-            in_string = True
-        elif byte in b"[{":
+    for byte in b"".join(outside).translate(None, _NO_BRACKETS):
+        if byte in b"[{":
             depth += 1
             deepest = max(deepest, depth)
-        elif byte in b"]}":
+        else:
             depth -= 1
     return deepest
 

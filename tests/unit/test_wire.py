@@ -1,5 +1,6 @@
 """The frame: whole and byte by byte, and every limit from both sides."""
 
+import json
 import struct
 import zlib
 
@@ -136,6 +137,27 @@ def test_depth_stands_at_its_limit(brackets):
 def test_brackets_in_strings_are_no_depth():
     message = ["[" * 500 + '"\\"[{' * 10]
     assert decoded(frame(encode(message)[HEADER.size :])) == message
+
+
+@given(
+    st.recursive(
+        st.none() | st.text('\\\\"[]{}é,:', max_size=8),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text('\\\\"[{'), inner),
+    )
+)
+def test_depth_is_what_a_walk_finds(message):
+    def walked(value):
+        if isinstance(value, dict):
+            return 1 + max(map(walked, value.values()), default=0)
+        return 1 + max(map(walked, value), default=0) if isinstance(value, list) else 0
+
+    assert wire._depth(json.dumps(message).encode()) == wire._depth(wire.payload(message)) == walked(message)
+
+
+@pytest.mark.parametrize("before", [b'["a",\\"', b'["a', b'["\\', b'["\\\\"\\"'])
+def test_what_is_no_json_ends_as_that_however_deep_it_looks(before):
+    with pytest.raises((BadFrame, TooLarge)):
+        decoded(frame(before + b"[" * 100_000))
 
 
 def test_values_stand_at_their_limit():
