@@ -46,8 +46,8 @@ Put = Callable[[str, list[Any], float, float], Any]
 # or nobody is left who could answer.
 Hear = Callable[[float], tuple[str, Any] | None]
 
-# spend(name): the YES of a holder that has promised this call before (a ticket); None when it is to be asked.
-Spend = Callable[[str], Yes | None]
+# spend(name, service): the YES of a holder that has promised this call before (a ticket); None when it is to be asked.
+Spend = Callable[[str, str], Yes | None]
 
 # How --explain names that, where the others' words stand.
 TICKET = "TICKET"
@@ -108,14 +108,13 @@ def candidates(view: View, service: str, suits: Callable[[Record], bool]) -> Can
 
 
 class Question(NamedTuple):
-    """What a WHEREIS needs.
+    """What a WHEREIS needs of the world, whatever service it is for: so one serves many.
 
     `suits(record)`: the client's policy meets that node's; `talkable(record)`: our own policy lets us call it;
     `can_talk(a, b)`: the policies of these two nodes meet; `left()`: seconds until the deadline; `clock()`: seconds;
     `order(records, rng)`: in which order candidates are asked, one of ORDERS."""
 
     view: View
-    service: str
     suits: Callable[[Record], bool]
     talkable: Callable[[Record], bool]
     can_talk: Callable[[str, str], bool]
@@ -126,8 +125,8 @@ class Question(NamedTuple):
     order: Callable[[Iterable[Record], Random], list[Record]]
     put: Put | None = None  # None: nobody answers later than in time
     hear: Hear = lambda seconds: None
-    spend: Spend = lambda name: None
-    is_refused: Callable[[str], bool] = lambda name: False  # has said a moment ago that it has no room yet
+    spend: Spend = lambda name, service: None
+    is_refused: Callable[[str, str], bool] = lambda name, service: False  # has said a moment ago that it has no room yet
     doubted: Collection[str] = ()  # were silent a moment ago, and the view does not say so yet: they come last
     known: dict[str, Candidates] | None = None  # what was found in this very view with the same `suits`, by service
 
@@ -135,8 +134,8 @@ class Question(NamedTuple):
 class Search:
     """One WHEREIS under way, and what was learnt on it."""
 
-    def __init__(self, question: Question) -> None:
-        self.q = question
+    def __init__(self, question: Question, service: str) -> None:
+        self.q, self.service = question, service
         self.asked: list[Asked] = []
         self.unreached: set[str] = set()  # not to be had from here, perhaps through others
         self.gone: list[str] = []  # nobody there: they should be suspected
@@ -152,9 +151,7 @@ class Search:
         return found if found.word == "YES" else self._among_the_dead() or found
 
     def _among_the_dead(self) -> Outcome | None:
-        dead = [
-            record for record in self.q.view.dead_holders(self.q.service) if self.q.suits(record) and self.q.talkable(record)
-        ]
+        dead = [record for record in self.q.view.dead_holders(self.service) if self.q.suits(record) and self.q.talkable(record)]
         self.q.rng.shuffle(dead)
         for record in dead[:DEAD_TRIES]:
             if self.q.left() > 0 and (found := self._ask(4, "YOUWILLEXECUTE", record, DEAD_SECONDS)):
@@ -162,7 +159,7 @@ class Search:
         return None
 
     def _among_the_living(self) -> Outcome:
-        view, service = self.q.view, self.q.service
+        view, service = self.q.view, self.service
         known = self.q.known
         found_before = known.get(service) if known is not None else None
         everybody, own, suitable = found_before or candidates(view, service, self.q.suits)
@@ -187,7 +184,7 @@ class Search:
 
     def _among_the_old(self, everybody: list[Record]) -> Outcome | None:
         """Who has the new edition is not to be had after all, though not all know yet: whoever has the old one."""
-        view, service = self.q.view, self.q.service
+        view, service = self.q.view, self.service
         current = copies.current(view, service, everybody)
         old = [record for record in everybody if record not in current and self.q.suits(record)]
         own = next((record for record in old if record.name == view.me), None)
@@ -196,7 +193,7 @@ class Search:
 
     def _replicate(self, holders: list[Record]) -> Outcome | None:
         """Whoever has not got the new edition yet needs no slot for it, and comes first."""
-        if not any(record.services[self.q.service].replicable for record in holders):
+        if not any(record.services[self.service].replicable for record in holders):
             return None
         view = self.q.view
         takers = [record for record in [*_undrained(view.others_there()), view.own] if self._may_take(record)]
@@ -205,15 +202,15 @@ class Search:
         return self._phase(2, "WILLYOUREPLICATE", own, others, REPLICATE_SECONDS, REPLICA_TRIES)
 
     def _may_take(self, record: Record) -> bool:
-        view, service = self.q.view, self.q.service
+        view, service = self.q.view, self.service
         has_it = service in record.services and copies.may_serve(view, service, record.services[service])
         return not has_it and self.q.suits(record) and turns.may_have(view, service, record, self.q.can_talk)
 
     def _why_no_copy(self, holders: list[Record]) -> str:
         """Why a client whose policy meets that of no holder was not served by a copy."""
-        if not any(record.services[self.q.service].replicable for record in holders):
+        if not any(record.services[self.service].replicable for record in holders):
             return "it is registered by its url, and can't be copied"
-        match turns.terms(self.q.view, self.q.service):
+        match turns.terms(self.q.view, self.service):
             case Copies.NONE:
                 return "it may not be copied (copies=none)"
             case Copies.MEETING:
@@ -227,7 +224,7 @@ class Search:
         near = [record for record in others if self.q.talkable(record) and record.name not in self.unreached]
         turn = self.q.order(near, self.q.rng) if near else []
         if phase == 2:  # who has room comes first, who would have to retire a replica later
-            has_old = self.q.service
+            has_old = self.service
             turn.sort(key=lambda r: (has_old not in r.services, r.load > FULL_LOAD, r.free_dynamic <= 0))
         if self.q.doubted:
             turn.sort(key=lambda record: record.name in self.q.doubted)
@@ -245,7 +242,7 @@ class Search:
 
     def _unrefused(self, turn: list[Record]) -> list[Record]:
         """Without those whose NO still holds, as if they had said it now."""
-        left = [record for record in turn if not self.q.is_refused(record.name)]
+        left = [record for record in turn if not self.q.is_refused(record.name, self.service)]
         self.is_overloaded |= len(left) < len(turn)
         return left
 
@@ -273,7 +270,7 @@ class Search:
         return self._late(phase, self.q.clock() + patience) or self._one_by_one(phase, command, unasked, seconds)
 
     def _spend(self, record: Record) -> Outcome | None:
-        promised = self.q.spend(record.name)
+        promised = self.q.spend(record.name, self.service)
         if promised is None:
             return None
         self.asked.append(Asked(record.name, TICKET, 0.0))
@@ -361,7 +358,7 @@ class Search:
         return None
 
     def _message(self, command: str) -> list[Any]:
-        return [command, self.q.service, *([True] if self.takes_old else [])]
+        return [command, self.service, *([True] if self.takes_old else [])]
 
     def _say(self, name: str, request: list[Any], seconds: float, ask: Ask) -> Any:
         """Ask, and note each node's word and its silence, for which None stands."""

@@ -14,6 +14,10 @@ import zlib
 
 from bdserver.errors import BadFrame, TooLarge
 
+TYPE_CHECKING = False  # as typing's, whose import would cost bdwhereis two milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
 # What a caller says in its opening. Pair by pair, the older of the two sides' versions is spoken, if it is not older than the
 # other's OLDEST, which is the one before VERSION as soon as there is one.
 VERSION, OLDEST = 1, 1
@@ -36,7 +40,14 @@ _NO_BRACKETS = bytes(set(range(256)) - set(b"[{]}"))
 # Below this many bytes zlib saves less than the packet that carries them.
 COMPRESS_ABOVE_BYTES = 1024
 
-_write = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
+_encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+# The encoder in C, which `encode` would make anew for each message: that takes as long as writing a small one.
+_make: Callable[..., Callable[[object, int], Iterable[str]]] | None = getattr(json.encoder, "c_make_encoder", None)
+_chunks = _make and _make(None, _encoder.default, json.encoder.encode_basestring, None, ":", ",", False, False, False)
+
+
+def _write(message: object) -> str:
+    return "".join(_chunks(message, 0)) if _chunks else _encoder.encode(message)
 
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:
@@ -176,4 +187,14 @@ def _one_line(error: Exception) -> str:
     return str(error).replace("\n", " ")[:200]
 
 
-_read = json.JSONDecoder(parse_int=_integer, parse_float=_number, parse_constant=_constant).decode
+_decoder = json.JSONDecoder(parse_int=_integer, parse_float=_number, parse_constant=_constant)
+_scan: Callable[[str, int], tuple[object, int]] = getattr(_decoder, "scan_once")  # noqa: B009 (typeshed does not know it)
+
+
+def _read(text: str) -> object:
+    """Without the search for white space around it, which `decode` begins with: we write none."""
+    try:
+        message, end = _scan(text, 0)
+    except StopIteration:
+        end = -1
+    return message if end == len(text) else _decoder.decode(text)

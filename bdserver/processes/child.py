@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import math
 import os
 import select
 import signal
@@ -48,13 +49,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bdserver.net.conversation import Stream
-    from bdserver.processes.counters import Counters
 
 # A caller has this long for TCP and TLS before it has said anything.
 HANDSHAKE_SECONDS = 5.0
 # For the answer to a request whose own time is over, for the word that ends a conversation, and for the next bytes of what was
 # refused.
 LAST_WORD_SECONDS = 1.0
+# How often what was counted is put to the others': a caller that asks on and on pays less for that.
+COUNT_SECONDS = 0.1
 # It is a line for a person, and may quote what another node said.
 ERROR_CHARACTERS_MAX = 2000
 
@@ -166,8 +168,9 @@ def serve(node: Node, stream: Stream, caller: Caller) -> None:
 class _Counted:
     """A stream whose bytes are counted."""
 
-    def __init__(self, stream: Stream, counters: Counters) -> None:
-        self._stream, self._counters = stream, counters
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self.sent = self.received = 0
         self.identity = stream.identity
         self.hear_no_more, self.fileno = stream.hear_no_more, stream.fileno
         self.close, self.break_off = stream.close, stream.break_off
@@ -175,12 +178,12 @@ class _Counted:
     def send(self, data: bytes, deadline: float) -> None:
         """All of it."""
         self._stream.send(data, deadline)
-        self._counters.add("sent", "callers", by=len(data))
+        self.sent += len(data)
 
     def recv(self, bytes_max: int, deadline: float) -> bytes:
         """What there is."""
         data = self._stream.recv(bytes_max, deadline)
-        self._counters.add("received", "callers", by=len(data))
+        self.received += len(data)
         return data
 
 
@@ -227,12 +230,13 @@ class _Conversation:
 
     def __init__(self, node: Node, stream: Stream, caller: Caller, signals: Signals) -> None:
         self._node, self._caller, self._signals = node, caller, signals
-        self._stream = _Counted(stream, node.counters)
+        self._stream = _Counted(stream)
         self._decoder = Decoder()
         self._session = Session(node, caller, self._receive, ask_ourselves)
         signals.ends_when_stale = self._session.giver.are_out
         self._terms = Terms(node)
         self._title = ""
+        self._count_at = 0.0  # when to put what was counted to the others': at once after the first answer
 
     def run(self) -> None:
         """Until it is over, for whatever reason."""
@@ -252,7 +256,7 @@ class _Conversation:
                 self._stream.send(encode(messages.encoded(_said(error))), time.monotonic() + LAST_WORD_SECONDS)
         finally:
             self._session.close()
-            self._node.counters.flush()
+            self._count()
 
     def _next_message(self) -> Any:
         """The next message; None at the end, the caller's or ours."""
@@ -274,20 +278,47 @@ class _Conversation:
         return message
 
     def _awaited_message(self, deadline: float) -> Any:
-        """As it comes. Meanwhile, holders are told when the tickets that they gave have ended; and where we gave some, the
-        connection ends with the listener, so that none is spent any more."""
-        session, life = self._session, self._node.life.life_descriptor
-        if (ends_at := session.taker.ends_at()) is not None and ends_at < deadline:
-            with contextlib.suppress(Deadline):
-                return next_message(self._stream, self._decoder, ends_at)
-            session.taker.tell()
-        if session.giver.are_out() and life is not None and not self._decoder.pending_bytes:
-            poll = select.poll()
-            for descriptor in (self._stream.fileno(), life):
-                poll.register(descriptor, select.POLLIN)
-            if any(descriptor == life for descriptor, _ in poll.poll(max(deadline - time.monotonic(), 0.0) * 1000)):
-                return None
-        return next_message(self._stream, self._decoder, deadline)
+        """As it comes. Meanwhile, holders are told when the tickets that they gave have ended, and the other processes what was
+        counted; and where we gave some tickets, the connection ends with the listener, so that none is spent any more."""
+        while True:
+            until = min(self._due(), deadline)
+            try:
+                return None if self._is_bereft(until) else next_message(self._stream, self._decoder, until)
+            except Deadline:
+                if until >= deadline:
+                    raise
+                self._do_what_is_due()
+
+    def _is_bereft(self, until: float) -> bool:
+        """Whether the listener has ended before the caller said anything, where that matters."""
+        life = self._node.life.life_descriptor
+        if not self._session.giver.are_out() or life is None or self._decoder.pending_bytes:
+            return False
+        poll = select.poll()
+        for descriptor in (self._stream.fileno(), life):
+            poll.register(descriptor, select.POLLIN)
+        return any(descriptor == life for descriptor, _ in poll.poll(max(until - time.monotonic(), 0.0) * 1000))
+
+    def _due(self) -> float:
+        """When there is something to do, if the caller says nothing before."""
+        ends_at = self._session.taker.ends_at()
+        count_at = self._count_at if self._node.counters.has_some else math.inf
+        return count_at if ends_at is None else min(ends_at, count_at)
+
+    def _do_what_is_due(self) -> None:
+        if time.monotonic() >= self._count_at:
+            self._count()
+        if (ends_at := self._session.taker.ends_at()) is not None and time.monotonic() >= ends_at:
+            self._session.taker.tell()
+
+    def _count(self) -> None:
+        """What this connection came to is for the other processes to see."""
+        stream, counters = self._stream, self._node.counters
+        counters.add("sent", "callers", by=stream.sent)
+        counters.add("received", "callers", by=stream.received)
+        stream.sent = stream.received = 0
+        counters.flush()
+        self._count_at = time.monotonic() + COUNT_SECONDS
 
     def _receive(self, length: int, file: BinaryIO, deadline: float) -> None:
         receive(self._stream, self._decoder, length, file, deadline)
@@ -309,7 +340,8 @@ class _Conversation:
         self._session.end()
         outcome = said.code if isinstance(said, messages.Error) else messages.word_of(said).lower()
         self._node.counters.add("requests", command, outcome)
-        self._node.counters.flush()  # behind the answer: nobody waits for it
+        if started >= self._count_at:  # behind the answer: nobody waits for it
+            self._count()
         if isinstance(said, messages.Error):
             row = messages.REQUESTS.get(command)
             if row is not None and row.stream:  # nobody knows any more where the next request begins

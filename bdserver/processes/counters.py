@@ -55,6 +55,11 @@ class Counters:
             self._mine[number] = self._mine.get(number, 0) + 1
             self._mine[counting.SUM_SLOT] = self._mine.get(counting.SUM_SLOT, 0) + seconds
 
+    @property
+    def has_some(self) -> bool:
+        """Whether this process has counted what is not with the others' yet."""
+        return bool(self._mine)
+
     def flush(self) -> None:
         """To the others', unless somebody else is at it this very moment: then at the next time."""
         if not self._mine:
@@ -79,7 +84,8 @@ class Counters:
         return self._now[counting.slot(name, *labels)]
 
     def told(self) -> dict[str, object]:
-        """As STATUS tells them."""
+        """As STATUS tells them, with all that this process has counted."""
+        self.flush()
         return counting.told(self._now.tolist())
 
     def step(self) -> None:

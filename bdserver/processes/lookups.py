@@ -6,7 +6,7 @@ moment one may be lost. Made before the first fork; gone with the node.
 
 from __future__ import annotations
 
-import json
+import marshal
 import mmap
 import struct
 import zlib
@@ -17,6 +17,7 @@ SLOT_BYTES = 1024
 # Of those that were asked, the last ones.
 ASKED_KEPT_MAX = 6
 WORDS_CHARACTERS_MAX = 100
+_TOLD = "at", "service", "client", "node", "phase", "why", "asked"
 _HEAD = struct.Struct("<QHI")  # number, length, checksum
 
 
@@ -26,21 +27,14 @@ class LookUps:
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, 8 + KEPT * SLOT_BYTES)
 
-    def note(self, now: float, client: str, details: dict[str, Any]) -> None:
+    def note(self, now: float, client: str, details: dict[str, Any], why: str = "") -> None:
         """`details`: the shape of `bdwhereis --json`."""
         asked = [[each["node"], each["answer"], each["ms"]] for each in details["asked"][-ASKED_KEPT_MAX:]]
-        said = {
-            "at": round(now, 3),
-            "service": details["service"],
-            "client": client[:WORDS_CHARACTERS_MAX],
-            "node": details["node"] or "",
-            "phase": details["phase"] or 0,
-            "why": details.get("why", "")[:WORDS_CHARACTERS_MAX],
-            "asked": asked,
-        }
-        data = json.dumps(said).encode()
+        client, why = client[:WORDS_CHARACTERS_MAX], details.get("why", why)[:WORDS_CHARACTERS_MAX]
+        said = [now, details["service"], client, details["node"] or "", details["phase"] or 0, why, asked]
+        data = marshal.dumps(said)
         if len(data) > SLOT_BYTES - _HEAD.size:  # names of a hundred characters
-            data = json.dumps(said | {"asked": []}).encode()
+            data = marshal.dumps([*said[:-1], []])
         if len(data) > SLOT_BYTES - _HEAD.size:
             return
         number = int.from_bytes(self._memory[:8], "little") + 1
@@ -56,6 +50,6 @@ class LookUps:
             number, length, checksum = _HEAD.unpack_from(slot)
             data = slot[_HEAD.size : _HEAD.size + length]
             if number and zlib.crc32(data) == checksum:
-                found.append((number, json.loads(data)))
+                found.append((number, dict(zip(_TOLD, marshal.loads(data), strict=True))))
         found.sort(key=lambda each: -each[0])
-        return [said for _, said in found if service in (None, said["service"])]
+        return [said | {"at": round(said["at"], 3)} for _, said in found if service in (None, said["service"])]

@@ -11,11 +11,12 @@ import os
 import select
 import tempfile
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from bdserver.core.messages import Found, Package, Yes
 from bdserver.core.roles import NODE
+from bdserver.core.routing import Question
 from bdserver.core.tuples import NamedTuple
 from bdserver.core.view import View
 from bdserver.core.weight import BACK
@@ -78,7 +79,8 @@ class Session:
         self.taker = Taker(node, self._connections)
         self.giver = Giver(node, caller.name, caller.host)
         self._held = contextlib.ExitStack()  # until the answer is sent
-        self._doubted: dict[str, float] = {}  # who was silent, and until when that counts
+        self.doubted: dict[str, float] = {}  # who was silent a moment ago, and until when that counts
+        self.question: Question | None = None  # of the last look-up without a policy
         self._waiting: dict[str, _Waiting] = {}  # who was asked and may still answer
         # The service and the time of a call that we agreed to just now, for another node.
         self.agreed: tuple[str, float] | None = None
@@ -89,16 +91,14 @@ class Session:
         self.deadline = time.monotonic() + min(seconds, REQUEST_SECONDS_MAX)
         self._services = self._view = self._world = self.agreed = None
         self.taker.is_taking = False
-        if self._doubted:
-            self._doubted = {name: until for name, until in self._doubted.items() if until > time.monotonic()}
+        if self.doubted:
+            now = time.monotonic()
+            for name in [name for name, until in self.doubted.items() if until <= now]:
+                del self.doubted[name]
 
     def doubt(self, names: list[str]) -> None:
         """These were silent: until the view tells, others are asked before them."""
-        self._doubted.update(dict.fromkeys(names, time.monotonic() + DOUBTED_SECONDS))
-
-    def doubted(self) -> Collection[str]:
-        """Who was silent a moment ago."""
-        return self._doubted.keys()
+        self.doubted.update(dict.fromkeys(names, time.monotonic() + DOUBTED_SECONDS))
 
     def left(self) -> float:
         """Seconds until the caller's deadline."""

@@ -34,7 +34,6 @@ def seconds(policies: Policies, view: View, client) -> float:
     """The processor time of one WHEREIS whose first candidate says YES."""
     question = Question(
         view,
-        "Echo",
         suits=lambda record: policies.suits(view, client, record),
         talkable=lambda record: True,
         can_talk=lambda a, b: True,
@@ -45,7 +44,7 @@ def seconds(policies: Policies, view: View, client) -> float:
         order=ordered,
     )
     started = time.process_time()
-    assert Search(question).whereis().word == "YES"
+    assert Search(question, "Echo").whereis().word == "YES"
     return time.process_time() - started
 
 

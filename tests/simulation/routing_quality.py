@@ -199,14 +199,14 @@ def shares(order, capacities, load, seed, asks=True, seconds=240.0, askers=4, ta
         node.now = now
         rule = ORDERS[order](node)
         if asks:
-            question = routing.Question(node.view, SERVICE, lambda r: True, lambda r: True, lambda a, b: True, ask, lambda: 5.0,
+            question = routing.Question(node.view, lambda r: True, lambda r: True, lambda a, b: True, ask, lambda: 5.0,
                                         lambda: now, rng, rule, lambda name, request, _, patience: ask(name, request, patience))  # fmt: skip
             if takes:
                 question = question._replace(
-                    spend=lambda name: node.wallet.spend(name, SERVICE, now, "terms"),
-                    is_refused=lambda name: node.wallet.is_refused(name, SERVICE, now),
+                    spend=lambda name, service: node.wallet.spend(name, service, now, "terms"),
+                    is_refused=lambda name, service: node.wallet.is_refused(name, service, now),
                 )
-            search = routing.Search(question)
+            search = routing.Search(question, SERVICE)
             found = search.whereis()
             served = found.node
         else:

@@ -523,6 +523,23 @@ def test_holders_are_told_of_tickets_that_have_ended_while_the_caller_is_idle(no
     assert served_to(node, talk, role=CLIENT) == "holder"
 
 
+def test_what_is_counted_is_with_the_others_soon_though_not_after_each_answer(node, monkeypatch):
+    monkeypatch.setattr(child, "COUNT_SECONDS", 2.0)
+    flushes = []
+    flush = node.counters.flush
+    monkeypatch.setattr(node.counters, "flush", lambda: (flushes.append(True), flush()))
+
+    def talk(conversation):
+        for _ in range(20):
+            conversation.ask(["PING"], soon())
+        asked = len(flushes)
+        until(lambda: node.counters.value("requests", "PING", "pong") == 20, SECONDS, "all are counted")
+        return asked
+
+    assert served_to(node, talk) < 20
+    assert node.counters.value("sent", "callers") > 0 < node.counters.value("received", "callers")
+
+
 def test_told_that_settings_have_changed_a_child_reads_them_anew_before_the_next_request(node, monkeypatch):
     read = []
     monkeypatch.setattr(child.reload, "read_anew", lambda node: read.append(node) or [])

@@ -36,7 +36,11 @@ def test_a_child_notes_for_all():
 def test_whatever_names_are_long_it_fits_or_is_left_out():
     kept = LookUps()
     long = "\N{SNOWMAN}" * 100
-    kept.note(1.0, long, details("x" * 100, [("n" * 100, "deadline", 1.0)] * 50, why="y" * 1000, node="n" * 100))
+    kept.note(
+        1.0,
+        long,
+        details("x" * 100, [(f"{number:0100}", "deadline", 1.0) for number in range(50)], why="y" * 1000, node="n" * 100),
+    )
     [said] = kept.recent()
     assert said["asked"] == [] and len(said["why"]) == 100
     kept.note(2.0, long, details("x" * 1000, why=long))

@@ -53,7 +53,6 @@ class Mesh:
         return Search(
             Question(
                 self.view,
-                "Echo",
                 suits=lambda r: self.meet("client", r.name),
                 talkable=lambda r: self.meet("me", r.name),
                 can_talk=self.meet,
@@ -62,7 +61,8 @@ class Mesh:
                 clock=lambda: self.clock,
                 rng=self.rng,
                 order=ordered,
-            )
+            ),
+            "Echo",
         )
 
     def whereis(self, client="*"):

@@ -184,11 +184,11 @@ def test_who_was_silent_is_doubted_for_two_seconds(tmp_path, monkeypatch):
     session = a_session(a_node(tmp_path))
     session.doubt(["slow"])
     session.begin(5.0)
-    assert list(session.doubted()) == ["slow"]
+    assert list(session.doubted) == ["slow"]
     now = time.monotonic() + DOUBTED_SECONDS + 0.1
     monkeypatch.setattr(time, "monotonic", lambda: now)
     session.begin(5.0)
-    assert list(session.doubted()) == []
+    assert list(session.doubted) == []
 
 
 def test_who_is_not_known_or_not_in_time_or_not_there_is_silent(tmp_path):

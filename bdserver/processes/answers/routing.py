@@ -9,6 +9,7 @@ from typing import Any
 from bdserver.core import routing
 from bdserver.core.messages import DontHave, Mismatch, No, Nobody, Ok, Place, Yes
 from bdserver.core.nudges import Hurry, Visit
+from bdserver.core.policy import Policy
 from bdserver.processes.node import Node
 from bdserver.processes.session import Session
 from bdserver.processes.world import World
@@ -17,47 +18,29 @@ log = logging.getLogger("bdserver.answers")
 
 # Of the nodes that were asked, the last ones: whoever asked more had hundreds of silent holders.
 ASKED_TOLD_MAX = 1000
+# Why a host was named that nobody asked, for those who look at the last look-ups.
+BY_TICKET = "it had promised this call ahead"
 
 
 def answer_whereis(session: Session, service: str, client_policy: str | None) -> Place | Nobody | Mismatch:
     """A host that has just said that it takes this call; `details` has the shape of `bdwhereis --json`."""
-    began, node, policies = time.monotonic(), session.node, session.node.policies
+    began, node = time.monotonic(), session.node
     client = None if client_policy is None else node.read_policy(client_policy, "the client's policy", str(session.caller))
-    world = _with_own_services(session)
-    view = world.view
     session.taker.begin()
-    search = routing.Search(
-        routing.Question(
-            view,
-            service,
-            suits=lambda record: policies.suits(view, client, record),
-            talkable=lambda record: policies.talkable(view, record),
-            can_talk=lambda a, b: policies.can_talk(view, view.records[a], view.records[b]),
-            ask=session.ask,
-            left=session.left,
-            clock=time.monotonic,
-            rng=node.rng,
-            order=routing.ORDERS[node.settings.routing],
-            put=session.put,
-            hear=session.hear,
-            doubted=session.doubted(),
-            spend=lambda name: session.spend(name, service),
-            is_refused=lambda name: session.taker.is_refused(name, service),
-            known=world.candidates if client is None else None,
-        )
-    )
+    search = routing.Search(_question(session, _with_own_services(session), client), service)
     found = search.whereis()
     by = "ticket" if search.is_by_ticket() else "question"
     node.counters.add("lookups", str(found.phase) if found.phase else found.word.lower(), by)
     node.counters.took(time.monotonic() - began)
-    session.later.append(lambda: _correct(node, search))
-    session.doubt(search.gone)
+    if search.gone or search.mistaken:
+        session.later.append(lambda: _correct(node, search))
+        session.doubt(search.gone)
     if log.isEnabledFor(logging.DEBUG):
         log.debug("WHEREIS %s: %s, %s", service, found.node or found.word, "by its ticket" if by == "ticket" else "asked")
     details = _details(service, found, search)
     if not node.counters.is_paused:
-        told = details | ({"why": "it had promised this call ahead"} if by == "ticket" and not found.why else {})
-        session.later.append(lambda: node.lookups.note(node.clock(), session.caller.host, told))
+        why = BY_TICKET if by == "ticket" else ""
+        session.later.append(lambda: node.lookups.note(node.clock(), session.caller.host, details, why))
     if found.word == "CANTFIND":
         return Nobody(details)
     if found.word == "POLICYMISMATCH":
@@ -65,6 +48,34 @@ def answer_whereis(session: Session, service: str, client_policy: str | None) ->
     if found.phase in (2, 4):  # what we know of it is old
         node.nudge(Visit(found.node))
     return Place("ME" if found.node == node.name else found.host, found.port, found.web_dir, details)
+
+
+def _question(session: Session, world: World, client: Policy | None) -> routing.Question:
+    """What a look-up needs to ask; without a client's policy the one of the look-up before, in the same world."""
+    asked = session.question
+    if asked is not None and client is None and asked.known is world.candidates:
+        return asked
+    node, policies, view = session.node, session.node.policies, world.view
+    question = routing.Question(
+        view,
+        suits=lambda record: policies.suits(view, client, record),
+        talkable=lambda record: policies.talkable(view, record),
+        can_talk=lambda a, b: policies.can_talk(view, view.records[a], view.records[b]),
+        ask=session.ask,
+        left=session.left,
+        clock=time.monotonic,
+        rng=node.rng,
+        order=routing.ORDERS[node.settings.routing],
+        put=session.put,
+        hear=session.hear,
+        doubted=session.doubted,
+        spend=session.spend,
+        is_refused=session.taker.is_refused,
+        known=world.candidates if client is None else None,
+    )
+    if client is None:
+        session.question = question
+    return question
 
 
 def _details(service: str, found: routing.Outcome, search: routing.Search) -> dict[str, Any]:
@@ -75,10 +86,12 @@ def _details(service: str, found: routing.Outcome, search: routing.Search) -> di
 
 def _with_own_services(session: Session) -> World:
     """The world, with a view of what lies in our services directory this very moment: dropped in is live at once."""
-    if not session.world().is_told:
+    world = session.world()
+    if not world.is_told:
         session.node.update_own()
         session.look_again()
-    return session.world()
+        world = session.world()
+    return world
 
 
 def _correct(node: Node, search: routing.Search) -> None:
