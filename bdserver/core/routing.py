@@ -274,7 +274,7 @@ class Search:
         if promised is None:
             return None
         self.asked.append(Asked(record.name, TICKET, 0.0))
-        return _found(record, 1, promised.axis_port, promised.web_dir, promised.url)
+        return found_at(record, 1, promised)
 
     def _put(self, phase: int, command: str, record: Record, seconds: float) -> Outcome | None:
         """Ask one that is waited for when its answer does not come at once."""
@@ -305,13 +305,9 @@ class Search:
     def _ask(self, phase: int, command: str, record: Record, seconds: float) -> Outcome | None:
         return self._judged(phase, record, self._say(record.name, self._message(command), seconds, self.q.ask))
 
-    def is_by_ticket(self) -> bool:
-        """Whether whoever was found had promised it before."""
-        return bool(self.asked) and self.asked[-1].answer == TICKET
-
     def _judged(self, phase: int, record: Record, answer: Any) -> Outcome | None:
         if isinstance(answer, Yes):
-            return _found(record, phase, answer.axis_port, answer.web_dir, answer.url)
+            return found_at(record, phase, answer)
         if isinstance(answer, No):
             self.is_overloaded = True
         elif isinstance(answer, DontHave):
@@ -347,7 +343,7 @@ class Search:
             answer = self._say(relay, request, seconds * 2, self.q.ask)
             match answer:
                 case RelayedYes(_, port, web_dir, url, name) if name in view.records:
-                    return _found(view.records[name], phase, port, web_dir, url)
+                    return found_at(view.records[name], phase, Yes(port, web_dir, url))
                 case No() | NetFault(_, "NO"):
                     self.is_overloaded = True
             if relay in self.unreached:
@@ -415,6 +411,6 @@ def _undrained(records: list[Record]) -> list[Record]:
     return [record for record in records if not record.draining]
 
 
-def _found(record: Record, phase: int, port: int, web_dir: str, url: str) -> Outcome:
-    host = host_part(record.address)
-    return Outcome("YES", record.name, phase, host, port, web_dir, url)
+def found_at(record: Record, phase: int, said: Yes) -> Outcome:
+    """This node serves, as it has said."""
+    return Outcome("YES", record.name, phase, host_part(record.address), said.axis_port, said.web_dir, said.url)

@@ -34,6 +34,8 @@ SERVICES_MAX = 1000
 RETIRED_MAX = 100
 # What changed less than this ago may change again within the same tick of the file system's clock.
 SETTLED_NS = 50_000_000
+# One process finds what was edited in place within a second; the others look this often whether it has.
+EDITED_SECONDS = 0.1
 
 
 class _Look(NamedTuple):
@@ -72,6 +74,8 @@ class Services:
         self._quarantine = quarantine or Quarantine("")
         self.complaints: list[str] = []
         self._edited = os.path.join(graveyard_dir, ".edited")  # touched when a look has found something
+        self._edited_seen: Stamp | None = None
+        self._edited_again_at = 0.0
         self._read: dict[str, _Read] = {}
         self._all: dict[str, Service] = {}
         self._looks: _Looks | None = None
@@ -83,13 +87,19 @@ class Services:
     def all(self) -> dict[str, Service]:
         """name -> Service of everything that is live now. What is broken is left out, and in `complaints`."""
         try:
-            seen = durable.stamp_of(os.stat(self.services_dir)), durable.stamp(self._edited)
+            seen = durable.stamp_of(os.stat(self.services_dir)), self._edited_stamp()
             if seen != self._seen:
                 self._look(seen)
         except OSError as error:
             self._seen = self._looks = None
             self._all, self.complaints = {}, [f"{shown(self.services_dir)}: {error.strerror}"]
         return self._all
+
+    def _edited_stamp(self) -> Stamp | None:
+        clock = time.monotonic()
+        if clock >= self._edited_again_at:
+            self._edited_again_at, self._edited_seen = clock + EDITED_SECONDS, durable.stamp(self._edited)
+        return self._edited_seen
 
     def look(self) -> None:
         """Look at each .bdcert, whatever the folder's time says, and tell the other processes if one has changed."""

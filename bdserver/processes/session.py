@@ -131,8 +131,9 @@ class Session:
         self._connections.close()
 
     def _let_go(self) -> None:
-        self._has_place = False
-        self._held.close()
+        if self._has_place:
+            self._has_place = False
+            self._held.close()
 
     # -- one look serves the whole of a request
 

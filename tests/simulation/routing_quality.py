@@ -224,7 +224,7 @@ def shares(order, capacities, load, seed, asks=True, seconds=240.0, askers=4, ta
             counted["questions"] += len(asked)
             counted["wasted"] += sum(name not in has_room for name in asked) if has_room else 0
             if takes:
-                counted["by ticket"] += search.is_by_ticket()
+                counted["by ticket"] += search.asked[-1].answer == routing.TICKET
                 counted["served over"] += was_over and bool(has_room - {served})
             else:
                 counted["served over"] += bool(has_room) and served not in has_room

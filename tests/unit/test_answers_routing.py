@@ -1,11 +1,14 @@
 """WHEREIS in all its phases, WILLYOUEXECUTE, YOUWILLEXECUTE, of nodes in memory that really ask each other."""
 
+import time
+
 import pytest
 
 from bdserver import errors
 from bdserver.core.messages import DontHave, Mismatch, No, Nobody, Place, Yes
 from bdserver.core.nudges import Hurry, Visit
 from bdserver.core.roles import CLIENT
+from bdserver.processes.answers import routing
 from bdserver.processes.node import Told
 from tests.unit.nodes import a_node, acquaint, document
 
@@ -39,6 +42,73 @@ def test_a_holder_elsewhere_says_so_itself_and_counts_the_hit(tmp_path):
     said = whereis(node)
     assert (said.host, said.details["node"], said.details["url"]) == ("10.0.0.2", "holder", "https://10.0.0.2/Echo")
     assert words(said) == [("holder", "YES")] and hits(holder) == 1
+
+
+def alone(tmp_path):
+    """Nobody but the node asked has it."""
+    return a_node(tmp_path, receiver_threshold=20).offer("Echo")
+
+
+def alone_and_draining(tmp_path):
+    """Nobody else has it, and the node asked takes no calls any more."""
+    node = alone(tmp_path)
+    node.update_own(Told(draining=True))
+    return node
+
+
+def one_elsewhere(tmp_path):
+    """Another node has it, and promises calls."""
+    node, holder = a_node(tmp_path), a_node(tmp_path, "holder", receiver_threshold=300).offer("Echo")
+    acquaint(node, holder)
+    return node
+
+
+def one_elsewhere_without_room(tmp_path):
+    """Another node has it, and is soon overloaded."""
+    node, holder = a_node(tmp_path, max_dynamic=0), a_node(tmp_path, "holder", receiver_threshold=20).offer("Echo")
+    acquaint(node, holder)
+    return node
+
+
+def two(tmp_path):
+    """The node asked, and another."""
+    node = alone(tmp_path)
+    acquaint(node, a_node(tmp_path, "holder", receiver_threshold=20).offer("Echo"))
+    return node
+
+
+def settled(node):
+    """What has just changed is looked at again and again."""
+    while node.services.all() is not node.services.all():
+        time.sleep(0.001)
+    return node
+
+
+@pytest.mark.parametrize("mesh", [alone, alone_and_draining, one_elsewhere, one_elsewhere_without_room, two])
+def test_where_only_one_node_may_be_named_the_answers_are_those_of_a_search(tmp_path, monkeypatch, mesh):
+    def told(folder):
+        folder.mkdir()
+        node, said = settled(mesh(folder)), []
+        with node.call_me(CLIENT) as talk:
+            for _ in range(40):
+                answer = talk.ask(["WHEREIS", "Echo", None])
+                said.append(
+                    (type(answer), answer.details["node"], answer.details["phase"], answer.details["url"], words(answer))
+                )
+        return said
+
+    at_once = told(tmp_path / "at once")
+    monkeypatch.setattr(routing, "_of_the_only_one", lambda session, world, service: None)
+    assert at_once == told(tmp_path / "searched")
+
+
+def test_where_only_one_node_may_be_named_there_is_no_search_but_the_first(tmp_path, monkeypatch):
+    searched, search = [], routing._searched
+    monkeypatch.setattr(routing, "_searched", lambda *arguments: searched.append(True) or search(*arguments))
+    node = settled(alone(tmp_path))
+    with node.call_me(CLIENT) as talk:
+        assert {talk.ask(["WHEREIS", "Echo", None]).host for _ in range(10)} == {"ME"}
+    assert len(searched) == 1 and hits(node) == 10
 
 
 def a_hung_one_and_another(tmp_path):

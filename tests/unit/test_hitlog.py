@@ -98,6 +98,19 @@ def test_what_is_taken_back_late_hides_no_hit_behind_it(log):
 # --- a line -------------------------------------------------------------------------------------------------------
 
 
+def test_which_were_called_a_process_looks_for_ten_times_a_second_and_knows_at_once_what_it_wrote(tmp_path, monkeypatch):
+    now = time.monotonic()
+    monkeypatch.setattr(hitlog.time, "monotonic", lambda: now)
+    reader = HitLog(str(tmp_path))
+    assert reader.called() == set()
+    HitLog(str(tmp_path)).list_called({"a"})
+    assert reader.called() == set()
+    now += hitlog.LIST_SECONDS
+    assert reader.called() == {"a"}
+    reader.list_called({"b"})
+    assert reader.called() == {"b"}
+
+
 def test_a_hit_is_logged_in_the_originals_form(log, tmp_path):
     log.append("a", HIT, "192.0.2.1", NOW + 0.9)
     log.append("a", REPLICATE, "::1", NOW + 1)

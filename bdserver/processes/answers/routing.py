@@ -27,17 +27,16 @@ def answer_whereis(session: Session, service: str, client_policy: str | None) ->
     began, node = time.monotonic(), session.node
     client = None if client_policy is None else node.read_policy(client_policy, "the client's policy", str(session.caller))
     session.taker.begin()
-    search = routing.Search(_question(session, _with_own_services(session), client), service)
-    found = search.whereis()
-    by = "ticket" if search.is_by_ticket() else "question"
+    world = _with_own_services(session)
+    found, asked = (_of_the_only_one(session, world, service) if client is None else None) or _searched(
+        session, _question(session, world, client), service
+    )
+    by = "ticket" if asked and asked[-1].answer == routing.TICKET else "question"
     node.counters.add("lookups", str(found.phase) if found.phase else found.word.lower(), by)
     node.counters.took(time.monotonic() - began)
-    if search.gone or search.mistaken:
-        session.later.append(lambda: _correct(node, search))
-        session.doubt(search.gone)
     if log.isEnabledFor(logging.DEBUG):
         log.debug("WHEREIS %s: %s, %s", service, found.node or found.word, "by its ticket" if by == "ticket" else "asked")
-    details = _details(service, found, search)
+    details = _details(service, found, asked)
     if not node.counters.is_paused:
         why = BY_TICKET if by == "ticket" else ""
         session.later.append(lambda: node.lookups.note(node.clock(), session.caller.host, details, why))
@@ -78,10 +77,38 @@ def _question(session: Session, world: World, client: Policy | None) -> routing.
     return question
 
 
-def _details(service: str, found: routing.Outcome, search: routing.Search) -> dict[str, Any]:
-    asked = [{"node": a.node, "answer": a.answer, "ms": round(1000 * a.seconds, 1)} for a in search.asked[-ASKED_TOLD_MAX:]]
+def _of_the_only_one(session: Session, world: World, service: str) -> tuple[routing.Outcome, list[routing.Asked]] | None:
+    """What a search would find, and whom it would ask, where only one node may be named, and it agrees at once: this one, or
+    another by its ticket. None where there is something to search for."""
+    known = world.candidates.get(service)
+    if known is None or len(known.others) + (known.own is not None) != 1:
+        return None
+    began = time.monotonic()
+    said: Yes | No | DontHave | None
+    if known.own is not None:
+        only, word, said = known.own, "YES", _execute(session, service, is_late=False)
+        session.agreed = None  # our own call, which nobody gives back
+    else:
+        only, word, said = known.others[0], routing.TICKET, session.spend(known.others[0].name, service)
+    if not isinstance(said, Yes):
+        return None
+    return routing.found_at(only, 1, said), [routing.Asked(only.name, word, time.monotonic() - began)]
+
+
+def _searched(session: Session, question: routing.Question, service: str) -> tuple[routing.Outcome, list[routing.Asked]]:
+    """What was found, and who was asked."""
+    search = routing.Search(question, service)
+    found = search.whereis()
+    if search.gone or search.mistaken:
+        session.later.append(lambda: _correct(session.node, search))
+        session.doubt(search.gone)
+    return found, search.asked
+
+
+def _details(service: str, found: routing.Outcome, asked: list[routing.Asked]) -> dict[str, Any]:
+    told = [{"node": a.node, "answer": a.answer, "ms": round(1000 * a.seconds, 1)} for a in asked[-ASKED_TOLD_MAX:]]
     why = {"why": found.why} if found.why else {}
-    return {"url": found.url, "node": found.node, "service": service, "phase": found.phase, "asked": asked, **why}
+    return {"url": found.url, "node": found.node, "service": service, "phase": found.phase, "asked": told, **why}
 
 
 def _with_own_services(session: Session) -> World:
