@@ -236,6 +236,8 @@ class _Conversation:
         signals.ends_when_stale = self._session.giver.are_out
         self._terms = Terms(node)
         self._title = ""
+        self._said: Any = object()  # the last answer, and its frame: the same one is not encoded anew
+        self._frame = b""
         self._count_at = 0.0  # when to put what was counted to the others': at once after the first answer
 
     def run(self) -> None:
@@ -375,7 +377,9 @@ class _Conversation:
                 raise Forbidden(refusal)
             self._terms.check()
             said = answer(self._session, message)
-            return said, encode(messages.encoded(said))
+            if said is not self._said:
+                self._said, self._frame = said, encode(messages.encoded(said))
+            return said, self._frame
         except BDError as error:
             level = logging.WARNING if isinstance(error, Forbidden | BadRequest) else logging.INFO
             log.log(level, "%s: %s: %s", caller, command, error)

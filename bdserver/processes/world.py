@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bdserver.core import copies, membership
-from bdserver.core.messages import Yes
+from bdserver.core.messages import Place, Yes
 from bdserver.core.routing import Candidates
 from bdserver.core.tuples import NamedTuple
 from bdserver.core.view import View
@@ -29,7 +29,7 @@ class Offer(NamedTuple):
 
 class World:
     """What a node knows after a look. `is_told`: the services here are those of our record. `candidates`: of a client without
-    a policy, by service."""
+    a policy, by service; `places`: what it was answered, by service, the word of who was asked, and its milliseconds."""
 
     def __init__(self, node: Node, view: View, services: dict[str, Service]) -> None:
         self.view, self.services = view, services
@@ -37,6 +37,7 @@ class World:
         self._hidden = {*view.own.extra.get("unhealthy", ()), *node.trust.untrusted(services)}
         self.is_told = services.keys() - self._hidden == view.own.services.keys()
         self.candidates: dict[str, Candidates] = {}
+        self.places: dict[tuple[str, str, float], Place] = {}
         self._offers: dict[str, Offer] = {}
 
     def is_still(self, node: Node, view: View, services: dict[str, Service]) -> bool:

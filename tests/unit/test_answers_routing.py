@@ -111,6 +111,22 @@ def test_where_only_one_node_may_be_named_there_is_no_search_but_the_first(tmp_p
     assert len(searched) == 1 and hits(node) == 10
 
 
+def test_an_answer_that_says_the_same_as_one_before_is_that_one_and_another_where_a_holder_says_another(tmp_path, monkeypatch):
+    node, holder = a_node(tmp_path), a_node(tmp_path, "holder", receiver_threshold=300).offer("Echo")
+    acquaint(node, holder)
+    settled(node)
+    with node.call_me(CLIENT) as talk:
+
+        def ports():
+            return {talk.ask(["WHEREIS", "Echo", None]).axis_port for _ in range(20)}
+
+        assert ports() == {8080} and len(node._world.places) == 1
+        wallet = talk.session.taker._wallet
+        spend = wallet.spend
+        monkeypatch.setattr(wallet, "spend", lambda *asked: spend(*asked) and Yes(4711, "axis", "http://x/"))
+        assert 4711 in ports()
+
+
 def a_hung_one_and_another(tmp_path):
     """A node that knows two holders, and asks the one that hangs first."""
     node, hung, well = a_node(tmp_path), a_node(tmp_path, "hung").offer("Echo"), a_node(tmp_path, "well").offer("Echo")

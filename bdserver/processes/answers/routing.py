@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from bdserver.core import routing
-from bdserver.core.messages import DontHave, Mismatch, No, Nobody, Ok, Place, Yes
+from bdserver.core.messages import DontHave, Mismatch, No, Nobody, Ok, Place, Yes, word_of
 from bdserver.core.nudges import Hurry, Visit
 from bdserver.core.policy import Policy
 from bdserver.processes.node import Node
@@ -18,6 +18,8 @@ log = logging.getLogger("bdserver.answers")
 
 # Of the nodes that were asked, the last ones: whoever asked more had hundreds of silent holders.
 ASKED_TOLD_MAX = 1000
+# Answers that are kept for the next look-up of the same service: they differ by how long it took, in tenths of a millisecond.
+PLACES_MAX = 1000
 # Why a host was named that nobody asked, for those who look at the last look-ups.
 BY_TICKET = "it had promised this call ahead"
 
@@ -28,25 +30,24 @@ def answer_whereis(session: Session, service: str, client_policy: str | None) ->
     client = None if client_policy is None else node.read_policy(client_policy, "the client's policy", str(session.caller))
     session.taker.begin()
     world = _with_own_services(session)
-    found, asked = (_of_the_only_one(session, world, service) if client is None else None) or _searched(
-        session, _question(session, world, client), service
-    )
-    by = "ticket" if asked and asked[-1].answer == routing.TICKET else "question"
-    node.counters.add("lookups", str(found.phase) if found.phase else found.word.lower(), by)
-    node.counters.took(time.monotonic() - began)
+    only = _of_the_only_one(session, world, service) if client is None else None
+    said = only or _searched(session, _question(session, world, client), service)
+    _count(session, said, time.monotonic() - began)
+    return said
+
+
+def _count(session: Session, said: Place | Nobody | Mismatch, seconds: float) -> None:
+    node, details = session.node, said.details
+    is_by_ticket = details["asked"] and details["asked"][-1]["answer"] == routing.TICKET
+    phase, by = str(details["phase"] or word_of(said).lower()), "ticket" if is_by_ticket else "question"
+    node.counters.add("lookups", phase, by)
+    node.counters.took(seconds)
     if log.isEnabledFor(logging.DEBUG):
-        log.debug("WHEREIS %s: %s, %s", service, found.node or found.word, "by its ticket" if by == "ticket" else "asked")
-    details = _details(service, found, asked)
+        found = details["node"] or word_of(said)
+        log.debug("WHEREIS %s: %s, %s", details["service"], found, "by its ticket" if is_by_ticket else "asked")
     if not node.counters.is_paused:
-        why = BY_TICKET if by == "ticket" else ""
+        why = BY_TICKET if is_by_ticket else ""
         session.later.append(lambda: node.lookups.note(node.clock(), session.caller.host, details, why))
-    if found.word == "CANTFIND":
-        return Nobody(details)
-    if found.word == "POLICYMISMATCH":
-        return Mismatch(details)
-    if found.phase in (2, 4):  # what we know of it is old
-        node.nudge(Visit(found.node))
-    return Place("ME" if found.node == node.name else found.host, found.port, found.web_dir, details)
 
 
 def _question(session: Session, world: World, client: Policy | None) -> routing.Question:
@@ -77,32 +78,51 @@ def _question(session: Session, world: World, client: Policy | None) -> routing.
     return question
 
 
-def _of_the_only_one(session: Session, world: World, service: str) -> tuple[routing.Outcome, list[routing.Asked]] | None:
-    """What a search would find, and whom it would ask, where only one node may be named, and it agrees at once: this one, or
-    another by its ticket. None where there is something to search for."""
+def _of_the_only_one(session: Session, world: World, service: str) -> Place | None:
+    """What a search would come to where only one node may be named, and it agrees at once: this one, or another by its ticket.
+    None where there is something to search for. The answer is the same object as before where it says the same."""
     known = world.candidates.get(service)
     if known is None or len(known.others) + (known.own is not None) != 1:
         return None
-    began = time.monotonic()
     said: Yes | No | DontHave | None
     if known.own is not None:
+        began = time.monotonic()
         only, word, said = known.own, "YES", _execute(session, service, is_late=False)
+        seconds = time.monotonic() - began
         session.agreed = None  # our own call, which nobody gives back
     else:
-        only, word, said = known.others[0], routing.TICKET, session.spend(known.others[0].name, service)
+        only, word, said, seconds = known.others[0], routing.TICKET, session.spend(known.others[0].name, service), 0.0
     if not isinstance(said, Yes):
         return None
-    return routing.found_at(only, 1, said), [routing.Asked(only.name, word, time.monotonic() - began)]
+    asked = service, word, round(1000 * seconds, 1)
+    place = world.places.get(asked)
+    if place is None or (place.axis_port, place.web_dir, place.details["url"]) != said[:3]:
+        if len(world.places) >= PLACES_MAX:
+            world.places.clear()
+        found = routing.found_at(only, 1, said)
+        details = _details(service, found, [routing.Asked(only.name, word, seconds)])
+        place = world.places[asked] = _place(session.node, found, details)
+    return place
 
 
-def _searched(session: Session, question: routing.Question, service: str) -> tuple[routing.Outcome, list[routing.Asked]]:
-    """What was found, and who was asked."""
-    search = routing.Search(question, service)
+def _searched(session: Session, question: routing.Question, service: str) -> Place | Nobody | Mismatch:
+    node, search = session.node, routing.Search(question, service)
     found = search.whereis()
     if search.gone or search.mistaken:
-        session.later.append(lambda: _correct(session.node, search))
+        session.later.append(lambda: _correct(node, search))
         session.doubt(search.gone)
-    return found, search.asked
+    details = _details(service, found, search.asked)
+    if found.word == "CANTFIND":
+        return Nobody(details)
+    if found.word == "POLICYMISMATCH":
+        return Mismatch(details)
+    if found.phase in (2, 4):  # what we know of it is old
+        node.nudge(Visit(found.node))
+    return _place(node, found, details)
+
+
+def _place(node: Node, found: routing.Outcome, details: dict[str, Any]) -> Place:
+    return Place("ME" if found.node == node.name else found.host, found.port, found.web_dir, details)
 
 
 def _details(service: str, found: routing.Outcome, asked: list[routing.Asked]) -> dict[str, Any]:
