@@ -8,7 +8,7 @@ that is promised is logged with the time when it comes at the latest. Reading lo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 FRESH = 10
 # 60 s: the original's horizon. An older hit counted less than a sixth of its cost, and its line may be trimmed.
@@ -45,6 +45,31 @@ def weight(runs: Iterable[Run], cost: float, now: float) -> float:
         else:
             break
     return total
+
+
+class Balance:
+    """The weight of one service at one second, kept up as calls come: a minute of them is not added up anew for each one."""
+
+    def __init__(self) -> None:
+        self._cost, self._second, self._total = 0.0, -1, 0.0
+
+    def weight(self, runs: Callable[[], Iterable[Run]], cost: float, now: float) -> float:
+        """As `weight`; the runs are asked for where it is not known."""
+        if (cost, int(now)) != (self._cost, self._second):
+            self._cost, self._second, self._total = cost, int(now), weight(runs(), cost, now)
+        return self._total
+
+    def add(self, run: Run) -> None:
+        """These lines have come behind all others."""
+        kind, second, count = run
+        if kind == HIT and -AHEAD <= self._second - second < FRESH:  # newer than any REPLICATE, so it counts in full
+            self._total += self._cost * count
+        else:
+            self.forget()
+
+    def forget(self) -> None:
+        """What was there before is not what it was."""
+        self._second = -1
 
 
 def is_overloaded(total: float, receiver_threshold: float) -> bool:

@@ -25,7 +25,7 @@ from itertools import groupby
 from typing import Any
 
 from bdserver.core.tuples import NamedTuple
-from bdserver.core.weight import AHEAD, BACK, HIT, HORIZON, Run
+from bdserver.core.weight import AHEAD, BACK, HIT, HORIZON, Balance, Run
 from bdserver.errors import NoSpace, TooBusy
 from bdserver.files import durable
 
@@ -191,6 +191,18 @@ class HitLog:
 
     def runs(self, service: str, now: float) -> list[Run]:
         """What counts of a service's log, newest first, neighbours of one kind and second together."""
+        found = self._looked(service, now).newest_first(int(now))
+        if not found and service in self._ours:
+            self._ours.discard(service)
+            self._called = None
+        return found
+
+    def weight(self, service: str, cost: float, now: float) -> float:
+        """What its calls weigh now, where each costs so much."""
+        tally = self._looked(service, now)
+        return tally.balance.weight(lambda: self.runs(service, now), cost, now)
+
+    def _looked(self, service: str, now: float) -> _Tally:
         tally = self._tallies.get(service)
         if tally is None:
             if len(self._tallies) >= FOLDED_MAX:  # services come and go; those that are here are soon read again
@@ -200,11 +212,7 @@ class HitLog:
             tally.read(self.path(service), int(now))
         except OSError:  # no log, no hits; and a log that can't be read has none for us either
             tally.clear()
-        found = tally.newest_first(int(now))
-        if not found and service in self._ours:
-            self._ours.discard(service)
-            self._called = None
-        return found
+        return tally
 
     def askers(self, service: str, now: float) -> list[list[Any]]:
         """[client, calls within the last minute] of those that called most, the most first. Of a log that is written to so fast
@@ -299,9 +307,10 @@ def _start_of_what_counts(descriptor: int, size: int, now: int) -> int:
 
 
 class _Tally:
-    """How far one log was read, and what counts of it: oldest run first."""
+    """How far one log was read, and what counts of it: oldest run first. `balance`: what that weighs."""
 
     def __init__(self) -> None:
+        self.balance = Balance()
         self.clear()
 
     def clear(self) -> None:
@@ -312,6 +321,7 @@ class _Tally:
         self._runs: deque[Run] = deque()
         self._swept = -1  # the second for which no old run is among them
         self._has_looked = False
+        self.balance.forget()
 
     def read(self, path: str, now: int) -> None:
         """Take in what was appended since; begin anew when the file is another one, or was cut."""
@@ -371,8 +381,10 @@ class _Tally:
     def _count(self, run: Run) -> None:
         kind, second, count = run
         if kind == BACK:
+            self.balance.forget()
             self._uncount(second, count)
             return
+        self.balance.add(run)
         if self._runs and self._runs[-1][:2] == (kind, second):
             count += self._runs.pop()[2]
         else:

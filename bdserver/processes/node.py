@@ -373,6 +373,8 @@ class Node:
         return {name: self._weight(each, now) for name, each in self.services.all().items()}
 
     def _weight(self, service: Service, now: float, ahead: float = 0.0) -> float:
+        if not ahead:
+            return self.hitlog.weight(service.name, service.cost, now)
         return weight.weight(self.hitlog.runs(service.name, now), service.cost, now + ahead)
 
     def calls_between(self, after: int, until: int, now: float) -> int:

@@ -5,13 +5,14 @@ import fcntl
 import multiprocessing
 import os
 import re
+import tempfile
 import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bdserver.core.weight import BACK, HIT, HORIZON, REPLICATE
+from bdserver.core.weight import BACK, HIT, HORIZON, REPLICATE, weight
 from bdserver.errors import NoSpace
 from bdserver.files import durable, hitlog
 from bdserver.files.hitlog import HitLog
@@ -109,6 +110,34 @@ def test_which_were_called_a_process_looks_for_ten_times_a_second_and_knows_at_o
     assert reader.called() == {"a"}
     reader.list_called({"b"})
     assert reader.called() == {"b"}
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([HIT, HIT, HIT, REPLICATE, BACK]), st.integers(-70, 2), st.integers(1, 3), st.booleans()),
+        max_size=30,
+    ),
+    st.sampled_from([0.5, 1.0, 3.0]),
+)
+@settings(max_examples=200, deadline=None)
+def test_a_weight_that_is_kept_up_is_that_of_all_lines(lines, cost):
+    """Lines of this process and of another, of now and of before, while the clock goes on."""
+    with tempfile.TemporaryDirectory() as folder:
+        here, there = HitLog(folder), HitLog(folder)
+        now = float(NOW)
+        for kind, at, count, is_ours in lines:
+            now += abs(at) % 4 / 2
+            (here if is_ours else there).append("a", kind, "x", now + at, count)
+            assert here.weight("a", cost, now) == pytest.approx(weight(HitLog(folder).runs("a", now), cost, now), abs=1e-9)
+
+
+def test_a_minute_of_calls_is_added_up_once_a_second(log, monkeypatch):
+    added_up, runs = [], log.runs
+    monkeypatch.setattr(log, "runs", lambda *asked: added_up.append(True) or runs(*asked))
+    for number in range(1, 50):
+        log.append("a", HIT, "x", NOW)
+        assert log.weight("a", 2.0, NOW + number / 100) == 2.0 * number
+    assert len(added_up) == 1
 
 
 def test_a_hit_is_logged_in_the_originals_form(log, tmp_path):

@@ -362,8 +362,8 @@ def test_a_look_at_the_weight_is_one_at_the_services_that_were_called(tmp_path, 
     assert child.total_weight(node.clock()) == 1.0, "at once: the next caller's process is another one"
     assert math.fsum(node.weigh(node.clock()).values()) == 1.0 and child.total_weight(node.clock()) == 1.0
     child.hit("s2", "-", node.clock())
-    looked_at, runs = [], child.hitlog.runs
-    monkeypatch.setattr(child.hitlog, "runs", lambda name, now: looked_at.append(name) or runs(name, now))
+    looked_at, weigh = [], child.hitlog.weight
+    monkeypatch.setattr(child.hitlog, "weight", lambda name, *more: looked_at.append(name) or weigh(name, *more))
     assert child.total_weight(node.clock(), "s3") == 2.0 and sorted(looked_at) == ["s1", "s2", "s3"]
     node.clock.now += 61
     assert not any(node.weigh(node.clock()).values()) and child.total_weight(node.clock()) == 0.0
