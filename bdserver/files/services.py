@@ -3,7 +3,8 @@
 A service with its .bdcert in the folder is live. A broken .bdcert takes out its own service and no other, and is said.
 Readers wait for nobody; changes are made one at a time, and are there whole or not at all (moves).
 What comes, goes or is renamed changes the folder's time, and counts at once. A .bdcert that somebody edits in place does not:
-one process looks at each (`look`), and tells the others by a file, so that who serves a caller looks at one time for each call, and at that file's now and then.
+one process looks at each (`look`), and tells the others by a file. So whoever serves a caller looks at one time for each call,
+and at that file's ten times a second.
 What a .bdcert says is the business of bdcert, counting hits hitlog's; deciding what to retire is core.weight's.
 """
 

@@ -10,6 +10,7 @@ from bdserver.core.weight import (
     LOAD_STEPS,
     REPLICATE,
     RETIRE_AFTER,
+    Balance,
     is_overloaded,
     load_step,
     to_retire,
@@ -147,3 +148,26 @@ def test_a_replica_that_was_just_paid_for_stays(age, is_retired):
     """A little in the future is another process' clock reading; far in the future, a clock that was wrong."""
     assert to_retire([("a", 0.0, NOW - age)], NOW) == ("a" if is_retired else None)
     assert to_retire([("a", 0.0, NOW - age), ("b", 9.0, 0.0)], NOW) == ("a" if is_retired else "b")
+
+
+def test_a_balance_is_kept_up_with_fresh_calls_and_made_anew_for_whatever_else_changes():
+    runs, asked = [(HIT, NOW - 20, 2)], []
+    balance = Balance()
+
+    def kept_up(now=NOW, cost=3.0):
+        total = balance.weight(lambda: asked.append(now) or list(reversed(runs)), cost, now)
+        assert total == weight(list(reversed(runs)), cost, now)
+
+    def come(*run):
+        runs.append(run)
+        balance.add(run)
+
+    kept_up(), come(HIT, NOW, 1), kept_up(), come(HIT, NOW + 1, 4), kept_up(NOW + 0.9)
+    assert len(asked) == 1
+    kept_up(NOW + 1), kept_up(NOW + 1, 2.0)
+    assert len(asked) == 3
+    for change in (lambda: come(REPLICATE, NOW, 1), lambda: come(HIT, NOW - 30, 1), balance.forget):
+        asked.clear()
+        change()
+        kept_up(NOW + 1, 2.0)
+        assert len(asked) == 1
