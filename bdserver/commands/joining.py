@@ -46,11 +46,13 @@ TALK_SECONDS = 15.0
 
 
 class Place(NamedTuple):
-    """Where a node is to live: its settings, and those of them that its config lacks; whether it has keys there already."""
+    """Where a node is to live: its settings, and those of them that its config lacks; whether it has keys there already, and
+    whether the host has a web server that nobody has spoken of yet."""
 
     settings: Settings
     lacking: dict[str, str]
     has_keys: bool
+    has_web_server: bool = False
 
 
 # --- the two commands ---------------------------------------------------------------------------------------------
@@ -147,7 +149,8 @@ def _place(options: Namespace, name: str, hosts: list[str], more: dict[str, str]
         given |= AS_PACKAGED
     if len(hosts) > 1:
         given["advertise"] = hosts[0]
-    if there is None and not _has_web_server():
+    has_web_server = there is None and _has_web_server()
+    if there is None and not has_web_server:
         given["web"] = "embedded"
     for pair in options.set:
         key, equals, value = pair.partition("=")
@@ -156,7 +159,8 @@ def _place(options: Namespace, name: str, hosts: list[str], more: dict[str, str]
         given[key] = value
     kept = there.given if there is not None else {}
     lacking = {key: text for key, text in given.items() if key not in kept}
-    return Place(Settings(path, {**_read(lacking), **kept}), lacking, False)
+    settings = Settings(path, {**_read(lacking), **kept})
+    return Place(settings, lacking, False, has_web_server and settings.axis_port == BY_NAME["axis_port"].default)
 
 
 def _has_web_server() -> bool:
@@ -277,6 +281,9 @@ def _settle(place: Place) -> None:
         for each in os.listdir(settings.key_dir):
             os.chown(os.path.join(settings.key_dir, each), *owner)
     startup.check(settings.path)
+    if place.has_web_server:
+        where = f"port {settings.axis_port} has a web server: let it serve {settings.services_dir} at /{settings.axis_web_dir}/"
+        print(f"{where}, or set web=embedded, and another axis_port, in {settings.path}")
 
 
 def _write_config(path: str, lacking: dict[str, str]) -> None:

@@ -137,7 +137,7 @@ def test_two_live_nodes_with_one_name_are_both_told(mesh):
         shutil.copy(os.path.join(two.folder, f"n2.{suffix}"), os.path.join(twin.folder, f"n3.{suffix}"))
     twin.start()
     for host, other in ((two, twin), (twin, two)):
-        until(lambda h=host, o=other: f"one at {o.address}" in h.log, 40, f"{host.folder} hears of its twin")
+        until(lambda h=host, o=other: f"at {o.address} (serial " in h.log, 40, f"{host.folder} hears of its twin")
     assert "two live nodes are named n2" in two.log
     twin.kill()
 

@@ -350,7 +350,7 @@ def test_a_host_that_was_never_started_is_well_and_is_told_how_to_start(patient)
     done = patient.doctor()
     assert done.returncode == 0 and done.stderr == ""
     first, last = done.stdout.splitlines()
-    assert first.startswith("note: no bdserverd runs with ") and last.startswith("well: nothing needs attention, 1 notes (")
+    assert first.startswith("note: no bdserverd runs with ") and last.startswith("well: nothing needs attention, 1 note (")
     assert not os.path.exists(os.path.join(patient.folder, "var", "run")), "a look makes nothing"
 
 

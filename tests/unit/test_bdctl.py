@@ -531,7 +531,9 @@ def test_publish_of_a_file_that_is_served_as_it_is_warns_of_nothing(node, run, t
     try:
         for name, is_warned in (("hello", False), ("other", True)):
             node.answers["PUBLISH"] = Ok(f"http://127.0.0.1:{web.server_port}/axis/{name}?wsdl")
-            assert bool(run("publish", "--health", "http", str(tmp_path / "hello"))[2]) == is_warned
+            err = run("publish", "--health", "http", str(tmp_path / "hello"))[2]
+            nowhere = f"bdctl: warning: there is a web server, and nothing at http://127.0.0.1:{web.server_port}/axis/other?wsdl (404)"
+            assert err.startswith(nowhere) and err.count("\n") == 1 if is_warned else not err
     finally:
         web.shutdown()
         web.server_close()

@@ -135,6 +135,18 @@ def test_what_is_wrong_on_the_command_line_is_one_line_and_nothing_is_made(alpha
     assert reason in the_line(capsys.readouterr().err)
 
 
+@pytest.mark.parametrize(("has_one", "more"), [(True, {}), (True, {"axis_port": 8099}), (False, {})])
+def test_a_web_server_that_is_there_is_to_serve_the_services_and_that_is_said(
+    alpha, door, tmp_path, capsys, monkeypatch, has_one, more
+):
+    monkeypatch.setattr(commands, "_has_web_server", lambda: has_one)
+    assert join(tmp_path, door, token(alpha), **more) == 0
+    settings = load(f"{tmp_path}/beta/bdserverd.conf")
+    line = f"port 8080 has a web server: let it serve {settings.services_dir} at /axis/, or set web=embedded, and another axis_port"
+    assert (line in capsys.readouterr().out) == (has_one and not more)
+    assert settings.web == ("none" if has_one else "embedded")
+
+
 def test_two_hosts_in_one_certificate_are_told_apart_in_the_config(alpha, door, tmp_path):
     assert join(tmp_path, door, token(alpha), "beta", "--host", "beta.example.org") == 0
     assert load(f"{tmp_path}/beta/bdserverd.conf").advertise == "127.0.0.1"

@@ -8,6 +8,7 @@ from the files, so no node is believed in what it is that is signed; its key nev
 from __future__ import annotations
 
 import contextlib
+import http
 import os
 import tempfile
 import time
@@ -153,9 +154,13 @@ def _fit(counter: int) -> int:
 def doubts(options: Namespace, url: str) -> Iterator[str]:
     """One line for each reason why clients may not be able to call what has just been published, now or later."""
     reason = _not_listening(url)
-    yield from _not_executable(options.file, is_served=not reason and _is_served(url))
+    status = 0 if reason else _status(url)
+    # Where nothing is found, whether it would be run or sent as it is nobody knows.
+    yield from _not_executable(options.file, is_served=status in (http.HTTPStatus.OK, http.HTTPStatus.NOT_FOUND))
     if reason:
         yield f"warning: nothing listens at {url} ({reason}): it is offered all the same"
+    if status == http.HTTPStatus.NOT_FOUND:
+        yield f"warning: there is a web server, and nothing at {url} (404): does it serve services_dir? (bdctl doctor)"
     if options.health == "none":
         yield UNCHECKED
 
@@ -187,17 +192,17 @@ def _not_listening(url: str) -> str:
     return ""
 
 
-def _is_served(url: str) -> bool:
-    """Whether its web server has something there. HEAD: a look must do nothing."""
+def _status(url: str) -> int:
+    """With which status its web server answers; 0 when that can't be tried. HEAD: a look must do nothing."""
     import http.client
 
     try:
         parts = urllib.parse.urlsplit(url)
         if parts.scheme != "http" or not parts.hostname:
-            return False
+            return 0
         connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=LISTENING_SECONDS)
         with contextlib.closing(connection):
             connection.request("HEAD", parts.path)
-            return connection.getresponse().status == http.client.OK
+            return connection.getresponse().status
     except (OSError, ValueError, http.client.HTTPException):
-        return False
+        return 0
