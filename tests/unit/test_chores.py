@@ -124,7 +124,9 @@ def test_hits_that_the_disk_does_not_take_go_uncounted(looking, tmp_path, caplog
     monkeypatch.setattr(looking.node.hitlog, "extend", full)
     (tmp_path / "access.log").write_text(request("/Echo") * 2)
     looking.look()
-    assert [line for line in said(caplog, logging.ERROR) if "uncounted" in line] == ["2 hits on Echo go uncounted: the disk is full"]
+    assert [line for line in said(caplog, logging.ERROR) if "uncounted" in line] == [
+        "2 hits on Echo go uncounted: the disk is full"
+    ]
 
 
 def test_a_service_that_is_not_well_is_not_offered_until_it_is(looking, caplog):
