@@ -287,10 +287,14 @@ def test_whoever_reaps_all_children_may_reap_this_one(path, monkeypatch):
     quarantine = Quarantine(path)
     quarantine.be_hasty()
     quarantine._may_wait_seconds, quarantine._earned_at = 0.0, time.monotonic() + 1000
-    assert quarantine.read_elsewhere("x", lambda: "read") is None
+    here, there = os.pipe()
+    assert quarantine.read_elsewhere("x", lambda: os.read(here, 4).decode()) is None
     [trial] = quarantine._trials.values()
+    os.write(there, b"read")
     os.waitpid(trial._pid, 0)
     assert quarantine.read_elsewhere("x", lambda: 1 / 0) == "read"
+    os.close(here)
+    os.close(there)
 
 
 def test_without_a_process_to_read_it_is_not_known_yet(path, monkeypatch, caplog):

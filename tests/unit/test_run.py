@@ -166,7 +166,7 @@ def test_a_life_begins_answers_and_ends_with_a_last_word_to_the_others(mesh, hos
         until(lambda: host.status_of("beta") == "alive", 20, "they know each other")
         os.kill(pids.pop(), signal.SIGTERM)
         assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
-        assert host.status_of("beta") == "left"  # at once, before a word of ours was waited for
+        until(lambda: host.status_of("beta") == "left", 20, "its last word is heard: without it, it would be dead")
         assert not os.path.exists(beta.socket) and not os.path.exists(beta.socket.replace(".sock", ".pid"))
     finally:
         for pid in pids:
