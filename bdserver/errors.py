@@ -164,4 +164,10 @@ BY_CODE = {BDError.code: BDError} | {each.code: each for each in _classes(BDErro
 
 def from_wire(code: str, text: str) -> BDError:
     """The exception that another node's ["ERROR", code, text] stands for; an unknown code is a plain BDError."""
-    return BY_CODE.get(code, BDError)(text)
+    return BY_CODE.get(code, BDError)(one_line(text))
+
+
+def one_line(text: str, characters_max: int = 1000) -> str:
+    """What somebody else has written, fit for a line of ours: bounded, and whatever would move a terminal shown as "?"."""
+    text = text[:characters_max]
+    return text if text.isprintable() else "".join(each if each.isprintable() else "?" for each in text)

@@ -117,6 +117,8 @@ def _check(details: "dict[str, Any]") -> None:
     numbers = [type(details["phase"]), *(type(each["ms"]) for each in details["asked"])]
     if not all(isinstance(text, str) for text in texts) or numbers[0] is not int or not {int, float}.issuperset(numbers):
         raise ValueError
+    if not texts[0].isprintable() or " " in texts[0]:  # a script takes it for one word
+        raise ValueError
 
 
 # --- bdctl ---------------------------------------------------------------------------------------------------------
@@ -141,7 +143,7 @@ def _look(arguments: "list[str]", deadline: float) -> "Outcome | None":
     else:
         showing.check(said)
         shown = showing.status(said[1], is_json) if command == "status" else showing.nodes(said[1], said[2], time(), is_json)
-    return 0, f"{_json_of(shown, 2)}\n" if is_json else "".join(f"{line}\n" for line in shown)
+    return 0, f"{_json_of(shown, 2)}\n" if is_json else "".join(f"{showing.visible(line)}\n" for line in shown)
 
 
 # --- what is asked for ---------------------------------------------------------------------------------------------

@@ -83,8 +83,8 @@ def status(state: "dict[str, Any]", is_json: bool) -> "Any":
     if state.get("rates"):
         lines.append(f"  {_rates(state['rates'])}")
     lines += [f"  WARNING: {warning}" for warning in state["warnings"]] or ["  well: nothing needs attention"]
-    notes = [finding for finding in state.get("findings", []) if finding["severity"] == "note"]  # older nodes tell none
-    lines += [f"  note: {each['text']}" + (f": {each['remedy']}" if each["remedy"] else "") for each in notes]
+    notes = [each for each in state.get("findings", []) if each.get("severity") == "note"]  # older nodes tell none
+    lines += [f"  note: {each.get('text')}" + (f": {each['remedy']}" if each.get("remedy") else "") for each in notes]
     rows = [
         [
             name,
@@ -116,10 +116,15 @@ def _edition(offer: "dict[str, Any]") -> str:
 
 def _rates(rates: "dict[str, float]") -> str:
     """Of the last minute; what a newer or older node tells in other words is passed over."""
-    mean = rates.get("lookup_seconds")
-    lookups = f"{rates.get('lookups', 0):.1f} look-ups" + (f" (of {1000 * mean:.1f} ms)" if mean else "")
-    kilobytes = (f"{rates.get(key, 0) / 1000:.1f} kB {word}" for key, word in (("received", "in"), ("sent", "out")))
-    return f"a second: {rates.get('requests', 0):.1f} requests, {lookups}, {', '.join(kilobytes)}"
+
+    def rate(key: str) -> float:
+        said = rates.get(key)
+        return said if isinstance(said, int | float) else 0.0
+
+    mean = rate("lookup_seconds")
+    lookups = f"{rate('lookups'):.1f} look-ups" + (f" (of {1000 * mean:.1f} ms)" if mean else "")
+    kilobytes = (f"{rate(key) / 1000:.1f} kB {word}" for key, word in (("received", "in"), ("sent", "out")))
+    return f"a second: {rate('requests'):.1f} requests, {lookups}, {', '.join(kilobytes)}"
 
 
 def _health(offer: "dict[str, Any]") -> str:
@@ -127,6 +132,15 @@ def _health(offer: "dict[str, Any]") -> str:
     if not offer["healthy"]:
         return "NO"
     return "yes" if offer.get("checked", True) else "not checked"
+
+
+def visible(line: str) -> str:
+    """A line as it is shown: what nodes tell of themselves must not move the terminal."""
+    if line.isprintable():
+        return line
+    from bdserver.errors import one_line
+
+    return one_line(line, len(line))
 
 
 def duration(seconds: float) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bdserver.core.names import valid_name
 from bdserver.core.tuples import NamedTuple
+from bdserver.core.urls import URL_CHARACTERS_MAX, is_part
 from bdserver.core.wire import OLDEST
 
 TYPE_CHECKING = False  # as typing's, whose import would cost bdwhereis two milliseconds
@@ -40,6 +41,11 @@ class Field(NamedTuple):
 def is_text(value: object) -> bool:
     """A text, as long as a policy document may be."""
     return isinstance(value, str) and len(value) <= TEXT_MAX
+
+
+def is_url_part(value: object) -> bool:
+    """A URL, or what stands at its beginning or end."""
+    return isinstance(value, str) and len(value) <= URL_CHARACTERS_MAX and is_part(value)
 
 
 def is_name(value: object) -> bool:
@@ -152,7 +158,7 @@ def is_package(value: object) -> bool:
 
 def is_found(value: object) -> bool:
     """A package, or where a service is that is registered by its URL alone."""
-    return is_package(value) or (isinstance(value, dict) and is_text(value.get("url")))
+    return is_package(value) or (isinstance(value, dict) and is_url_part(value.get("url")))
 
 
 # --- what STATUS and WHEREIS tell -----------------------------------------------------------------------------------
@@ -249,7 +255,7 @@ def is_sight(value: object) -> bool:
 
 
 DETAILS = (
-    Field("url", is_text, "of the service"),
+    Field("url", is_url_part, "of the service"),
     Field("node", is_text, "who serves it"),
     Field("service", is_text, "its name"),
     Field("phase", is_whole, "1 to 4"),

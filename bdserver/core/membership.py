@@ -17,6 +17,7 @@ import re
 from base64 import b64decode
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import sha256
 from json.encoder import encode_basestring_ascii
 from types import MappingProxyType
@@ -25,6 +26,7 @@ from typing import Any, Final
 from bdserver.core.address import PORT_MAX, host_part, join_address, split_address
 from bdserver.core.names import valid_name
 from bdserver.core.tuples import NamedTuple
+from bdserver.core.urls import URL_CHARACTERS_MAX, is_part, is_url
 from bdserver.core.wire import read_text
 from bdserver.errors import BadFrame, BadRequest, TooLarge
 
@@ -58,7 +60,7 @@ POLICIES_MAX, POLICIES_CHARACTERS_MAX = 1000, 8 << 20
 SERVICES_MAX = 1000
 # A statement as it travels, with its quotes escaped: 1000 services with names of 40 characters and URLs of 100.
 RECORD_BYTES_MAX = 256 << 10
-ADDRESS_CHARACTERS_MAX, WEB_DIR_CHARACTERS_MAX, URL_CHARACTERS_MAX = 300, 500, 2000
+ADDRESS_CHARACTERS_MAX, WEB_DIR_CHARACTERS_MAX = 300, 500
 # As many living holders of one service as a mesh is asked to keep.
 REPLICAS_MAX = 1000
 # Withdrawals that a node remembers at once; the newest.
@@ -341,8 +343,8 @@ def _parsed(name: str, value: dict[str, Any]) -> Record:
         _number(value, "receiver_threshold", THRESHOLD_MAX),
         _whole(value, "web_port", PORT_MAX),
         _whole(value, "gossip_port", PORT_MAX),
-        _text(value, "web_dir", WEB_DIR_CHARACTERS_MAX),
-        _text(value, "service_url", URL_CHARACTERS_MAX),
+        _url_part(value, "web_dir"),
+        _url_or_none("service_url", _typed(value, "service_url", str, "")),
         policy,
         _typed(value, "draining", bool, False),
         (),
@@ -366,6 +368,23 @@ def _text(value: dict[str, Any], key: str, characters_max: int) -> str:
     if len(text) > characters_max:
         raise ValueError(f"{key} of {len(text)} characters")
     return text
+
+
+def _url_part(value: dict[str, Any], key: str) -> str:
+    text = _text(value, key, WEB_DIR_CHARACTERS_MAX)
+    if not is_part(text):
+        raise ValueError(f"{key} {text[:40]!r}")
+    return text
+
+
+def _url_or_none(what: str, text: str) -> str:
+    if text and (len(text) > URL_CHARACTERS_MAX or not _is_url(text)):
+        raise ValueError(f"{what}: {text[:60]!r}")
+    return text
+
+
+# A node says the same of its services with each change of its load.
+_is_url = lru_cache(maxsize=1024)(is_url)
 
 
 def _whole(value: dict[str, Any], key: str, most: int) -> int:
@@ -392,10 +411,11 @@ def _service(name: str, fields: Any) -> Service:
     said, cost, url, replicable = fields[:4]
     more = fields[4] if len(fields) > 4 else {}
     kind = _SERVICE_TYPES.get(said)
-    if kind is None or not isinstance(url, str) or len(url) > URL_CHARACTERS_MAX or type(cost) not in (int, float):
+    if kind is None or not isinstance(url, str) or type(cost) not in (int, float):
         raise ValueError(f"service {name}")
     if not isinstance(more, dict):
         raise ValueError(f"service {name}: {str(more)[:40]!r} behind its four fields")
+    url = _url_or_none(f"the URL of {name}", url)
     service = Service(kind, _in_range(f"the cost of {name}", cost, COST_MAX), url, bool(replicable))
     return _with_more(service, more) if more else service
 

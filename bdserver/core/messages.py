@@ -31,6 +31,7 @@ from bdserver.core.fields import (
     is_text,
     is_text_or_none,
     is_texts,
+    is_url_part,
     is_version,
     is_whole,
     list_of,
@@ -273,8 +274,8 @@ class Error(NamedTuple):
     text: str
 
 
-_URL = Field("url", is_text, "url")
-_PLACE = (Field("axis_port", is_whole, "port"), Field("web_dir", is_text, "path"))
+_URL = Field("url", is_url_part, "url")
+_PLACE = (Field("axis_port", is_whole, "port"), Field("web_dir", is_url_part, "path"))
 _DETAILS = Field("details", object_of(*DETAILS), "details")
 _ROWS_OF_ANSWERS = (
     Answer(Error, "ERROR", (Field("code", is_text, "code"), Field("text", is_text, "line"))),

@@ -12,7 +12,6 @@ import stat
 from collections.abc import Callable
 from hashlib import blake2b
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 from bdserver.core.membership import (
     COUNTER_MAX,
@@ -27,6 +26,7 @@ from bdserver.core.membership import (
 )
 from bdserver.core.names import valid_name
 from bdserver.core.tuples import NamedTuple
+from bdserver.core.urls import URL_CHARACTERS_MAX, is_url
 from bdserver.errors import BadService
 from bdserver.files import durable, lines, pairs
 from bdserver.files.durable import shown
@@ -35,7 +35,6 @@ from bdserver.files.settings import decimal
 SUFFIX = ".bdcert"
 HEALTH = ("none", "tcp", "http")
 COST_MAX = 1e9
-URL_CHARACTERS_MAX = 2000
 # A signature of minisign's, its comment too.
 SIGNATURE_CHARACTERS_MAX = 1000
 
@@ -43,8 +42,6 @@ _KEYS = (
     "weight", "type", "url", "health", "arrived_at", "replicas", "copies",
     "edition", "original", "after", "signer", "signature",
 )  # fmt: skip
-# What stands for the parts of a URL that are filled in later (membership.service_url).
-_FILLED_IN = {"{host}": "host", "{axis_port}": "80", "{axis_web_dir}": "dir", "{service}": "service"}
 # Folders of a web application (its classes and settings), which may share services_dir with services.
 CONTAINERS_OWN = frozenset(("web-inf", "meta-inf"))
 
@@ -193,20 +190,6 @@ class _Values:
 
 
 URL_WORDS = f"a URL as http://host:port/path, without blanks, of up to {URL_CHARACTERS_MAX} characters"
-
-
-def is_url(text: str) -> bool:
-    """Whether this may be a service's URL, in which {host}, {axis_port}, {axis_web_dir} and {service} are filled in. What other
-    hosts' browsers, balancers and health checks can't take apart must not get into the mesh."""
-    if len(text) > URL_CHARACTERS_MAX or not text.isprintable() or " " in text:
-        return False
-    for name, value in _FILLED_IN.items():
-        text = text.replace(name, value)
-    try:
-        parts = urlsplit(text)
-        return bool(parts.scheme and parts.hostname and parts.port != 0)
-    except ValueError:  # a [ without its ], or a port above 65535
-        return False
 
 
 def check(service: Service) -> None:

@@ -171,7 +171,9 @@ def _read_account(text: str) -> str:
 
 
 def _read_url_part(text: str) -> str:
-    if not text.isprintable() or any(character in text for character in ' "<>\\'):
+    from bdserver.core.urls import is_part
+
+    if not is_part(text):
         raise ValueError
     return text
 
@@ -195,7 +197,9 @@ def _read_template(text: str) -> str:
     rest = _read_url_part(text)
     for name in _FILLED_IN:
         rest = rest.replace(name, "")
-    if "{" in rest or "}" in rest or (text and "://" not in rest):
+    from bdserver.core.urls import is_url
+
+    if "{" in rest or "}" in rest or (text and not is_url(text)):
         raise ValueError
     return text
 

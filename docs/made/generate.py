@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from bdserver import __version__, errors
 from bdserver.audit import config as audit_config
 from bdserver.commands import bdctl, bddemo, bdgateway, bdkeys, bdserverd, bdwhereis
-from bdserver.core import exchange, fields, membership, messages, wire
+from bdserver.core import exchange, fields, membership, messages, urls, wire
 from bdserver.files import parcels, settings
 from bdserver.gateway import config as gateway_config
 from bdserver.processes import callers, tellers
@@ -164,7 +164,7 @@ def limits_table() -> str:
             ["services of one record", membership.SERVICES_MAX],
             [
                 "characters of an address, a `web_dir`, a URL",
-                f"{membership.ADDRESS_CHARACTERS_MAX}, {membership.WEB_DIR_CHARACTERS_MAX}, {membership.URL_CHARACTERS_MAX}",
+                f"{membership.ADDRESS_CHARACTERS_MAX}, {membership.WEB_DIR_CHARACTERS_MAX}, {urls.URL_CHARACTERS_MAX}",
             ],
             ["`load`", f"0 to {membership.LOAD_MAX}"],
             ["`free_dynamic`", f"0 to {membership.FREE_DYNAMIC_MAX}"],

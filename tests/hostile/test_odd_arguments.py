@@ -1,6 +1,7 @@
 """Whatever stands in a request's arguments that its shape lets through: an answer, or one that says why not, and never a bug."""
 
 import contextlib
+import copy
 import itertools
 import os
 import random
@@ -43,7 +44,7 @@ def odd(rng, depth=0):
     if kind < 4:
         return rng.choice(NUMBERS)
     if kind == 4:
-        return rng.choice(OTHERS)
+        return copy.deepcopy(rng.choice(OTHERS))
     if kind == 5:
         return [odd(rng, depth + 1) for _ in range(rng.randrange(4))]
     return {rng.choice(KEYS + TEXTS[:6]): odd(rng, depth + 1) for _ in range(rng.randrange(5))}

@@ -82,6 +82,8 @@ def test_json_has_what_is_served():
         ("http:///x", "no host"),
         ("gopher://h/x", "no port"),
         ("", "no host"),
+        ("http://h x ssl verify none/", "no URL that all take apart"),
+        ("http://h;return 200/", "no URL that all take apart"),
     ],
 )
 def test_a_url_that_can_not_be_called_is_left_out_and_said(url, why):

@@ -160,13 +160,28 @@ def test_every_number_has_a_range(what, most, beyond, change):
 TEXTS = [
     ("address", 300, lambda size: {"address": f"{'a' * 60}.{'a' * (size - 66)}:9001"[-size:]}),
     ("web_dir", 500, lambda size: {"web_dir": "x" * size}),
-    ("service_url", 2000, lambda size: {"service_url": "x" * size}),
-    ("url", 2000, lambda size: in_service(2)("x" * size)),
+    ("service_url", 2000, lambda size: {"service_url": f"http://h/{'x' * (size - 9)}"}),
+    ("url", 2000, lambda size: in_service(2)(f"http://h/{'x' * (size - 9)}")),
     ("digest", 32, lambda size: in_more("edition")([1, "x" * size])),
     ("signer", 32, lambda size: in_more("signer")("x" * size)),
     ("original", 100, lambda size: in_more("original")("x" * size)),
     ("after", 100, lambda size: in_more("after")("x" * size)),
 ]
+
+
+@pytest.mark.parametrize("url", ["x", "http://", "//h/x", "http://a b/", "http://h/\n", "http://h/\x1b[31m", "http://h/<x>", "http://h:0/",
+                                 "http://h:99999/", "http://[x/", "http://a;return 200;/", "http://{evil}/", 'http://h/"', "http://h/\\"])  # fmt: skip
+def test_a_url_that_others_could_not_take_apart_is_no_record(url):
+    for change in (in_service(2)(url), {"service_url": url}):
+        with pytest.raises(BadRequest, match="the record of"):
+            from_json(with_fields(**change))
+    assert fitting(from_json(with_fields())._replace(services={"Odd": Service(STATIC, 1.0, url, True)}))[1] == ["Odd"]
+
+
+def test_the_path_of_a_web_server_is_one_word():
+    for path in ("a b", "\n", "\x1b[31m", '"', "<", "\\"):
+        with pytest.raises(BadRequest, match="web_dir"):
+            from_json(with_fields(web_dir=path))
 
 
 @pytest.mark.parametrize(("what", "most", "change"), TEXTS, ids=[row[0] for row in TEXTS])
@@ -194,7 +209,7 @@ def test_what_is_said_of_editions_and_copies_has_a_shape(change):
         from_json(with_fields(**change))
 
 
-FULL = Service(DYNAMIC, 2.0, "u", True, Edition(7, "ab"), "a", "b", 3, Copies.MEETING, "key", 5, True)
+FULL = Service(DYNAMIC, 2.0, "http://h/u", True, Edition(7, "ab"), "a", "b", 3, Copies.MEETING, "key", 5, True)
 
 
 def test_of_a_service_what_is_as_ever_is_not_said():
@@ -213,7 +228,7 @@ def test_of_a_service_what_is_as_ever_is_not_said():
         "idle_since": 5,
         "checked": True,
     }
-    assert said(FULL) == ["dynamic", 2.0, "u", True, more]
+    assert said(FULL) == ["dynamic", 2.0, "http://h/u", True, more]
 
 
 def test_editions_and_withdrawals_survive_the_wire():
@@ -256,7 +271,7 @@ def test_a_record_is_limited_by_the_bytes_that_travel():
             from_json(beyond)
 
 
-@pytest.mark.parametrize("url", ["x" * 1900, '"\\' * 500, "é" * 900])
+@pytest.mark.parametrize("url", ["http://h/" + "x" * 1900, "http://h/" + "'" * 1900, "http://h/" + "é" * 900])
 def test_of_our_own_services_those_stay_at_home_that_have_no_room(url):
     record = Record("a", "10.0.0.1:1", (1, 0), services=services(900, url=url))
     fits, left_out = fitting(record)
@@ -266,7 +281,7 @@ def test_of_our_own_services_those_stay_at_home_that_have_no_room(url):
 
 
 def test_a_thousand_copies_of_which_all_is_to_be_said_leave_some_at_home_and_what_is_said_is_taken():
-    full = {f"S{number:037}": FULL._replace(url="x" * 100) for number in range(SERVICES_MAX)}
+    full = {f"S{number:037}": FULL._replace(url="http://h/" + "x" * 91) for number in range(SERVICES_MAX)}
     gone = {f"W{number:099}": Withdrawal(VERSION_MAX, VERSION_MAX) for number in range(WITHDRAWN_MAX)}
     for withdrawn in ({}, gone):
         fits, left_out = fitting(Record("a", "10.0.0.1:1", (VERSION_MAX, VERSION_MAX), services=full, withdrawn=withdrawn))
@@ -277,7 +292,12 @@ def test_a_thousand_copies_of_which_all_is_to_be_said_leave_some_at_home_and_wha
 
 def test_a_service_of_ours_that_nobody_would_take_costs_us_that_service_alone():
     many, lost = FULL._replace(replicas=1001), FULL._replace(original="../x")
-    odd = {"dear": Service(STATIC, 2e9, "", True), "long": Service(STATIC, 1.0, "x" * 2001, True), "lost": lost, "many": many}
+    odd = {
+        "dear": Service(STATIC, 2e9, "", True),
+        "long": Service(STATIC, 1.0, "http://h/" + "x" * 2001, True),
+        "lost": lost,
+        "many": many,
+    }
     fits, left_out = fitting(Record("a", "10.0.0.1:1", (1, 0), services=odd | services(2)))
     assert left_out == ["dear", "long", "lost", "many"] and from_json(as_json(fits)).services == services(2)
 

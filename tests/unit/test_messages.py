@@ -1,5 +1,7 @@
 """The tables of messages: roles and shapes of requests are checked from them, answers are decoded by them, whatever came."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -249,3 +251,17 @@ def test_an_argument_of_a_version_to_come_is_not_known_in_the_one_before(monkeyp
         messages.check(["PING", "blue"], NODE, newer)
     with pytest.raises(BadRequest, match="takes 0 arguments, not 1"):
         messages.check(["PING", "red"], NODE, older)
+
+
+@pytest.mark.parametrize("url", ["http://h/ x", "http://h/\nhttp://i/", "http://h/\x1b[31m", 'http://h/"', "x" * 2001])
+def test_a_yes_with_a_url_that_is_more_than_one_word_is_no_answer(url):
+    details = {"url": url, "node": "a", "service": "Echo", "phase": 1, "asked": []}
+    for command, said in (
+        ("WILLYOUEXECUTE", ["YES", 80, "axis", url]),
+        ("WILLYOUEXECUTE", ["YES", 80, url, "http://h/"]),
+        ("FIND", ["YES", "a", {"url": url}]),
+        ("WHEREIS", ["ME", 80, "axis", details]),
+    ):
+        with pytest.raises(BadFrame):
+            messages.decode(command, said)
+        assert messages.decode(command, json.loads(json.dumps(said).replace(json.dumps(url), '"http://h/x"')))

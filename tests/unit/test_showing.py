@@ -85,3 +85,15 @@ def test_lines_of_a_table_end_where_their_text_does():
 def test_how_long_a_certificate_lasts_is_told_in_a_unit_that_fits(days, words):
     lines = showing.status(own(certificate_days_left=days), False)
     assert f"  certificate: {words}" in lines
+
+
+def test_what_a_node_tells_does_not_move_the_terminal():
+    assert showing.visible("alpha of home") == "alpha of home"
+    assert showing.visible("\x1b[2Jalpha\u202e\n") == "?[2Jalpha??"
+
+
+def test_what_a_node_of_another_version_tells_in_other_words_is_passed_over():
+    rates = {"requests": "many", "lookups": [1], "lookup_seconds": {}, "received": None, "sent": 5000}
+    findings = [{}, {"severity": "note"}, {"severity": "note", "text": "hello"}, {"severity": 5}]
+    lines = showing.status(own(rates=rates, findings=findings), False)
+    assert "  a second: 0.0 requests, 0.0 look-ups, 0.0 kB in, 5.0 kB out" in lines and "  note: hello" in lines

@@ -18,6 +18,7 @@ from bdserver.core.attention import few
 from bdserver.core.membership import ALIVE
 from bdserver.core.messages import Status
 from bdserver.core.tuples import NamedTuple
+from bdserver.core.urls import is_url
 from bdserver.errors import NobodyThere
 
 # A node as `bdctl nodes --json` prints it.
@@ -90,12 +91,15 @@ def _unchecked(places: dict[str, list[Place]]) -> list[str]:
 
 def _place(node: Node, service: str) -> Place:
     """ValueError when the URL names no host and port to connect to."""
-    parts = urllib.parse.urlsplit(node["urls"][service])
+    url = node["urls"][service]
+    parts = urllib.parse.urlsplit(url)
     port = parts.port or PORT_OF.get(parts.scheme)
     if not parts.hostname:
         raise ValueError("it names no host")
     if not port:
         raise ValueError("it names no port")
+    if not is_url(url):  # it goes into other programs' configs
+        raise ValueError("it is no URL that all take apart in one way")
     threshold = float(node.get("receiver_threshold", 0.0))
     is_checked = node.get("offers", {}).get(service, {}).get("checked", True)  # an older node does not tell
     return Place(node["name"], parts.hostname, port, parts.geturl(), node["types"][service], threshold, is_checked)

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 from bdserver.core.address import join_address
 from bdserver.core.membership import STATIC
 from bdserver.core.tuples import NamedTuple
+from bdserver.core.urls import is_url
 from bdserver.errors import BadConfig, BDError, CantFind
 from bdserver.files import bdcert, lines, package, publishers
 from bdserver.files.minisign import SecretKey
@@ -38,7 +39,7 @@ Ask = Callable[[list[Any], BinaryIO | None], Any]
 
 def publish(options: Namespace, ask: Ask) -> tuple[str, Any]:
     """(the service's name, what the node says), of `bdctl publish`'s options."""
-    if options.url and not bdcert.is_url(options.url):
+    if options.url and not is_url(options.url):
         raise BadConfig(f"--url {options.url[:200]!r}: must be {bdcert.URL_WORDS}")
     name = options.name or os.path.basename(os.path.abspath(options.file))
     described = {"bytes": 0, "sha256": "", "weight": options.weight, "url": options.url or "", "health": options.health}

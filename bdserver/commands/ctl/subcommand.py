@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from bdserver import api
-from bdserver.commands import calling
+from bdserver.commands import calling, showing
 from bdserver.core import messages, pages
 from bdserver.core.address import join_address, split_address
 from bdserver.core.messages import Status
@@ -88,5 +88,5 @@ def print_shown(shown: list[str] | Any, is_json: bool) -> None:
     if is_json:
         return print_json(shown)
     for line in shown:
-        print(line)
+        print(showing.visible(line))
     return None
