@@ -43,8 +43,6 @@ SEEN_BYTES = 64
 FOLDED_MAX = 20_000
 # The list of services that were called lately is no longer: a thousand names.
 LIST_BYTES_MAX = 1 << 20
-# It is written once a second at most, so to look at it for each call finds nothing new.
-LIST_SECONDS = 0.1
 
 _LINE = re.compile(rb"^(HIT|REPLICATE|BACK) ~ ([0-9]{1,12}) ~ [ -}\x80-\xff]{1,64}~ [ -}\x80-\xff]{1,256}\n", re.MULTILINE)
 _ASKED = re.compile(rb"^(HIT|BACK) ~ ([0-9]{1,12}) ~ [ -}\x80-\xff]{1,64}~ ([ -}\x80-\xff]{1,256})\n", re.MULTILINE)
@@ -74,7 +72,6 @@ class HitLog:
         self._held: _Held | None = None
         self._ours: set[str] = set()  # which this process counted a call of, that may not be listed yet
         self._list = os.path.join(directory, ".called")
-        self._list_again_at = 0.0
         self._list_stamp: durable.Stamp | None = None
         self._listed: frozenset[str] = frozenset()
         self._called: frozenset[str] | None = None  # both; None when one of them has changed
@@ -162,32 +159,26 @@ class HitLog:
 
     def called(self) -> frozenset[str]:
         """The services that were called within the last minute, as far as this process knows; some others may be among them."""
-        clock = time.monotonic()
-        if clock >= self._list_again_at:
-            self._list_again_at = clock + LIST_SECONDS
-            self._read_list()
-        if self._called is None:
-            self._called = self._listed | self._ours
-        return self._called
-
-    def _read_list(self) -> None:
         stamp = durable.stamp(self._list)
         if stamp != self._list_stamp:
             self._list_stamp, self._listed = stamp, frozenset()
             with contextlib.suppress(OSError, UnicodeDecodeError):  # it is made anew within a second
                 self._listed = frozenset(durable.read(self._list, LIST_BYTES_MAX, follow=False)[0].decode().split())
             self._called = None
+        if self._called is None:
+            self._called = self._listed | self._ours
+        return self._called
 
     def list_called(self, services: set[str], before: frozenset[str] | None = None) -> None:
         """All services that were called within the last minute; OSError or NoSpace when that can't be written. `before`: what
         was `called` when the look at the logs began: what was added to the list since then stays in it."""
-        self._read_list()
+        self.called()
         if before is not None:
             services = services | (self._listed - before)
         if services != self._listed:
             durable.replace(self._list, ["\n".join(sorted(services)).encode()], is_synced=False)
         self._ours.clear()
-        self._called, self._list_again_at = None, 0.0
+        self._called = None
 
     def runs(self, service: str, now: float) -> list[Run]:
         """What counts of a service's log, newest first, neighbours of one kind and second together."""

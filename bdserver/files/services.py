@@ -3,8 +3,7 @@
 A service with its .bdcert in the folder is live. A broken .bdcert takes out its own service and no other, and is said.
 Readers wait for nobody; changes are made one at a time, and are there whole or not at all (moves).
 What comes, goes or is renamed changes the folder's time, and counts at once. A .bdcert that somebody edits in place does not:
-one process looks at each (`look`), and tells the others by a file. So whoever serves a caller looks at one time for each call,
-and at that file's ten times a second.
+one process looks at each (`look`), and tells the others by a file, so that who serves a caller looks at two times alone.
 What a .bdcert says is the business of bdcert, counting hits hitlog's; deciding what to retire is core.weight's.
 """
 
@@ -35,8 +34,6 @@ SERVICES_MAX = 1000
 RETIRED_MAX = 100
 # What changed less than this ago may change again within the same tick of the file system's clock.
 SETTLED_NS = 50_000_000
-# One process finds what was edited in place within a second; the others look this often whether it has.
-EDITED_SECONDS = 0.1
 
 
 class _Look(NamedTuple):
@@ -75,8 +72,6 @@ class Services:
         self._quarantine = quarantine or Quarantine("")
         self.complaints: list[str] = []
         self._edited = os.path.join(graveyard_dir, ".edited")  # touched when a look has found something
-        self._edited_seen: Stamp | None = None
-        self._edited_again_at = 0.0
         self._read: dict[str, _Read] = {}
         self._all: dict[str, Service] = {}
         self._looks: _Looks | None = None
@@ -88,19 +83,13 @@ class Services:
     def all(self) -> dict[str, Service]:
         """name -> Service of everything that is live now. What is broken is left out, and in `complaints`."""
         try:
-            seen = durable.stamp_of(os.stat(self.services_dir)), self._edited_stamp()
+            seen = durable.stamp_of(os.stat(self.services_dir)), durable.stamp(self._edited)
             if seen != self._seen:
                 self._look(seen)
         except OSError as error:
             self._seen = self._looks = None
             self._all, self.complaints = {}, [f"{shown(self.services_dir)}: {error.strerror}"]
         return self._all
-
-    def _edited_stamp(self) -> Stamp | None:
-        clock = time.monotonic()
-        if clock >= self._edited_again_at:
-            self._edited_again_at, self._edited_seen = clock + EDITED_SECONDS, durable.stamp(self._edited)
-        return self._edited_seen
 
     def look(self) -> None:
         """Look at each .bdcert, whatever the folder's time says, and tell the other processes if one has changed."""

@@ -99,19 +99,6 @@ def test_what_is_taken_back_late_hides_no_hit_behind_it(log):
 # --- a line -------------------------------------------------------------------------------------------------------
 
 
-def test_which_were_called_a_process_looks_for_ten_times_a_second_and_knows_at_once_what_it_wrote(tmp_path, monkeypatch):
-    now = time.monotonic()
-    monkeypatch.setattr(hitlog.time, "monotonic", lambda: now)
-    reader = HitLog(str(tmp_path))
-    assert reader.called() == set()
-    HitLog(str(tmp_path)).list_called({"a"})
-    assert reader.called() == set()
-    now += hitlog.LIST_SECONDS
-    assert reader.called() == {"a"}
-    reader.list_called({"b"})
-    assert reader.called() == {"b"}
-
-
 @given(
     st.lists(
         st.tuples(st.sampled_from([HIT, HIT, HIT, REPLICATE, BACK]), st.integers(-70, 2), st.integers(1, 3), st.booleans()),
@@ -567,8 +554,7 @@ def test_forgetting_a_service_removes_its_log(log, tmp_path):
 # --- which services were called -----------------------------------------------------------------------------------
 
 
-def test_the_first_call_of_a_service_is_known_to_all_processes_at_their_next_look(log, tmp_path, monkeypatch):
-    monkeypatch.setattr(hitlog, "LIST_SECONDS", 0.0)
+def test_the_first_call_of_a_service_is_known_to_all_processes_at_once(log, tmp_path):
     other = HitLog(str(tmp_path))
     assert other.called() == frozenset()
     log.append("a", HIT, "c", NOW)

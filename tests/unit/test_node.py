@@ -16,7 +16,7 @@ from bdserver.core.nudges import Look
 from bdserver.core.policies import Policies
 from bdserver.core.roles import CLIENT, NODE
 from bdserver.core.view import Rival
-from bdserver.files import hitlog, policyfile
+from bdserver.files import policyfile
 from bdserver.files.settings import Settings, load
 from bdserver.net import dialling
 from bdserver.net.authority import Authority, general_names
@@ -352,7 +352,6 @@ def test_hits_weigh_by_their_cost_and_age(tmp_path):
 
 def test_a_look_at_the_weight_is_one_at_the_services_that_were_called(tmp_path, monkeypatch):
     """Which ones these are the discoverer lists, and whoever counts the first call of one adds it."""
-    monkeypatch.setattr(hitlog, "LIST_SECONDS", 0.0)
     node = a_node(tmp_path)
     for number in range(30):
         node.offer(f"s{number}")
@@ -371,8 +370,7 @@ def test_a_look_at_the_weight_is_one_at_the_services_that_were_called(tmp_path, 
     assert child.total_weight(node.clock()) == 0.0 and looked_at == []
 
 
-def test_a_list_of_called_services_that_is_lost_or_can_not_be_written_stops_nobody(tmp_path, monkeypatch):
-    monkeypatch.setattr(hitlog, "LIST_SECONDS", 0.0)
+def test_a_list_of_called_services_that_is_lost_or_can_not_be_written_stops_nobody(tmp_path):
     node = a_node(tmp_path).offer("Echo")
     node.hit("Echo", "-", node.clock())
     node.weigh(node.clock())

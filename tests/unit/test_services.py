@@ -154,7 +154,6 @@ def test_a_request_looks_at_no_folder_and_one_process_finds_what_was_edited_in_p
     drop(folder, "b")
     child = Services(services.services_dir, services.graveyard_dir, services.scratch_dir)
     services.look()
-    monkeypatch.setattr(module, "EDITED_SECONDS", 0.0)
     settled(child)
     with monkeypatch.context() as patch:
         patch.setattr(module, "_looks", lambda folder: pytest.fail("it looked"))
