@@ -46,7 +46,11 @@ class Parser(ArgumentParser):
         self.exit(BadConfig.exit, f"{self.prog}: {self._nearer(message)} ({self.prog} --help tells more)\n")
 
     def _nearer(self, message: str) -> str:
-        """Instead of the list of all commands: the word, and the command that is most like it."""
+        """Instead of the list of all commands: the word, and the command that is most like it; of an option
+        that stands behind the command, where it belongs."""
+        if message.startswith("unrecognized arguments: "):
+            option = message.split()[2].partition("=")[0]
+            return f"{option} stands before the command" if option in self._option_string_actions else message
         if not message.startswith("argument COMMAND: invalid choice: "):
             return message
         from difflib import get_close_matches

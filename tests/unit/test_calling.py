@@ -90,12 +90,16 @@ def test_what_is_no_time_is_refused(text):
 
 def test_wrong_usage_is_one_line_with_the_nearest_command(capsys):
     parser = calling.Parser(prog="bdtest", commands=["publish", "ping"])
+    parser.add_argument("--node")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     commands.add_parser("publish").add_argument("file", metavar="FILE")
     commands.add_parser("ping")
     for arguments, said in (
         (["publsh"], "bdtest: there is no command 'publsh': did you mean publish? (bdtest --help tells more)\n"),
         (["zzz"], "bdtest: there is no command 'zzz' (bdtest --help tells more)\n"),
+        (["ping", "--node", "h"], "bdtest: --node stands before the command (bdtest --help tells more)\n"),
+        (["ping", "--node=h"], "bdtest: --node stands before the command (bdtest --help tells more)\n"),
+        (["ping", "--nod=h"], "bdtest: unrecognized arguments: --nod=h (bdtest --help tells more)\n"),
         (["publish"], "bdtest publish: the following arguments are required: FILE (bdtest publish --help tells more)\n"),
     ):
         with pytest.raises(SystemExit) as end:
