@@ -7,6 +7,7 @@ answers. What the node does is `processes.run`'s business.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import sys
@@ -25,6 +26,8 @@ log = logging.getLogger("bdserver")
 # Exit status 2 is for things that only an editor mends: another try is no use. Things that may pass by themselves are 1, as is
 # any no of the host's.
 TRY_AGAIN = 1
+# What a node imports where it is first needed, since many never need it.
+LATE = ("concurrent.futures.thread", "ctypes", "difflib", "filelock", "ssl", "tarfile")
 
 
 def begin(options: Namespace) -> int:
@@ -119,9 +122,17 @@ def _in_background(start: Start, web: Web) -> int:
     return 0
 
 
+def _import_late(uid: int) -> None:
+    """At once, before this process becomes another user, who may not be allowed to read where Python imports from."""
+    if uid != os.geteuid():
+        for name in LATE:
+            importlib.import_module(name)
+
+
 def _context(start: Start, needed: list[int], **streams: object) -> daemon.DaemonContext:
     """A daemon's surroundings (PEP 3143), in the foreground too: / as its folder, its user, no core dump with keys in it."""
     uid, gid = start.owner
+    _import_late(uid)
     if os.geteuid() == 0:
         os.setgid(gid)  # DaemonContext takes over the user's groups, and leaves root's as the first of them
     return daemon.DaemonContext(

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from bdserver.commands import daemonising
 from bdserver.commands.bdserverd import main
 from tests.hosts import Mesh, until
 
@@ -126,3 +127,12 @@ def test_what_fails_in_the_foreground_is_a_line_too(host, tmp_path):
     os.makedirs(os.path.join(host.folder, "var", "alpha.bdcache.lock"))
     assert status_of(forked(["--foreground", host.config_path], tmp_path)) == 1
     assert (tmp_path / "said").read_text().startswith("bdserverd: ")
+
+
+def test_before_it_becomes_another_user_it_imports_what_it_would_import_later(monkeypatch):
+    imported = []
+    monkeypatch.setattr(daemonising.importlib, "import_module", imported.append)
+    daemonising._import_late(os.geteuid())
+    assert imported == []
+    daemonising._import_late(os.geteuid() + 1)
+    assert "filelock" in imported

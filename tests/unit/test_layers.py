@@ -157,3 +157,26 @@ def test_named_tuples_are_those_of_core_tuples_which_cost_a_start_less():
     found = {path for path in PACKAGE.rglob("*.py") if "typing.NamedTuple" in imports(path.read_text())}
     alone = {PACKAGE / f"{module}.py" for module in LONERS}
     assert found == {PACKAGE / "core" / "tuples.py", *alone}  # which only a type checker sees there
+
+
+def late_imports(text):
+    """The names that a module imports in its functions, whole."""
+    functions = [each for each in ast.walk(ast.parse(text)) if isinstance(each, ast.FunctionDef)]
+    return {name for each in functions for name in imports(ast.unparse(each))}
+
+
+def test_what_a_node_imports_late_is_imported_before_it_becomes_a_user_who_may_not_read_it():
+    program = "import sys; from bdserver.commands import daemonising; print(*sys.modules); print(*daemonising.LATE)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=PACKAGE.parent, check=True)
+    at_start, late = (set(line.split()) for line in done.stdout.splitlines())
+    files = [PACKAGE.parent / (name.replace(".", "/") + ".py") for name in at_start if name.startswith("bdserver.")]
+    found = {name for path in files if path.exists() for name in late_imports(path.read_text())}
+
+    def is_there(name, among):
+        return bool({name, name.rpartition(".")[0]} & among)
+
+    parents = {each.rpartition(".")[0] for each in late}
+    missing = {name for name in found if not is_there(name, at_start) and not is_there(name, late | parents)}
+    # Which the web server's process imports before it becomes another user.
+    assert missing == {"bdserver.net.container.Container"}
+    assert not late & at_start
