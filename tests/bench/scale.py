@@ -286,7 +286,7 @@ def _change_seconds(mesh: Mesh, host: Host) -> tuple[float, float]:
     def tell(talk: Conversation, said: exchange.Exchange) -> None:
         assert _turn(talk, said)["known"] == 0
 
-    first = int(time.time())
+    first = int(time.time()) + 1  # newer than what `fill` says of it, perhaps within this very second
     changes = _changes(signers, first, 2 * CHANGES + 1)
     with dial() as talk:  # it learns the certificate
         tell(talk, changes.pop(0))
