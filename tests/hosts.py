@@ -126,9 +126,11 @@ class Host(hosts.Host):
     def kill_all(self) -> None:
         """The host is gone, and with it all that ran on it and each of its connections."""
         assert self.process is not None
-        for pid in (self.process.pid, *self.children()):
+        pids = (self.process.pid, *self.children())
+        for pid in pids:
             _signal(pid, signal.SIGKILL)
         self.process.wait()
+        until(lambda: not any(map(_has_files, pids)), 10, f"{self.name} is gone")
 
     @contextlib.contextmanager
     def frozen(self, *pids: int) -> Iterator[None]:
@@ -155,3 +157,11 @@ class Host(hosts.Host):
 def _signal(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):  # a child may end by itself at any time
         os.kill(pid, number)
+
+
+def _has_files(pid: int) -> bool:
+    """Whether this process has not closed its connections: one that was killed ends when it has its turn."""
+    try:
+        return bool(os.listdir(f"/proc/{pid}/fd"))
+    except OSError:  # it is no more
+        return False
