@@ -128,6 +128,14 @@ def read(path: str, bytes_max: int, *, follow: bool = True) -> tuple[bytes, os.s
     return data, status
 
 
+def is_passing(error: OSError) -> bool:
+    """Whether this says something of the host at the moment, and nothing of the file."""
+    return error.errno in _PASSING
+
+
+_PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EIO, errno.ESTALE, errno.EINTR, errno.EAGAIN)
+
+
 # --- writing ------------------------------------------------------------------------------------------------------
 
 

@@ -25,7 +25,7 @@ def content(path: str, *, follow: bool = True) -> tuple[bytes, os.stat_result]:
     try:
         return durable.read(path, FILE_BYTES_MAX, follow=follow)
     except OSError as error:
-        raise BadConfig(f"{durable.shown(path)}: {error.strerror}") from None
+        raise BadConfig(f"{durable.shown(path)}: {error.strerror}") from error
 
 
 def numbered(data: bytes) -> Iterator[tuple[int, str, str]]:

@@ -10,6 +10,7 @@ What a .bdcert says is the business of bdcert, counting hits hitlog's; deciding 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import time
@@ -88,7 +89,9 @@ class Services:
                 self._look(seen)
         except OSError as error:
             self._seen = self._looks = None
-            self._all, self.complaints = {}, [f"{shown(self.services_dir)}: {error.strerror}"]
+            self.complaints = [f"{shown(self.services_dir)}: {error.strerror}"]
+            if not durable.is_passing(error) and error.errno != errno.EACCES:  # what can't be looked at may be there as ever
+                self._all = {}
         return self._all
 
     def look(self) -> None:
@@ -166,7 +169,11 @@ class Services:
         try:
             return _Read(look, is_settled, digest, self._read_service(self.services_dir, name), [])
         except (BadService, BadConfig, Quarantined) as error:
-            return _Read(look, is_settled, digest, None, str(error).splitlines())
+            complaints = str(error).splitlines()
+            if isinstance(error.__cause__, OSError) and durable.is_passing(error.__cause__):
+                known = self._read.get(name)  # it can't be read now: it is as it was, and is read again at the next look
+                return _Read(_Look(None, False), False, digest, known.service if known else None, complaints)
+            return _Read(look, is_settled, digest, None, complaints)
 
     def _read_service(self, folder: str, name: str) -> Service:
         """As read_service; Quarantined when it is left out."""

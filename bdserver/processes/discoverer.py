@@ -34,6 +34,7 @@ from bdserver.processes import reload
 from bdserver.processes.chores import Chores, States
 from bdserver.processes.ears import Ears
 from bdserver.processes.heartbeat import Heartbeat
+from bdserver.processes.lines import SHORTAGE_SECONDS, SHORTAGES
 from bdserver.processes.names import Names
 from bdserver.processes.node import Node
 from bdserver.processes.renewing import Renewing
@@ -100,10 +101,23 @@ class Discoverer:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])  # one that came since the fork comes now
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a group's SIGTERM is the listener's business
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        while self.turn():
+        while self._turned():
             pass
         log.info("the listener is gone: ending")
         self._chores.end()
+
+    def _turned(self) -> bool:
+        """A turn, also where something runs out: what was not done then is due again."""
+        try:
+            is_on = self.turn()
+            self._states.say("room for the discoverer", "")
+            return is_on
+        except OSError as error:
+            if error.errno not in SHORTAGES:
+                raise
+            self._states.say("room for the discoverer", f"the discoverer lacks something: {error.strerror}")
+            time.sleep(SHORTAGE_SECONDS)
+            return True
 
     def turn(self, patience: float = TURN_SECONDS) -> bool:
         """Do what is due, and wait until something happens or is due; False when the listener is gone."""

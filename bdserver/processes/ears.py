@@ -96,7 +96,8 @@ class Ears:
             return
         try:
             inbox = self._taken_in(inbox)
-        except TooBusy:
+        except BDError as error:  # the lock is not to be had, or there is no room for one
+            log.log(logging.DEBUG if isinstance(error, TooBusy) else logging.WARNING, "%s: nothing is taken in", error)
             for heard in inbox:
                 heard.slot.fill(No())
             return

@@ -67,7 +67,12 @@ class Heartbeat:
     def _ask(self, clock: float) -> None:
         self._asked_at, self._beat_at = clock, following(self._beat_at, BEAT_SECONDS, clock)
         self._seconds, self._decoder = self._patience(PATIENCE), Decoder()
-        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock = socket.socket(socket.AF_UNIX)
+        except OSError as error:  # this process lacks something, which says nothing of the listener
+            log.debug("our listener is not asked: %s", error.strerror)
+            self._answered_at = clock
+            return
         sock.setblocking(False)
         try:
             sock.connect(self._path)

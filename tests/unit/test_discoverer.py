@@ -1,5 +1,6 @@
 """The discoverer: what it does with nudges, signals and outcomes, among others of its kind in one process, over real TLS."""
 
+import errno
 import logging
 import os
 import signal
@@ -202,6 +203,27 @@ def test_a_nudge_that_another_reader_has_taken_is_no_nudge(gossiper):
 
 
 # --- its listener -------------------------------------------------------------------------------------------------
+
+
+def test_a_turn_in_which_something_runs_out_is_not_its_end_and_a_bug_is(gossiper, monkeypatch, caplog):
+    one = gossiper("n0").discoverer
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(module, "SHORTAGE_SECONDS", 0.0)
+    numbers = [errno.EMFILE, errno.ENOMEM, errno.EMFILE, errno.EBADF]
+
+    def turn(patience=0.0):
+        if numbers:
+            number = numbers.pop(0)
+            raise OSError(number, os.strerror(number))
+        return False
+
+    monkeypatch.setattr(one, "turn", turn)
+    assert [one._turned() for _ in range(3)] == [True] * 3
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        one._turned()
+    assert one._turned() is False
+    said = [record.getMessage() for record in caplog.records if "lacks something" in record.getMessage()]
+    assert len(said) == 3 and "Too many open files" in said[0] and "well again" in caplog.text
 
 
 def test_it_ends_with_its_listener(gossiper):

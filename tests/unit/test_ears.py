@@ -1,5 +1,6 @@
 """What the discoverer answers other nodes: PING, PROBE, SYNCHRONIZE, and that what came together is taken in together."""
 
+import os
 import time
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -170,6 +171,16 @@ def test_with_no_time_for_it_the_answer_is_no(hearing):
     with hearing.node.cache.locked():
         began = time.monotonic()
         assert hearing.answer(news_of("a")) == No() and time.monotonic() - began < 2
+
+
+def test_without_room_for_the_lock_the_answer_is_no_and_no_bug(hearing, caplog):
+    path = hearing.node.cache.path + ".lock"
+    os.unlink(path)
+    os.mkdir(path)
+    assert hearing.answer(news_of("a")) == No()
+    assert "nothing is taken in" in caplog.text and "Traceback" not in caplog.text
+    os.rmdir(path)
+    assert isinstance(hearing.answer(news_of("a")), Exchanged)
 
 
 def test_a_bug_is_told_and_the_loop_goes_on(hearing, monkeypatch, caplog):

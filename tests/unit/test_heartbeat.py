@@ -1,6 +1,7 @@
 """The heartbeat: a discoverer's questions to its own listener, which a test plays on a real local socket."""
 
 import contextlib
+import errno
 import os
 import selectors
 import socket
@@ -119,6 +120,21 @@ def test_one_that_answers_no_longer_hangs_until_it_does_again(beating, listener,
     answered(beating, listener)
     until(beating, lambda: not beating.is_hung)
     assert "answers again" in caplog.text
+
+
+def test_a_process_without_descriptors_does_not_ask_and_says_nothing_of_the_listener(beating, listener, monkeypatch):
+    answered(beating, listener)
+
+    def none_left(family):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.socket, "socket", none_left)
+        began = time.monotonic()
+        until(beating, lambda: time.monotonic() > began + 1.0)
+        assert not beating.is_hung
+    answered(beating, listener)
+    assert not beating.is_hung
 
 
 def test_it_waits_longer_while_the_machine_is_short_of_time(listener, monkeypatch):

@@ -1,6 +1,7 @@
 """The services directory: what is live, what is not, which changes may be made. How each is made is test_moves'."""
 
 import contextlib
+import errno
 import os
 import time
 
@@ -314,3 +315,41 @@ def test_a_web_applications_own_folder_is_neither_replaced_by_a_package_nor_publ
         publish(services, scratch(services, name) + f"/{name}", name, 1.0)
     assert (folder / name / "web.xml").read_text() == "mine"
     assert left_in_scratch(services) == [] and services.buried() == []
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ESTALE])
+def test_what_can_not_be_read_at_the_moment_is_offered_as_it_was_and_said(folder, services, monkeypatch, number):
+    """A host short of descriptors must not tell the mesh that it has nothing."""
+    drop(folder, "a")
+    assert list(services.all()) == ["a"]
+    refused, whole = f"{folder}/a.bdcert", os.open
+
+    def opens(path, *arguments, **named):
+        if path == refused:
+            raise OSError(number, os.strerror(number), path)
+        return whole(path, *arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", opens)
+        drop(folder, "b", "weight=3\n")
+        with open(refused, "w") as file:
+            file.write("weight=5\n")
+        services.look()
+        assert services.all()["a"].cost == 1 and services.all()["b"].cost == 3
+        assert services.complaints == [f"{refused}: {os.strerror(number)}"]
+    assert services.all()["a"].cost == 5 and services.complaints == []
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.EACCES])
+def test_a_folder_that_can_not_be_looked_at_is_not_empty(folder, services, monkeypatch, number):
+    drop(folder, "a")
+    assert list(services.all()) == ["a"]
+
+    def refuses(path):
+        raise OSError(number, os.strerror(number), path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refuses)
+        drop(folder, "b")
+        assert list(services.all()) == ["a"] and services.complaints == [f"{folder}: {os.strerror(number)}"]
+    assert list(services.all()) == ["a", "b"] and services.complaints == []
