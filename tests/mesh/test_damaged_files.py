@@ -1,5 +1,6 @@
 """Every file of a running node removed, cut, bent, made a folder, a pipe, a link: look-ups go on, nothing dies, no bug is met."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -22,6 +23,15 @@ def remove(path):
         shutil.rmtree(path)
     elif os.path.lexists(path):
         os.unlink(path)
+
+
+def put(path, damage):
+    """In its place; the node may make its own file anew between the two."""
+    for _ in range(100):
+        remove(path)
+        with contextlib.suppress(FileExistsError):
+            return damage(path)
+    raise AssertionError(f"{path} is made anew all the time")
 
 
 def write(path, data):
@@ -123,8 +133,7 @@ def test_whatever_becomes_of_a_file_while_the_node_runs_look_ups_go_on(mesh, is_
             if is_told and path.endswith("ca.crt") and "flipped" in what:
                 continue  # that may be another CA's certificate, as good as any that an operator gives it to read
             words = f"{os.path.relpath(path, one.folder)}: {what}, SEED={seed}"
-            remove(path)
-            damage(path)
+            put(path, damage)
             try:
                 if is_told:
                     hang_up(path)
