@@ -102,8 +102,8 @@ def test_it_leads_to_nothing_but_a_plain_url(node, url):
     assert said["status"].startswith("403") and b"names no URL that could be followed" in said["body"]
 
 
-@pytest.mark.parametrize("url", ["http://10.0.0.2/a b", "http://10.0.0.2/\n"])
-def test_what_is_no_url_at_all_is_no_answer(node, url):
+@pytest.mark.parametrize("url", ["http://10.0.0.2/a b", "http://10.0.0.2/\n", 'http://10.0.0.2/"'])
+def test_a_node_that_names_what_is_no_url_gives_no_answer(node, url):
     node.answers["WHEREIS"] = place(url)
     assert look_up()["status"].startswith("502")
 
