@@ -143,3 +143,12 @@ def test_an_invitation_is_wished_within_bounds():
     ):  # fmt: skip
         with pytest.raises(BadRequest, match="INVALID REQUEST"):
             joining.wished(wrong)
+
+
+@pytest.mark.parametrize("field", ["until", "made_at", "uses", "wrong"])
+@pytest.mark.parametrize("value", ["1", None, [], True, float("nan"), float("inf")])
+def test_an_invitation_whose_numbers_are_none_is_none(field, value):
+    kept = joining.Invitation("a", "hash", "", Role("node"), 1, 1.0, 2.0, "ann").as_json()
+    assert joining.invitation_of(kept).until == 2.0
+    with pytest.raises(ValueError, match="number"):
+        joining.invitation_of(kept | {field: value})
