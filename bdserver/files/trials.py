@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import pickle
 import signal
 import time
 from collections.abc import Callable
@@ -52,8 +53,6 @@ class Trial:
 
     def what_it_read(self) -> Any:
         """Of one that has ended; None when that was before it could say so."""
-        import pickle  # here and below: seldom is anything new
-
         with self._found:
             self._found.seek(0)
             with contextlib.suppress(EOFError, pickle.UnpicklingError):  # it has what we have, our key too
@@ -80,8 +79,6 @@ class Trial:
 
 
 def _live(read: Callable[[], object], found: BinaryIO) -> None:
-    import pickle
-
     try:
         pickle.dump(read(), found)
         found.flush()
