@@ -57,6 +57,9 @@ def node(tmp_path):
     be_its_listener(node)
     yield node
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # of one that waits yet
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def be_its_listener(node, pid=None):

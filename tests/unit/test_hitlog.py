@@ -23,7 +23,9 @@ FORK = multiprocessing.get_context("fork")
 
 @pytest.fixture
 def log(tmp_path):
-    return HitLog(str(tmp_path))
+    log = HitLog(str(tmp_path))
+    yield log
+    log._let_go()
 
 
 @pytest.fixture
@@ -116,6 +118,8 @@ def test_a_weight_that_is_kept_up_is_that_of_all_lines(lines, cost):
             now += abs(at) % 4 / 2
             (here if is_ours else there).append("a", kind, "x", now + at, count)
             assert here.weight("a", cost, now) == pytest.approx(weight(HitLog(folder).runs("a", now), cost, now), abs=1e-9)
+        here._let_go()
+        there._let_go()
 
 
 def test_a_minute_of_calls_is_added_up_once_a_second(log, monkeypatch):
