@@ -26,7 +26,7 @@ def tries(http: str, dns: str, again_seconds: float) -> tuple[Try, ...]:
         Try(
             "A service of your own, with three holders; then its update: a new edition, which all three serve at once.",
             (
-                "echo 'edition one' > Hello; alpha/bdctl publish Hello --replicas 3; sleep 3; alpha/bdctl services Hello",
+                "echo 'edition one' > Hello; alpha/bdctl publish Hello --replicas 3; sleep 6; alpha/bdctl services Hello",
                 "echo 'edition two' > Hello; alpha/bdctl publish Hello --replicas 3",
                 f"for i in 1 2 3 4 5 6; do curl -sL {http}/Hello; done",
             ),
