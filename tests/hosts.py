@@ -19,7 +19,7 @@ from bdserver.demo import hosts
 from bdserver.demo.hosts import LOOPBACK, RUN, free_port, until
 from bdserver.net.authority import Authority, general_names
 
-__all__ = ["RUN", "Host", "Mesh", "free_port", "until"]
+__all__ = ["RUN", "Host", "Mesh", "free_port", "is_gone", "until"]
 
 
 class Mesh(hosts.Mesh):
@@ -152,6 +152,15 @@ class Host(hosts.Host):
         done = self.run("bdctl", "--json", *arguments)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout) if done.stdout else None
+
+
+def is_gone(pid: int) -> bool:
+    """Ended, though perhaps nobody has asked for its status yet."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
 
 
 def _signal(pid: int, number: int) -> None:

@@ -16,15 +16,7 @@ import pytest
 
 from bdserver.errors import BDError
 from bdserver.files.cache import LOCK_SECONDS, Cache
-from tests.hosts import RUN, free_port, until
-
-
-def is_gone(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
+from tests.hosts import RUN, free_port, is_gone, until
 
 
 def discoverer_of(host):

@@ -17,6 +17,7 @@ from bdserver.demo.hosts import Host, Mesh, ending_with_us, free_port, is_free, 
 from bdserver.errors import NobodyThere
 from bdserver.files import settings
 from bdserver.net import keys
+from tests.hosts import is_gone
 from tests.unit.canned import Node, own, seen
 from tests.unit.stages import Clock
 
@@ -42,15 +43,6 @@ def host(mesh):
 def runs(host, script):
     """Whatever is started of this host is this shell script from now on; it gets the words of the command."""
     host.command_line = lambda *words: ["sh", "-c", script, "sh", *words]
-
-
-def is_gone(pid):
-    """Ended, though perhaps nobody has asked for its status yet."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 # --- waiting ------------------------------------------------------------------------------------------------------
