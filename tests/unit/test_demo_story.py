@@ -6,9 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from bdserver.core.weight import FRESH, HIT, HORIZON, weight
 from bdserver.demo import hosts, story
-from bdserver.demo.story import NUMBER, SAMPLES, Story
+from bdserver.demo.stage import THRESHOLD
+from bdserver.demo.story import CALM_SHARE, GENTLE_PAUSE, NUMBER, SAMPLES, Story
 from bdserver.errors import NobodyThere
+from bdserver.files import bdcert
 from bdserver.net.container import Container
 from tests.unit.stages import Clock, Names, Stage, Web, served
 
@@ -273,10 +276,20 @@ def linger(stage, seconds):
         told._linger(stage.hosts[0])
 
 
-def test_the_load_is_a_call_each_four_seconds_until_the_time_is_over(stage, web, clock, said):
-    linger(stage, 10.0)
-    assert len(web.calls) == 3 and 1010 <= clock.now < 1010.5
-    assert "  10.0 s  Ending all processes …" in said()[-1]
+def test_one_host_bears_the_gentle_load_and_what_the_story_left_to_it():
+    """The calls before, all of one age: the most that a host may have when it is said to have room."""
+    cost = bdcert.read_service(SAMPLES, "Primes").cost
+    for age in range(FRESH, HORIZON):
+        before = (HIT, -age, THRESHOLD * CALM_SHARE * age / FRESH / cost)
+        for now in range(5 * HORIZON):
+            calls = [(HIT, second, 1) for second in range(0, now + 1, round(GENTLE_PAUSE))]
+            assert weight([*reversed(calls), before], cost, now) < 0.9 * THRESHOLD, (age, now)
+
+
+def test_the_load_is_a_call_each_eight_seconds_until_the_time_is_over(stage, web, clock, said):
+    linger(stage, 20.0)
+    assert len(web.calls) == 3 and 1020 <= clock.now < 1020.5
+    assert "  20.0 s  Ending all processes …" in said()[-1]
 
 
 def test_without_a_time_it_goes_on_until_it_is_interrupted(stage, web, clock, said):
@@ -287,7 +300,7 @@ def test_without_a_time_it_goes_on_until_it_is_interrupted(stage, web, clock, sa
     assert (
         "   0.0 s  A gentle load goes on. Ctrl-C ends everything." in lines and lines[-1] == " 500.0 s  Ending all processes …"
     )
-    assert stage.did[-1] == "end" and len(web.calls) == pytest.approx(125, abs=6)
+    assert stage.did[-1] == "end" and len(web.calls) == pytest.approx(62, abs=3)
 
 
 def test_what_happens_on_the_stage_is_told_when_it_happens(stage, said):
