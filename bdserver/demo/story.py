@@ -155,7 +155,7 @@ class Story:
             served[said["node"]] += 1
         shares = ", ".join(f"{name} {count}" for name, count in sorted(served.items()))
         copied = "".join(f" {name} was given a copy on the way." for name in sorted(served.keys() - holders))
-        self.say(f"{SHARED_CALLS} more calls, and nobody gets more than it can bear: {shares}.{copied}")
+        self.say(f"{SHARED_CALLS} more calls, none more than its host bears: {shares}.{copied}")
 
     def _lose(self, victim: Host, asker: Host) -> None:
         others = [host for host in self._stage.mesh.hosts if host is not victim]

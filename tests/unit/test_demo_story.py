@@ -1,14 +1,16 @@
 """The demo's story, told on a stage in memory: what it says in which order, and what it does when something does not happen."""
 
+import itertools
 import os
 import shutil
 from types import SimpleNamespace
 
 import pytest
 
+from bdserver.core.membership import ALIVE
 from bdserver.core.weight import FRESH, HIT, HORIZON, weight
 from bdserver.demo import hosts, story
-from bdserver.demo.stage import THRESHOLD
+from bdserver.demo.stage import NAMES, THRESHOLD
 from bdserver.demo.story import CALM_SHARE, GENTLE_PAUSE, NUMBER, SAMPLES, Story
 from bdserver.errors import NobodyThere
 from bdserver.files import bdcert
@@ -74,7 +76,7 @@ STORY = """\
    0.0 s    call  6: alpha serves   alpha ###############.......... 30
    0.0 s    call  7: beta  serves   alpha ###############.......... 30
    0.0 s  alpha said NO. In 5 ms the mesh copied Primes to beta, which took that very call.
-   0.0 s  9 more calls, and nobody gets more than it can bear: beta 5, gamma 4. gamma was given a copy on the way.
+   0.0 s  9 more calls, none more than its host bears: beta 5, gamma 4. gamma was given a copy on the way.
    0.0 s  kill -9 of beta, while 30 calls of TimeOfDay go on …
    1.5 s  30 of 30 were answered by a living host. All knew of the death after 1.0 s,
    1.5 s  and after 1.0 s TimeOfDay had two living holders again.
@@ -259,6 +261,18 @@ def test_calls_that_no_living_host_answered_are_counted(stage, instead):
 
     alpha.lookup = sometimes_wrong
     fails(stage, "^2 calls failed$")
+
+
+def test_calls_that_all_hosts_share_are_told_in_a_line_of_a_terminal(stage, said):
+    served_by = itertools.cycle(NAMES)
+    url = f"http://127.0.0.1:{stage.port}/axis/Primes?wsdl"
+    asker = SimpleNamespace(
+        lookup=lambda service: [{"node": next(served_by), "url": url}],
+        nodes=lambda: [{"name": name, "status": ALIVE, "services": ["Primes"]} for name in ("alpha", "gamma")],
+    )
+    Story(stage)._share(asker)
+    line = "9 more calls, none more than its host bears: alpha 3, beta 3, gamma 3. beta was given a copy on the way."
+    assert said() == ["   0.0 s  " + line] and len("   0.0 s  " + line) <= 120
 
 
 def test_what_still_needs_attention(stage):
