@@ -21,12 +21,13 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from bdserver.core import membership, statements
+from bdserver.core import joining, membership, statements
 from bdserver.core.address import split_address, without_zone
 from bdserver.core.membership import Record
 from bdserver.core.roles import ADMIN, NODE
-from bdserver.core.statements import Revocation, Roll, Statement
+from bdserver.core.statements import Holder, Revocation, Roll, Statement
 from bdserver.core.tuples import NamedTuple
 from bdserver.errors import Forbidden
 from bdserver.net import chain as chains
@@ -209,3 +210,16 @@ class Proofs:
         if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != ec.SECP256R1.name:
             return _Worked("its certificate is for another kind of key")
         return _Worked("", identity, chain, key, roots)
+
+
+def holder(identity: Identity) -> Holder:
+    """The certificate as revocations see it."""
+    name, serial, begins, signer = identity.name, identity.serial, identity.not_before, identity.signer
+    if signer is None:
+        return Holder(name, serial, begins)
+    return Holder(name, serial, begins, signer.name, signer.serial, signer.not_before)
+
+
+def fingerprint(authority: x509.Certificate) -> str:
+    """How records name a CA."""
+    return joining.fingerprint(authority.public_bytes(Encoding.DER)).hex()

@@ -29,11 +29,12 @@ from bdserver.files.accesslog import AccessLog
 from bdserver.processes import facts
 from bdserver.processes.copying import Copying
 from bdserver.processes.counters import STEP_SECONDS
+from bdserver.processes.describing import Told, describe
 from bdserver.processes.doubts import Doubts
 from bdserver.processes.health import Health
 from bdserver.processes.heartbeat import Heartbeat
 from bdserver.processes.hook import Hook, Sights
-from bdserver.processes.node import Node, Told
+from bdserver.processes.node import Node
 from bdserver.processes.past import Past
 
 # How often we look at our own services folder, weight and complaints.
@@ -202,7 +203,7 @@ class Chores:
 
     def _weigh(self, wall: float) -> None:
         self.node.services.look()
-        self._weights = self.node.weigh(wall)
+        self._weights = self.node.load.weigh(wall)
         self.weight = math.fsum(self._weights.values())
 
     def _copy(self, wall: float) -> None:
@@ -238,10 +239,10 @@ class Chores:
         if self.heartbeat.is_hung:  # its services can't be had, whatever their web server says
             sick = frozenset(self.node.services.all())
         needs_expiry = view.copy().expire(wall)
-        if not needs_expiry and not self.node.describe(view.copy(), wall, Told(unhealthy=sick, idle=self.copying.idle)):
+        if not needs_expiry and not describe(self.node, view.copy(), wall, Told(unhealthy=sick, idle=self.copying.idle)):
             return
         with self.node.cache.locked() as fresh:
-            self.node.describe(fresh, wall, Told(unhealthy=sick, idle=self.copying.idle))
+            describe(self.node, fresh, wall, Told(unhealthy=sick, idle=self.copying.idle))
             fresh.expire(wall)
 
     def _drop_doubted(self, wall: float) -> None:

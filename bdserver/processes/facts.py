@@ -13,6 +13,7 @@ from bdserver.core.view import View
 from bdserver.files import disks
 from bdserver.files.quarantine import Entry, Kind
 from bdserver.net.keys import Credentials
+from bdserver.processes.describing import left_out, namesakes_of
 from bdserver.processes.node import Node
 
 # Of the nodes that have a policy that can't be read, a warning shows so many.
@@ -44,7 +45,7 @@ def gather(node: Node, view: View, now: float) -> Facts:
         unmet=report.unmet,
         refusals={name: why for name, why in report.refusals.items() if _is_there(view, name)},
         doubted=report.doubted,
-        load=node.total_weight(now) / settings.receiver_threshold,
+        load=node.load.total_weight(now) / settings.receiver_threshold,
         hung=time.monotonic() - node.beat.at() if node.beat.at() else 0.0,
         lag=report.lag,
         failing=report.failing,
@@ -53,7 +54,7 @@ def gather(node: Node, view: View, now: float) -> Facts:
         kept_settings=tuple(node.kept),
         complaints=tuple(node.services.complaints),
         quarantine=tuple(_in_quarantine(entry, view) for entry in node.quarantine.entries() if entry.kind is not Kind.SERVICE),
-        left_out=tuple(node.left_out(view.own, now)),
+        left_out=tuple(left_out(node, view.own, now)),
         unhealthy=tuple(view.own.extra.get("unhealthy", [])),
         publishers=node.rules.publishers.complaint,
         untrusted={name: why for name, why in doubts.items() if name in untrusted},
@@ -71,7 +72,7 @@ def renewed_seconds(credentials: Credentials) -> float | None:
 def _namesakes(node: Node, view: View, now: float) -> dict[str, str]:
     """Names that two live nodes have, ours among them: which two."""
     found = {record.name: namesakes.told(record) for record in view.others_there()}
-    found[node.name] = node.namesakes(view, now)
+    found[node.name] = namesakes_of(node, view, now)
     return {name: two.words for name, two in sorted(found.items()) if two is not None}
 
 

@@ -9,28 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 import random
 import time
-from collections.abc import Callable, Collection, Mapping
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Callable
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
-from bdserver.core import copies, joining, membership, namesakes, nudges, policy, statements, weight
+from bdserver.core import nudges, policy, statements
 from bdserver.core.address import join_address, split_address
-from bdserver.core.membership import LEFT, NO_EDITION, STATIC, WITHDRAWN_MAX, Copies, Record, Withdrawal
-from bdserver.core.namesakes import Claim, Namesakes
 from bdserver.core.nudges import Nudge
 from bdserver.core.policies import Policies, Unknown
 from bdserver.core.policy import Policy
-from bdserver.core.statements import Holder
-from bdserver.core.tickets import NOT_BEFORE_MAX
 from bdserver.core.tuples import NamedTuple
-from bdserver.core.view import TOMBSTONE_SECONDS, View
+from bdserver.core.view import View
 from bdserver.errors import BadConfig, BDError, Forbidden, NoSpace
 from bdserver.files import durable, policyfile, publishers
 from bdserver.files.bdcert import Service
@@ -53,20 +43,19 @@ from bdserver.net import dialling, keys
 from bdserver.net.conversation import Conversation
 from bdserver.net.identity import Identity
 from bdserver.net.keys import Credentials
-from bdserver.net.proofs import Proofs
+from bdserver.net.proofs import Proofs, holder
 from bdserver.net.signing import Signer
 from bdserver.processes import counters
 from bdserver.processes.advertised import advertised
 from bdserver.processes.beat import Beat
+from bdserver.processes.load import Load
 from bdserver.processes.lookups import LookUps
 from bdserver.processes.purse import Purse
-from bdserver.processes.trust import Judged, Trust
+from bdserver.processes.trust import Trust
 from bdserver.processes.world import World
 
 log = logging.getLogger("bdserver.node")
 
-# Calls a minute.
-CALLS_SECONDS = 60
 # Policies that another process reads before what it found is taken over: one of them in normal form may take 7 ms.
 POLICIES_READ_AT_ONCE = 8
 # How often a process looks whether our certificate has been renewed by another one.
@@ -100,22 +89,6 @@ class Rules(NamedTuple):
     black_list: BlackList
     revoked: Revoked
     publishers: Publishers = Publishers()
-
-
-def _claim(address: str, identity: Identity | None) -> Claim:
-    if identity is None:
-        return Claim(address)
-    return Claim(address, f"{identity.serial:x}", identity.signer.name if identity.signer is not None else "")
-
-
-class Told(NamedTuple):
-    """What our record is to say beside what lies in files; None leaves it as it says. `withdrawn`: from now on; `idle`: epoch
-    second of the last call of copies that wish to retire."""
-
-    draining: bool | None = None
-    unhealthy: Collection[str] | None = None
-    withdrawn: Mapping[str, Withdrawal] = MappingProxyType({})
-    idle: Mapping[str, int] | None = None
 
 
 class Life(NamedTuple):
@@ -157,6 +130,7 @@ class Node:
         self.proofs = Proofs(credentials, self.refusal, clock)
         self.trust = Trust(files.services, files.seen, lambda: self.rules.publishers)
         files.cache.seal = lambda record: self.proofs.seal(record)  # by the key that is in force then
+        self.load = Load(files.services, files.hitlog, lambda: self.settings.receiver_threshold)
         self.dial, self.clock, self.rng = dial, clock, rng or random.Random()
         self.sources, self.signer = sources, signer
         self.life = Life(os.getpid(), clock())
@@ -238,7 +212,7 @@ class Node:
         with everything. What strangers wrote another process parses: the listener must not die of it."""
         self.rules.revoked.refresh()
         self.look_at_keys()
-        self.total_weight(self.clock())
+        self.load.total_weight(self.clock())
         self.trust.judged()
         view = self.cache.view()
         if view is not self._refreshed:
@@ -368,170 +342,6 @@ class Node:
         times = self.heard.report().times
         return lambda name: max(view.heard_at.get(name, 0.0), times.get(name, 0.0))
 
-    def weights(self, now: float) -> dict[str, float]:
-        """service -> weight, of all services here, by a look at each one's hits."""
-        return {name: self._weight(each, now) for name, each in self.services.all().items()}
-
-    def _weight(self, service: Service, now: float, ahead: float = 0.0) -> float:
-        if not ahead:
-            return self.hitlog.weight(service.name, service.cost, now)
-        return weight.weight(self.hitlog.runs(service.name, now), service.cost, now + ahead)
-
-    def calls_between(self, after: int, until: int, now: float) -> int:
-        """How many calls came behind one second and up to another one, within the last minute, of all services together."""
-        return sum(self._calls(name, after, until, now) for name in self.hitlog.called())
-
-    def calls(self, now: float) -> dict[str, int]:
-        """service -> how many calls within the last minute, of those that were called lately."""
-        second = int(now)
-        return {name: self._calls(name, second - CALLS_SECONDS, second, now) for name in self.hitlog.called()}
-
-    def _calls(self, name: str, after: int, until: int, now: float) -> int:
-        runs = self.hitlog.runs(name, now)
-        return sum(count for kind, second, count in runs if kind == weight.HIT and after < second <= until)
-
-    def total_weight(
-        self, now: float, asked: str | None = None, found: Mapping[str, Service] | None = None, ahead: float = 0.0
-    ) -> float:
-        """The sum of all weights, by a look at the hits of those that were called lately, and of the one that is asked for.
-        `found`: the services here, by who has just looked; `ahead`: so many seconds from now on, if nobody calls."""
-        services, names = self.services.all() if found is None else found, self.hitlog.called()
-        if asked is not None and asked not in names:
-            names |= {asked}
-        return math.fsum([self._weight(services[name], now, ahead) for name in names if name in services])
-
-    def weigh(self, now: float) -> dict[str, float]:
-        """service -> weight, by a look at each one's hits; for the processes that do not look so far, which were called is
-        written down."""
-        before, weights = self.hitlog.called(), self.weights(now)
-        with contextlib.suppress(
-            OSError, NoSpace
-        ):  # then each process counts what it has logged itself, and what it is asked for
-            self.hitlog.list_called({name for name, each in weights.items() if each > 0}, before)
-        return weights
-
-    def is_overloaded(self, now: float, asked: str | None = None, found: Mapping[str, Service] | None = None) -> bool:
-        """The original's test: the sum of weights exceeds receiver_threshold."""
-        return weight.is_overloaded(self.total_weight(now, asked, found), self.settings.receiver_threshold)
-
-    def room_in(self, now: float, asked: str, found: Mapping[str, Service]) -> float:
-        """Of an overloaded node: for how many seconds it stays so even if nobody calls, at most NOT_BEFORE_MAX."""
-        begun = now % 1  # weight changes with the second
-        seconds = 1.0
-        while seconds <= NOT_BEFORE_MAX:
-            total = self.total_weight(now, asked, found, seconds)
-            if not weight.is_overloaded(total, self.settings.receiver_threshold):
-                return round(seconds - begun, 3)
-            seconds += 1.0
-        return NOT_BEFORE_MAX
-
-    def describe(self, view: View, now: float, told: Told = Told()) -> bool:  # noqa: B008 (a value that nobody can change)
-        """Bring this node's own record in `view` (held locked) up to date; True if it changed."""
-        document = self.rules.document
-        if document.digest is not None and document.text is not None:
-            view.learn_policy(document.digest, document.text)
-        is_learnt = bool(self.proofs.digest) and view.learn_certificate(self.proofs.digest, self.proofs.certificate)
-        described, _ = self._described(view.own, now, told, self.namesakes(view, now))
-        return view.describe(described, now) or is_learnt
-
-    def namesakes(self, view: View, now: float) -> Namesakes | None:
-        """This node and another live one of its name, if there is one."""
-        rival = view.living_rival(now)
-        if rival is None:
-            return None
-        text = view.certificates.get(rival.certificate, "")
-        return Namesakes(
-            _claim(self.address, self.credentials.identity),
-            _claim(rival.address, self.proofs.identity(rival.certificate, text) if text else None),
-        )
-
-    def _described(self, own: Record, now: float, told: Told, two: Namesakes | None = None) -> tuple[Record, list[str]]:
-        """Our record as it should be, and the services that have no room in it."""
-        services = self.services.all()
-        sick = own.extra.get("unhealthy", []) if told.unhealthy is None else told.unhealthy
-        total, judged = self.total_weight(now), self.trust.judged()
-        withdrawn = self._withdrawn({**own.withdrawn, **told.withdrawn}, services, now)
-        return membership.fitting(
-            own._replace(
-                address=self.address,
-                services={
-                    name: self._offered(each, own, told, judged)
-                    for name, each in services.items()
-                    if name not in sick
-                    and name not in judged.untrusted
-                    and (each.is_copy or name not in withdrawn or not each.is_here)
-                },
-                free_dynamic=min(max(self.settings.max_dynamic - self.dynamic_count(), 0), membership.FREE_DYNAMIC_MAX),
-                load=weight.load_step(total, self.settings.receiver_threshold),
-                receiver_threshold=self.settings.receiver_threshold,
-                web_port=self.settings.axis_port,
-                gossip_port=self.settings.gossip_port,
-                web_dir=self.settings.axis_web_dir,
-                service_url=self.settings.service_url,
-                policy=self.rules.document.digest,
-                draining=own.draining if told.draining is None else told.draining,
-                withdrawn=withdrawn,
-                extra=self._said_beside(sorted(set(sick) & services.keys()), two),
-                certificate=self.proofs.digest,
-            )
-        )
-
-    def _offered(self, service: Service, own: Record, told: Told, judged: Judged) -> membership.Service:
-        """What our record says of a service."""
-        before, idle_since, edition = own.services.get(service.name), 0, service.edition
-        if edition == NO_EDITION and service.is_here and before is not None and before.type == service.type == STATIC:
-            edition = before.edition  # its .bdcert was written anew by hand: what it is now, somebody is about to see
-        if service.is_copy:
-            idle_since = told.idle.get(service.name, 0) if told.idle is not None else before.idle_since if before else 0
-        return membership.Service(
-            service.type,
-            service.cost,
-            service.url,
-            judged.may_give(service),
-            edition,
-            service.original,
-            service.after,
-            service.replicas,
-            Copies(service.copies or self.settings.copies),
-            judged.signer(service),
-            idle_since,
-            service.health != "none",
-        )
-
-    def _withdrawn(self, said: Mapping[str, Withdrawal], services: Mapping[str, Service], now: float) -> dict[str, Withdrawal]:
-        """Of what we have withdrawn, what is still worth telling: the newest, of a day, and not what is offered here anew."""
-        kept = [
-            (name, each)
-            for name, each in said.items()
-            if now - TOMBSTONE_SECONDS <= each.at
-            and not (name in services and not services[name].is_copy and services[name].edition.counter > each.counter)
-        ]
-        kept.sort(key=lambda item: item[1].at)
-        return dict(kept[-WITHDRAWN_MAX:])
-
-    def _said_beside(self, sick: list[str], two: Namesakes | None) -> dict[str, Any]:
-        """Of our record: what not every node has to say."""
-        said: dict[str, Any] = {"unhealthy": sick} if sick else {}
-        if two is not None:
-            said[namesakes.FIELD] = two.as_json()
-        if self.signer is not None:
-            said[membership.SIGNER] = fingerprint(self.signer.root)
-        if len(self.credentials.authorities) > 1:
-            said[membership.ROOTS] = sorted(map(fingerprint, self.credentials.authorities))
-        return said
-
-    def left_out(self, own: Record, now: float) -> list[str]:
-        """The services that have no room in our record; asked for only where some are not in it."""
-        hidden = {*own.extra.get("unhealthy", []), *self.trust.untrusted()}
-        missing = self.services.all().keys() - own.services.keys() - hidden
-        return self._described(own, now, Told())[1] if missing else []
-
-    def finish_withdrawals(self, own: Record) -> None:
-        """What our record says is withdrawn, and lies here still: the life before ended between the two."""
-        for name, service in self.services.all().items():
-            if not service.is_copy and service.edition.counter and copies.is_withdrawn(own, name, service.edition):
-                self.services.withdraw(name)
-
     def hit(self, service: str, caller: str, now: float, kind: str = "HIT") -> bool:
         """Log a call (or a REPLICATE, or a call of that time as taken BACK), and whether it is logged: a full disk costs us the
         count, not the client its answer. Where the web server's log tells of calls, agreeing to one is none."""
@@ -551,24 +361,6 @@ class Node:
     def dynamic_count(self) -> int:
         """How many replicas lie here."""
         return sum(service.type == "dynamic" for service in self.services.all().values())
-
-    def own_record(self) -> Record:
-        """Our record at the start."""
-        return Record(self.name, self.address, (0, 0))
-
-    def update_own(self, told: Told = Told()) -> bool:  # noqa: B008 (a value that nobody can change)
-        """Describe ourselves anew under the cache's lock, and nudge the discoverer to spread it."""
-        with self.cache.locked() as view:
-            changed = self.describe(view, self.clock(), told)
-        if changed:
-            self.nudge(nudges.Look())
-        return changed
-
-    def mark_left(self) -> Record:
-        """Our last word to the mesh, as a record."""
-        with self.cache.locked() as view:
-            view.describe(view.own._replace(status=LEFT), self.clock())
-            return view.own
 
     # -- other processes, other nodes
 
@@ -639,19 +431,6 @@ def signer_of(settings: Settings, credentials: Credentials) -> Signer | None:
         return None
     mesh, authorities = credentials.identity.mesh, credentials.authorities
     return Signer.load(settings.key_dir, settings.username, mesh, authorities, settings.group)
-
-
-def holder(identity: Identity) -> Holder:
-    """The certificate as revocations see it."""
-    name, serial, begins, signer = identity.name, identity.serial, identity.not_before, identity.signer
-    if signer is None:
-        return Holder(name, serial, begins)
-    return Holder(name, serial, begins, signer.name, signer.serial, signer.not_before)
-
-
-def fingerprint(authority: x509.Certificate) -> str:
-    """How records name a CA."""
-    return joining.fingerprint(authority.public_bytes(Encoding.DER)).hex()
 
 
 def guarded(quarantine: Quarantine) -> Callable[[str, str], Policy]:

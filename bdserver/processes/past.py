@@ -74,7 +74,7 @@ class Past:
         if -MINUTE < passed <= 0:
             return 0
         after, self._counted = self._counted if 0 < passed < MINUTE else until - 1, until
-        return self.node.calls_between(after, until, wall)
+        return self.node.load.calls_between(after, until, wall)
 
     def _look(self) -> Seen:
         value = self.node.counters.value

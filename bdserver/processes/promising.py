@@ -56,7 +56,7 @@ class Giver:
             if account is None:  # another child has it, and perhaps sleeps meanwhile: askers would begin at one ticket again
                 self._promises.put_off(service.name)
                 return {}
-            total, threshold = self._node.total_weight(now, service.name, found), self._node.settings.receiver_threshold
+            total, threshold = self._node.load.total_weight(now, service.name, found), self._node.settings.receiver_threshold
             count = tickets.granted(usable, total, threshold, service.cost, account.held)
             until = now + TICKET_SECONDS
             if not count or not self._node.log_calls(service.name, HIT, self._host, until, count):

@@ -28,8 +28,9 @@ from bdserver.errors import BadConfig, BDError
 from bdserver.net import chain as chains
 from bdserver.net import keyfiles, openssl, signing
 from bdserver.net.authority import general_names, request_by
+from bdserver.net.proofs import fingerprint, holder
 from bdserver.processes.lines import Lines, Talk
-from bdserver.processes.node import Node, fingerprint, holder
+from bdserver.processes.node import Node
 
 RENEW_SECONDS = 10.0
 WORDS_CHARACTERS_MAX = 200

@@ -22,8 +22,9 @@ from bdserver.errors import BDError
 from bdserver.net.conversation import Conversation
 from bdserver.processes import child, discoverer, facts, reload, systemd
 from bdserver.processes.children import Limits
+from bdserver.processes.describing import Told, describe, finish_withdrawals, mark_left, own_record
 from bdserver.processes.listener import Listener, Runs
-from bdserver.processes.node import Life, Node, Told
+from bdserver.processes.node import Life, Node
 from bdserver.processes.pidfile import PidFile
 from bdserver.processes.sockets import Sockets
 
@@ -77,9 +78,9 @@ def begin(node: Node) -> None:
     node.heard.begin()
     with node.cache.locked() as view:
         previous = view.records.get(node.name)
-        view.start((previous or node.own_record())._replace(address=node.address, draining=False), time.time())
-        node.finish_withdrawals(view.own)
-        node.describe(view, time.time(), Told(unhealthy=[]))
+        view.start((previous or own_record(node))._replace(address=node.address, draining=False), time.time())
+        finish_withdrawals(node, view.own)
+        describe(node, view, time.time(), Told(unhealthy=[]))
         for hint in node.settings.hints:
             if hint != node.address:
                 view.hint(hint)
@@ -113,7 +114,7 @@ def pulse(node: Node, connections: int) -> float | None:
 def figures(node: Node, connections: int, now: float) -> str:
     """The status line."""
     view = node.cache.view()
-    services, weight = node.services.all(), node.total_weight(now)
+    services, weight = node.services.all(), node.load.total_weight(now)
     needs = attention.summary(facts.findings(node, view, now))
     return (
         f"{1 + len(view.others_there())} nodes, {len(services)} services here, weight {weight:.1f} of "
@@ -135,7 +136,7 @@ def say_goodbye(node: Node, sockets: Sockets) -> None:
     sockets.remove()
     sockets.close_ears()  # whoever says goodbye at the same time is refused here, instead of waiting for an answer
     try:
-        node.mark_left()
+        mark_left(node)
     except BDError as error:
         log.error("leaving without a word: %s", error)
         return

@@ -22,8 +22,9 @@ from bdserver.files.settings import load
 from bdserver.net import keys, tls
 from bdserver.net.authority import Authority, general_names
 from bdserver.net.proofs import Proofs
+from bdserver.processes.describing import Told, describe, own_record
 from bdserver.processes.discoverer import Discoverer
-from bdserver.processes.node import Node, Rules, Told, open_files
+from bdserver.processes.node import Node, Rules, open_files
 
 PATIENCE = 20.0  # of a test; each waits for what it wants, and none as long
 
@@ -55,8 +56,8 @@ def make_node(folder, authority, name, port=1, **settings):
     rules = Rules(document, Policies(document.policy, "lax"), BlackList(made.black_list), Revoked(made.revoked))
     node = Node(made, credentials, f"127.0.0.1:{port}", rules, open_files(made, name), rng=Random(name))
     with node.cache.locked() as view:
-        view.start(node.own_record(), time.time())
-        node.describe(view, time.time(), Told(unhealthy=[]))
+        view.start(own_record(node), time.time())
+        describe(node, view, time.time(), Told(unhealthy=[]))
     return node
 
 

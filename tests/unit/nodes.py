@@ -27,7 +27,8 @@ from bdserver.files.settings import Settings
 from bdserver.net.identity import Identity
 from bdserver.processes import facts
 from bdserver.processes.answers import answer, ask_ourselves
-from bdserver.processes.node import Life, Node, Rules, Told, open_files
+from bdserver.processes.describing import Told, describe, own_record, update_own
+from bdserver.processes.node import Life, Node, Rules, open_files
 from bdserver.processes.session import Caller, Session
 from bdserver.processes.terms import Terms
 from tests.unit.seals import Believing
@@ -268,7 +269,7 @@ class InMemory(Node):
                 file.write(content)
         with open(path + ".bdcert", "w", encoding="utf-8") as file:
             file.writelines(f"{key}={value}\n" for key, value in pairs.items())
-        self.update_own()
+        update_own(self)
         return self
 
     def overload(self, service):
@@ -331,8 +332,8 @@ def a_node(tmp_path, name="me", policy="", days=365.0, **settings):
     node.life = Life(NOBODYS_PID, NOW)
     network.nodes[address] = node
     with node.cache.locked() as view:
-        view.start(node.own_record(), NOW)
-        node.describe(view, NOW, Told(unhealthy=[]))
+        view.start(own_record(node), NOW)
+        describe(node, view, NOW, Told(unhealthy=[]))
     return node
 
 

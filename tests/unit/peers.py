@@ -19,6 +19,7 @@ from bdserver.files.blacklist import BlackList
 from bdserver.files.revoked import Revoked
 from bdserver.files.settings import load
 from bdserver.net.identity import Identity
+from bdserver.processes.describing import own_record
 from bdserver.processes.node import Node, Rules, open_files
 from tests.unit.seals import Believing, believe
 from tests.unit.views import NOW
@@ -147,7 +148,7 @@ class StandIn(Node):
         self.proofs = Believing()
         self.peers = {}
         with self.cache.locked() as view:
-            view.start(self.own_record(), NOW)
+            view.start(own_record(self), NOW)
 
     def configure(self, **settings):
         """Write the config; it counts at the next reload."""

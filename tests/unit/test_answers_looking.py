@@ -9,7 +9,7 @@ from bdserver.core import policy
 from bdserver.core.messages import NoPong, Offers, Pong
 from bdserver.core.roles import ADMIN, CLIENT
 from bdserver.core.timeline import Span
-from bdserver.processes.node import Told
+from bdserver.processes.describing import Told, update_own
 from tests.unit.nodes import COSTLY, NOW, a_mesh, a_node, acquaint, document
 
 
@@ -111,7 +111,7 @@ def test_a_node_tells_how_it_is(tmp_path):
 
 def test_what_is_wrong_is_told(tmp_path):
     node = a_node(tmp_path).offer("Broken", weight="heavy").offer("Sick")
-    node.update_own(Told(unhealthy=["Sick"]))
+    update_own(node, Told(unhealthy=["Sick"]))
     own = node.ask("STATUS").own
     assert not own["services"]["Sick"]["healthy"] and "Broken" not in own["services"]
     assert any("Broken.bdcert:1: " in line and "heavy" not in line for line in own["complaints"]) and set(
@@ -187,7 +187,7 @@ def test_calls_of_the_last_minute_are_told_of_each_service(tmp_path):
     node = a_node(tmp_path).offer("Echo").offer("Maps")
     for second in (NOW - 61, NOW - 59, NOW - 1, NOW):
         node.hitlog.append("Echo", "HIT", "192.0.2.1", second)
-    node.weigh(NOW)
+    node.load.weigh(NOW)
     services = node.ask("STATUS", role=CLIENT).own["services"]
     assert (services["Echo"]["calls"], services["Maps"]["calls"]) == (3, 0)
 

@@ -27,7 +27,7 @@ from bdserver.core.nudges import Hurry
 from bdserver.core.roles import ADMIN
 from bdserver.files import package
 from bdserver.processes.answers import ANSWERS, replicating
-from bdserver.processes.node import Told
+from bdserver.processes.describing import Told, update_own
 from tests.unit.nodes import NOW, a_mesh, a_node, acquaint, document
 
 ECHO = b"print('echo')"
@@ -81,7 +81,7 @@ def test_what_is_here_already_is_not_fetched_again(tmp_path):
 def test_without_room_nothing_is_fetched(tmp_path, reason):
     node, _ = a_copier(tmp_path, max_dynamic=0 if reason == "no slots" else 1, receiver_threshold=1.0)
     if reason == "draining":
-        node.update_own(Told(draining=True))
+        update_own(node, Told(draining=True))
     if reason == "overloaded":
         node.offer("Other").overload("Other")
     assert node.ask("WILLYOUREPLICATE", "Echo") == No() and node.network.called == []
@@ -316,7 +316,7 @@ def test_only_recipients_are_asked(tmp_path):
 
 def test_no_from_one_is_no_and_nothing_from_all_is_donthave(tmp_path):
     node, holder, _other = a_copier(tmp_path, "other")
-    holder.update_own(Told(draining=True))
+    update_own(holder, Told(draining=True))
     assert mass(node, {"self": ["holder", "other"]}, ["holder", "other"]) == No()
     assert mass(node, {"self": ["other"]}, ["other"]) == DontHave()
 
@@ -326,7 +326,7 @@ def test_who_was_not_there_is_named_and_the_discoverer_told_and_the_others_still
     node.network.trouble[other.address] = errors.NobodyThere("silent")
     tree = {"self": ["other", "holder"], "other": ["far"]}
     assert mass(node, tree, ["other", "holder", "far"]).name == "holder"
-    holder.update_own(Told(draining=True))
+    update_own(holder, Told(draining=True))
     assert mass(node, tree, ["other", "holder", "far"]) == NetFault(["other"], "NO")
     assert Hurry("other") in node.nudged()
     assert mass(node, {"self": ["other"]}, ["other"]) == NetFault(["other"], "DONTHAVE")
@@ -334,7 +334,7 @@ def test_who_was_not_there_is_named_and_the_discoverer_told_and_the_others_still
 
 def test_the_faults_of_a_branch_come_back(tmp_path):
     node, _relay, far, overloaded = a_mesh(tmp_path, "me", "relay", "far", "overloaded")
-    overloaded.offer("Echo").update_own(Told(draining=True))
+    update_own(overloaded.offer("Echo"), Told(draining=True))
     node.network.trouble[far.address] = errors.NobodyThere("silent")
     tree = {"self": ["relay"], "relay": ["far", "overloaded"]}
     assert mass(node, tree, ["far", "overloaded"]) == NetFault(["far"], "NO")

@@ -9,7 +9,7 @@ from bdserver.core.messages import DontHave, Mismatch, No, Nobody, Place, Yes
 from bdserver.core.nudges import Hurry, Visit
 from bdserver.core.roles import CLIENT
 from bdserver.processes.answers import routing
-from bdserver.processes.node import Told
+from bdserver.processes.describing import Told, update_own
 from tests.unit.nodes import a_node, acquaint, document
 
 
@@ -52,7 +52,7 @@ def alone(tmp_path):
 def alone_and_draining(tmp_path):
     """Nobody else has it, and the node asked takes no calls any more."""
     node = alone(tmp_path)
-    node.update_own(Told(draining=True))
+    update_own(node, Told(draining=True))
     return node
 
 
@@ -131,7 +131,7 @@ def a_hung_one_and_another(tmp_path):
     """A node that knows two holders, and asks the one that hangs first."""
     node, hung, well = a_node(tmp_path), a_node(tmp_path, "hung").offer("Echo"), a_node(tmp_path, "well").offer("Echo")
     acquaint(node, hung, well)
-    well.update_own()
+    update_own(well)
     node.network.hang(hung.address)
     return node, hung, well
 
@@ -161,7 +161,7 @@ def test_what_was_dropped_in_this_moment_is_found_and_told(tmp_path):
 
 def test_a_service_that_is_not_well_is_not_offered(tmp_path):
     node = a_node(tmp_path).offer("Echo")
-    node.update_own(Told(unhealthy=["Echo"]))
+    update_own(node, Told(unhealthy=["Echo"]))
     assert isinstance(whereis(node), Nobody)
     assert node.ask("WILLYOUEXECUTE", "Echo") == node.ask("YOUWILLEXECUTE", "Echo") == DontHave()
 
@@ -257,7 +257,7 @@ def test_without_room_for_a_copy_a_holder_is_told_to_serve_late(tmp_path):
 
 def test_a_draining_holder_serves_late_and_its_service_is_copied(tmp_path):
     node, holder = a_node(tmp_path), a_node(tmp_path, "holder").offer("Echo", None, url="http://h/")
-    holder.update_own(Told(draining=True))
+    update_own(holder, Told(draining=True))
     acquaint(node, holder)
     assert holder.ask("WILLYOUEXECUTE", "Echo") == No()
     assert whereis(node).details["phase"] == 3  # what is registered by its URL can't be copied

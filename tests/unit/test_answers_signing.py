@@ -9,6 +9,8 @@ from bdserver.core.messages import DontHave, Found, No, NotGiven, Package, Yes
 from bdserver.core.roles import ADMIN, NODE
 from bdserver.files import publishers
 from bdserver.files.publishers import Signed, signed
+from bdserver.processes.answers import routing
+from bdserver.processes.describing import update_own
 from tests.unit.nodes import NOW, a_mesh, acquaint
 from tests.unit.signed import KEY, SIGNER, STRANGER, a_list, a_signing_mesh, later, packed, publish, sign
 
@@ -211,7 +213,7 @@ def test_an_older_edition_does_not_come_back(tmp_path):
     replicated(two, one)
     assert content(two) == b"v2"
     two.services.withdraw("Echo")
-    two.update_own()
+    update_own(two)
     with two.cache.locked() as view:
         view.forget("one")
     assert replicated(two, liar) == NotGiven() and two.services.all() == {}
@@ -242,7 +244,7 @@ def test_a_copy_without_a_signature_is_not_offered_until_its_original_is_signed(
     publish(tmp_path, one, key=None)
     assert isinstance(replicated(two, one), Yes)
     two.rules = two.rules._replace(publishers=publishers.read(a_list(tmp_path)))
-    two.update_own()
+    update_own(two)
     assert "Echo" not in two.cache.view().own.services
     assert two.ask("WILLYOUEXECUTE", "Echo") == two.ask("YOUWILLEXECUTE", "Echo") == DontHave()
     assert two.ask("GIVESERVICE", "Echo") == No() and replicated(two, one) == NotGiven()
@@ -259,8 +261,8 @@ def test_a_look_up_does_not_describe_us_anew_for_a_copy_that_is_not_offered(tmp_
     publish(tmp_path, one, key=None)
     replicated(two, one)
     two.rules = two.rules._replace(publishers=publishers.read(a_list(tmp_path)))
-    two.update_own()
-    monkeypatch.setattr(two, "update_own", lambda: pytest.fail("in a look-up"))
+    update_own(two)
+    monkeypatch.setattr(routing, "update_own", lambda node: pytest.fail("in a look-up"))
     assert two.ask("WHEREIS", "Echo", None).details["node"] == "one"
 
 

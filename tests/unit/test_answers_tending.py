@@ -8,7 +8,7 @@ import pytest
 from bdserver import errors
 from bdserver.core.messages import No, NotGiven, Ok, Withdrawn
 from bdserver.core.roles import ADMIN
-from bdserver.processes.node import Told
+from bdserver.processes.describing import Told, update_own
 
 from .nodes import a_mesh, acquaint
 
@@ -77,7 +77,7 @@ def test_a_copy_tells_that_it_was_updated_from_whom_and_to_what(tmp_path):
 def test_an_edition_of_the_same_content_is_told_to_be_so(tmp_path):
     home, away = a_copied_service(tmp_path)
     home.services.relabel("Echo", lambda now: now._replace(edition=now.edition._replace(counter=now.edition.counter + 9)))
-    home.update_own()
+    update_own(home)
     acquaint(home, away)
     tend(away)
     assert edition(away) == edition(home) and newest(away)["why"] == "what it has is the same"
@@ -127,7 +127,7 @@ def test_a_copy_that_is_placed_is_told_with_how_many_there_were(tmp_path):
 def test_a_node_that_takes_no_copy_is_a_refusal_that_is_told_once(tmp_path, case):
     home, _, third = a_copied_service(tmp_path, "third")
     if case == "no room":
-        third.update_own(Told(draining=True))
+        update_own(third, Told(draining=True))
     else:
         network = home.network
         network.trouble |= {each: errors.NobodyThere("silent") for each in network.nodes if each != third.address}

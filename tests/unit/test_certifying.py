@@ -26,10 +26,9 @@ from bdserver.net import keyfiles, keys, onecall, signing
 from bdserver.net.authority import Authority, general_names, request_by
 from bdserver.net.identity import identity_of
 from bdserver.net.issuing import builder_of
-from bdserver.net.proofs import Proofs
+from bdserver.net.proofs import Proofs, holder
 from bdserver.net.signing import Signer
 from bdserver.processes.answers import looking
-from bdserver.processes.node import holder
 from bdserver.processes.session import Caller
 from tests.unit import signers
 from tests.unit.certificates import Key, conversation

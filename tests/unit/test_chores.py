@@ -264,8 +264,8 @@ def test_a_chore_that_fails_is_said_once_and_the_others_go_on(looking, caplog, m
         raise ValueError("a list of weights that nobody has seen before")
 
     with monkeypatch.context() as patch:
-        patch.setattr(looking.node, "weigh", broken)
-        patch.setattr(looking.node, "total_weight", broken)
+        patch.setattr(looking.node.load, "weigh", broken)
+        patch.setattr(looking.node.load, "total_weight", broken)
         broken_file = Finding(Severity.WARNING, "complaint", "x is broken", lasts=True)
         patch.setattr(module.facts, "findings", lambda node, view, now: [broken_file])
         looking.node.peer("n0")

@@ -14,7 +14,7 @@ from bdserver.core.messages import No, NotGiven, Ok, Yes
 from bdserver.errors import NobodyThere
 from bdserver.processes import copying as module
 from bdserver.processes.copying import LOOK_SECONDS, LOOK_SHARE, Copying
-from bdserver.processes.node import Told
+from bdserver.processes.describing import Told, update_own
 from tests.unit.nodes import NOW, a_mesh, a_node, acquaint
 
 
@@ -52,7 +52,7 @@ class Loop:
 
     def change(self):
         self.changes += 1
-        self.node.update_own(Told(idle=self.copying.idle))
+        update_own(self.node, Told(idle=self.copying.idle))
 
     def pass_(self, seconds=1.0):
         """Let so much time pass; all that is begun ends within it. The requests that came."""
@@ -144,7 +144,7 @@ def test_each_errand_is_a_request_of_its_own(tmp_path, monkeypatch):
     origin, copy = with_copy(tmp_path)
     loop = Loop(copy, monkeypatch)
     assert loop.pass_() == [["TEND", ["Echo"]]] and loop.pass_(9) == []
-    origin.update_own(Told(withdrawn={"Echo": Withdrawal(origin.services.get("Echo").edition.counter, int(NOW))}))
+    update_own(origin, Told(withdrawn={"Echo": Withdrawal(origin.services.get("Echo").edition.counter, int(NOW))}))
     copy.knows(origin)
     assert loop.pass_() == [["TEND", ["Echo"]]]
 
@@ -233,7 +233,7 @@ def test_a_new_view_is_looked_at_once_and_again_when_an_errand_has_ended(tmp_pat
     loop = Loop(copy, monkeypatch)
     loop.pass_()
     origin.services.relabel("Echo", lambda now: now._replace(edition=Edition(int(NOW) + 9, "newer")))
-    origin.update_own()
+    update_own(origin)
     copy.knows(origin)
     loop.socket.requests.clear()
     for _ in range(3):

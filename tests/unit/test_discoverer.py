@@ -17,7 +17,7 @@ from bdserver.core.membership import ALIVE, DEAD, Record, as_json
 from bdserver.errors import TooBusy
 from bdserver.processes import discoverer as module
 from bdserver.processes import heartbeat
-from bdserver.processes.node import Told
+from bdserver.processes.describing import Told, describe
 from tests.hosts import until
 from tests.unit import nodes
 from tests.unit.gossipers import PATIENCE, Gossiper, Peer, Said, credentials_of, make_authority, signed, turn_until
@@ -65,7 +65,7 @@ def calm(one):
 
 def test_a_change_of_ours_is_told(two):
     with two[0].node.cache.locked() as view:
-        two[0].node.describe(view, time.time(), Told(draining=True))
+        describe(two[0].node, view, time.time(), Told(draining=True))
     turn_until(two, lambda: two[1].view.records["n0"].draining)
 
 

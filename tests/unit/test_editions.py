@@ -4,7 +4,7 @@ import os
 
 from bdserver.core.membership import NO_EDITION, Edition, Withdrawal
 from bdserver.processes import editions
-from bdserver.processes.node import Told
+from bdserver.processes.describing import Told, update_own
 from tests.unit.nodes import NOW, a_node
 
 
@@ -47,7 +47,7 @@ def test_an_edition_stays_until_something_differs(tmp_path):
 
 def test_it_is_above_what_was_withdrawn_and_what_was_here_though_the_clock_fell_back(tmp_path):
     node = a_node(tmp_path).offer("Echo", b"1")
-    node.update_own(Told(withdrawn={"Echo": Withdrawal(int(NOW) + 50, int(NOW))}))
+    update_own(node, Told(withdrawn={"Echo": Withdrawal(int(NOW) + 50, int(NOW))}))
     assert of_original(node).counter == NOW + 51
     node.services.relabel("Echo", lambda service: service._replace(edition=Edition(int(NOW) + 99, "old")))
     assert of_original(node).counter == NOW + 100

@@ -22,7 +22,9 @@ from bdserver.net import dialling
 from bdserver.net.authority import Authority, general_names
 from bdserver.net.identity import Identity
 from bdserver.processes import node as node_module
-from bdserver.processes.node import Life, Node, Rules, Sources, Told, open_files, open_node
+from bdserver.processes.describing import Told, mark_left, own_record, update_own
+from bdserver.processes.load import Load
+from bdserver.processes.node import Life, Node, Rules, Sources, open_files, open_node
 from bdserver.processes.run import begin
 from tests.unit.certificates import make_keys
 from tests.unit.nodes import NOW, a_mesh, a_node, acquaint, document, warnings
@@ -239,7 +241,7 @@ def test_a_node_describes_itself(tmp_path):
         service_url="http://{host}/",
     )
     node.offer("Echo", weight=1.5).offer("Url", None, url="http://u/").offer("Copy", type="dynamic")
-    node.overload("Echo").update_own()
+    update_own(node.overload("Echo"))
     own = node.cache.view().own
     assert own.services["Echo"][:4] == ("static", 1.5, "", True) and own.services["Url"][:4] == (
         "static",
@@ -258,11 +260,11 @@ def test_its_record_is_signed_and_with_new_keys_signed_anew(config, folder):
     view = node.cache.view()
     assert node.proofs.doubt(view.own, view.certificates[view.own.certificate]) is None
     before = view.own
-    assert not node.update_own() and node.cache.view().own is before, "each version is signed once"
+    assert not update_own(node) and node.cache.view().own is before, "each version is signed once"
     for each in ("me.key", "me.crt"):
         os.unlink(f"{folder}/me/{each}")
     Authority.load(f"{folder}/ca").issue(f"{folder}/me", "me", NODE, general_names(["10.0.0.1"]), 100)
-    assert node.reload() == [] and node.update_own()
+    assert node.reload() == [] and update_own(node)
     view = node.cache.view()
     assert view.own.version == raised(before.version) and view.own.certificate != before.certificate
     assert node.proofs.doubt(view.own, view.certificates[view.own.certificate]) is None
@@ -270,7 +272,7 @@ def test_its_record_is_signed_and_with_new_keys_signed_anew(config, folder):
     with node.cache.locked() as view:  # signed anew by another process, before it was described anew
         del view.certificates[view.own.certificate]
         view.changes += 1
-    assert node.update_own() and node.cache.view().own.certificate in node.cache.view().certificates
+    assert update_own(node) and node.cache.view().own.certificate in node.cache.view().certificates
 
 
 def test_services_that_have_no_room_in_its_record_are_left_out_and_said(tmp_path):
@@ -278,7 +280,7 @@ def test_services_that_have_no_room_in_its_record_are_left_out_and_said(tmp_path
     for number in range(150):
         with open(f"{node.services.services_dir}/S{number:03}.bdcert", "w") as file:
             file.write(f"weight=1\nurl=http://u/{'x' * 1900}\n")
-    assert node.update_own() and not node.update_own()
+    assert update_own(node) and not update_own(node)
     own = node.cache.view().own
     assert 100 < len(own.services) < 150 and own.free_dynamic == 1_000_000 and from_json(as_json(own)) == own
     [warning] = warnings(node)
@@ -305,18 +307,18 @@ def test_a_start_with_a_wrong_clock_is_said_by_the_node_and_by_those_who_refuse_
 def test_what_has_not_changed_is_told_to_nobody(tmp_path):
     node = a_node(tmp_path)
     version = node.cache.view().own.version
-    assert not node.update_own() and node.nudged() == [] and node.cache.view().own.version == version
-    assert node.update_own(Told(draining=True)) and node.nudged() == [Look()] and node.cache.view().own.version > version
-    assert not node.update_own() and node.cache.view().own.draining
+    assert not update_own(node) and node.nudged() == [] and node.cache.view().own.version == version
+    assert update_own(node, Told(draining=True)) and node.nudged() == [Look()] and node.cache.view().own.version > version
+    assert not update_own(node) and node.cache.view().own.draining
 
 
 def test_what_is_not_well_is_not_offered_until_it_is(tmp_path):
     node = a_node(tmp_path).offer("Echo").offer("Sick")
-    node.update_own(Told(unhealthy=["Sick", "Gone"]))
+    update_own(node, Told(unhealthy=["Sick", "Gone"]))
     own = node.cache.view().own
     assert list(own.services) == ["Echo"] and own.extra == {"unhealthy": ["Sick"]}
-    assert not node.update_own() and warnings(node) == ["the service Sick is not well, and not offered"]
-    node.update_own(Told(unhealthy=[]))
+    assert not update_own(node) and warnings(node) == ["the service Sick is not well, and not offered"]
+    update_own(node, Told(unhealthy=[]))
     assert sorted(node.cache.view().own.services) == ["Echo", "Sick"] and node.cache.view().own.extra == {}
 
 
@@ -327,7 +329,7 @@ def test_more_replicas_than_slots_are_no_free_slots_below_zero(tmp_path):
 
 def test_the_last_word_is_that_it_has_left(tmp_path):
     node = a_node(tmp_path)
-    assert node.mark_left().status == LEFT and node.cache.view().own.status == LEFT
+    assert mark_left(node).status == LEFT and node.cache.view().own.status == LEFT
 
 
 def test_heard_is_the_later_of_what_the_cache_and_the_discoverer_know(tmp_path):
@@ -344,10 +346,18 @@ def test_heard_is_the_later_of_what_the_cache_and_the_discoverer_know(tmp_path):
 def test_hits_weigh_by_their_cost_and_age(tmp_path):
     node = a_node(tmp_path, receiver_threshold=3.0).offer("Echo", weight=2).offer("Other")
     node.hit("Echo", "-", node.clock())
-    assert node.weights(node.clock()) == {"Echo": 2.0, "Other": 0.0} and not node.is_overloaded(node.clock())
+    assert node.load.weights(node.clock()) == {"Echo": 2.0, "Other": 0.0} and not node.load.is_overloaded(node.clock())
     node.hit("Echo", "-", node.clock())
-    assert node.is_overloaded(node.clock()) and node.total_weight(node.clock()) == 4.0
-    assert not node.is_overloaded(node.clock() + 40)
+    assert node.load.is_overloaded(node.clock()) and node.load.total_weight(node.clock()) == 4.0
+    assert not node.load.is_overloaded(node.clock() + 40)
+
+
+def another_process(node):
+    """Which has files of its own in memory, and shares with the node what lies on disk."""
+    other = copy.copy(node)
+    other.files = open_files(node.settings, node.name)
+    other.load = Load(other.services, other.hitlog, lambda: node.settings.receiver_threshold)
+    return other
 
 
 def test_a_look_at_the_weight_is_one_at_the_services_that_were_called(tmp_path, monkeypatch):
@@ -355,31 +365,29 @@ def test_a_look_at_the_weight_is_one_at_the_services_that_were_called(tmp_path, 
     node = a_node(tmp_path)
     for number in range(30):
         node.offer(f"s{number}")
-    child = copy.copy(node)
-    child.files = open_files(node.settings, node.name)
+    child = another_process(node)
     node.hit("s1", "-", node.clock())
-    assert child.total_weight(node.clock()) == 1.0, "at once: the next caller's process is another one"
-    assert math.fsum(node.weigh(node.clock()).values()) == 1.0 and child.total_weight(node.clock()) == 1.0
+    assert child.load.total_weight(node.clock()) == 1.0, "at once: the next caller's process is another one"
+    assert math.fsum(node.load.weigh(node.clock()).values()) == 1.0 and child.load.total_weight(node.clock()) == 1.0
     child.hit("s2", "-", node.clock())
     looked_at, weigh = [], child.hitlog.weight
     monkeypatch.setattr(child.hitlog, "weight", lambda name, *more: looked_at.append(name) or weigh(name, *more))
-    assert child.total_weight(node.clock(), "s3") == 2.0 and sorted(looked_at) == ["s1", "s2", "s3"]
+    assert child.load.total_weight(node.clock(), "s3") == 2.0 and sorted(looked_at) == ["s1", "s2", "s3"]
     node.clock.now += 61
-    assert not any(node.weigh(node.clock()).values()) and child.total_weight(node.clock()) == 0.0
+    assert not any(node.load.weigh(node.clock()).values()) and child.load.total_weight(node.clock()) == 0.0
     looked_at.clear()
-    assert child.total_weight(node.clock()) == 0.0 and looked_at == []
+    assert child.load.total_weight(node.clock()) == 0.0 and looked_at == []
 
 
 def test_a_list_of_called_services_that_is_lost_or_can_not_be_written_stops_nobody(tmp_path):
     node = a_node(tmp_path).offer("Echo")
     node.hit("Echo", "-", node.clock())
-    node.weigh(node.clock())
-    child = copy.copy(node)
-    child.files = open_files(node.settings, node.name)
+    node.load.weigh(node.clock())
+    child = another_process(node)
     path = os.path.join(node.settings.service_log_dir, ".called")
     for spoil in ("printf '\\377' > {}", "rm {}", "rm {0} && mkdir {0}"):
         assert os.system(spoil.format(path)) == 0
-        assert child.total_weight(node.clock()) == 0.0 and node.weigh(node.clock())["Echo"] == 1.0
+        assert child.load.total_weight(node.clock()) == 0.0 and node.load.weigh(node.clock())["Echo"] == 1.0
 
 
 def test_a_hit_that_the_disk_does_not_take_costs_the_count_and_not_the_answer(tmp_path, caplog):
@@ -498,7 +506,7 @@ def test_without_dice_of_its_own_a_node_has_some(tmp_path):
     node = a_node(tmp_path)
     rules = Rules(policyfile.NONE, Policies(None, "lax"), node.rules.black_list, node.rules.revoked)
     bare = Node(Settings(str(tmp_path / "x"), {}), node.credentials, "h:1", rules, node.files)
-    assert isinstance(bare.rng, Random) and bare.own_record().version == (0, 0)
+    assert isinstance(bare.rng, Random) and own_record(bare).version == (0, 0)
 
 
 def test_whatever_goes_wrong_at_sighup_ends_nobody_and_the_old_one_stays(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from bdserver.core.tickets import ASKER_SHARE, TICKET_SECONDS
 from bdserver.core.weight import is_overloaded
 from bdserver.errors import NobodyThere
 from bdserver.files.revoked import Revoked
-from bdserver.processes.node import Told
+from bdserver.processes.describing import Told, update_own
 from tests.unit.nodes import a_node, acquaint
 
 TAKES = {"spent": 0}
@@ -51,7 +51,7 @@ def calls(holder):
 
 
 def weight(holder):
-    return holder.total_weight(holder.clock())
+    return holder.load.total_weight(holder.clock())
 
 
 # --- what is spent, told, logged ----------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def hung_up(node, holder, talk):
 
 
 def drained(node, holder, talk):
-    holder.update_own(Told(draining=True))
+    update_own(holder, Told(draining=True))
     node.knows(holder)
 
 
@@ -229,8 +229,8 @@ def test_room_comes_when_the_hits_have_become_old_enough(tmp_path):
     now = holder.clock()
     holder.hitlog.extend("Echo", [("-", now - 9.0)] * 11)
     services = holder.services.all()
-    assert is_overloaded(weight(holder), 10) and holder.room_in(now + 0.25, "Echo", services) == 1.75
-    assert not is_overloaded(holder.total_weight(now + 2), 10)
+    assert is_overloaded(weight(holder), 10) and holder.load.room_in(now + 0.25, "Echo", services) == 1.75
+    assert not is_overloaded(holder.load.total_weight(now + 2), 10)
 
 
 def test_a_node_whose_disk_is_full_promises_nothing(pair, monkeypatch):

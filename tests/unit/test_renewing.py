@@ -16,7 +16,8 @@ from bdserver.errors import BadConfig, NobodyThere
 from bdserver.net import chain as chains
 from bdserver.net import keyfiles, keys
 from bdserver.net.authority import general_names
-from bdserver.processes.node import fingerprint
+from bdserver.net.proofs import fingerprint
+from bdserver.processes.describing import update_own
 from bdserver.processes.renewing import Renewing
 from tests.unit.certificates import Key, make_keys
 from tests.unit.signers import asked, begun, opened
@@ -185,7 +186,7 @@ def test_a_roll_goes_step_by_step(alpha, beta, tmp_path):
         for each in nodes.values():
             each.node.clock = lambda: wall
             each.look(wall)
-            each.node.update_own()
+            update_own(each.node)
         for mine, other in ((alpha, beta), (beta, alpha)):
             with mine.cache.locked() as view:
                 view.merge(other.cache.view().own, wall)

@@ -11,7 +11,8 @@ import pytest
 from bdserver.core.membership import LEFT
 from bdserver.files.settings import load
 from bdserver.processes import reload, run, startup
-from bdserver.processes.node import Told, open_node
+from bdserver.processes.describing import Told, update_own
+from bdserver.processes.node import open_node
 from tests.hosts import Mesh, until
 from tests.unit.changes import publish
 from tests.unit.forks import in_a_child
@@ -65,7 +66,7 @@ def test_a_node_begins_with_a_newer_record_than_ever_and_its_hints(node):
     run.begin(node)
     first = node.cache.view().own
     assert node.cache.view().hints == {"192.0.2.1:9001"} and first.address == node.address
-    node.update_own(Told(draining=True))
+    update_own(node, Told(draining=True))
     run.begin(node)
     assert node.cache.view().own.version > first.version and not node.cache.view().own.draining
 
@@ -81,7 +82,7 @@ def test_the_status_line_has_figures(node, told):
         "STATUS=1 nodes, 1 services here, weight 0.0 of 100, 3 connections; "
         "alone: none of the nodes at its hints (192.0.2.1:9001) is met yet"
     ]
-    node.update_own(Told(draining=True))
+    update_own(node, Told(draining=True))
     with open(os.path.join(node.settings.services_dir, "broken.bdcert"), "w") as file:
         file.write("nonsense\n")
     run.pulse(node, 0)
@@ -101,7 +102,7 @@ def test_the_watchdog_is_told_thrice_in_its_time_even_when_there_are_no_figures(
     run.begin(node)
     assert run.pulse(node, 0) == 2.0
     assert told()[0] == "WATCHDOG=1"
-    monkeypatch.setattr(node, "total_weight", None)
+    monkeypatch.setattr(node.load, "total_weight", None)
     with pytest.raises(TypeError):
         run.pulse(node, 0)
     assert told() == ["WATCHDOG=1"]

@@ -3,7 +3,7 @@
 import pytest
 
 from bdserver.core.membership import ALIVE, DEAD
-from bdserver.processes.node import Told
+from bdserver.processes.describing import Told, describe
 from tests.unit.gossipers import Gossiper, make_authority, turn_until
 
 
@@ -37,7 +37,7 @@ def test_nodes_that_know_one_another_from_one_alone_all_know_all_and_each_hears_
     names = [each.node.name for each in gossipers]
     turn_until(gossipers, lambda: all(knows(each, names) for each in gossipers), what="all know all")
     with gossipers[3].node.cache.locked() as view:
-        gossipers[3].node.describe(view, 0.0, Told(draining=True))
+        describe(gossipers[3].node, view, 0.0, Told(draining=True))
     turn_until(gossipers, lambda: all(each.view.records["n3"].draining for each in gossipers), what="all hear of it")
 
 

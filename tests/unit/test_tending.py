@@ -11,7 +11,7 @@ from bdserver.core.messages import No, NotGiven, Ok, Yes
 from bdserver.core.roles import ADMIN
 from bdserver.errors import NobodyThere
 from bdserver.processes.answers import tending
-from bdserver.processes.node import Told
+from bdserver.processes.describing import Told, update_own
 from tests.unit.nodes import NOW, a_mesh, a_node, acquaint
 
 
@@ -67,7 +67,7 @@ def test_what_an_administrator_dropped_or_changed_gets_its_edition(tmp_path):
 def test_what_fell_back_is_numbered_above_its_copies(tmp_path):
     origin, copy = with_copies(tmp_path, "copy")
     origin.services.relabel("Echo", lambda now: now._replace(edition=now.edition._replace(counter=5)))
-    origin.update_own()
+    update_own(origin)
     view = origin.cache.view()
     assert copies.to_raise(view, "Echo", view.own.services["Echo"])
     tend(origin)
@@ -102,7 +102,7 @@ def test_what_nobody_gives_is_noted_and_the_old_one_stays_and_the_others_are_loo
 def test_a_copy_of_the_same_content_is_told_anew_without_a_package(tmp_path):
     origin, copy = with_copies(tmp_path, "copy")
     origin.services.relabel("Echo", lambda now: now._replace(edition=now.edition._replace(counter=now.edition.counter + 9)))
-    origin.update_own()
+    update_own(origin)
     copy.knows(origin).network.called.clear()
     assert tend(copy) == Ok() and copy.network.called == []
     assert copy.services.get("Echo").edition == origin.services.get("Echo").edition
@@ -110,7 +110,7 @@ def test_a_copy_of_the_same_content_is_told_anew_without_a_package(tmp_path):
 
 def test_a_copy_goes_with_what_is_withdrawn(tmp_path):
     origin, copy = with_copies(tmp_path, "copy")
-    origin.update_own(Told(withdrawn={"Echo": Withdrawal(origin.services.get("Echo").edition.counter, int(NOW))}))
+    update_own(origin, Told(withdrawn={"Echo": Withdrawal(origin.services.get("Echo").edition.counter, int(NOW))}))
     assert tend(copy) == Ok() and copy.services.get("Echo") is not None  # it has not heard yet
     copy.knows(origin)
     assert tend(copy) == Ok() and copy.services.get("Echo") is None and copy.services.buried() == ["Echo"]
@@ -184,7 +184,7 @@ def test_another_node_is_made_to_take_a_copy(tmp_path):
 def test_a_node_that_takes_none_says_why(tmp_path):
     origin, full, ready = a_mesh(tmp_path, "origin", "full", "ready")
     origin.offer("Echo", b"1")
-    full.update_own(Told(draining=True))
+    update_own(full, Told(draining=True))
     acquaint(origin, full, ready)
     assert origin.ask("PLACE", "Echo", "full", role=ADMIN) == No()
     assert origin.ask("PLACE", "Nothing", "ready", role=ADMIN) == NotGiven()

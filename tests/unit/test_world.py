@@ -11,7 +11,7 @@ from bdserver.core.roles import CLIENT
 from bdserver.files import publishers
 from bdserver.files.policyfile import PolicyFile
 from bdserver.files.settings import Settings
-from bdserver.processes.node import Told
+from bdserver.processes.describing import Told, update_own
 from tests.unit.nodes import a_node, acquaint
 
 
@@ -30,7 +30,7 @@ def node(tmp_path):
     while node.services.all() is not node.services.all():  # what has just changed is looked at again and again
         time.sleep(0.001)
     whereis(node)
-    node.weigh(node.clock())
+    node.load.weigh(node.clock())
     whereis(node)
     return node
 
@@ -49,7 +49,7 @@ def test_it_is_the_same_while_nothing_changes(node):
 def test_it_is_another_when_something_changes(node, change):
     before = world(node)
     if change == "view":
-        node.update_own(Told(draining=True))
+        update_own(node, Told(draining=True))
     elif change == "services":
         node.offer("Other")
     elif change == "settings":

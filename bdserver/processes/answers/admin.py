@@ -23,7 +23,8 @@ from bdserver.files.password import is_guessed
 from bdserver.files.quarantine import Kind
 from bdserver.processes import editions
 from bdserver.processes.answers import signing
-from bdserver.processes.node import Node, Told
+from bdserver.processes.describing import Told, update_own
+from bdserver.processes.node import Node
 from bdserver.processes.session import Session
 
 # Copies that live hear of a withdrawal within milliseconds, and go within a second.
@@ -69,7 +70,7 @@ def answer_publish(session: Session, name: str, described: dict[str, Any]) -> Ok
     service = signing.labelled(session, wish.of_service(source)._replace(after=after), signed)
     notes = signing.take(session, service)
     node.services.publish(service)
-    node.update_own()
+    update_own(node)
     _note(session, "published", name, **({"why": f"taken over from {after}"} if after else {}))
     url = membership.service_url(session.look_again().own, name, wish.url)
     return Ok(url, [*notes, *_said_of_rivals(session.view(), name)])
@@ -165,10 +166,10 @@ def answer_withdraw(session: Session, service: str, here: bool = False) -> Withd
         raise BadService(f"{service} is a copy here, and {where}: {remedy}, or withdraw it --here alone")
     if mine.is_here and not mine.is_copy and not here:
         edition = copies.above_copies(session.view(), service, mine.edition, mine.after)
-        node.update_own(Told(withdrawn={service: Withdrawal(edition.counter, int(node.clock()))}))
+        update_own(node, Told(withdrawn={service: Withdrawal(edition.counter, int(node.clock()))}))
     node.services.withdraw(service)
     node.hitlog.forget(service)
-    node.update_own()
+    update_own(node)
     _note(session, "withdrawn", service)
     return Withdrawn([], []) if here or mine.is_copy else _copies_gone(session, service)
 
@@ -211,7 +212,7 @@ def _make_original(node: Node, mine: Service, after: str) -> None:
         mine.name,
         lambda now: now._replace(type=STATIC, arrived_at=0.0, original="", after=after, edition=edition),
     )
-    node.update_own()
+    update_own(node)
 
 
 def answer_graveyard(session: Session) -> Graveyard:
@@ -230,7 +231,7 @@ def answer_restore(session: Session, service: str) -> Ok:
         found = copies.standing(session.view(), service, mine) if mine.is_copy else None
         if found is None or found.is_withdrawn or found.is_orphan:
             _make_original(node, mine, mine.original)
-    node.update_own()
+    update_own(node)
     _note(session, "restored", service)
     return Ok()
 
@@ -244,7 +245,7 @@ def _note(session: Session, what: str, service: str, **details: str) -> None:
 
 def answer_drain(session: Session, on: bool) -> Ok:
     """Take no new calls from now on, or do so again; the mesh hears of it at once."""
-    session.node.update_own(Told(draining=on))
+    update_own(session.node, Told(draining=on))
     log.info("draining %s by %s", "begun" if on else "ended", session.caller)
     return Ok()
 

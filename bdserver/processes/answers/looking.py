@@ -113,8 +113,8 @@ def _wished(node: Node, wish: dict[str, Any]) -> dict[str, Any]:
 
 def _sections(node: Node, view: View, wish: dict[str, Any]) -> list[pages.Section]:
     """What is told in pages: our services, the texts of policies, all nodes, and hints."""
-    services, weights, is_brief = node.services.all(), node.weights(node.clock()), wish.get("brief") is True
-    calls = node.calls(node.clock())
+    services, weights, is_brief = node.services.all(), node.load.weights(node.clock()), wish.get("brief") is True
+    calls = node.load.calls(node.clock())
     texts = [digest for digest, text in view.policies.items() if len(text) <= fields.TEXT_MAX]
     tell, heard_at = _brief if is_brief else node_seen, node.heard_at(view)
     return [
@@ -152,7 +152,7 @@ def _status_of_another(session: Session, name: str, is_brief: bool, start: str, 
 
 
 def _own_status(node: Node, view: View, now: float) -> dict[str, Any]:
-    own, weights, found = view.own, node.weights(now), facts.findings(node, view, now)
+    own, weights, found = view.own, node.load.weights(now), facts.findings(node, view, now)
     return {
         "address": own.address,
         "name": node.name,

@@ -31,6 +31,7 @@ from bdserver.files import durable, package
 from bdserver.files.bdcert import Service
 from bdserver.files.publishers import Signed
 from bdserver.files.quarantine import Kind
+from bdserver.processes.describing import update_own
 from bdserver.processes.node import Node
 from bdserver.processes.session import Session
 from bdserver.processes.world import yes
@@ -56,7 +57,7 @@ def answer_willyoureplicate(session: Session, service: str, is_call: bool = True
         refusal = _replicate(session, service, renewal, is_call)
         if refusal is not None:
             return refusal
-        node.update_own()
+        update_own(node)
     mine = node.services.get(service)
     if mine is None:  # withdrawn this very moment
         return No()
@@ -107,7 +108,7 @@ def _replicate(session: Session, service: str, renewal: Renew | None, is_call: b
     node = session.node
     if renewal is None and node.settings.max_dynamic == 0:
         return No()
-    if session.view().own.draining or node.is_overloaded(node.clock()):
+    if session.view().own.draining or node.load.is_overloaded(node.clock()):
         return No()
     with contextlib.ExitStack() as held:
         found = None
@@ -239,7 +240,7 @@ def _lightest(session: Session, now: float) -> str | None:
     """The replica that gives way to another one; None when each has only just come, or is the last holder, or one of those that
     its original wants."""
     node, view = session.node, session.view()
-    weights, here = node.weights(now), node.services.all().values()
+    weights, here = node.load.weights(now), node.services.all().values()
     replicas = [(s.name, weights[s.name], s.arrived_at) for s in here if s.is_copy and turns.can_spare(view, s.name)]
     return weight.to_retire(replicas, now)
 

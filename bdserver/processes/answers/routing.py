@@ -10,6 +10,7 @@ from bdserver.core import routing
 from bdserver.core.messages import DontHave, Mismatch, No, Nobody, Ok, Place, Yes, word_of
 from bdserver.core.nudges import Hurry, Visit
 from bdserver.core.policy import Policy
+from bdserver.processes.describing import update_own
 from bdserver.processes.node import Node
 from bdserver.processes.session import Session
 from bdserver.processes.world import World
@@ -135,7 +136,7 @@ def _with_own_services(session: Session) -> World:
     """The world, with a view of what lies in our services directory this very moment: dropped in is live at once."""
     world = session.world()
     if not world.is_told:
-        session.node.update_own()
+        update_own(session.node)
         session.look_again()
         world = session.world()
     return world
@@ -179,8 +180,8 @@ def _execute(
         return DontHave() if is_late else No()
     if not is_late and world.view.own.draining:
         return No()
-    if not is_late and node.is_overloaded(now, service, services):
-        return No({"not_before": node.room_in(now, service, services)}) if takes_tickets else No()
+    if not is_late and node.load.is_overloaded(now, service, services):
+        return No({"not_before": node.load.room_in(now, service, services)}) if takes_tickets else No()
     if node.hit(service, session.caller.host, now):
         session.agreed = service, now
     if takes_tickets:

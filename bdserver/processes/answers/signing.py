@@ -15,6 +15,7 @@ from bdserver.files import package, publishers
 from bdserver.files.bdcert import Service
 from bdserver.files.publishers import Signed
 from bdserver.processes import editions
+from bdserver.processes.describing import update_own
 from bdserver.processes.session import Session
 from bdserver.processes.trust import said_of_original
 
@@ -38,7 +39,7 @@ def answer_sign(session: Session, service: str, signature: str) -> Ok:
     node.services.relabel(
         service, lambda now: now._replace(edition=fresh.edition, signer=fresh.signer, signature=fresh.signature)
     )
-    node.update_own()
+    update_own(node)
     node.journal.note("signed", service, node.clock(), asker=session.caller.name, signer=fresh.signer)
     log.info("%s signed by the key %s, brought by %s", service, fresh.signer, session.caller)
     return Ok("", notes)

@@ -14,6 +14,7 @@ from bdserver.errors import BDError, CantFind
 from bdserver.files.bdcert import Service
 from bdserver.processes import editions
 from bdserver.processes.answers import replicating
+from bdserver.processes.describing import update_own
 from bdserver.processes.session import Session
 
 # Nothing is begun so long before the caller's patience ends.
@@ -50,7 +51,7 @@ def _tend_original(session: Session, mine: Service) -> None:
     if edition == mine.edition:
         return
     node.services.relabel(mine.name, lambda now: editions.labelled(now, edition))
-    node.update_own()
+    update_own(node)
     if mine.edition.digest:  # else it was numbered for the first time
         why = "its copies were above it" if edition.digest == mine.edition.digest else "its files were changed here"
         node.journal.note("updated", mine.name, node.clock(), edition=edition.digest, why=why)
@@ -72,7 +73,7 @@ def _tend_copy(session: Session, mine: Service) -> None:
             why = f"none of those that have edition {renewal.edition.digest[:8]} of {renewal.original} gives it"
             node.journal.note_once("refused", mine.name, node.clock(), why=why)
             raise CantFind(why)
-    node.update_own()
+    update_own(node)
 
 
 def _repair(session: Session, mine: Service) -> copies.Renew | None:
@@ -89,7 +90,7 @@ def _let_go(session: Session, name: str, what: str, why: str) -> None:
     node = session.node
     node.services.retire(name)
     node.hitlog.forget(name)
-    node.update_own()
+    update_own(node)
     node.journal.note(what, name, node.clock(), why=why)
     log.info("%s goes to the graveyard: %s", name, why)
 
