@@ -27,8 +27,10 @@ from bdserver.core.membership import POLICIES_MAX
 from bdserver.core.names import valid_name
 from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadFrame, BadPolicy, BadRequest, BDError, TooBusy, TooLarge
+from bdserver.gateway import openapi
 from bdserver.gateway.follower import Follower
 from bdserver.gateway.lookups import Lookups
+from bdserver.gateway.openapi import Operation
 
 JSON, TEXT, EVENTS = "application/json", "text/plain; charset=utf-8", "text/event-stream; charset=utf-8"
 # A watcher whose connection is gone is found by writing to it.
@@ -298,9 +300,7 @@ def metrics(gateway: Gateway, request: Request) -> Response:
 
 def document(gateway: Gateway, request: Request) -> Response:
     """The OpenAPI document."""
-    from bdserver.gateway import openapi
-
-    return _json(openapi.document(ROUTES))
+    return _json(openapi.document(Operation(each.path, each.methods, each.answer, each.summary) for each in ROUTES))
 
 
 def watch(gateway: Gateway, request: Request) -> Response:

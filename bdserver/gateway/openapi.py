@@ -1,15 +1,16 @@
-"""The OpenAPI document of the HTTP API, made from the table of routes. It promises what the shapes do: more fields may come."""
+"""The OpenAPI document of the HTTP API, made from what its table of routes (`http.ROUTES`) says of each.
+
+It promises what the shapes of `core.shapes` and `core.holding` do: more fields may come. Who answers is the business of `http`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bdserver import __version__
 from bdserver.core.fields import TEXT_MAX
-
-if TYPE_CHECKING:
-    from bdserver.gateway.http import Route
+from bdserver.core.tuples import NamedTuple
 
 Schema = dict[str, Any]
 STRING, NUMBER, INTEGER, FLAG = ({"type": kind} for kind in ("string", "number", "integer", "boolean"))
@@ -108,14 +109,24 @@ _DOCUMENT = {
 }
 
 
-def document(routes: Iterable[Route]) -> dict[str, Any]:
+class Operation(NamedTuple):
+    """What the document tells of a route: its path, with a / at its end for all below it; the methods that it takes; its
+    answer's schema, "" for a text; and what it is for."""
+
+    path: str
+    methods: tuple[str, ...]
+    answer: str
+    summary: str
+
+
+def document(operations: Iterable[Operation]) -> dict[str, Any]:
     """OpenAPI 3.1."""
     paths: dict[str, Any] = {}
-    for route in routes:
-        is_below = route.path.endswith("/")
-        path = route.path + "{service}" if is_below else route.path
-        for method in route.methods:
-            paths.setdefault(path, {})[method.lower()] = _operation(route, method, is_below)
+    for each in operations:
+        is_below = each.path.endswith("/")
+        path = each.path + "{service}" if is_below else each.path
+        for method in each.methods:
+            paths.setdefault(path, {})[method.lower()] = _told(each, method, is_below)
     return {
         "openapi": "3.1.0",
         "info": {"title": "BDserver", "version": __version__, "description": "The mesh, as the node of this host knows it."},
@@ -124,27 +135,27 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
     }
 
 
-def _operation(route: Route, method: str, is_below: bool) -> dict[str, Any]:
-    operation: dict[str, Any] = {"summary": route.summary, "responses": _responses(route, method)}
+def _told(each: Operation, method: str, is_below: bool) -> dict[str, Any]:
+    operation: dict[str, Any] = {"summary": each.summary, "responses": _responses(each, method)}
     if is_below:
         operation["parameters"] = [_SERVICE, _POLICY]
-    if method == "POST" and route.path.startswith("/v1/"):
+    if method == "POST" and each.path.startswith("/v1/"):
         operation["requestBody"] = _DOCUMENT
     return operation
 
 
-def _responses(route: Route, method: str) -> dict[str, Any]:
+def _responses(each: Operation, method: str) -> dict[str, Any]:
     failed = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     responses = {code: _response(words, {} if method == "HEAD" else failed) for code, words in ERRORS.items()}
-    if route.path == "/":
+    if each.path == "/":
         location = {"Location": {"required": True, "schema": STRING}}
         return {"307": _response("go there", {"text/plain": {"schema": STRING}}) | {"headers": location}} | responses
-    kind = KINDS.get(route.path, "application/json")
-    schema = {"$ref": f"#/components/schemas/{route.answer}"} if route.answer else STRING
+    kind = KINDS.get(each.path, "application/json")
+    schema = {"$ref": f"#/components/schemas/{each.answer}"} if each.answer else STRING
     told = {} if method == "HEAD" else {kind: {"schema": schema}}
-    if route.methods == ("POST",):
+    if each.methods == ("POST",):
         return {"201": _response("it is kept", told)} | responses
-    return {"200": _response(route.summary, told), "304": _response("the client has this answer already", {})} | responses
+    return {"200": _response(each.summary, told), "304": _response("the client has this answer already", {})} | responses
 
 
 def _response(words: str, content: dict[str, Any]) -> dict[str, Any]:

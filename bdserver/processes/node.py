@@ -2,7 +2,8 @@
 
 A Node is made of parts, so a test makes one without a certificate; `open_node` makes them from a config. The listener, the
 discoverer and each child have one, inherited over fork with everything decoded; they share nothing but the files, and a pipe
-that nudges the discoverer. Answering requests is the business of `answers`, deciding that of core.
+that nudges the discoverer. What SIGHUP reads anew is `reload`'s, what the node says of itself `describing`'s; answering
+requests is the business of `answers`, deciding that of core.
 """
 
 from __future__ import annotations
@@ -22,23 +23,17 @@ from bdserver.core.policy import Policy
 from bdserver.core.tuples import NamedTuple
 from bdserver.core.view import View
 from bdserver.errors import BadConfig, BDError, Forbidden, NoSpace
-from bdserver.files import durable, policyfile, publishers
+from bdserver.files import durable
 from bdserver.files.bdcert import Service
-from bdserver.files.blacklist import BlackList
 from bdserver.files.cache import Cache
 from bdserver.files.heard import Heard
 from bdserver.files.hitlog import HitLog
 from bdserver.files.invitations import Invitations
 from bdserver.files.journal import Journal
 from bdserver.files.parcels import Parcels
-from bdserver.files.policyfile import PolicyFile
-from bdserver.files.publishers import Publishers
 from bdserver.files.quarantine import Kind, Quarantine
-from bdserver.files.revoked import Revoked
-from bdserver.files.seen import Seen
 from bdserver.files.services import Services
-from bdserver.files.settings import Settings, load
-from bdserver.files.timeline import Timeline
+from bdserver.files.settings import Settings
 from bdserver.net import dialling, keys
 from bdserver.net.conversation import Conversation
 from bdserver.net.identity import Identity
@@ -50,7 +45,9 @@ from bdserver.processes.advertised import advertised
 from bdserver.processes.beat import Beat
 from bdserver.processes.load import Load
 from bdserver.processes.lookups import LookUps
+from bdserver.processes.nodefiles import Files, open_files
 from bdserver.processes.purse import Purse
+from bdserver.processes.rules import Rules, Sources, open_rules
 from bdserver.processes.trust import Trust
 from bdserver.processes.world import World
 
@@ -65,32 +62,6 @@ KEYS_SECONDS = 1.0
 Dial = Callable[..., Conversation]
 
 
-class Files(NamedTuple):
-    """What the processes of a node share, all on disk."""
-
-    cache: Cache
-    services: Services
-    hitlog: HitLog
-    heard: Heard
-    journal: Journal
-    parcels: Parcels
-    quarantine: Quarantine
-    seen: Seen
-    invitations: Invitations
-    timeline: Timeline
-
-
-class Rules(NamedTuple):
-    """With whom this node talks: its own policy's document, how policies meet, and whom it refuses; and whose signatures make
-    a package fit to be a copy here."""
-
-    document: PolicyFile
-    policies: Policies
-    black_list: BlackList
-    revoked: Revoked
-    publishers: Publishers = Publishers()
-
-
 class Life(NamedTuple):
     """This run of the node: the listener's pid, when it began, and, if there are, the way to the discoverer's ear and what ends
     when the listener does, whatever killed it."""
@@ -99,13 +70,6 @@ class Life(NamedTuple):
     started_at: float
     wake_descriptor: int | None = None
     life_descriptor: int | None = None
-
-
-class Sources(NamedTuple):
-    """Paths from the command line that go before those of the config."""
-
-    ws_policy: str = ""
-    black_list: str = ""
 
 
 class Node:
@@ -238,62 +202,6 @@ class Node:
         with self.quarantine.guard(Kind.POLICY, policy.digest(text), f"{whose} ({caller})"):
             return policy.parse(text, whose)
 
-    def reload(self) -> list[str]:
-        """SIGHUP: read config, policy, black list and keys anew. What is bad is reported, and the old one stays."""
-        complaints = []
-        self.services.read_anew()
-        lists = self._reload_black_list, self._reload_revoked, self._reload_publishers
-        for part in (self._reload_settings, self._reload_rules, *lists, self._reload_keys):
-            try:
-                part()
-            except BDError as error:
-                complaints.append(str(error))
-            except Exception as error:
-                complaints.append(f"what SIGHUP reads anew can't be read: {error!r}")
-                if os.getpid() == self.life.listener_pid:  # which speaks for the others: each does the same
-                    log.exception("reading anew met a bug")
-        self.stale = complaints
-        return complaints
-
-    def _reload_settings(self) -> None:
-        fresh = load(self.settings.path)
-        self.kept = self.settings.kept_against(fresh)
-        self.settings = self.settings.with_reloadable(fresh)
-
-    def _reload_rules(self) -> None:
-        mode = self.settings.policy_mode
-        self.rules = self.rules._replace(policies=self.policies.with_own(self.policies.own, mode))
-        path = self.sources.ws_policy or self.settings.ws_policy
-        document = self.quarantine.read_elsewhere(None, lambda: self._document(path)) if path else policyfile.NONE
-        if document is None:
-            raise BadConfig(f"{durable.shown(path)}: it can't be read now, or not in time")
-        if isinstance(document, str):
-            raise BadConfig(document)
-        self.rules = self.rules._replace(document=document, policies=self.policies.with_own(document.policy, mode))
-
-    def _document(self, path: str) -> PolicyFile | str:
-        """Our policy's file, or what is wrong with it."""
-        try:
-            return policyfile.read(path, within=lambda digest: self.quarantine.guard(Kind.POLICY, digest, durable.shown(path)))
-        except BDError as error:
-            return str(error)
-
-    def _reload_black_list(self) -> None:
-        self.rules = self.rules._replace(black_list=BlackList(self.sources.black_list or self.settings.black_list))
-
-    def _reload_revoked(self) -> None:
-        self.rules.revoked.reload(self.settings.revoked)
-
-    def _reload_publishers(self) -> None:
-        path = self.settings.publishers
-        try:
-            fresh = publishers.read(path)
-        except BadConfig as error:
-            self.rules = self.rules._replace(publishers=publishers.closed(path, str(error)))
-            raise
-        if fresh != self.rules.publishers:  # else what was judged by it stands
-            self.rules = self.rules._replace(publishers=fresh)
-
     def look_at_keys(self) -> bool:
         """Read our certificate and the CAs anew if another process of ours has put others in their place: then True. A node
         whose certificate was made by hand waits for SIGHUP: what a person copies, file by file, is not whole before."""
@@ -306,35 +214,33 @@ class Node:
             return False
         self._keys_seen = stamps
         try:
-            self._reload_keys()
+            self.read_keys_anew()
         except BDError as error:
             log.error("the old certificate stays in force: %s", error)
             return False
         return True
 
     def read_keys_anew(self) -> None:
-        """What this process has written is in force. BadConfig when it is no good."""
-        self._reload_keys()
-        self._keys_seen = self._key_stamps()
-
-    def _key_stamps(self) -> tuple[durable.Stamp | None, ...]:
-        names = f"{self.settings.username}.crt", "ca.crt", f"{self.settings.username}.signer.crt"
-        return tuple(durable.stamp(os.path.join(self.settings.key_dir, name)) for name in names)
-
-    def _reload_keys(self) -> None:
+        """Our certificate and the CAs, as they lie there now, are in force. BadConfig when they are no good."""
+        stamps = self._key_stamps()  # this first: what is put in their place meanwhile is found at the next look
         fresh = keys.load(self.settings.key_dir, self.settings.username, self.settings.group)
         if (fresh.identity.name, fresh.identity.mesh, fresh.identity.role) != (self.name, self.mesh, "node"):
             raise BadConfig(f"{self.settings.username}.crt is now for another node: restart instead")
         self.signer = signer_of(self.settings, fresh)
         self.credentials = fresh
         self.proofs = Proofs(fresh, self.refusal, self.clock)
+        self._keys_seen = stamps
+
+    def _key_stamps(self) -> tuple[durable.Stamp | None, ...]:
+        names = f"{self.settings.username}.crt", "ca.crt", f"{self.settings.username}.signer.crt"
+        return tuple(durable.stamp(os.path.join(self.settings.key_dir, name)) for name in names)
 
     # -- this node's own state
 
     def world(self, view: View, services: dict[str, Service]) -> World:
         """What follows from what a look has shown; the one of the look before, if nothing has changed."""
-        if self._world is None or not self._world.is_still(self, view, services):
-            self._world = World(self, view, services)
+        if self._world is None or not self._world.is_still(self.settings, self.rules, view, services):
+            self._world = World(self.settings, self.rules, view, services, self.trust.untrusted(services))
         return self._world
 
     def heard_at(self, view: View) -> Callable[[str], float]:
@@ -412,14 +318,8 @@ def open_node(settings: Settings, sources: Sources = Sources()) -> Node:  # noqa
             f"{os.path.join(settings.key_dir, settings.username)}.crt has the role "
             f"{identity.role}, and a node needs the role node: bdkeys issue DIR NAME --role node"
         )
-    document, files = policyfile.read(sources.ws_policy or settings.ws_policy), open_files(settings, identity.name)
-    rules = Rules(
-        document,
-        Policies(document.policy, settings.policy_mode, guarded(files.quarantine)),
-        BlackList(sources.black_list or settings.black_list),
-        Revoked(settings.revoked),
-        publishers.read(settings.publishers),
-    )
+    files = open_files(settings, identity.name)
+    rules = open_rules(settings, sources, files.quarantine)
     address = advertised(settings, identity.hosts)
     signer = signer_of(settings, credentials)
     return Node(settings, credentials, address, rules, files, sources=sources, signer=signer)
@@ -431,34 +331,3 @@ def signer_of(settings: Settings, credentials: Credentials) -> Signer | None:
         return None
     mesh, authorities = credentials.identity.mesh, credentials.authorities
     return Signer.load(settings.key_dir, settings.username, mesh, authorities, settings.group)
-
-
-def guarded(quarantine: Quarantine) -> Callable[[str, str], Policy]:
-    """Reads a policy, unless it is in quarantine."""
-
-    def read(digest: str, text: str) -> Policy:
-        with quarantine.guard(Kind.POLICY, digest, ""):
-            return policy.parse(text)
-
-    return read
-
-
-def open_files(settings: Settings, name: str) -> Files:
-    """The files of the node of this name, where its config has them."""
-
-    def beside_the_cache(suffix: str) -> str:
-        return os.path.join(settings.var_dir, settings.username + suffix)
-
-    quarantine = Quarantine(beside_the_cache(".bdquarantine"))
-    return Files(
-        Cache(beside_the_cache(".bdcache"), name),
-        Services(settings.services_dir, settings.graveyard_dir, os.path.join(settings.graveyard_dir, ".incoming"), quarantine),
-        HitLog(settings.service_log_dir),
-        Heard(beside_the_cache(".bdheard")),
-        Journal(beside_the_cache(".bdjournal")),
-        Parcels(os.path.join(settings.graveyard_dir, ".outgoing")),
-        quarantine,
-        Seen(beside_the_cache(".bdsigned")),
-        Invitations(beside_the_cache(".bdinvitations")),
-        Timeline(beside_the_cache(".bdtimeline")),
-    )

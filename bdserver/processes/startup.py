@@ -22,8 +22,9 @@ from bdserver.files.settings import Settings, load
 from bdserver.processes.callers import CALLERS_MAX
 from bdserver.processes.children import SPARES_MAX
 from bdserver.processes.lines import LINES_MAX
-from bdserver.processes.node import Node, Sources, open_node
+from bdserver.processes.node import Node, open_node
 from bdserver.processes.pidfile import PidFile
+from bdserver.processes.rules import Sources
 from bdserver.processes.sockets import Sockets
 
 # Every 2 s, as in 2006; longer than any interface takes to come up, and shorter than systemd waits for a start (90 s).

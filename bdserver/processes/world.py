@@ -6,7 +6,7 @@ serves the next ones too (a memo). Nothing of it is about a caller, or about loa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Collection
 
 from bdserver.core import copies, membership
 from bdserver.core.messages import Place, Yes
@@ -15,9 +15,7 @@ from bdserver.core.tuples import NamedTuple
 from bdserver.core.view import View
 from bdserver.files.bdcert import Service
 from bdserver.files.settings import Settings
-
-if TYPE_CHECKING:
-    from bdserver.processes.node import Node
+from bdserver.processes.rules import Rules
 
 
 class Offer(NamedTuple):
@@ -28,22 +26,25 @@ class Offer(NamedTuple):
 
 
 class World:
-    """What a node knows after a look. `is_told`: the services here are those of our record. `candidates`: of a client without
-    a policy, by service; `places`: what it was answered, by service, the word of who was asked, and its milliseconds."""
+    """What a node knows after a look. `untrusted`: copies that are not offered; `is_told`: the services here are those of our
+    record. `candidates`: of a client without a policy, by service; `places`: what it was answered, by service, the word of who
+    was asked, and its milliseconds."""
 
-    def __init__(self, node: Node, view: View, services: dict[str, Service]) -> None:
+    def __init__(
+        self, settings: Settings, rules: Rules, view: View, services: dict[str, Service], untrusted: Collection[str]
+    ) -> None:
         self.view, self.services = view, services
-        self._settings, self._rules = node.settings, node.rules
-        self._hidden = {*view.own.extra.get("unhealthy", ()), *node.trust.untrusted(services)}
+        self._settings, self._rules = settings, rules
+        self._hidden = {*view.own.extra.get("unhealthy", ()), *untrusted}
         self.is_told = services.keys() - self._hidden == view.own.services.keys()
         self.candidates: dict[str, Candidates] = {}
         self.places: dict[tuple[str, str, float], Place] = {}
         self._offers: dict[str, Offer] = {}
 
-    def is_still(self, node: Node, view: View, services: dict[str, Service]) -> bool:
+    def is_still(self, settings: Settings, rules: Rules, view: View, services: dict[str, Service]) -> bool:
         """Whether a look that shows this finds nothing changed."""
         is_seen = self.view is view and self.services is services
-        return is_seen and self._settings is node.settings and self._rules is node.rules
+        return is_seen and self._settings is settings and self._rules is rules
 
     def offer(self, name: str) -> Offer | None:
         """The service of this name, if it is offered here."""

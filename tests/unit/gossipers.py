@@ -24,7 +24,9 @@ from bdserver.net.authority import Authority, general_names
 from bdserver.net.proofs import Proofs
 from bdserver.processes.describing import Told, describe, own_record
 from bdserver.processes.discoverer import Discoverer
-from bdserver.processes.node import Node, Rules, open_files
+from bdserver.processes.node import Node
+from bdserver.processes.nodefiles import open_files
+from bdserver.processes.rules import Rules
 
 PATIENCE = 20.0  # of a test; each waits for what it wants, and none as long
 

@@ -28,7 +28,9 @@ from bdserver.net.identity import Identity
 from bdserver.processes import facts
 from bdserver.processes.answers import answer, ask_ourselves
 from bdserver.processes.describing import Told, describe, own_record, update_own
-from bdserver.processes.node import Life, Node, Rules, open_files
+from bdserver.processes.node import Life, Node
+from bdserver.processes.nodefiles import open_files
+from bdserver.processes.rules import Rules
 from bdserver.processes.session import Caller, Session
 from bdserver.processes.terms import Terms
 from tests.unit.seals import Believing

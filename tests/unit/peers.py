@@ -20,7 +20,9 @@ from bdserver.files.revoked import Revoked
 from bdserver.files.settings import load
 from bdserver.net.identity import Identity
 from bdserver.processes.describing import own_record
-from bdserver.processes.node import Node, Rules, open_files
+from bdserver.processes.node import Node
+from bdserver.processes.nodefiles import open_files
+from bdserver.processes.rules import Rules
 from tests.unit.seals import Believing, believe
 from tests.unit.views import NOW
 

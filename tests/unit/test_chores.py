@@ -15,6 +15,7 @@ from bdserver.errors import NoSpace, TooBusy
 from bdserver.files.heard import Heard
 from bdserver.processes import chores as module
 from bdserver.processes.chores import Chores, States
+from bdserver.processes.reload import read_anew
 from bdserver.processes.wakeup import Wakeup
 from tests.unit import nodes
 from tests.unit.peers import StandIn
@@ -87,13 +88,13 @@ def test_the_web_servers_log_is_counted_and_another_one_as_soon_as_the_settings_
     for name in ("first.log", "second.log"):
         (tmp_path / name).write_text("")
         looking.node.configure(access_log=tmp_path / name)
-        looking.node.reload()
+        read_anew(looking.node)
         looking.look()  # from its end on
         (tmp_path / name).write_text(request("/Echo") * 2)
         looking.look()
     assert looking.chores.weight == pytest.approx(4.0, abs=0.5)
     looking.node.configure(access_log="")
-    looking.node.reload()
+    read_anew(looking.node)
     looking.look()
     (tmp_path / "second.log").write_text(request("/Echo") * 9)
     looking.look()
@@ -102,7 +103,7 @@ def test_the_web_servers_log_is_counted_and_another_one_as_soon_as_the_settings_
 
 def test_a_web_servers_log_that_is_not_there_is_said_once_and_when_it_is_there_again(looking, tmp_path, caplog):
     looking.node.configure(access_log=tmp_path / "none.log")
-    looking.node.reload()
+    read_anew(looking.node)
     for _ in range(3):
         looking.look()
     assert len([line for line in said(caplog, logging.ERROR) if "no hit is counted" in line]) == 1
@@ -115,7 +116,7 @@ def test_hits_that_the_disk_does_not_take_go_uncounted(looking, tmp_path, caplog
     looking.node.service("Echo")
     (tmp_path / "access.log").write_text("")
     looking.node.configure(access_log=tmp_path / "access.log")
-    looking.node.reload()
+    read_anew(looking.node)
     looking.look()
 
     def full(service, calls):
@@ -176,7 +177,7 @@ def test_one_look_at_the_health_of_services_at_a_time(looking):
 def test_a_large_hit_log_is_trimmed_now_and_then(looking, monkeypatch):
     looking.node.service("Echo")
     looking.node.configure(hit_log_bytes=1000)
-    looking.node.reload()
+    read_anew(looking.node)
     path = looking.node.hitlog.path("Echo")
 
     def fill():

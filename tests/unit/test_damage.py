@@ -11,7 +11,7 @@ import pytest
 
 from bdserver.errors import BDError
 from bdserver.files import durable
-from bdserver.processes import node
+from bdserver.processes import nodefiles
 from tests.unit.nodefiles import CASES
 
 STEP_BYTES = 64
@@ -176,7 +176,7 @@ def test_whoever_may_not_read_a_file_goes_on_and_does_no_harm_to_it(tmp_path, mo
 
 def test_there_is_a_case_for_each_file_that_a_node_keeps(tmp_path):
     """Whoever adds one, adds what is asked of it."""
-    kept = node.open_files.__code__.co_consts
+    kept = nodefiles.open_files.__code__.co_consts
     suffixes = {each for each in kept if isinstance(each, str) and each.startswith(".bd")}
     paths = {
         os.path.basename(case(tmp_path / name.replace(" ", "-")).path) for name, case in CASES.items() if made(tmp_path, name)

@@ -58,6 +58,26 @@ def layer_of(package, name):
     return first if (package / first).is_dir() else "."
 
 
+def circles(package):
+    """The modules that import each other, be it by way of others, at their top, in a function or for a type checker alone; a
+    line for each circle. A package is its __init__, which what lies in it does not import by being there."""
+    files = {}
+    for path in package.rglob("*.py"):
+        parts = path.relative_to(package.parent).with_suffix("").parts
+        files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    left = {
+        module: {name if name in files else name.rpartition(".")[0] for name in imports(path.read_text())} & files.keys()
+        for module, path in files.items()
+    }
+    while True:  # what nobody imports, or what imports nobody, is in no circle
+        imported = set().union(*left.values()) if left else set()
+        ends = {module for module, others in left.items() if not others or module not in imported}
+        if not ends:
+            break
+        left = {module: others - ends for module, others in left.items() if module not in ends}
+    return [f"{module} and {', '.join(sorted(others))} stand in a circle" for module, others in sorted(left.items())]
+
+
 def complaints(package):
     """One line for each import that breaks a rule, and for each module that is in no layer."""
     found = []
@@ -120,6 +140,26 @@ def test_a_module_that_breaks_a_rule_is_found(tmp_path, name):
     planted.parent.mkdir(exist_ok=True)
     planted.write_text(text)
     assert any(complaint in line for line in complaints(package)), complaints(package)
+
+
+def test_no_module_stands_in_a_circle_of_imports():
+    assert circles(PACKAGE) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("processes/world.py", "if TYPE_CHECKING:\n    from bdserver.processes.node import Node\n"),
+        ("core/names.py", "def f():\n    from bdserver.core import exchange\n"),
+    ],
+)
+def test_a_circle_is_found_however_it_is_closed(tmp_path, name, text):
+    package = tmp_path / "bdserver"
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    with open(package / name, "a") as file:
+        file.write(text)
+    module = "bdserver." + name.removesuffix(".py").replace("/", ".")
+    assert any(f"{module} and " in line for line in circles(package))
 
 
 def imported_by(command, *options):

@@ -21,10 +21,13 @@ from bdserver.files.settings import Settings, load
 from bdserver.net import dialling
 from bdserver.net.authority import Authority, general_names
 from bdserver.net.identity import Identity
-from bdserver.processes import node as node_module
+from bdserver.processes import reload
 from bdserver.processes.describing import Told, mark_left, own_record, update_own
 from bdserver.processes.load import Load
-from bdserver.processes.node import Life, Node, Rules, Sources, open_files, open_node
+from bdserver.processes.node import Life, Node, open_node
+from bdserver.processes.nodefiles import open_files
+from bdserver.processes.reload import read_anew
+from bdserver.processes.rules import Rules, Sources
 from bdserver.processes.run import begin
 from tests.unit.certificates import make_keys
 from tests.unit.nodes import NOW, a_mesh, a_node, acquaint, document, warnings
@@ -85,7 +88,7 @@ def test_what_the_command_line_names_goes_before_the_config(config, tmp_path):
         load(config(ws_policy=tmp_path / "confs.xml")), Sources(str(tmp_path / "mine.xml"), str(tmp_path / "mine.txt"))
     )
     assert node.rules.document.text == document("A") and node.is_black_listed("192.0.2.1")
-    assert node.reload() == [] and node.rules.document.text == document("A") and node.is_black_listed("192.0.2.1")
+    assert read_anew(node) == [] and node.rules.document.text == document("A") and node.is_black_listed("192.0.2.1")
 
 
 def test_a_reload_takes_all_that_may_change(config, tmp_path):
@@ -104,14 +107,14 @@ def test_a_reload_takes_all_that_may_change(config, tmp_path):
         policy_mode="strict",
         port=1,
     )
-    assert node.reload() == []
+    assert read_anew(node) == []
     assert (node.settings.receiver_threshold, node.settings.port) == (8, 9001)
     assert node.rules.document.text == document("A") and node.policies.own == node.rules.document.policy
     assert node.policies.mode == "strict" and node.is_black_listed("192.0.2.1")
     assert node.refusal(whose("joe")) and node.credentials is not before
     assert set(node.rules.publishers.keys) == {SIGNER}
     config()
-    assert node.reload() == [] and node.rules.document == policyfile.NONE and not node.refusal(whose("joe"))
+    assert read_anew(node) == [] and node.rules.document == policyfile.NONE and not node.refusal(whose("joe"))
     assert not node.rules.publishers.are_asked_for
 
 
@@ -120,7 +123,7 @@ def test_a_list_of_publishers_that_is_broken_shuts_out_all_until_it_is_mended(co
     node = open_node(load(config(publishers=tmp_path / "k")))
     for content in ("no key!", None):
         (tmp_path / "k").unlink() if content is None else (tmp_path / "k").write_text(content)
-        [said] = node.reload()
+        [said] = read_anew(node)
         assert node.rules.publishers.are_asked_for and node.rules.publishers.keys == {}
         assert node.rules.publishers.complaint == said and str(tmp_path / "k") in said
         with pytest.raises(errors.BadPackage, match="can't be read"):
@@ -128,9 +131,9 @@ def test_a_list_of_publishers_that_is_broken_shuts_out_all_until_it_is_mended(co
     with pytest.raises(errors.BadConfig, match="No such file"):
         open_node(load(config(publishers=tmp_path / "k")))
     (tmp_path / "k").write_text(KEY.public.line)
-    assert node.reload() == [] and set(node.rules.publishers.keys) == {SIGNER} and not node.rules.publishers.complaint
+    assert read_anew(node) == [] and set(node.rules.publishers.keys) == {SIGNER} and not node.rules.publishers.complaint
     before = node.rules.publishers
-    assert node.reload() == [] and node.rules.publishers is before
+    assert read_anew(node) == [] and node.rules.publishers is before
 
 
 @pytest.mark.parametrize(
@@ -147,7 +150,7 @@ def test_what_is_bad_is_told_and_the_old_one_stays_and_all_else_is_taken(config,
     node = open_node(load(config(**{setting: tmp_path / "f"})))
     (tmp_path / "f").unlink() if content is None else (tmp_path / "f").write_text(content)
     config(**{setting: tmp_path / "f"}, receiver_threshold=9)
-    [said] = node.reload()
+    [said] = read_anew(node)
     assert complaint in said and node.settings.receiver_threshold == 9
     begin(node)
     [warning] = [line for line in warnings(node, time.time()) if "SIGHUP" in line or "list of revoked" in line]
@@ -168,24 +171,24 @@ def test_a_bug_in_reading_anew_is_a_complaint_and_its_traceback_is_said_by_one_p
     def oops(path):
         raise KeyError("planted")
 
-    monkeypatch.setattr(node_module, "BlackList", oops)
+    monkeypatch.setattr(reload, "BlackList", oops)
     config(receiver_threshold=9)
-    assert node.reload() == ["what SIGHUP reads anew can't be read: KeyError('planted')"]
+    assert read_anew(node) == ["what SIGHUP reads anew can't be read: KeyError('planted')"]
     assert node.settings.receiver_threshold == 9
     [line] = [record for record in caplog.records if record.exc_info]
     assert line.levelno == logging.ERROR and 'in oops\n    raise KeyError("planted")' in caplog.text
     caplog.clear()
     node.life = node.life._replace(listener_pid=os.getppid())
-    assert len(node.reload()) == 1 and not caplog.records
+    assert len(read_anew(node)) == 1 and not caplog.records
 
 
 def test_a_bad_config_leaves_the_settings_and_a_bad_policy_its_new_mode(config, tmp_path):
     node = open_node(load(config()))
     config(receiver_threshold="many")
-    [complaint] = node.reload()
+    [complaint] = read_anew(node)
     assert "receiver_threshold='many'" in complaint and node.settings.receiver_threshold == 7
     config(policy_mode="strict", ws_policy=tmp_path / "none.xml")
-    assert len(node.reload()) == 1 and node.policies.mode == "strict"
+    assert len(read_anew(node)) == 1 and node.policies.mode == "strict"
 
 
 @pytest.mark.parametrize("as_", ["other", "joe", "nobody"])
@@ -207,7 +210,7 @@ def test_keys_of_another_are_refused_and_the_old_ones_stay(config, tmp_path, fol
         (tmp_path / "keys" / "me.crt").write_text("")
     else:
         put(as_)
-    [complaint] = node.reload()
+    [complaint] = read_anew(node)
     assert "me.crt" in complaint and node.credentials is before
     assert ("is now for another node: restart instead" in complaint) == (as_ != "nobody")
 
@@ -264,7 +267,7 @@ def test_its_record_is_signed_and_with_new_keys_signed_anew(config, folder):
     for each in ("me.key", "me.crt"):
         os.unlink(f"{folder}/me/{each}")
     Authority.load(f"{folder}/ca").issue(f"{folder}/me", "me", NODE, general_names(["10.0.0.1"]), 100)
-    assert node.reload() == [] and update_own(node)
+    assert read_anew(node) == [] and update_own(node)
     view = node.cache.view()
     assert view.own.version == raised(before.version) and view.own.certificate != before.certificate
     assert node.proofs.doubt(view.own, view.certificates[view.own.certificate]) is None
@@ -517,5 +520,5 @@ def test_whatever_goes_wrong_at_sighup_ends_nobody_and_the_old_one_stays(tmp_pat
         raise KeyError("an algorithm that nobody knows")
 
     monkeypatch.setattr("bdserver.processes.node.keys.load", damaged)
-    assert any("an algorithm that nobody knows" in each for each in node.reload())
+    assert any("an algorithm that nobody knows" in each for each in read_anew(node))
     assert node.credentials is before

@@ -19,7 +19,7 @@ from bdserver.files import package, services, trials
 from bdserver.files import quarantine as module
 from bdserver.files.quarantine import ENTRIES_MAX, Kind, Quarantine
 from bdserver.processes import run
-from bdserver.processes.node import guarded
+from bdserver.processes.rules import guarded
 from tests.hosts import until
 from tests.unit.nodes import a_node, document, warnings
 

@@ -12,6 +12,7 @@ import pytest
 from bdserver.errors import BadConfig, NotYet
 from bdserver.files.settings import load
 from bdserver.processes import startup
+from bdserver.processes.reload import read_anew
 from tests.hosts import Mesh
 
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become another user")
@@ -59,7 +60,7 @@ def test_files_named_on_the_command_line_are_found_from_everywhere(host, prepare
     monkeypatch.chdir(tmp_path)
     start = prepare(host, black_list="black")
     monkeypatch.chdir("/")
-    assert start.node.reload() == [] and start.node.is_black_listed("192.0.2.1")
+    assert read_anew(start.node) == [] and start.node.is_black_listed("192.0.2.1")
 
 
 # --- a second one -------------------------------------------------------------------------------------------------
