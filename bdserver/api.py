@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import time
-from functools import partial
+from functools import lru_cache, partial
 
 from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadConfig, BadFrame, Forbidden, NobodyThere
@@ -236,12 +236,18 @@ def policy_text(path: str | None) -> str | None:
 
 
 def _location(details: dict[str, Any]) -> Location:
+    url = details["url"]
+    try:
+        host, port = _host_and_port(url)
+    except ValueError as error:
+        raise BadFrame(f"{details['node']} names a URL that can't be called: {url[:200]!r}: {error}") from None
+    asked = tuple([Asked(each["node"], each["answer"], each["ms"] / 1000) for each in details["asked"]])
+    return Location(url, host, port, details["node"], details["phase"], asked)
+
+
+@lru_cache
+def _host_and_port(url: str) -> tuple[str, int]:
     import urllib.parse
 
-    try:
-        url = urllib.parse.urlsplit(details["url"])
-        port = url.port or {"https": 443}.get(url.scheme, 80)
-    except ValueError as error:
-        raise BadFrame(f"{details['node']} names a URL that can't be called: {details['url'][:200]!r}: {error}") from None
-    asked = tuple(Asked(each["node"], each["answer"], each["ms"] / 1000) for each in details["asked"])
-    return Location(details["url"], url.hostname or "", port, details["node"], details["phase"], asked)
+    parts = urllib.parse.urlsplit(url)
+    return parts.hostname or "", parts.port or {"https": 443}.get(parts.scheme, 80)

@@ -94,6 +94,15 @@ class Decoder:
 
     def next_message(self) -> object:
         """The next whole message, or None while it is incomplete (a message is never None: null is refused)."""
+        text = self.next_text()
+        return None if text is None else self.read(text)
+
+    def read(self, text: bytes) -> object:
+        """The message that came so."""
+        return read_text(text, self._values_max)
+
+    def next_text(self) -> bytes | None:
+        """The next whole message as it came, for `read`: who has read the same bytes before need not do so again."""
         if len(self._buffer) < HEADER.size:
             return None
         length, flags = HEADER.unpack_from(self._buffer)
@@ -108,7 +117,7 @@ class Decoder:
         del self._buffer[:end]
         text = _inflate(payload, self._message_bytes_max) if flags else payload
         self.decoded_bytes += len(text)
-        return read_text(text, self._values_max)
+        return text
 
     def take(self, bytes_max: int) -> bytes:
         """Up to `bytes_max` raw bytes that came behind the last message: the beginning of a package."""

@@ -18,7 +18,6 @@ from bdserver.errors import BadFrame, BDError, Deadline, NobodyThere, PolicyUnkn
 
 TYPE_CHECKING = False  # as typing's, whose import would cost bdwhereis two milliseconds
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any, BinaryIO, Protocol
 
     from bdserver.net.identity import Identity
@@ -37,6 +36,8 @@ if TYPE_CHECKING:
 
 
 CHUNK_BYTES = 64 * 1024
+# Places that are kept as they came: what a node answers differs by how long it took, in tenths of a millisecond.
+PLACES_MAX, PLACE_BYTES_MAX = 64, 1024
 
 
 class LocalStream:
@@ -105,6 +106,7 @@ class Conversation:
     ) -> None:
         self._stream = stream
         self._decoder = Decoder()
+        self._places: dict[bytes, messages.Place] = {}
         self.where = where
         # A node names a policy that the other very likely knows, and says its text when asked for it.
         said_at_once = policy_text if policy_digest is None else None
@@ -114,8 +116,19 @@ class Conversation:
         self.identity = stream.identity
 
     def ask(self, request: list[Any], deadline: float, package: BinaryIO | None = None) -> Any:
-        """Send a request (and the bytes of `package`, an open file, behind it); the answer, of one of the types in its row."""
-        return self._judged(request, lambda: self._ask(request, deadline, package), deadline, package)
+        """Send a request (and the bytes of `package`, an open file, behind it); the answer, of one of the types in its row.
+
+        An answer to WHEREIS that says what one before has said is that one: nobody may change its details."""
+        try:
+            self._send(request, deadline, package)
+        except NobodyThere:
+            # A node that refuses a package hangs up while it still comes: why, it has said before.
+            answer = self._last_word(request, deadline)
+            if answer is None:
+                raise
+        else:
+            answer = self._received(request, deadline)
+        return self._refused(answer, request, deadline, package) if isinstance(answer, messages.Error) else answer
 
     def begin(self, request: list[Any], deadline: float) -> None:
         """Send a request whose answer `finish` receives."""
@@ -123,7 +136,8 @@ class Conversation:
 
     def finish(self, request: list[Any], deadline: float) -> Any:
         """The answer to what was begun, as from `ask`."""
-        return self._judged(request, lambda: self._received(deadline), deadline, None)
+        answer = self._received(request, deadline)
+        return self._refused(answer, request, deadline, None) if isinstance(answer, messages.Error) else answer
 
     def is_readable(self, deadline: float) -> bool:
         """Whether something comes until then."""
@@ -131,51 +145,45 @@ class Conversation:
         poll.register(self.fileno(), select.POLLIN)
         return bool(poll.poll(max(deadline - time.monotonic(), 0.0) * 1000))
 
-    def _judged(self, request: list[Any], receive: Callable[[], Any], deadline: float, package: BinaryIO | None) -> Any:
-        try:
-            answer = messages.decode(request[0], receive(), request[1:])
-        except BadFrame as error:
-            raise BadFrame(f"{self.where}: {error}") from None
-        if not isinstance(answer, messages.Error):
-            return answer
-        refusal = from_wire(answer.code, f"{self.where}: {answer.text}")
-        if isinstance(refusal, PolicyUnknown) and self._policy_text and package is None:
-            self._opening = self._opening._replace(policy=None, policy_text=self._policy_text)
-            self._policy_text = self._opened_for = None
-            return self.ask(request, deadline)
-        raise refusal
-
-    def _ask(self, request: list[Any], deadline: float, package: BinaryIO | None) -> Any:
-        try:
-            self._send(request, deadline, package)
-        except NobodyThere:
-            # A node that refuses a package hangs up while it still comes: why, it has said before.
-            answer = self._last_word(deadline)
-            if answer is None:
-                raise
-            return answer
-        return self._received(deadline)
-
-    def _received(self, deadline: float) -> Any:
-        try:
-            answer = next_message(self._stream, self._decoder, deadline)
-        except TooLarge as error:
-            raise BadFrame(str(error)) from None
-        if answer is None:
-            raise NobodyThere(f"{self.where} hung up without an answer")
-        return answer
-
     def _send(self, request: list[Any], deadline: float, package: BinaryIO | None) -> None:
         self._stream.send(self._opening_bytes(deadline) + encode(request), deadline)
         if package is not None:
             while chunk := package.read(CHUNK_BYTES):
                 self._stream.send(chunk, deadline)
 
-    def _last_word(self, deadline: float) -> Any:
+    def _received(self, request: list[Any], deadline: float) -> Any:
+        """The answer, which may be an Error."""
         try:
-            return next_message(self._stream, self._decoder, deadline)
+            text = next_text(self._stream, self._decoder, deadline)
+            if text is None:
+                raise NobodyThere(f"{self.where} hung up without an answer")
+            known = self._places.get(text) if request[0] == "WHEREIS" else None
+            return known or self._read(request, text)
+        except (BadFrame, TooLarge) as error:
+            raise BadFrame(f"{self.where}: {error}") from None
+
+    def _read(self, request: list[Any], text: bytes) -> Any:
+        answer = messages.decode(request[0], self._decoder.read(text), request[1:])
+        if isinstance(answer, messages.Place) and len(text) <= PLACE_BYTES_MAX:
+            if len(self._places) >= PLACES_MAX:
+                self._places.clear()
+            self._places[text] = answer
+        return answer
+
+    def _last_word(self, request: list[Any], deadline: float) -> Any:
+        try:
+            return self._received(request, deadline)
         except BDError:
             return None
+
+    def _refused(self, said: messages.Error, request: list[Any], deadline: float, package: BinaryIO | None) -> Any:
+        """Raises what was said; but where our policy is not known by its digest, the answer to asking with its text."""
+        refusal = from_wire(said.code, f"{self.where}: {said.text}")
+        if isinstance(refusal, PolicyUnknown) and self._policy_text and package is None:
+            self._opening = self._opening._replace(policy=None, policy_text=self._policy_text)
+            self._policy_text = self._opened_for = None
+            return self.ask(request, deadline)
+        raise refusal
 
     def _opening_bytes(self, deadline: float) -> bytes:
         """Said first, and again when the time that is left has changed by a tenth."""
@@ -210,14 +218,20 @@ class Conversation:
 
 def next_message(stream: Stream, decoder: Decoder, deadline: float) -> Any:
     """The next message of a stream; None when the other end has hung up between two. BadFrame when it did so within one."""
-    while (message := decoder.next_message()) is None:
+    text = next_text(stream, decoder, deadline)
+    return None if text is None else decoder.read(text)
+
+
+def next_text(stream: Stream, decoder: Decoder, deadline: float) -> bytes | None:
+    """As `next_message`, for `Decoder.read`."""
+    while (text := decoder.next_text()) is None:
         data = stream.recv(CHUNK_BYTES, deadline)
         if not data:
             if decoder.pending_bytes:
                 raise BadFrame("the connection ended in the middle of a frame")
             return None
         decoder.feed(data)
-    return message
+    return text
 
 
 def receive(stream: Stream, decoder: Decoder, length: int, out_file: BinaryIO, deadline: float) -> None:

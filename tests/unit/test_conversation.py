@@ -12,7 +12,7 @@ from bdserver import errors
 from bdserver.core import messages
 from bdserver.core.policy import digest
 from bdserver.core.wire import FRAME_BYTES_MAX, HEADER, OLDEST, VERSION, Decoder, encode
-from bdserver.net.conversation import Conversation, LocalStream, receive
+from bdserver.net.conversation import PLACE_BYTES_MAX, PLACES_MAX, Conversation, LocalStream, receive
 from tests.unit.test_messages import EXAMPLES
 
 
@@ -88,6 +88,41 @@ def test_every_kind_of_answer_comes_out_as_it_went_in(talk_to, command, answer, 
             conversation.ask(request, soon())
     else:
         assert conversation.ask(request, soon()) == answer
+
+
+def place(service, ms=0.0):
+    details = {
+        "url": "http://h/x",
+        "node": "n",
+        "service": service,
+        "phase": 1,
+        "asked": [{"node": "n", "answer": "YES", "ms": ms}],
+    }
+    return messages.Place("h", 80, "x", details)
+
+
+def test_a_place_that_comes_in_the_same_words_is_the_one_before(talk_to):
+    places = [place("a"), place("b"), place("a", 0.1), place("a")]
+    conversation = talk_to(Callee(*map(said, places)))
+    got = [conversation.ask(["WHEREIS", "any", None], soon()) for _ in places]
+    assert got == places
+    assert got[3] is got[0]
+
+
+def test_what_one_request_is_answered_with_is_no_answer_to_another(talk_to):
+    conversation = talk_to(Callee(said(place("a")), said(place("a"))))
+    conversation.ask(["WHEREIS", "a", None], soon())
+    with pytest.raises(errors.BadFrame, match="no answer to PING"):
+        conversation.ask(["PING"], soon())
+
+
+def test_as_many_places_are_kept_as_there_is_room_for_and_no_long_ones(talk_to):
+    places = [place("a", ms / 10) for ms in range(PLACES_MAX + 1)] + [place("a" * PLACE_BYTES_MAX)] * 2
+    conversation = talk_to(Callee(*map(said, places)))
+    got = [conversation.ask(["WHEREIS", "any", None], soon()) for _ in places]
+    assert got == places
+    assert got[-1] is not got[-2]
+    assert len(conversation._places) == 1
 
 
 @pytest.mark.parametrize("code", errors.BY_CODE)
