@@ -154,9 +154,12 @@ def _dot(snapshot: Snapshot, wish: Wish, draw_seconds: float) -> Form:
     return "text/vnd.graphviz; charset=utf-8", topology.dot(snapshot, wish.theme, wish.view).encode()
 
 
-def _picture(snapshot: Snapshot, wish: Wish, draw_seconds: float) -> Form:
-    kind = {"png": "image/png", "svg": "image/svg+xml"}[wish.format]
-    return kind, topology.render(topology.dot(snapshot, wish.theme, wish.view), wish.format, draw_seconds)
+def _png(snapshot: Snapshot, wish: Wish, draw_seconds: float) -> Form:
+    return "image/png", topology.png(snapshot, wish.theme, wish.view, draw_seconds)
+
+
+def _svg(snapshot: Snapshot, wish: Wish, draw_seconds: float) -> Form:
+    return "image/svg+xml", topology.render(topology.dot(snapshot, wish.theme, wish.view), "svg", draw_seconds)
 
 
 def _weight(snapshot: Snapshot, wish: Wish, draw_seconds: float) -> Form:
@@ -176,8 +179,8 @@ FORMS: dict[str, Callable[[Snapshot, Wish, float], Form]] = {
     "part": _html,
     "json": _json,
     "dot": _dot,
-    "png": _picture,
-    "svg": _picture,
+    "png": _png,
+    "svg": _svg,
     "weight.png": _weight,
     "prometheus": _prometheus,
 }

@@ -248,7 +248,7 @@ def _topology(snapshot: Snapshot, view: str, seconds: float) -> dict[str, Any]:
         try:
             picture = svg.inline(topology.render(source, "svg", seconds / 2), described)
         except NotDrawn:
-            content = base64.b64encode(topology.render(source, "png", seconds / 2)).decode()
+            content = base64.b64encode(topology.png(snapshot, LIGHT, view, seconds / 2, has_key=False)).decode()
             picture = Markup('<img class="picture" src="data:image/png;base64,{}" alt="{}">').format(content, described)
     except BDError as error:
         return {"picture": "", "key": [], "reason": str(error), "description": described}

@@ -34,8 +34,9 @@ OWN_MAX = 4
 DENSE_ABOVE = 8
 MARKS = {GREEN: "—", YELLOW: "- -", ORANGE: "· · ·", RED: "—■"}
 MEMORY_BYTES_MAX = 512 << 20
-# Pixels of a PNG per pixel of a plain screen.
-SCALE = 2
+# Pixels of a PNG per pixel of a plain screen; above LARGE_ABOVE nodes the picture is large enough as it is.
+SCALE, SCALE_LARGE = 2.0, 1.5
+LARGE_ABOVE = 20
 
 
 def dot(snapshot: Snapshot, theme: Theme = LIGHT, view: str = SERVICES, has_key: bool = True) -> str:
@@ -76,12 +77,20 @@ def is_summary(snapshot: Snapshot) -> bool:
     return len(snapshot.nodes) > NODES_MAX
 
 
-def render(source: str, form: str, seconds: float) -> bytes:
-    """The picture of a graph as `png` or `svg`; NotDrawn or Deadline says why there is none."""
+def png(snapshot: Snapshot, theme: Theme, view: str, seconds: float, has_key: bool = True) -> bytes:
+    """The picture as a PNG; NotDrawn or Deadline says why there is none."""
+    from bdserver.audit import palette
+
+    scale = SCALE if len(snapshot.nodes) <= LARGE_ABOVE else SCALE_LARGE
+    return palette.packed(render(dot(snapshot, theme, view, has_key), "png", seconds, scale), theme)
+
+
+def render(source: str, form: str, seconds: float, scale: float = SCALE) -> bytes:
+    """The picture of a graph as `png` or `svg`, as Graphviz draws it; NotDrawn or Deadline says why there is none."""
     program = shutil.which("neato")
     if program is None:
         raise NotDrawn("Graphviz is not installed here: no picture of the topology (apt-get install graphviz)")
-    scale = [f"-Gdpi={96 * SCALE}"] if form == "png" else []
+    scale = [f"-Gdpi={96 * scale:g}"] if form == "png" else []
     command = [program, "-n", f"-T{form}", *scale]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         resource.prlimit(process.pid, resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))

@@ -16,6 +16,7 @@ import time
 from PIL import Image
 
 from bdserver.audit import bars, page, topology
+from bdserver.audit.colours import LIGHT
 from bdserver.audit.crawl import WHOLE, About, crawl_from
 from bdserver.audit.page import Frame
 from bdserver.audit.search import Filter
@@ -49,7 +50,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, Mesh(folder, "example") as mesh:
         entry = _live(mesh, folder)
         snapshot = _seen(entry, About(hours=HOURS))
-        _write(os.path.join(pictures, "topology.png"), topology.render(topology.dot(snapshot), "png", 20))
+        _write(os.path.join(pictures, "topology.png"), topology.png(snapshot, LIGHT, topology.SERVICES, 20))
         _write(os.path.join(pictures, "weight.png"), bars.draw(snapshot))
         if shutil.which("chromium") is None:
             print("docs/pictures/audit*.png are left as they are: Chromium is not installed here")
