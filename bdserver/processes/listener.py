@@ -1,16 +1,17 @@
 """The listener: accepts, gives each connection to a child of its own, reaps, keeps the discoverer alive, leaves cleanly.
 
 It reads nothing that a stranger sent, waits for no lock, and once it runs, only a signal ends it: without descriptors,
-memory or processes it closes the caller, waits a little and says so. It has no threads. Signal handlers only note; the loop
-acts. How many children there are, for whom and how long, is decided in `children`; what children and the discoverer do
-is handed in as functions, so that this can be tested with a function that echoes.
+memory or processes it closes the caller, waits a little and says so. It has no threads.
+
+Leaves to others: how the loop survives whatever it calls (`loop`), how signals become its events (`signals`), how many children
+there are, for whom and how long (`children`), when the discoverer is started again (`supervised`), and how a process lives that
+it has forked (`forked`). What children and the discoverer do is handed in as functions, so that this can be tested with a
+function that echoes.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import functools
 import gc
 import logging
 import math
@@ -21,34 +22,22 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from bdserver.processes.children import Caller, Child, Kind, Limits, Pool, State
+from bdserver.processes.forked import Address, live_and_die, serve_callers
+from bdserver.processes.loop import NO_ROOM, SAY_SECONDS, Loop
+from bdserver.processes.signals import SIGNALS, Signals, kill
+from bdserver.processes.supervised import Supervised
 
 log = logging.getLogger("bdserver.listener")
 
-# A discoverer that dies at once is started again after this many seconds, doubled each time, up to the second number.
-RESTART_PAUSE, RESTART_PAUSE_MAX = 0.25, 30.0
-# One that lived this long was well: the pauses begin anew.
-WELL_SECONDS = 60.0
 # How long SIGTERM lets running requests go on before it ends their children.
 DRAIN_SECONDS = 10.0
 # Without descriptors accept() would spin: so long the callers wait in the kernel's backlog, and children may end meanwhile.
 NO_ROOM_PAUSE = 0.1
-NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.ENOSPC)
 # Whether each listening socket is still there is looked at this often: somebody may have deleted the local one's file.
 SOCKETS_SECONDS = 2.0
-# A discoverer that has not turned at so many of the listener's own looks hangs, and is ended: 30 s, longer than any disk that
-# comes back. Looks are counted, not seconds: the whole host may have been stopped meanwhile.
-HUNG_LOOKS = 15
-# The same line is written this often at most, since a flood of connections must not be one of lines.
-SAY_SECONDS = 1.0
-# A loop that meets the same bug again and again must not take a whole core for it.
-BUG_PAUSE = 0.1
-
-Address = tuple[Any, ...]
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD)
 
 
 def _nothing() -> None:
@@ -88,13 +77,11 @@ class Listener:
     def __init__(self, runs: Runs, limits: Limits):
         self._runs = runs
         self._pool = Pool(limits)
-        self._discoverer = _Discoverer()
-        self._signals = _Signals()
-        self._selector = selectors.DefaultSelector()
+        self._discoverer = Supervised()
+        self._signals = Signals()
+        self._loop = Loop(self._wait_for_room)
         self._sockets: list[socket.socket] = []  # on which connections are accepted now
-        self._agenda: dict[Callable[[], None], float] = {}  # what is to be done, and when
         self._ends_at = math.inf  # finite: it is leaving
-        self._said_at: dict[str, float] = {}
         self._actions: dict[int, Callable[[], None]] = {
             signal.SIGTERM: self._leave,
             signal.SIGINT: self._leave,
@@ -118,25 +105,25 @@ class Listener:
     def run(self) -> None:
         """Until SIGTERM (running requests end first) or SIGQUIT (at once)."""
         self._signals.open()
-        self._selector.register(self._signals.read, selectors.EVENT_READ, self._act_on_signals)
+        self._loop.selector.register(self._signals.read, selectors.EVENT_READ, self._act_on_signals)
         self._look_at_sockets()
         gc.freeze()  # what is here now is never collected, so its pages stay shared with the children
         gc.enable()
         self._start_discoverer()
         self._look_at_discoverer()
-        self._guarded(self._runs.on_ready)
+        self._loop.guarded(self._runs.on_ready)
         self._pool.postpone(time.monotonic())  # a child forked ahead, while the discoverer makes us known
-        self._agenda[self._pulse] = time.monotonic()
+        self._loop.call_later(0.0, self._pulse)
         while not self._is_over():  # from here on we must not die: whatever fails is closed, said, and tried again
-            self._guarded(self._turn)
+            self._loop.guarded(self._turn)
         self._end_everybody()
 
     def _turn(self) -> None:
-        events = self._selector.select(self._patience())
-        for key, _ in events:
-            self._guarded(key.data, key.fileobj)
-        self._do_what_is_due()
-        if not events:  # while there is nothing else to do: the next caller shall not wait for this fork
+        instants = (self._ends_at, self._pool.spare_at(), self._pool.expires_at())
+        is_quiet = not self._loop.wait(min(at for at in instants if at is not None))
+        for child in self._pool.expired(time.monotonic()):
+            self._close_line(child)
+        if is_quiet:  # nothing else to do: the next caller shall not wait for this fork
             self._fork_spare()
 
     def _is_over(self) -> bool:
@@ -146,71 +133,39 @@ class Listener:
     def _is_leaving(self) -> bool:
         return self._ends_at < math.inf
 
-    def _patience(self) -> float | None:
-        instants = [*self._agenda.values(), self._ends_at, self._pool.spare_at(), self._pool.expires_at()]
-        until = min(at for at in instants if at is not None)
-        return max(until - time.monotonic(), 0.0) if until < math.inf else None
-
-    def _do_what_is_due(self) -> None:
-        now = time.monotonic()
-        for act, at in list(self._agenda.items()):
-            if now >= at:
-                self._agenda.pop(act, None)
-                self._guarded(act)
-        for child in self._pool.expired(now):
-            self._close_line(child)
-
-    def _guarded(self, act: Callable[..., object], *arguments: object) -> None:
-        """Nothing that goes wrong within ends the loop: neither lack of room, nor a bug, be it of what was handed in."""
-        try:
-            act(*arguments)
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno in NO_ROOM:
-                self._wait_for_room(error)
-            else:
-                self._seldom(log.exception, "the listener met a bug, and goes on")
-                time.sleep(BUG_PAUSE)
-
-    def _seldom(self, say: Callable[..., None], text: str, *arguments: object) -> None:
-        """Say it, unless the same was said a moment ago."""
-        now = time.monotonic()
-        if now - self._said_at.get(text, -math.inf) >= SAY_SECONDS:
-            self._said_at[text] = now
-            say(text, *arguments)
-
     def _pulse(self) -> None:
-        self._agenda[self._pulse] = time.monotonic() + SAY_SECONDS  # this first: also if it fails now, it is called again
+        self._loop.call_later(SAY_SECONDS, self._pulse)  # this first: also if it fails now, it is called again
         seconds = self._runs.pulse(self._pool.busy)
         if seconds is None:
-            del self._agenda[self._pulse]
+            self._loop.cancel(self._pulse)
         else:
-            self._agenda[self._pulse] = time.monotonic() + seconds
+            self._loop.call_later(seconds, self._pulse)
 
     # -- connections
 
     def _look_at_sockets(self) -> None:
         """Accept on the sockets that are there now; one of them may have been made anew."""
-        self._agenda[self._look_at_sockets] = time.monotonic() + SOCKETS_SECONDS
+        self._loop.call_later(SOCKETS_SECONDS, self._look_at_sockets)
         wanted = self._runs.sockets()
         for sock in [each for each in self._sockets if each not in wanted]:
             self._stop_accepting(sock)
         for sock in [each for each in wanted if each not in self._sockets]:
             sock.setblocking(False)
-            self._selector.register(sock, selectors.EVENT_READ, self._accept)
+            self._loop.selector.register(sock, selectors.EVENT_READ, self._accept)
             self._sockets.append(sock)
 
     def _stop_accepting(self, sock: socket.socket) -> None:
         self._sockets.remove(sock)
         with contextlib.suppress(KeyError, ValueError, OSError):  # it may be closed already
-            self._selector.unregister(sock)
+            self._loop.selector.unregister(sock)
 
     def _wait_for_room(self, error: OSError) -> None:
         """Leave the listening sockets alone for a moment: whoever calls now waits in the kernel."""
-        self._seldom(log.error, "no room for a connection: %s", error.strerror or error)
+        self._loop.seldom(log.error, "no room for a connection: %s", error.strerror or error)
         for sock in list(self._sockets):
             self._stop_accepting(sock)
         if not self._is_leaving:
-            self._agenda[self._look_at_sockets] = time.monotonic() + NO_ROOM_PAUSE
+            self._loop.call_later(NO_ROOM_PAUSE, self._look_at_sockets)
 
     def _accept(self, listening: socket.socket) -> None:
         try:
@@ -231,7 +186,7 @@ class Listener:
         if self._pool.has_room(caller):
             return True
         text = "too busy for %s: %d children, %d for it"
-        self._seldom(log.warning, text, caller.name, self._pool.busy, self._pool.count(caller))
+        self._loop.seldom(log.warning, text, caller.name, self._pool.busy, self._pool.count(caller))
         return False
 
     def _hand_over(self, sock: socket.socket, caller: Caller) -> None:
@@ -267,13 +222,13 @@ class Listener:
         with theirs:
             try:
                 ours.setblocking(False)
-                self._selector.register(ours, selectors.EVENT_READ)  # before the fork, since it may fail
+                self._loop.selector.register(ours, selectors.EVENT_READ)  # before the fork, since it may fail
                 pid = self._fork(live)
             except BaseException:
                 self._forget_line(ours)
                 raise
         child = self._pool.add(pid, ours, time.monotonic(), caller)
-        self._selector.modify(ours, selectors.EVENT_READ, lambda line: self._hear(child))
+        self._loop.selector.modify(ours, selectors.EVENT_READ, lambda line: self._hear(child))
 
     def _hear(self, child: Child) -> None:
         """It is ready for its next caller; or its line has ended."""
@@ -300,7 +255,7 @@ class Listener:
 
     def _forget_line(self, line: socket.socket) -> None:
         with contextlib.suppress(KeyError, ValueError):  # closed already
-            self._selector.unregister(line)
+            self._loop.selector.unregister(line)
         line.close()
 
     def _renew_if_changed(self) -> None:
@@ -317,14 +272,14 @@ class Listener:
 
     def _fork(self, live: Callable[[], None]) -> int:
         """Fork a process that lives so, after all has been read anew; OSError when there is no room for one."""
-        self._guarded(self._renew_if_changed)  # this first: reading anew makes the change our own
-        self._guarded(self._runs.refresh)  # what can't be read now, the process reads when it needs it
+        self._loop.guarded(self._renew_if_changed)  # this first: reading anew makes the change our own
+        self._loop.guarded(self._runs.refresh)  # what can't be read now, the process reads when it needs it
         # A signal that arrives in the new process before it has undone its parent would go down the parent's wake-up pipe.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             pid = os.fork()
             if pid == 0:
-                _live_and_die(self._undo_parent, live)
+                live_and_die(self._undo_parent, live)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         return pid
@@ -338,7 +293,7 @@ class Listener:
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         self._signals.close()
-        self._selector.close()
+        self._loop.selector.close()
         self._runs.close_sockets()
         for child in self._pool.children():
             child.line.close()
@@ -348,33 +303,11 @@ class Listener:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [number for number in SIGNALS if number != signal.SIGHUP])
 
     def _live(self, line: socket.socket, sock: socket.socket | None) -> None:
-        """A child's life: one connection after the other, as long as the listener wants it."""
         self._discoverer.forget()
         self._runs.close_ears()
         if sock is None:
             self._runs.rehearse()
-        for _ in range(self._pool.limits.connections):
-            if sock is None:
-                sock = _next_connection(line)
-                if sock is None:
-                    return
-                self._refresh_for_a_caller()
-            with sock:
-                self._serve(sock)
-            sock = None
-
-    def _refresh_for_a_caller(self) -> None:
-        try:
-            self._runs.refresh()
-        except Exception:  # what could not be read is read again when it is needed; perhaps it is not
-            log.exception("a child could not read anew what changed")
-
-    def _serve(self, sock: socket.socket) -> None:
-        try:
-            address = sock.getpeername() if sock.family != socket.AF_UNIX else None
-        except OSError:  # it went away while it waited
-            return
-        self._runs.serve(sock, address)
+        serve_callers(line, sock, self._pool.limits.connections, self._runs.refresh, self._runs.serve)
 
     # -- the discoverer
 
@@ -389,20 +322,20 @@ class Listener:
     def _restart_discoverer(self) -> None:
         pause = self._discoverer.pause_after_its_end(time.monotonic())
         log.error("the discoverer ended, starting it again in %.2f s", pause)
-        self._agenda[self._start_discoverer] = time.monotonic() + pause
+        self._loop.call_later(pause, self._start_discoverer)
 
     def _look_at_discoverer(self) -> None:
-        self._agenda[self._look_at_discoverer] = time.monotonic() + SOCKETS_SECONDS
+        self._loop.call_later(SOCKETS_SECONDS, self._look_at_discoverer)
         if self._discoverer.is_hung(self._runs.beat()):
             log.error("the discoverer hangs: ending it")
-            _kill(self._discoverer.pid, signal.SIGKILL)
+            kill(self._discoverer.pid, signal.SIGKILL)
 
     # -- signals
 
     def _act_on_signals(self, descriptor: int) -> None:
         for number in self._signals.noted():
             if number in self._actions:
-                self._guarded(self._actions[number])
+                self._loop.guarded(self._actions[number])
 
     def _reap(self) -> None:
         while True:
@@ -421,10 +354,10 @@ class Listener:
 
     def _reload(self) -> None:
         self._renew_children()
-        self._guarded(self._read_anew)
+        self._loop.guarded(self._read_anew)
         for pid in [self._discoverer.pid, *(child.pid for child in self._pool.children(State.SERVING))]:
             if pid:
-                _kill(pid, signal.SIGHUP)
+                kill(pid, signal.SIGHUP)
         if not self._is_leaving:
             self._look_at_sockets()
 
@@ -441,17 +374,17 @@ class Listener:
             return
         log.info("leaving: %d children to finish", self._pool.busy)
         self._ends_at = time.monotonic() + DRAIN_SECONDS  # this first: whatever fails below, we leave
-        self._agenda.pop(self._start_discoverer, None)
-        self._agenda.pop(self._look_at_discoverer, None)
-        self._agenda.pop(self._look_at_sockets, None)
-        self._guarded(self._runs.on_leaving)
+        self._loop.cancel(self._start_discoverer)
+        self._loop.cancel(self._look_at_discoverer)
+        self._loop.cancel(self._look_at_sockets)
+        self._loop.guarded(self._runs.on_leaving)
         for sock in list(self._sockets):
             self._stop_accepting(sock)
         self._runs.close_sockets()
         for child in self._pool.close(time.monotonic()):
             self._close_line(child)
         for child in self._pool.children(State.SERVING):
-            _kill(child.pid, signal.SIGTERM)
+            kill(child.pid, signal.SIGTERM)
 
     def _quit(self) -> None:
         self._ends_at = 0.0
@@ -461,84 +394,11 @@ class Listener:
         signal.set_wakeup_fd(-1)
         for pid in [*(child.pid for child in self._pool.children()), self._discoverer.pid]:
             if pid:
-                _kill(pid, signal.SIGKILL)
+                kill(pid, signal.SIGKILL)
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, 0)
         self._runs.close_sockets()
-        self._guarded(self._runs.say_goodbye)
-
-
-class _Discoverer:
-    """The life of the discoverer, and the two pipes to it: children nudge it through the first, which outlives it; the
-    second ends when the listener does, whatever killed it."""
-
-    def __init__(self) -> None:
-        self.pid = 0  # 0: there is none now
-        self.born_at = 0.0
-        self._pause = RESTART_PAUSE
-        self._beat: float | None = None
-        self._looks = 0  # at which that was the last beat
-        self.wake_read, self.wake_write = os.pipe()
-        self.life_read, self.life_write = os.pipe()
-        os.set_blocking(self.wake_write, False)  # whoever nudges does not wait: if the pipe is full, it is awake anyway
-        os.set_blocking(self.wake_read, False)
-
-    def life_of(self, discover: Callable[[int, int], None]) -> Callable[[], None]:
-        """The function that the discoverer's process runs."""
-        return functools.partial(discover, self.wake_read, self.life_read)
-
-    def is_hung(self, beat: float | None) -> bool:
-        """At a look at its last beat: whether there was none for too many of them."""
-        self._looks = self._looks + 1 if self.pid and beat is not None and beat == self._beat else 0
-        self._beat = beat
-        return self._looks >= HUNG_LOOKS
-
-    def pause_after_its_end(self, now: float) -> float:
-        """How long to wait until it is started again: twice as long each time, until one was well."""
-        if now - self.born_at > WELL_SECONDS:
-            self._pause = RESTART_PAUSE
-        pause, self._pause = self._pause, min(2 * self._pause, RESTART_PAUSE_MAX)
-        return pause
-
-    def forget(self) -> None:
-        """In another child: what is the discoverer's alone."""
-        os.close(self.wake_read)
-
-
-class _Signals:
-    """Signals as bytes in a pipe, so that the loop wakes up for them and acts where nothing is half done."""
-
-    def __init__(self) -> None:
-        self.read = self._write = -1
-
-    def open(self) -> None:
-        """From now on they are noted."""
-        self.read, self._write = os.pipe()
-        os.set_blocking(self.read, False)
-        os.set_blocking(self._write, False)
-        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        for number in SIGNALS:
-            signal.signal(number, _note)
-
-    def noted(self) -> Iterable[int]:
-        """Each once, however often it came, in the order in which they came."""
-        with contextlib.suppress(BlockingIOError):
-            return dict.fromkeys(os.read(self.read, 1 << 16))
-        return ()
-
-    def close(self) -> None:
-        """In a forked process: they are the parent's."""
-        os.close(self.read)
-        os.close(self._write)
-
-
-def _note(number: int, frame: object) -> None:
-    """The wake-up descriptor has it already; the loop acts."""
-
-
-def _kill(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
+        self._loop.guarded(self._runs.say_goodbye)
 
 
 def _caller_of(sock: socket.socket, address: Any) -> Caller:
@@ -547,27 +407,3 @@ def _caller_of(sock: socket.socket, address: Any) -> Caller:
         return Caller(Kind.TLS, address[0].removeprefix("::ffff:"))  # an IPv4 address, as a socket for both shows it
     _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
     return Caller(Kind.OWN if uid in (0, os.geteuid()) else Kind.LOCAL, f"user {uid}")
-
-
-def _next_connection(line: socket.socket) -> socket.socket | None:
-    """In a child: say that it is ready, and wait for a connection; None at the end of the line."""
-    try:
-        line.sendall(b"!")
-        _, descriptors, _, _ = socket.recv_fds(line, 1, 1)
-    except OSError:  # the listener is gone, or did not hear a last word of ours
-        return None
-    return socket.socket(fileno=descriptors[0]) if descriptors else None
-
-
-def _live_and_die(*acts: Callable[[], None]) -> NoReturn:
-    """In a forked process: these, one after the other, and never back into what was the parent's loop."""
-    status = 1
-    try:
-        for act in acts:
-            act()
-        status = 0
-    except BaseException:
-        log.exception("a child met a bug")
-    finally:
-        logging.shutdown()  # a line that came again and again may still want to be told how often
-        os._exit(status)

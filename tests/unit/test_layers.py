@@ -31,9 +31,12 @@ MAY_IMPORT = {
 }
 # The Python API stands at the top, where people look for it, and is built on what the commands are.
 EXCEPT = {("api", "core"), ("api", "files"), ("api", "net")}
-# The listener knows what it runs by its types alone, so it is tested with a function that echoes; and the pool of its children
-# knows nothing at all. What each of them may import of ours, all in all:
-LONERS = {"processes/listener": {"bdserver.processes.children"}, "processes/children": set()}
+# The listener knows what it runs by its types alone, so it is tested with a function that echoes; and its parts know nothing of
+# ours at all. What each of them may import of ours, all in all:
+PARTS = ("children", "forked", "loop", "signals", "supervised")
+LONERS = {"processes/listener": {f"bdserver.processes.{part}" for part in PARTS}} | {
+    f"processes/{part}": set() for part in PARTS
+}
 # What core, which decides, never touches; random.Random is handed in, and named in annotations only.
 WORLD = {"os", "io", "pathlib", "tempfile", "shutil", "time", "random", "socket", "select", "selectors", "subprocess", "signal",
          "threading", "logging", "OpenSSL", "cryptography", "filelock", "daemon"}  # fmt: skip
@@ -202,7 +205,7 @@ def test_a_node_starts_without_what_it_seldom_needs():
 
 def test_named_tuples_are_those_of_core_tuples_which_cost_a_start_less():
     found = {path for path in PACKAGE.rglob("*.py") if "typing.NamedTuple" in imports(path.read_text())}
-    alone = {PACKAGE / f"{module}.py" for module in LONERS}
+    alone = {PACKAGE / "processes" / "listener.py", PACKAGE / "processes" / "children.py"}
     assert found == {PACKAGE / "core" / "tuples.py", *alone}  # which only a type checker sees there
 
 

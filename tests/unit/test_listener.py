@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from bdserver.processes import children
+from bdserver.processes import children, supervised
 from bdserver.processes import listener as module
 from bdserver.processes.children import Limits
 from bdserver.processes.listener import Listener, Runs
@@ -304,24 +304,11 @@ def test_the_discoverer_is_restarted_and_ends_with_its_listener(run):
 
 def test_a_discoverer_whose_loop_does_not_turn_is_ended_and_another_one_started(run):
     def begin():
-        module.SOCKETS_SECONDS, module.HUNG_LOOKS = 0.05, 3
+        module.SOCKETS_SECONDS, supervised.HUNG_LOOKS = 0.05, 3
 
     node = run(begin=begin, beat=lambda: 7.0)
     until(lambda: node.log.read_text().count("discoverer-") >= 2, 10, "another discoverer")
     assert "the discoverer hangs: ending it" in node.messages
-
-
-def test_one_whose_loop_turns_is_left_alone_and_looks_at_another_one_begin_anew():
-    life = module._Discoverer()
-    assert not any(life.is_hung(5.0) for _ in range(99)), "there is none"
-    life.pid = 1
-    assert not any(life.is_hung(None) for _ in range(99)), "nobody tells"
-    assert not any(life.is_hung(float(number)) for number in range(99)), "it turns"
-    assert [life.is_hung(98.0) for _ in range(module.HUNG_LOOKS)] == [False] * (module.HUNG_LOOKS - 1) + [True]
-    life.pid = 0
-    assert not life.is_hung(98.0)
-    life.pid = 2
-    assert not life.is_hung(98.0)
 
 
 def discoverer_of(node):
@@ -337,7 +324,7 @@ def discoverer_of(node):
 def test_one_that_dies_at_once_is_restarted_with_growing_pauses(run):
     node = run(discover=lambda wake, life: None)
     assert node.is_echoing(node.call())  # and the listener goes on meanwhile
-    assert module.RESTART_PAUSE_MAX >= 16 * module.RESTART_PAUSE
+    assert supervised.RESTART_PAUSE_MAX >= 16 * supervised.RESTART_PAUSE
 
 
 def test_sighup_reloads_and_drops_no_connection(run):
