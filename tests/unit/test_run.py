@@ -111,7 +111,7 @@ def test_the_watchdog_is_told_thrice_in_its_time_even_when_there_are_no_figures(
 def test_a_reload_that_meets_a_bug_is_over_for_systemd_too(node, told, monkeypatch):
     assert run._reload(node) == []
     assert [text.split("=")[0] for text in told()] == ["RELOADING", "READY"]
-    monkeypatch.setattr(node, "reload", None)
+    monkeypatch.setattr(reload, "read_anew", None)
     with pytest.raises(TypeError):
         run._reload(node)
     assert [text.split("=")[0] for text in told()] == ["RELOADING", "READY"]
