@@ -43,13 +43,14 @@ def _run(options: argparse.Namespace) -> int:
 
     config = gateway_config.load(options.config)
     from bdserver.gateway import run
+    from bdserver.gateway.sockets import Sockets
 
     # All threads that are begun from here on leave signals to this one, which takes none before it is ready.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     for address in config.open_to_others:
         calling.warn("bdgateway", f"{address}: others than this host can look up, and see the mesh, there")
     try:
-        sockets = run.Sockets(config)
+        sockets = Sockets(config)
     except NotYet as error:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         calling.complain("bdgateway", error)

@@ -36,9 +36,9 @@ DOMAIN = Kind(_read_domain, str, f"a domain's name, of up to {DOMAIN_CHARACTERS_
 
 SETTINGS = (
     Setting("socket", PATH, USUAL_SOCKET, "The local node's socket."),
-    Setting("dns", ADDRESSES, ("127.0.0.1:9053",), "Where DNS is answered, by UDP and TCP; empty: nowhere."),
+    Setting("dns", ADDRESSES, ("127.0.0.1:9053",), "Where DNS is answered, by UDP and TCP; empty: nowhere.", GATEWAY),
     Setting("domain", DOMAIN, "bd.internal", "The domain of services: NAME.DOMAIN.", GATEWAY),
-    Setting("http", ADDRESSES, ("127.0.0.1:9080",), "Where HTTP is answered; empty: nowhere."),
+    Setting("http", ADDRESSES, ("127.0.0.1:9080",), "Where HTTP is answered; empty: nowhere.", GATEWAY),
     Setting(
         "http_hosts",
         HOSTS,

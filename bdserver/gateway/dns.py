@@ -80,6 +80,7 @@ class DnsServer:
         self._calls: Calls[asyncio.Future[Outcome]] = Calls()
         self._waiting = self._connections = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._open: dict[socket.socket, asyncio.BaseTransport | asyncio.Server] = {}
         self._loop = asyncio.new_event_loop()
         self._end = asyncio.Event()  # loop.stop() would be lost if it came in the turn in which the loop's task ends
         self._thread = threading.Thread()
@@ -100,6 +101,14 @@ class DnsServer:
 
         self._loop.call_soon_threadsafe(act)
 
+    def listen(self, sock: socket.socket) -> None:
+        """Answer on this one too."""
+        asyncio.run_coroutine_threadsafe(self._begin(sock), self._loop)
+
+    def leave(self, sock: socket.socket) -> None:
+        """Close it, when what came there is answered; connections that it has taken live on."""
+        asyncio.run_coroutine_threadsafe(self._end_with(sock), self._loop)
+
     def stop(self) -> None:
         """Answer no more; what is under way is left behind."""
         self._loop.call_soon_threadsafe(self._end.set)
@@ -117,11 +126,19 @@ class DnsServer:
 
     async def _listen(self, sockets: list[socket.socket]) -> None:
         for sock in sockets:
-            if sock.type == socket.SOCK_DGRAM:
-                await self._loop.create_datagram_endpoint(lambda: _Datagrams(self), sock=sock)
-            else:
-                await asyncio.start_server(self._serve, sock=sock)
+            await self._begin(sock)
         await self._end.wait()
+
+    async def _begin(self, sock: socket.socket) -> None:
+        if sock.type == socket.SOCK_DGRAM:
+            self._open[sock], _ = await self._loop.create_datagram_endpoint(lambda: _Datagrams(self), sock=sock)
+        else:
+            self._open[sock] = await asyncio.start_server(self._serve, sock=sock)
+
+    async def _end_with(self, sock: socket.socket) -> None:
+        if sock.type == socket.SOCK_DGRAM and self._tasks:
+            await asyncio.wait(self._tasks.copy())
+        self._open.pop(sock).close()
 
     # -- UDP and TCP
 

@@ -33,7 +33,7 @@ GAUGES = (
 # What may be reached by each face: settings by their names, and what stands in dns.py.
 LIMITS = {
     "dns": ("queries_per_second", "connections", "waiting", "lookups_max"),
-    "http": ("lookups_max", "watchers_max"),
+    "http": ("lookups_max", "watchers_max", "connections"),
 }
 
 
@@ -89,7 +89,7 @@ class Metrics:
         self._answers.labels("dns", kind, outcome).inc()
 
     def count_http(self, kind: str, outcome: str) -> None:
-        """An answer to a request at a path of the table of routes."""
+        """An answer to a request at a path of the table of routes; `bent`: to what is no request."""
         self._answers.labels("http", kind, outcome).inc()
 
     def count_refused(self, face: str, limit: str) -> None:

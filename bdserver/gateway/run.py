@@ -1,26 +1,20 @@
-"""Where a gateway is put together: the follower, DNS and HTTP on sockets that are bound first, since that may fail."""
+"""Where a gateway is put together: the follower, DNS and HTTP on their sockets."""
 
 from __future__ import annotations
 
 import logging
 import os
-import socket
 import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 from wsgiref.types import WSGIApplication
 
-import waitress
-import waitress.server
-
 from bdserver.audit import app as audit
 from bdserver.audit.config import AuditConfig
 from bdserver.audit.crawl import crawl
 from bdserver.audit.sharing import shared
-from bdserver.core.address import split_address
-from bdserver.core.fields import TEXT_MAX
-from bdserver.errors import BDError, NotYet
+from bdserver.errors import BDError
 from bdserver.files import policyfile
 from bdserver.gateway import config as gateway_config
 from bdserver.gateway.config import GatewayConfig
@@ -29,10 +23,9 @@ from bdserver.gateway.follower import Follower
 from bdserver.gateway.http import Gateway
 from bdserver.gateway.lookups import Lookups
 from bdserver.gateway.metrics import Metrics
+from bdserver.gateway.sockets import KINDS, Sockets
+from bdserver.gateway.web import WebServer
 
-BACKLOG = 128
-# Of one connection; a caller that is silent for so long is hung up on.
-HEADER_BYTES_MAX, SILENT_SECONDS = 16 << 10, 30
 # Threads of HTTP beside one for each look-up and each watcher.
 THREADS_BESIDE = 2
 CONNECTIONS_BESIDE = 100
@@ -42,50 +35,11 @@ FOLLOWER_SECONDS = 10.0
 log = logging.getLogger("bdserver.gateway")
 
 
-class Sockets:
-    """What it listens on. NotYet names what is taken."""
-
-    def __init__(self, config: GatewayConfig) -> None:
-        self.dns: list[socket.socket] = []
-        self.http: list[socket.socket] = []
-        try:
-            for address in config.dns:
-                self.dns += [_bound(address, socket.SOCK_DGRAM), _bound(address, socket.SOCK_STREAM)]
-            for address in config.http:
-                self.http.append(_bound(address, socket.SOCK_STREAM))
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Let go of them."""
-        for sock in (*self.dns, *self.http):
-            sock.close()
-
-
-def _bound(address: str, kind: socket.SocketKind) -> socket.socket:
-    host, port = split_address(address)
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind)
-    try:
-        if ":" in host:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if kind == socket.SOCK_STREAM:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((host, port))
-        if kind == socket.SOCK_STREAM:
-            sock.listen(BACKLOG)
-        sock.setblocking(False)
-    except OSError as error:
-        sock.close()
-        raise NotYet(f"{address}: {error.strerror}") from None
-    return sock
-
-
 class Faces:
     """DNS, HTTP and what they are made of, by one config; SIGHUP brings another one."""
 
-    def __init__(self, config: GatewayConfig, text: str | None) -> None:
-        self._config = config
+    def __init__(self, config: GatewayConfig, sockets: Sockets, text: str | None) -> None:
+        self._config, self._sockets = config, sockets
         self._stop = threading.Event()
         self._metrics = metrics = Metrics()
         looker = Lookups(config.socket, 1, FOLLOWER_SECONDS)
@@ -115,6 +69,13 @@ class Faces:
             refused=partial(metrics.count_refused, "http"),
             boot=os.urandom(8).hex(),
         )
+        self.web = WebServer(
+            self.http,
+            config.lookups_max + config.watchers_max + THREADS_BESIDE,
+            config.watchers_max + CONNECTIONS_BESIDE,
+            partial(metrics.count_http, "bent"),
+            partial(metrics.count_refused, "http", "connections"),
+        )
 
     def _lookups(self, face: str, seconds: float) -> Lookups:
         config, refused = self._config, partial(self._metrics.count_refused, face, "lookups_max")
@@ -124,10 +85,12 @@ class Faces:
         with self._metrics.timed("dns"):
             return self._by_dns.whereis(service, self._policy, deadline)
 
-    def begin(self, sockets: list[socket.socket]) -> None:
-        """Follow the mesh, and answer DNS."""
+    def begin(self) -> None:
+        """Follow the mesh, and answer DNS; HTTP when `web` runs."""
         threading.Thread(target=self._follower.run, args=(self._stop,), name="follower", daemon=True).start()
-        self.dns.start(sockets)
+        self.dns.start(self._sockets.of("dns"))
+        for sock in self._sockets.of("http"):
+            self.web.listen(sock)
 
     def reload(self) -> GatewayConfig:
         """Read config and policy anew, and answer by them; returns the settings in force. What is wrong is logged, a line each,
@@ -143,12 +106,34 @@ class Faces:
         except Exception:
             log.exception("SIGHUP: the old one stays: a bug")
             return self._config
+        self._listen(fresh)
         self._config, left = self._config.reloaded(fresh)
         self._apply(self._config, text)
         log.info("SIGHUP: config and policy read anew")
         if left:
             log.warning("SIGHUP: changed, and counts after a restart: %s", ", ".join(left))
         return self._config
+
+    def _listen(self, fresh: GatewayConfig) -> None:
+        """On other addresses, if those are in `fresh`: the new ones are bound before the old ones are left. What can't be bound
+        leaves its face where it is."""
+        servers: dict[str, DnsServer | WebServer] = {"dns": self.dns, "http": self.web}
+        for face in KINDS:
+            old = getattr(self._config, face)
+            try:
+                added, left = self._sockets.change(face, getattr(fresh, face))
+            except BDError as error:
+                log.error("SIGHUP: %s stays at %s: %s", face, " ".join(old) or "nowhere", error)
+                setattr(fresh, face, old)
+                continue
+            for sock in added:
+                servers[face].listen(sock)
+            for sock in left:
+                servers[face].leave(sock)
+            if added or left:
+                log.info("SIGHUP: %s is answered at %s", face, " ".join(getattr(fresh, face)) or "no address")
+        for address in set(fresh.open_to_others) - set(self._config.open_to_others):
+            log.warning("%s: others than this host can look up, and see the mesh, there", address)
 
     def _apply(self, config: GatewayConfig, text: str | None) -> None:
         self._policy = text
@@ -175,29 +160,10 @@ def _audit(config: GatewayConfig) -> WSGIApplication:
 def run(config: GatewayConfig, sockets: Sockets, on_ready: Callable[[Faces], None]) -> None:
     """Serve until SystemExit or KeyboardInterrupt. `on_ready` takes what can be quietened and reloaded; until then no signal
     may come."""
-    faces = Faces(config, policyfile.read(config.policy).text)
-    faces.begin(sockets.dns)
+    faces = Faces(config, sockets, policyfile.read(config.policy).text)
+    faces.begin()
     try:
-        _serve(config, faces.http, sockets.http, lambda: on_ready(faces))
+        on_ready(faces)
+        faces.web.run()
     finally:
         faces.end()
-
-
-def _serve(config: GatewayConfig, gateway: Gateway, sockets: list[socket.socket], on_ready: Callable[[], None]) -> None:
-    if not sockets:
-        on_ready()
-        threading.Event().wait()
-    server = waitress.server.create_server(
-        gateway,
-        sockets=sockets,
-        threads=config.lookups_max + config.watchers_max + THREADS_BESIDE,
-        connection_limit=config.watchers_max + CONNECTIONS_BESIDE,
-        channel_timeout=SILENT_SECONDS,
-        max_request_header_size=HEADER_BYTES_MAX,
-        max_request_body_size=TEXT_MAX,
-        ident="bdgateway",
-        clear_untrusted_proxy_headers=True,
-        asyncore_use_poll=True,
-    )
-    on_ready()
-    server.run()

@@ -1,6 +1,7 @@
 """bdgateway's arguments and ends; what it answers is tested with real nodes in tests/mesh/test_gateway.py."""
 
 import contextlib
+import http.client
 import os
 import signal
 import socket
@@ -137,8 +138,114 @@ def test_sighup_reads_the_config_anew_and_a_bad_one_leaves_all_as_it_was(conf, n
         (tmp_path / "policy.xml").write_text("<no-policy/>")
         reload(ports + "policy=policy.xml\n", "the old one stays: " + str(tmp_path / "policy.xml"))
         assert status("web.example") == 200
-        reload(new.replace(f":{http_port}", f":{free_port()}") + "lookups_max=7\n", "counts after a restart: http, lookups_max")
+        reload(new + "watchers_max=3\nlookups_max=7\n", "counts after a restart: lookups_max, watchers_max")
         assert status("web.example") == 200
+
+
+class Asked:
+    """A bdgateway whose config a test changes; `said()` is its log."""
+
+    def __init__(self, folder, pid=0):
+        self.pid, self.path, self.log_path = pid, folder / "gateway.conf", folder / "log"
+
+    def configure(self, **ports):
+        lines = (f"{face}={' '.join(f'127.0.0.1:{port}' for port in at)}\n" for face, at in ports.items())
+        self.path.write_text("socket=/x.sock\n" + "".join(lines))
+
+    def reload(self, **ports):
+        before = self.said().count("SIGHUP: config and policy read anew")
+        self.configure(**ports)
+        os.kill(self.pid, signal.SIGHUP)
+        until(lambda: self.said().count("SIGHUP: config and policy read anew") > before, 30, "it is read anew")
+
+    def said(self):
+        return self.log_path.read_text()
+
+
+def http_answer(sock, request=b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n"):
+    """The status of an answer on an open connection."""
+    sock.sendall(request)
+    answer = http.client.HTTPResponse(sock)
+    answer.begin()
+    answer.read()
+    return answer.status
+
+
+def dns_code(port, how=dns.query.udp):
+    return how(dns.message.make_query("Echo.bd.internal", "SRV"), "127.0.0.1", 20, port).rcode()
+
+
+def is_refused(port):
+    with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), 5):
+        return False
+    return True
+
+
+def test_sighup_takes_other_addresses_and_leaves_no_connection(node, tmp_path):
+    old_dns, old_http, new_dns, new_http, more_http = (free_port() for _ in range(5))
+    gateway = Asked(tmp_path)
+    gateway.configure(dns=[old_dns], http=[old_http])
+    with forked(str(gateway.path), str(gateway.log_path)) as gateway.pid:
+        until(lambda: not is_refused(old_http), 30, "it answers")
+        with (
+            socket.create_connection(("127.0.0.1", old_http), 20) as kept,
+            socket.create_connection(("127.0.0.1", old_dns), 20) as tcp,
+        ):
+            assert http_answer(kept) == 200
+            gateway.reload(dns=[new_dns], http=[new_http, more_http])
+            for port in (new_http, more_http):
+                until(lambda port=port: not is_refused(port), 30, f"{port} is listened on")
+                with socket.create_connection(("127.0.0.1", port), 20) as sock:
+                    assert http_answer(sock) == 200
+            assert dns_code(new_dns) == 0 and dns_code(new_dns, dns.query.tcp) == 0
+            until(lambda: is_refused(old_http) and is_refused(old_dns), 30, "the old ones are left")
+            assert http_answer(kept) == 200, "a connection that was open lives on"
+            dns.query.send_tcp(tcp, dns.message.make_query("Echo.bd.internal", "SRV"))
+            assert dns.query.receive_tcp(tcp)[0].rcode() == 0
+        gateway.reload(dns=[new_dns], http=[])
+        until(lambda: is_refused(new_http) and is_refused(more_http), 30, "HTTP is off")
+        assert dns_code(new_dns) == 0
+        gateway.reload(dns=[], http=[old_http])
+        until(lambda: not is_refused(old_http) and is_refused(new_dns), 30, "HTTP is on, and DNS off")
+        assert "http is answered at no address" in gateway.said() and "Traceback" not in gateway.said()
+
+
+def test_an_address_that_can_not_be_had_at_sighup_leaves_the_old_one(node, tmp_path):
+    dns_port, http_port, other_dns = free_port(), free_port(), free_port()
+    gateway = Asked(tmp_path)
+    gateway.configure(dns=[dns_port], http=[http_port])
+    with forked(str(gateway.path), str(gateway.log_path)) as gateway.pid, socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        until(lambda: not is_refused(http_port), 30, "it answers")
+        gateway.reload(dns=[other_dns], http=[free_port(), port])
+        said = f"ERROR: SIGHUP: http stays at 127.0.0.1:{http_port}: 127.0.0.1:{port}: Address already in use\n"
+        assert gateway.said().count(said) == 1
+        with socket.create_connection(("127.0.0.1", http_port), 20) as sock:
+            assert http_answer(sock) == 200
+        assert dns_code(other_dns) == 0, "the other face moved"
+        gateway.reload(dns=[other_dns], http=[port, http_port])
+        assert gateway.said().count(said) == 2
+        taken.close()
+        gateway.reload(dns=[other_dns], http=[port])
+        until(lambda: not is_refused(port) and is_refused(http_port), 30, "now it can be had")
+
+
+def test_what_is_no_http_is_counted(node, tmp_path):
+    port = free_port()
+    gateway = Asked(tmp_path)
+    gateway.configure(dns=[], http=[port])
+    with forked(str(gateway.path)):
+        until(lambda: not is_refused(port), 30, "it answers")
+        for request, status in ((b"no request\r\n\r\n", 400), (b"GET / HTTP/1.1\r\nX: " + b"x" * 20000 + b"\r\n\r\n", 431)):
+            with socket.create_connection(("127.0.0.1", port), 20) as sock:
+                assert http_answer(sock, request) == status
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"http://127.0.0.1:{port}/metrics") as answer:
+            told = answer.read().decode()
+        for status in (400, 431):
+            assert f'bdserver_gateway_answers_total{{face="http",kind="bent",outcome="{status}"}} 1.0' in told
+        assert 'bdserver_gateway_refused_total{face="http",limit="connections"} 0.0' in told
 
 
 @pytest.mark.parametrize("off", ["dns", "http"])

@@ -53,11 +53,12 @@ def test_what_is_wrong_is_said_with_its_line(conf, text, complaint):
         config.load(conf(text))
 
 
-def test_a_change_of_what_is_bound_is_left_for_a_restart_and_the_rest_counts(conf):
+def test_what_the_faces_are_made_with_is_left_for_a_restart_and_the_rest_counts(conf):
     before = config.load(conf("http=127.0.0.1:1\nqueries_per_second=7\nlookups_max=2\n"))
-    after, left = before.reloaded(config.load(conf("http=127.0.0.1:2\nqueries_per_second=9\nlookups_max=3\ndomain=x.y\n")))
-    assert left == ["http", "lookups_max"]
-    assert (after.http, after.queries_per_second, after.lookups_max, after.domain) == (("127.0.0.1:1",), 9, 2, "x.y")
+    fresh = config.load(conf("http=127.0.0.1:2\nqueries_per_second=9\nlookups_max=3\nwatchers_max=4\ndomain=x.y\n"))
+    after, left = before.reloaded(fresh)
+    assert left == ["lookups_max", "watchers_max"]
+    assert (after.http, after.queries_per_second, after.lookups_max, after.domain) == (("127.0.0.1:2",), 9, 2, "x.y")
     assert before.reloaded(before)[1] == []
 
 
