@@ -15,7 +15,7 @@ import json
 import math
 import re
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import sha256
@@ -321,7 +321,8 @@ def _parsed(name: str, value: dict[str, Any]) -> Record:
     address = _typed(value, "address", str)
     if len(address) > ADDRESS_CHARACTERS_MAX:
         raise ValueError(f"an address of {len(address)} characters")
-    split_address(address)
+    if join_address(*split_address(address)) != address:  # else one host has many, and blanks get into URLs and logs
+        raise ValueError(f"address {address[:60]!r} is not in its normal form")
     generation, counter = _typed(value, "version", list)
     if not _is_count(generation) or not _is_count(counter):
         raise ValueError(f"version {generation!r}, {counter!r}"[:80])
@@ -349,8 +350,29 @@ def _parsed(name: str, value: dict[str, Any]) -> Record:
         _typed(value, "draining", bool, False),
         (),
         _withdrawn(value.get("withdrawn", _NOTHING)),
-        {key: each for key, each in value.items() if key not in _KNOWN} or _NOTHING,
+        _beside(value),
     )
+
+
+def _beside(value: dict[str, Any]) -> Mapping[str, Any]:
+    """What not all records have. What this version knows of it has its shape, since who reads it looks no further; what it does
+    not know is kept as it is."""
+    said = {key: each for key, each in value.items() if key not in _KNOWN}
+    for key, is_right in _BESIDE.items():
+        if key in said and not is_right(said[key]):
+            raise ValueError(f"{key} {str(said[key])[:40]!r}")
+    return said or _NOTHING
+
+
+def _is_digest(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= DIGEST_CHARACTERS
+
+
+_BESIDE: Mapping[str, Callable[[Any], bool]] = {
+    SIGNER: _is_digest,
+    ROOTS: lambda value: isinstance(value, list) and all(map(_is_digest, value)),
+    "unhealthy": lambda value: isinstance(value, list) and all(isinstance(each, str) and valid_name(each) for each in value),
+}
 
 
 _REQUIRED: Any = object()

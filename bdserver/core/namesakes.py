@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from bdserver.core.address import split_address
+from bdserver.core.address import join_address, split_address
 from bdserver.core.membership import ADDRESS_CHARACTERS_MAX, Record
 from bdserver.core.names import valid_name
 from bdserver.core.tuples import NamedTuple
@@ -67,6 +67,6 @@ def _claim(said: Any) -> Claim | None:
     address, serial, signer = said
     if not all(isinstance(each, str) for each in said) or len(address) > ADDRESS_CHARACTERS_MAX:
         return None
-    split_address(address)
-    is_well = (not serial or _SERIAL.fullmatch(serial)) and (not signer or valid_name(signer))
+    is_normal = join_address(*split_address(address)) == address
+    is_well = is_normal and (not serial or _SERIAL.fullmatch(serial)) and (not signer or valid_name(signer))
     return Claim(address, serial, signer) if is_well else None

@@ -1,7 +1,8 @@
-"""The beat of the discoverer's loop: when it turned last, on a page of memory that all processes of a node share.
+"""A beat: when a process of a node did something last, on a page of memory that all its processes share.
 
-A loop that hangs, in a file system that does not answer or in a bug, can't say so itself. Others do: a child in STATUS, and the
-listener, which ends it after a while. A file would cost a write a second; a quiet node writes nothing.
+A loop that hangs, in a file system that does not answer or in a bug, can't say so itself. Others do: of the discoverer's a child
+in STATUS, and the listener, which ends it after a while; of the listener's accepting, the discoverer. A file would cost a write
+a second; a quiet node writes nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ class Beat:
         self._page = mmap.mmap(-1, _INSTANT.size)
 
     def note(self, clock: float) -> None:
-        """The loop turns."""
+        """It does so now."""
         _INSTANT.pack_into(self._page, 0, clock)
 
     def at(self) -> float:

@@ -81,7 +81,9 @@ class Discoverer:
         )
         self._talks = Talks(node, self._board.lines, self._done, tellers)
         tick_at = following(self._mind.watch.next_at(), TURN_SECONDS, time.monotonic())
-        self._heartbeat = Heartbeat(node.settings.socket, self._board.selector, tick_at, self._mind.patience.of_others)
+        self._heartbeat = Heartbeat(
+            node.settings.socket, self._board.selector, tick_at, self._mind.patience.of_others, node.accepted.at
+        )
         renewing = Renewing(node, self._board.lines)
         self._chores = Chores(node, self._states, self._wakeup.call, self._heartbeat, tick_at, renewing.look)
         for descriptor in (self._wake, self._life, self._wakeup.fileno()):

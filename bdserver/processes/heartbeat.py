@@ -4,7 +4,7 @@ So whether this node lives is the node's own knowledge, and a probe from outside
 A listener that does not answer in time hangs: then the discoverer says so to the mesh, and answers for the node no longer,
 until the listener does again. A socket whose file is gone, or another one, says nothing of it: it is the listener's to mend.
 One that hangs up at once, as it does when all its children are busy, does not hang: else whoever fills them could have the node
-declared dead. Nor does one that is late on a machine that is short of time, when the discoverer is late itself.
+declared dead; nor one whose queue is full while it accepts, or any local user could. Nor does one that is late on a machine that is short of time, when the discoverer is late itself.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ log = logging.getLogger("bdserver.heartbeat")
 class Heartbeat:
     """One question at a time, the first at `beat_at`, over the local socket; registered in `selector` with itself for data.
 
-    `patience(seconds)`: how long to wait now for what takes less when all is well."""
+    `patience(seconds)`: how long to wait now for what takes less when all is well; `accepted_at()`: when the listener accepted
+    somebody last."""
 
     def __init__(
         self,
@@ -42,8 +43,9 @@ class Heartbeat:
         selector: selectors.BaseSelector,
         beat_at: float,
         patience: Callable[[float], float] = lambda seconds: seconds,
+        accepted_at: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self._path, self._selector, self._patience = path, selector, patience
+        self._path, self._selector, self._patience, self._accepted_at = path, selector, patience, accepted_at
         self._sock: socket.socket | None = None
         self._decoder = Decoder()
         self._asked_at = self._beat_at = beat_at
@@ -77,9 +79,10 @@ class Heartbeat:
         try:
             sock.connect(self._path)
             sock.send(encode(messages.opened(Opening(deadline=self._seconds))) + encode(["PING"]))
-        except OSError as error:  # a queue that is full, too: nobody accepts
+        except OSError as error:
             sock.close()
-            if self._file is not None and _identity(self._path) != self._file:
+            is_crowded = isinstance(error, BlockingIOError) and self._accepted_at() > clock - self._seconds
+            if is_crowded or (self._file is not None and _identity(self._path) != self._file):
                 self._answered_at = clock
                 return
             self._over(error.strerror or str(error))

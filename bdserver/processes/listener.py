@@ -69,6 +69,7 @@ class Runs(NamedTuple):
     close_ears: Callable[[], None] = _nothing  # in a child: what only the discoverer listens on
     discover: Callable[[int, int], None] = lambda wake, life: None  # in the discoverer, until the life descriptor ends
     beat: Callable[[], float | None] = lambda: None  # in the listener: when the discoverer's loop has turned last
+    accepted: Callable[[float], None] = lambda clock: None  # in the listener: somebody was accepted, by the monotonic clock
 
 
 class Listener:
@@ -174,6 +175,7 @@ class Listener:
             if error.errno in NO_ROOM and not isinstance(error, BlockingIOError):
                 raise
             return  # the caller went away, or another process was quicker
+        self._runs.accepted(time.monotonic())
         with sock:
             caller = _caller_of(sock, address)
             if self._may_come(caller):

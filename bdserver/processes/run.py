@@ -69,6 +69,7 @@ def _parts(node: Node, sockets: Sockets, claims: Sequence[PidFile], on_ready: Ca
         close_ears=sockets.close_ears,
         discover=functools.partial(discoverer.run, node, sockets.ears),
         beat=node.beat.at,
+        accepted=node.accepted.note,
     )
 
 

@@ -122,6 +122,28 @@ def test_one_that_answers_no_longer_hangs_until_it_does_again(beating, listener,
     assert "answers again" in caplog.text
 
 
+def test_one_whose_queue_is_full_does_not_hang_as_long_as_it_accepts(listener, monkeypatch):
+    monkeypatch.setattr(module, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(module, "PATIENCE", 0.3)
+    accepted_at = [0.0]
+    heart = Heartbeat(listener.path, listener.selector, time.monotonic(), accepted_at=lambda: accepted_at[0])
+    answered(heart, listener)
+    hogs = []
+    with contextlib.suppress(BlockingIOError):
+        for _ in range(10):
+            hogs.append(socket.socket(socket.AF_UNIX))
+            hogs[-1].setblocking(False)
+            hogs[-1].connect(listener.path)
+    began = time.monotonic()
+    while time.monotonic() < began + 1.0:  # three times its patience
+        accepted_at[0] = time.monotonic()
+        turn(heart)
+        assert not heart.is_hung
+    until(heart, lambda: heart.is_hung)
+    for hog in hogs:
+        hog.close()
+
+
 def test_a_process_without_descriptors_does_not_ask_and_says_nothing_of_the_listener(beating, listener, monkeypatch):
     answered(beating, listener)
 

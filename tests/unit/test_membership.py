@@ -87,6 +87,9 @@ def test_what_its_owner_said_is_passed_on_byte_for_byte_whatever_is_in_it():
         {"services": {"..": ["static", 1, "", True]}}, {"services": {"a": ["odd", 1, "", True]}}, {"services": {"a": 1}},
         {"services": {"a": ["static", "1", "", True]}}, {"since": "x"}, {"load": True}, {"load": 1.0}, {"draining": 1},
         {"policy": 5}, {"policy": "x" * 33}, {"gossip_port": "1"}, {"services": {"a": []}}, {"services": {"a": ["static", True, ""]}},
+        {"roots": 5}, {"roots": {"a": 1}}, {"roots": [5]}, {"roots": ["x" * 33]}, {"signer": True}, {"signer": ["x"]}, {"signer": None},
+        {"unhealthy": "Echo"}, {"unhealthy": [5]}, {"unhealthy": ["../x"]}, {"address": "\n10.0.0.1:1"}, {"address": "10.0.0.1:1\u2028"},
+        {"address": "10.0.0.1:01"}, {"address": "HOST:1"}, {"address": "host.:1"}, {"address": "[::ffff:10.0.0.1]:1"},
     ],
 )  # fmt: skip
 def test_a_broken_statement_is_a_bad_request_that_names_it(change):

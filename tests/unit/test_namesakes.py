@@ -34,7 +34,7 @@ def test_a_certificate_that_is_not_known_is_not_told_of():
         7, "ab", [], [ONE], [list(ONE)] * 3, [list(ONE), None], [list(ONE), ["10.0.0.2:9001", "ab"]], {"one": 1, "other": 2},
         *([list(ONE), wrong] for wrong in (
             ["nowhere", "", ""], ["10.0.0.2:9001", 7, ""], ["10.0.0.2:9001", "no hex", ""], ["10.0.0.2:9001", "a" * 41, ""],
-            ["10.0.0.2:9001", "ab", "two words"], ["h" * 400 + ":1", "ab", ""],
+            ["10.0.0.2:9001\n", "ab", ""], ["10.0.0.2:9001", "ab", "two words"], ["h" * 400 + ":1", "ab", ""],
         )),
     ],
 )  # fmt: skip

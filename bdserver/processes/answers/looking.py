@@ -8,7 +8,6 @@ from bdserver import __version__
 from bdserver.core import attention, fields, holding, membership, pages, timeline, turns, weight
 from bdserver.core.membership import SIGNER, Record
 from bdserver.core.messages import NoPong, Offers, Pong, Status
-from bdserver.core.names import valid_name
 from bdserver.core.roles import ADMIN
 from bdserver.core.statements import Revocation
 from bdserver.core.view import View
@@ -237,11 +236,9 @@ def node_seen(node: Node, view: View, record: Record, heard_at: float) -> dict[s
 
 
 def _ill(record: Record) -> list[str]:
-    """The services that a node does not offer since they are not well, as far as what it says of them are names."""
-    said = record.extra.get("unhealthy")
-    return (
-        [each for each in said if isinstance(each, str) and valid_name(each)][:ILL_TOLD_MAX] if isinstance(said, list) else []
-    )
+    """The services that a node does not offer since they are not well."""
+    said: list[str] = record.extra.get("unhealthy", [])
+    return said[:ILL_TOLD_MAX]
 
 
 def _services_within(view: View, record: Record) -> tuple[dict[str, str], dict[str, dict[str, Any]], int]:
