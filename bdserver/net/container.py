@@ -15,26 +15,31 @@ import argparse
 import contextlib
 import mimetypes
 import os
+import select
 import signal
 import socket
 import socketserver
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import IO, Any
+from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from bdserver.core.names import valid_name
 
-BODY_BYTES_MAX = 1 << 20
+BODY_BYTES_MAX, LENGTH_DIGITS_MAX = 1 << 20, 12
 OUTPUT_BYTES_MAX = 16 << 20
 SCRIPT_SECONDS = 30.0
 SCRIPTS_MAX = 32
 # A caller that says nothing is hung up on.
 IDLE_SECONDS = 30.0
-# Callers at once, each a thread; who comes then is hung up on.
-CALLERS_MAX = 256
+# Callers at once, each a thread. Who comes then takes the place of the one that is there for longest, if it has had so long,
+# and else is hung up on: nobody keeps others out by being slow.
+CALLERS_MAX, PLACE_SECONDS = 256, 10.0
+# For the thread of one that gives way to end.
+GIVE_WAY_SECONDS = 0.2
 CHUNK_BYTES = 1 << 16
 SUFFIX = ".bdcert"
 
@@ -56,7 +61,8 @@ class Container(ThreadingHTTPServer):
     ):
         self.services_dir, self.web_dir, self.runs_scripts = services_dir, web_dir.strip("/"), runs_scripts
         self.slots = threading.BoundedSemaphore(SCRIPTS_MAX)
-        self._callers = threading.BoundedSemaphore(CALLERS_MAX)
+        self._places = threading.BoundedSemaphore(CALLERS_MAX)
+        self._callers: dict[socket.socket, float] = {}  # since when each is there, the oldest first
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), Handler, bind_and_activate=listening is None)
         if listening is not None:
@@ -72,17 +78,34 @@ class Container(ThreadingHTTPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """In a thread, unless there are too many."""
-        if self._callers.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
+        if not self._places.acquire(blocking=False) and not self._has_made_room():
             self.shutdown_request(request)
+            return
+        self._callers[request] = time.monotonic()
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # there is no room for a thread
+            self._let_go(request)
+            raise
+
+    def _has_made_room(self) -> bool:
+        oldest, since = next(iter(list(self._callers.items())), (None, 0.0))
+        if oldest is None or time.monotonic() - since < PLACE_SECONDS:
+            return False
+        with contextlib.suppress(OSError):  # it has just ended
+            oldest.shutdown(socket.SHUT_RDWR)  # its thread finds that it has hung up
+        return self._places.acquire(timeout=GIVE_WAY_SECONDS)
+
+    def _let_go(self, request: Any) -> None:
+        self._callers.pop(request, None)
+        self._places.release()
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """And the next one may come."""
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._callers.release()
+            self._let_go(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A caller that hung up is no news."""
@@ -133,9 +156,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Run the script with the body that was declared."""
         length = self.headers.get("Content-Length", "")
-        if not length.isdigit():
+        if not (length.isascii() and length.isdigit()):
             self.send_error(411)
-        elif int(length[:12]) > BODY_BYTES_MAX:
+        elif len(length) > LENGTH_DIGITS_MAX or int(length) > BODY_BYTES_MAX:
             self.send_error(413)
         else:
             self._serve(self.rfile.read(int(length)))
@@ -216,46 +239,46 @@ class Handler(BaseHTTPRequestHandler):
 
 def _run(script: str, environment: dict[str, str], body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
     """(status, headers, body) of a script's run; 500 when it fails or says nonsense, 504 when it takes too long."""
+    until = time.monotonic() + SCRIPT_SECONDS
     try:
-        process = subprocess.Popen(
-            [script],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            cwd=os.path.dirname(script),
-            start_new_session=True,
-        )
+        with open(os.memfd_create("body"), "w+b") as given:  # a file: whoever does not read it keeps nobody waiting
+            given.write(body)
+            given.seek(0)
+            process = subprocess.Popen(
+                [script],
+                stdin=given,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+                cwd=os.path.dirname(script),
+                start_new_session=True,
+            )
     except OSError:
         return 500, [], b"the script can't be started\n"
-    clock = threading.Timer(SCRIPT_SECONDS, _kill_group, [process.pid])
-    clock.start()
-    try:
-        output = _talk(process, body)
-    finally:
-        clock.cancel()
-        _kill_group(process.pid)  # and whatever it left behind
-        process.wait()
-    if not output and process.returncode == -signal.SIGKILL:
+    assert process.stdout is not None
+    with process.stdout as pipe:
+        try:
+            output = _said(pipe.fileno(), until)
+        finally:
+            _kill_group(process.pid)  # and whatever it left behind
+            process.wait()
+    if output is None:
         return 504, [], b"the script took too long\n"
     return _parsed(output)
 
 
-def _talk(process: subprocess.Popen[bytes], body: bytes) -> bytes:
-    assert process.stdin and process.stdout
-    feeder = threading.Thread(target=_feed, args=[process.stdin, body])
-    feeder.start()
-    output = process.stdout.read(OUTPUT_BYTES_MAX + 1)
-    if len(output) > OUTPUT_BYTES_MAX:
-        _kill_group(process.pid)
-    process.stdout.close()
-    feeder.join()
-    return output if len(output) <= OUTPUT_BYTES_MAX else b""
-
-
-def _feed(pipe: IO[bytes], body: bytes) -> None:
-    with contextlib.suppress(OSError), pipe:
-        pipe.write(body)
+def _said(descriptor: int, until: float) -> bytes | None:
+    """All that is written there; nothing when that is too much; None when nothing came in time. What a script has left
+    behind, in a session of its own, may keep the pipe open for ever."""
+    output, poll = bytearray(), select.poll()
+    poll.register(descriptor, select.POLLIN)
+    while len(output) <= OUTPUT_BYTES_MAX:
+        if not poll.poll(1000 * max(until - time.monotonic(), 0)):
+            return bytes(output) or None
+        if not (data := os.read(descriptor, CHUNK_BYTES)):
+            return bytes(output)
+        output += data
+    return b""
 
 
 def _kill_group(pid: int) -> None:

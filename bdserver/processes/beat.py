@@ -1,8 +1,8 @@
 """A beat: when a process of a node did something last, on a page of memory that all its processes share.
 
-A loop that hangs, in a file system that does not answer or in a bug, can't say so itself. Others do: of the discoverer's a child
-in STATUS, and the listener, which ends it after a while; of the listener's accepting, the discoverer. A file would cost a write
-a second; a quiet node writes nothing.
+A loop that hangs, in a file system that does not answer or in a bug, can't say so itself. Others do: of the discoverer's a
+child in STATUS, and the listener, which ends it after a while; of the listener's accepting, the discoverer. A file would cost a
+write a second; a quiet node writes nothing.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ So whether this node lives is the node's own knowledge, and a probe from outside
 A listener that does not answer in time hangs: then the discoverer says so to the mesh, and answers for the node no longer,
 until the listener does again. A socket whose file is gone, or another one, says nothing of it: it is the listener's to mend.
 One that hangs up at once, as it does when all its children are busy, does not hang: else whoever fills them could have the node
-declared dead; nor one whose queue is full while it accepts, or any local user could. Nor does one that is late on a machine that is short of time, when the discoverer is late itself.
+declared dead; nor one whose queue is full while it accepts, or any local user could. Nor does one that is late on a machine
+that is short of time, when the discoverer is late itself.
 """
 
 from __future__ import annotations

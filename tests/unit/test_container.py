@@ -146,16 +146,20 @@ def test_a_script_that_fails_is_an_error_and_nothing_more(served, script):
 
 
 def test_too_large_a_body_is_refused_before_it_is_read(served):
-    assert get(served[0], "/axis/Primes", "POST", headers={"Content-Length": str(1 << 30)})[0] == 413
+    for length in (str(1 << 30), "0" * 12 + str(1 << 30), "9" * 5000):
+        assert get(served[0], "/axis/Primes", "POST", headers={"Content-Length": length})[0] == 413
+    assert get(served[0], "/axis/Primes", "POST", headers={"Content-Length": "\xb2"})[0] == 411
 
 
 def test_a_script_that_hangs_or_floods_is_ended(monkeypatch, tmp_path):
     add(tmp_path, "Hang", "#!/bin/sh\nsleep 100 & sleep 100\n")
+    add(tmp_path, "Leave", f"#!{sys.executable}\nimport os, time\nif os.fork() == 0:\n os.setsid()\n time.sleep(3)\n")
     add(tmp_path, "Flood", "#!/bin/sh\necho; yes\n")
     monkeypatch.setattr(container, "SCRIPT_SECONDS", 0.3)
     monkeypatch.setattr(container, "OUTPUT_BYTES_MAX", 100_000)
     started = time.monotonic()
-    assert container._run(str(tmp_path / "Hang"), {"PATH": "/usr/bin:/bin"}, b"")[0] == 504
+    for name in ("Hang", "Leave"):
+        assert container._run(str(tmp_path / name), {"PATH": "/usr/bin:/bin"}, b"x" * 200_000)[0] == 504
     assert container._run(str(tmp_path / "Flood"), {"PATH": "/usr/bin:/bin"}, b"")[0] in (500, 504)
     assert time.monotonic() - started < 60
 
@@ -245,12 +249,46 @@ def test_programs_are_run_only_where_that_is_wanted(sent):
 
 def test_too_many_callers_are_hung_up_on(sent, monkeypatch):
     made = container.Container("127.0.0.1", 0, str(sent[1]))
-    monkeypatch.setattr(made, "_callers", threading.BoundedSemaphore(1))
-    assert made._callers.acquire(blocking=False)
+    monkeypatch.setattr(made, "_places", threading.BoundedSemaphore(1))
+    assert made._places.acquire(blocking=False)
     ours, theirs = socket.socketpair()
     made.process_request(theirs, ("127.0.0.1", 1))
     assert ours.recv(10) == b""
     ours.close()
+    made.server_close()
+
+
+def test_who_is_there_for_longest_gives_way_when_all_places_are_taken(sent, monkeypatch):
+    monkeypatch.setattr(container, "PLACE_SECONDS", 0.0)
+    monkeypatch.setattr(container, "GIVE_WAY_SECONDS", 10.0)
+    with serving(sent[1]) as made:
+        made._places = threading.BoundedSemaphore(2)
+        slow = [socket.create_connection(("127.0.0.1", made.server_port), 20) for _ in range(2)]
+        for each in slow:
+            each.sendall(b"GET /axis/hello HT")
+        deadline = time.monotonic() + 10
+        while len(made._callers) < 2:
+            assert time.monotonic() < deadline
+        assert get(made.server_port, "/axis/nothing")[0] == 404
+        assert slow[0].recv(10) == b"", "it gave way"
+        for each in slow:
+            each.close()
+
+
+def test_a_place_is_free_again_when_there_is_no_room_for_a_thread(sent, monkeypatch):
+    made = container.Container("127.0.0.1", 0, str(sent[1]))
+    made._places = threading.BoundedSemaphore(1)
+
+    def none_left(thread):
+        raise RuntimeError("can't start new thread")
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs, monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_left)
+        for _ in range(2):
+            with pytest.raises(RuntimeError):
+                made.process_request(theirs, ("127.0.0.1", 1))
+    assert made._places.acquire(blocking=False) and not made._callers
     made.server_close()
 
 
