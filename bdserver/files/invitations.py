@@ -131,8 +131,12 @@ class Invitations:
         _replace(self.path, content, is_synced)
 
     def _save_signed(self, book: Book, now: float) -> None:
-        signed = [list(each) for each in book.signed if now <= each.until]
-        _replace(self._signed_path, json.dumps(signed).encode(), is_synced=True)
+        signed = [each for each in book.signed if now <= each.until]
+        content = json.dumps([list(each) for each in signed]).encode()
+        if len(content) > FILE_BYTES_MAX:
+            newest = {(each.name, each.role): list(each) for each in signed}  # those before are worth less than the next name
+            content = json.dumps(list(newest.values())).encode()
+        _replace(self._signed_path, content, is_synced=True)
 
     def _read(self) -> tuple[list[Invitation], int]:
         value = _content(self.path)
@@ -151,6 +155,9 @@ class Invitations:
 
 
 def _replace(path: str, content: bytes, is_synced: bool) -> None:
+    """TooBusy when nobody could read it any more."""
+    if len(content) > FILE_BYTES_MAX:
+        raise TooBusy(f"{durable.shown(path)}: has no room for more, until some of it has ended")
     try:
         durable.replace(path, [content], mode=0o600, is_synced=is_synced)
     except OSError as error:

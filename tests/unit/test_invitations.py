@@ -52,6 +52,30 @@ def test_what_ended_a_day_ago_is_forgotten_and_what_was_signed_with_its_end(kept
     assert list(kept.book().invitations) == ["b"] and kept.book().signed == []
 
 
+def test_neither_file_grows_above_what_its_reader_takes(kept, monkeypatch):
+    monkeypatch.setattr(module, "FILE_BYTES_MAX", 2000)
+    for number in range(100):
+        try:
+            with kept.locked(NOW) as book:
+                book.note(signed("beta", f"k{number}"))
+                book.note(signed(f"node{number}"))
+        except TooBusy as error:
+            assert "no room" in str(error)
+            break
+    assert 10 < number < 99 and os.path.getsize(kept.path + ".signed") <= 2000
+    assert kept.book().keys_of("beta") == {f"k{number - 1}"} and kept.book().keys_of("node3") == {"k"}
+    with kept.locked(NOW + 601) as book:
+        book.note(signed("late", until=NOW + 9999))
+    assert [each.name for each in kept.book().signed] == ["late"]
+    for number in range(10):
+        kept.add(invitation(f"i{number}"), NOW)
+    monkeypatch.setattr(module, "FILE_BYTES_MAX", os.path.getsize(kept.path))
+    with pytest.raises(TooBusy, match="no room"):
+        kept.add(invitation("late"), NOW)
+    assert "i3" in kept.book().invitations
+    kept.revoke("i3", NOW)
+
+
 def test_of_each_name_the_last_few_are_kept(kept, monkeypatch):
     with kept.locked(NOW) as book:
         book.note(signed("gamma"))
