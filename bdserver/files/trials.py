@@ -19,6 +19,8 @@ from typing import Any, BinaryIO
 # nothing is to blame.
 TRIAL_SECONDS = 10.0
 POLL_SECONDS = 0.001
+# How often it looks whether whoever began it is still there: it has its locks and sockets, which the next one wants.
+ORPHAN_SECONDS = 0.2
 
 log = logging.getLogger("bdserver.trials")
 
@@ -29,6 +31,7 @@ class Trial:
     def __init__(self, read: Callable[[], object]) -> None:
         """OSError when there is no room for one."""
         self._until = time.monotonic() + TRIAL_SECONDS
+        began_by = os.getpid()
         self._found = open(os.memfd_create("read"), "w+b")  # noqa: SIM115 (until it has come back)
         try:
             self._pid = os.fork()
@@ -36,7 +39,7 @@ class Trial:
             self._found.close()
             raise
         if self._pid == 0:
-            _live(read, self._found)
+            _live(read, self._found, began_by)
 
     def has_ended(self, until: float) -> bool:
         """Wait for its end, until then at most; of one that is to go on no longer, too."""
@@ -78,11 +81,20 @@ class Trial:
             return True
 
 
-def _live(read: Callable[[], object], found: BinaryIO) -> None:
+def _live(read: Callable[[], object], found: BinaryIO, began_by: int) -> None:
     try:
+        signal.set_wakeup_fd(-1)  # the other's
+        signal.signal(signal.SIGALRM, lambda number, frame: _end_if_orphan(began_by))
+        signal.setitimer(signal.ITIMER_REAL, ORPHAN_SECONDS, ORPHAN_SECONDS)
         pickle.dump(read(), found)
         found.flush()
     except Exception:
         log.exception("what another process reads met a bug")
     finally:
         os._exit(0)
+
+
+def _end_if_orphan(began_by: int) -> None:
+    """By an exception, so that what is being read is not to blame."""
+    if os.getppid() != began_by:
+        raise SystemExit
