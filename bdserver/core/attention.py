@@ -22,6 +22,8 @@ LATE_SHARE = 1 / 9
 CERTIFICATE_DAYS = (1, 7, 30)
 # A loop that is later than this is worth a warning; one that has not turned for so long hangs.
 LAG_SECONDS, HUNG_SECONDS = 0.5, 10.0
+# A discoverer that lacked something so long ago still does: it opens a connection each second.
+SHORT_SECONDS = 5.0
 # Others refuse what is dated a day ahead; certificates and hit logs mind much less. Two seconds are no fault of NTP's.
 AHEAD_DAYS, CLOCK_SECONDS = 1.0, 2.0
 # A suspicion that was refuted a minute ago has passed.
@@ -135,6 +137,7 @@ class Facts(NamedTuple):
     load: float = 0.0  # share of the threshold
     hung: float = 0.0  # seconds since the discoverer's loop turned
     lag: float = 0.0
+    is_short: bool = False  # the discoverer lacks descriptors or memory, and can't write down what fails
     failing: tuple[str, ...] = ()  # a line for each thing that the discoverer could not do
     disks: tuple[Disk, ...] = ()
     stale_files: tuple[str, ...] = ()  # what SIGHUP could not read, so that what was before is in force
@@ -295,6 +298,9 @@ def _discoverer(facts: Facts) -> Iterator[Finding]:
     if facts.lag > LAG_SECONDS:
         words = f"the discoverer's loop was {facts.lag:.1f} s late: this machine has too little processor time"
         yield _warning("lag", words)
+    if facts.is_short:
+        words = "the discoverer lacks descriptors or memory: this node calls others, or is called, late or not at all"
+        yield _grave("shortage", words, "what holds them? Its limit is LimitNOFILE of the unit, or ulimit -n")
     for line in facts.failing:
         yield _warning("failing", line)
 

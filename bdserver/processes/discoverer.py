@@ -117,6 +117,7 @@ class Discoverer:
         except OSError as error:
             if error.errno not in SHORTAGES:
                 raise
+            self.node.shortage.note(time.monotonic())
             self._states.say("room for the discoverer", f"the discoverer lacks something: {error.strerror}")
             time.sleep(SHORTAGE_SECONDS)
             return True
@@ -129,6 +130,8 @@ class Discoverer:
         self.node.beat.note(began)
         self._chores.due(began, self.node.clock())
         self._heartbeat.due(began)
+        if self._heartbeat.is_short:
+            self.node.shortage.note(began)
         self._note_hung(began)
         view = self._look()
         self._chores.notice(view, began, self.node.clock())

@@ -48,6 +48,7 @@ def gather(node: Node, view: View, now: float) -> Facts:
         load=node.load.total_weight(now) / settings.receiver_threshold,
         hung=time.monotonic() - node.beat.at() if node.beat.at() else 0.0,
         lag=report.lag,
+        is_short=bool(node.shortage.at()) and time.monotonic() - node.shortage.at() < attention.SHORT_SECONDS,
         failing=report.failing,
         disks=disks.look((settings.var_dir, settings.service_log_dir, settings.services_dir, settings.graveyard_dir)),
         stale_files=_stale_files(node),

@@ -53,7 +53,7 @@ class Heartbeat:
         self._seconds = PATIENCE  # that this question may take
         self._answered_at = float("inf")  # until it has answered once, it may be on its way
         self._file: tuple[int, int] | None = None  # device and inode of the socket on which it did so last
-        self.is_hung = False
+        self.is_hung = self.is_short = False  # the listener hangs; this process had no descriptor to ask it
 
     def next_at(self) -> float:
         """When it is to look at the clock again."""
@@ -74,8 +74,9 @@ class Heartbeat:
             sock = socket.socket(socket.AF_UNIX)
         except OSError as error:  # this process lacks something, which says nothing of the listener
             log.debug("our listener is not asked: %s", error.strerror)
-            self._answered_at = clock
+            self._answered_at, self.is_short = clock, True
             return
+        self.is_short = False
         sock.setblocking(False)
         try:
             sock.connect(self._path)

@@ -98,7 +98,8 @@ class Node:
         self.dial, self.clock, self.rng = dial, clock, rng or random.Random()
         self.sources, self.signer = sources, signer
         self.life = Life(os.getpid(), clock())
-        self.beat, self.accepted = Beat(), Beat()  # of the discoverer's loop; of the listener
+        # When the discoverer's loop turned last, when it lacked descriptors or memory, when the listener accepted somebody.
+        self.beat, self.shortage, self.accepted = Beat(), Beat(), Beat()
         self.counters, self.purse, self.lookups = counters.Counters(), Purse(), LookUps()
         files.journal.counted = lambda what: self.counters.add("events", what)
         self.stale: list[str] = []  # what the last SIGHUP could not read, so that what was before stays in force

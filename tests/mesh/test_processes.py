@@ -207,6 +207,16 @@ def test_a_node_whose_descriptors_run_out_closes_callers_and_lives(mesh):
     assert host.is_running and "met a bug" not in host.log
 
 
+def test_status_says_that_the_discoverer_has_no_descriptors_left(mesh):
+    (host,) = mesh.start(1)
+    pid = host.discoverer_pid()
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))  # it keeps those that it has
+    until(lambda: any("lacks descriptors" in line for line in host.ctl("status")["warnings"]), 20, "it is said")
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+    assert host.discoverer_pid() == pid
+
+
 def test_a_second_daemon_on_the_same_cache_is_refused(mesh, tmp_path):
     (host,) = mesh.start(1)
     with open(host.config_path) as file:

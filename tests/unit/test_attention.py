@@ -34,6 +34,7 @@ TABLE = [
     ({"load": 1.1}, WARNING, "overloaded", "overloaded: 110 % of its threshold"),
     ({"hung": 31.0}, GRAVE, "hung", "the discoverer hangs for 31 s"),
     ({"lag": 0.8}, WARNING, "lag", "0.8 s late"),
+    ({"is_short": True}, GRAVE, "shortage", "the discoverer lacks descriptors or memory"),
     ({"failing": ("the access log: a bug",)}, WARNING, "failing", "the access log: a bug"),
     ({"disks": (ROOMY._replace(bytes_left=DISK_BYTES_GRAVE - 1),)}, GRAVE, "disk", "the disk of /var is nearly full: 31 MiB"),
     ({"disks": (ROOMY._replace(bytes_left=DISK_BYTES - 1, share_left=0.01),)}, WARNING, "disk", "1023 MiB are left"),

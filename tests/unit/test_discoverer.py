@@ -16,7 +16,7 @@ from bdserver.core.gossip.actions import Verdict
 from bdserver.core.membership import ALIVE, DEAD, Record, as_json
 from bdserver.errors import TooBusy
 from bdserver.processes import discoverer as module
-from bdserver.processes import heartbeat
+from bdserver.processes import facts, heartbeat
 from bdserver.processes.describing import Told, describe
 from tests.hosts import until
 from tests.unit import nodes
@@ -218,7 +218,9 @@ def test_a_turn_in_which_something_runs_out_is_not_its_end_and_a_bug_is(gossiper
         return False
 
     monkeypatch.setattr(one, "turn", turn)
+    assert not facts.gather(one.node, one.node.cache.view(), time.time()).is_short
     assert [one._turned() for _ in range(3)] == [True] * 3
+    assert facts.gather(one.node, one.node.cache.view(), time.time()).is_short, "and status says so"
     with pytest.raises(OSError, match="Bad file descriptor"):
         one._turned()
     assert one._turned() is False
