@@ -69,6 +69,7 @@ class Handler(logging.Handler):
         """Never raises."""
         try:
             now = time.monotonic()
+            record.msg, record.args = _harmless(record.getMessage()), ()
             for each in self._repeats.ended(now):
                 self._say(each)
             if not self._repeats.is_one(record, now):
@@ -108,12 +109,21 @@ def _line(name: str, level: int, text: str) -> logging.LogRecord:
     return logging.makeLogRecord(values)
 
 
+def _harmless(text: str) -> str:
+    """What strangers sent may be in it: nothing in it moves a terminal, and its second line is not taken for a line of ours."""
+    return text if text.isprintable() else "\n  ".join(map(_visible, text.split("\n")))
+
+
+def _visible(line: str) -> str:
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in line)
+
+
 def _traceback(record: logging.LogRecord) -> str:
     """As much of it as is said."""
     assert isinstance(record.exc_info, tuple)
     lines = "".join(traceback.format_exception(*record.exc_info, limit=-FRAMES_MAX)).splitlines()
     left_out = [f"… {len(lines) - TRACEBACK_LINES_MAX} lines more"] if len(lines) > TRACEBACK_LINES_MAX else []
-    return "\n".join(left_out + [line[:TRACEBACK_LINE_CHARACTERS_MAX] for line in lines[-TRACEBACK_LINES_MAX:]])
+    return "\n".join(left_out + [_visible(line[:TRACEBACK_LINE_CHARACTERS_MAX]) for line in lines[-TRACEBACK_LINES_MAX:]])
 
 
 class _Said:

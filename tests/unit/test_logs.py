@@ -100,6 +100,17 @@ def test_what_came_again_is_told_by_the_process_that_ends_and_by_no_other(logger
     assert (tmp_path / "log").read_text().splitlines() == ["a"] * 6 + ["a … 2 times more", "a … once more"]
 
 
+def test_what_a_stranger_wrote_moves_no_terminal_and_is_no_line_of_ours(logger):
+    into(logger, sink := Lines())
+    logger.info("%s tells: %s", "evil", "x\n2026-11-27 bdserverd ERROR: forged\x1b[2J\r")
+    assert sink == ["evil tells: x\n  2026-11-27 bdserverd ERROR: forged\\x1b[2J\\r"]
+    try:
+        raise ValueError("\x1b[2J")
+    except ValueError:
+        logger.exception("met")
+    assert sink[1].endswith("ValueError: \\x1b[2J") and "\x1b" not in sink[1]
+
+
 def test_what_is_remembered_has_a_bound(logger):
     into(logger, lines := Lines())
     for _ in range(logs.SAID_MAX + 1):
@@ -273,7 +284,7 @@ def test_a_text_that_is_longer_than_a_pipe_takes_at_once_goes_in_by_lines(logger
     lines = [f"{number:03} " + "x" * 90 for number in range(100)] + ["y" * 10000]
     logger.info("\n".join(lines))
     *whole, cut = drained(read).splitlines()
-    assert whole == lines[:-1] and cut == "y" * (logs.ATOMIC_BYTES - 1)
+    assert whole == [lines[0], *(f"  {line}" for line in lines[1:-1])] and cut == "  " + "y" * (logs.ATOMIC_BYTES - 3)
 
 
 def test_a_file_as_stderr_is_written_in_order_with_others(logger, tmp_path):
