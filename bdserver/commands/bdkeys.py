@@ -103,6 +103,7 @@ def _parser() -> calling.Parser:
     sub.add_argument("--now", action="store_true", help="of DIR/NAME: though two thirds of its life are not over")
     sub = add("roll", roll, "a second CA: it signs from now on, ca.crt holds both", CA_DAYS)
     sub.add_argument("dir", metavar="DIR")
+    sub.add_argument("--again", action="store_true", help="though the last roll was within 30 days")
     sub.add_argument("--signers", action="store_true", help="no second CA: new certificates for its signers alone")
     sub = add("publisher", publisher, "make a publisher's key in DIR: it signs services, minisign reads it")
     sub.add_argument("dir", metavar="DIR")
@@ -245,6 +246,8 @@ def roll(options: argparse.Namespace) -> None:
     """A new CA key; ca.crt holds the new certificate and the one before it. Where there are signers, the mesh does the rest."""
     before = Authority.load(options.dir)
     if not options.signers:
+        if not options.again:
+            before.refuse_another_roll()
         old_key = before.roll(options.days)
         print(f"{options.dir}: a new CA signs from now on; ca.crt holds both, {old_key} is the old one's key")
     if os.path.isdir(os.path.join(options.dir, "signers")):

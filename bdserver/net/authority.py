@@ -41,7 +41,10 @@ CA_DAYS, SIGNER_DAYS, DAYS = 3650, 1095, 365
 DAYS_MAX = 36500
 # A node that comes back after that joins again.
 ROLL_DAYS = 400
+# The mesh is done with a roll in less; who rolls by hand has these to renew every certificate.
+AGAIN_DAYS = 30
 HOSTS_MAX = 100
+BROADCAST = "255.255.255.255"
 # X.509 allows 64 characters in a common name.
 NAME_CHARACTERS_MAX = 64
 
@@ -80,6 +83,15 @@ class Authority:
         refuse_existing(os.path.join(folder, "ca.key"), os.path.join(folder, "ca.crt"))
         _make(folder, mesh, days, [], "")
         return cls.load(folder)
+
+    def refuse_another_roll(self) -> None:
+        """BadConfig while hosts may still hang under the CA before this one: the next roll drops it from ca.crt."""
+        age = (datetime.now(UTC) - self.certificate.not_valid_before_utc).days
+        if len(self.certificates) > 1 and age < AGAIN_DAYS:
+            raise BadConfig(
+                f"{self.folder}: was rolled {age} days ago, and one more drops the CA before that from ca.crt: first see "
+                "(bdctl status, bdkeys show) that no certificate is by it any more, then roll --again"
+            )
 
     def roll(self, days: int = CA_DAYS) -> str:
         """A new CA in the place of this one, whose certificate stays in ca.crt; the name of the file that keeps its key."""
@@ -253,13 +265,17 @@ def request_of(text: bytes, path: str) -> SigningRequest:
 
 
 def general_names(hosts: Iterable[str]) -> Hosts:
-    """Hosts as X.509 has them, each once; BadConfig names the text that is neither an address nor a host's name."""
+    """Hosts as X.509 has them, each once; BadConfig names the text that is neither one host's address nor its name."""
     found: Hosts = []
     for text in dict.fromkeys(map(_normal, hosts)):
         try:
-            found.append(x509.IPAddress(ipaddress.ip_address(text)))
+            address = ipaddress.ip_address(text)
         except ValueError:
             found.append(x509.DNSName(text))
+            continue
+        if address.is_unspecified or address.is_multicast or str(address) == BROADCAST:
+            raise BadConfig(f"host {text} is no address of one host: give the one by which others call it")
+        found.append(x509.IPAddress(address))
     if len(found) > HOSTS_MAX:
         raise BadConfig(f"more than {HOSTS_MAX} hosts in one certificate")
     return found

@@ -291,6 +291,12 @@ def test_what_is_no_host_is_in_no_certificate(text):
         general_names([text])
 
 
+@pytest.mark.parametrize("text", ["0.0.0.0", "::", "224.0.0.1", "ff02::1", "255.255.255.255"])
+def test_an_address_that_is_no_one_hosts_is_in_no_certificate(text):
+    with pytest.raises(BadConfig, match=f"host {text} is no address of one host"):
+        general_names([text])
+
+
 def test_a_hundred_hosts_go_into_a_certificate_and_no_more():
     texts = [f"h{k}" for k in range(authority.HOSTS_MAX + 1)]
     assert len(general_names(texts[1:])) == authority.HOSTS_MAX

@@ -133,6 +133,16 @@ def test_roll_says_what_is_to_be_done_and_keeps_the_old_key(ca, capsys):
     assert f"ca.crt holds both, {old_key} is the old one's key\nnext: 1. this ca.crt to every host" in said
 
 
+def test_a_second_roll_at_once_would_drop_the_ca_that_all_hang_under_and_is_refused(ca, tmp_path, capsys):
+    run("issue", ca, "web1", "--host", "a", "--out", f"{tmp_path}/web1")
+    run("roll", ca)
+    before = open(f"{ca}/ca.crt").read()
+    assert "was rolled 0 days ago, and one more drops the CA before that" in refused(capsys, "roll", ca)
+    assert open(f"{ca}/ca.crt").read() == before
+    run("roll", ca, "--again")
+    assert open(f"{ca}/ca.crt").read() != before
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
