@@ -148,7 +148,12 @@ class HitLog:
                 if _identity(os.lstat(self.path(service))) == held.file:
                     return held
         self._let_go()
-        descriptor = durable.open_regular(self.path(service), os.O_RDWR | os.O_APPEND | os.O_CREAT, follow=False)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+        try:
+            descriptor = durable.open_regular(self.path(service), flags, follow=False)
+        except FileNotFoundError:  # somebody has removed the folder
+            os.makedirs(self.directory, exist_ok=True)
+            descriptor = durable.open_regular(self.path(service), flags, follow=False)
         self._held = held = _Held(service, descriptor, _identity(os.fstat(descriptor)), os.getpid())
         return held
 

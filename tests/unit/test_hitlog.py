@@ -5,6 +5,7 @@ import fcntl
 import multiprocessing
 import os
 import re
+import shutil
 import tempfile
 import time
 
@@ -200,6 +201,15 @@ def test_half_a_line_that_a_crash_left_does_not_swallow_the_next_hit(log):
 
 
 # --- reading ------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_is_removed_comes_back_with_the_next_hit(tmp_path):
+    log = HitLog(str(tmp_path / "log"))
+    for _ in range(2):
+        log.append("a", HIT, "c", NOW)
+        assert log.runs("a", NOW) == [(HIT, NOW, 1)]
+        shutil.rmtree(tmp_path / "log")
+    log._let_go()
 
 
 def test_without_a_log_there_are_no_hits(log, tmp_path):
@@ -525,9 +535,12 @@ def test_a_full_disk_while_trimming_leaves_the_log_as_it_was(log, tmp_path, monk
     assert os.listdir(tmp_path) == ["a.bdlog"]
 
 
-def test_a_missing_folder_is_told(tmp_path):
-    with pytest.raises(NoSpace, match="No such file"):
-        HitLog(str(tmp_path / "none")).append("a", HIT, "c", NOW)
+def test_a_folder_that_can_not_be_made_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    os.symlink("nowhere", tmp_path / "link")
+    for folder, why in (("file/log", "Not a directory"), ("link", "File exists")):
+        with pytest.raises(NoSpace, match=why):
+            HitLog(str(tmp_path / folder)).append("a", HIT, "c", NOW)
 
 
 @pytest.mark.parametrize("held", [fcntl.LOCK_EX, fcntl.LOCK_SH])
