@@ -21,6 +21,7 @@ from bdserver.core.attention import (
     why_unmet,
 )
 from bdserver.core.tuples import NamedTuple
+from bdserver.errors import NoSuchCommand
 
 # A round trip between hosts of one mesh takes a tenth of it at most; callers wait for several.
 SLOW_SECONDS = 1.0
@@ -169,6 +170,11 @@ def _failure(who: str, visit: Visit) -> Finding:
     if not visit.code:
         remedy = "let it through every firewall between: gossip_port is the one behind port"
         return Finding(Severity.GRAVE, "news-port", f"{who} on the port for news: {visit.news}", remedy)
+    if visit.code == NoSuchCommand.code:
+        words = f"{who} at its port for callers: {visit.text}"
+        return Finding(
+            Severity.GRAVE, "wrong-port", words, "name that port in hints: gossip_port is for other nodes' news alone"
+        )
     if visit.step == "large":
         words = f"{who} with large messages, and does with small ones: {visit.text}"
         return Finding(Severity.GRAVE, "mtu", words, "is an MTU between them smaller than theirs? (ping -M do -s 1472)")

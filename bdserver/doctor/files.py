@@ -6,12 +6,13 @@ import os
 import time
 from collections.abc import Iterator
 
-from bdserver.core import attention
+from bdserver.core import attention, holding
 from bdserver.core.attention import Facts, Finding, Severity, few
-from bdserver.core.membership import STATIC
+from bdserver.core.membership import ALIVE, STATIC, SUSPECT
+from bdserver.core.messages import Status
 from bdserver.doctor.host import Host
 from bdserver.errors import BDError
-from bdserver.files import accesslog, disks, durable, policyfile
+from bdserver.files import accesslog, disks, durable, policyfile, publishers
 from bdserver.files.bdcert import Service
 from bdserver.files.blacklist import BlackList
 from bdserver.files.revoked import Revoked
@@ -72,19 +73,27 @@ def rights(host: Host) -> Iterator[Finding]:
     """The daemon's user may read what it must read, and write where it must write. What is not there yet the start makes, or
     whoever reads it misses it."""
     settings = host.given
-    missing = [f"the folder {each} is " for each in startup.folders(settings) if not os.path.isdir(each)]
+    folders = [each for each in startup.folders(settings) if not os.path.isdir(each)]
+    for folder in folders:
+        if os.path.lexists(folder):
+            yield Finding(GRAVE, "rights", f"{settings.path}: {startup.no_folder(folder)}", "remove it, or set another folder")
+        elif host.is_running:
+            words = f"the folder {folder} is gone while the daemon runs"
+            yield Finding(GRAVE, "rights", words, "start it anew, which makes it")
+    missing = [f"the folder {each} is " for each in folders]
     for line in startup.asked_as(host.owner, lambda: startup.not_allowed(settings, [], settings.log_file)):
         if not line.endswith(": No such file or directory") and not any(each in line for each in missing):
             yield Finding(GRAVE, "rights", line, "chown or chmod it")
 
 
 def lists(host: Host) -> Iterator[Finding]:
-    """Policy, black list and list of revoked certificates can be read."""
+    """Policy, black list and the lists of revoked certificates and of publishers can be read."""
     settings = host.given
     for key, path, read in (
         ("policy", settings.ws_policy, policyfile.read),
         ("black-list", settings.black_list, BlackList),
         ("revocations", settings.revoked, Revoked),
+        ("publishers", settings.publishers, publishers.read),
     ):
         try:
             read(path)
@@ -165,13 +174,19 @@ def originals(host: Host) -> Iterator[Finding]:
     """No two hosts have a service of their own under one name that are not alike."""
     if host.status is None:
         return
-    costs: dict[str, dict[float, list[str]]] = {}
-    for node in host.status.nodes:
-        for name, kind in node.get("types", {}).items():
-            if kind == STATIC and node["status"] in ("alive", "suspect"):
-                costs.setdefault(name, {}).setdefault(node.get("costs", {}).get(name, 1.0), []).append(node["name"])
-    for name, by_cost in sorted(costs.items()):
-        if len(by_cost) > 1:
-            said = "; ".join(f"weight {cost:g} at {few(nodes)}" for cost, nodes in sorted(by_cost.items()))
-            words = f"the service {name} has originals that differ: {said}"
+    for name, holders in holding.services(host.status).items():
+        differing = holding.whole_of(holders).rivals
+        words = differing.words() if differing is not None else _weights_that_differ(host.status, name)
+        if words:
+            words = f"the service {name} has originals that differ: {words}"
             yield Finding(WARNING, "originals", words, "withdraw all but one, or name them apart")
+
+
+def _weights_that_differ(status: Status, name: str) -> str:
+    """Of originals that have no edition, since they are elsewhere and only named here; "" when they are alike."""
+    by_weight: dict[float, list[str]] = {}
+    for node in status.nodes:
+        if node.get("types", {}).get(name) == STATIC and node["status"] in (ALIVE, SUSPECT):
+            by_weight.setdefault(node.get("costs", {}).get(name, 1.0), []).append(node["name"])
+    said = (f"weight {weight:g} at {few(nodes)}" for weight, nodes in sorted(by_weight.items()))
+    return "; ".join(said) if len(by_weight) > 1 else ""

@@ -11,10 +11,12 @@ from functools import cached_property
 from typing import TypeVar
 
 from bdserver.core import pages
+from bdserver.core.address import split_address
 from bdserver.core.messages import Status
-from bdserver.errors import BDError
+from bdserver.errors import BDError, Forbidden
 from bdserver.files import policyfile
 from bdserver.files.bdcert import Service
+from bdserver.files.blacklist import BlackList
 from bdserver.files.services import Services
 from bdserver.files.settings import Settings, load
 from bdserver.net import dialling, keys
@@ -110,6 +112,8 @@ class Host:
     def call(self, address: str, deadline: float, name: str | None) -> Conversation:
         """Another node, as this one calls it."""
         assert self.credentials is not None
+        if split_address(address)[0] in BlackList(self.given.black_list):
+            raise Forbidden(f"{address} is in our black list")
         document = policyfile.read(self.given.ws_policy)
         return dialling.dial(address, self.credentials, deadline, name, document.digest, document.text, self.given.protocol)
 

@@ -13,7 +13,7 @@ from bdserver.doctor.host import Host
 from bdserver.errors import BDError
 from bdserver.files import settings as usual
 from bdserver.files.settings import in_words
-from bdserver.processes import startup
+from bdserver.processes import startup, webserver
 from bdserver.processes.answers.looking import SETTING_CHARACTERS_MAX
 from bdserver.processes.sockets import Sockets
 
@@ -117,6 +117,7 @@ def ports(host: Host) -> Iterator[Finding]:
     sockets = Sockets(host.given, host.owner)
     try:
         sockets.open_tcp(is_check=True)
+        webserver.prepared(host.given, host.owner, lambda said: None, is_check=True).close()
     except BDError as error:
         yield Finding(GRAVE, "ports", str(error), "end what has it, or choose another port")
     finally:

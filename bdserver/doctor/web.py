@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import http.client
 import os
+import pwd
+import stat
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,7 @@ from bdserver.core.membership import Record
 from bdserver.core.tuples import NamedTuple
 from bdserver.doctor.host import Host
 from bdserver.files.bdcert import SUFFIX, Service
+from bdserver.files.settings import EMBEDDED, Settings
 
 # Of many services, so many tell as much as all; and a service that is a script takes a second to start where many others do.
 SERVICES_MAX, ANSWER_SECONDS, AT_ONCE = 8, 2.0, 8
@@ -39,9 +42,35 @@ def web_server(host: Host) -> Iterator[Finding]:
     urls = {name: url_of(host, each) for name, each in sorted(here.items())[:SERVICES_MAX]}
     if not urls:
         return
+    if host.given.web == EMBEDDED and not host.is_running:  # which is to serve them
+        yield from _closed(host.given)
+        return
     with ThreadPoolExecutor(AT_ONCE) as pool:
         seen = dict(zip(urls, pool.map(_look, urls.values()), strict=True))
     yield from _judged(host, seen)
+
+
+def _closed(settings: Settings) -> Iterator[Finding]:
+    """Folders above the services that web_user, under whom ours serves them, may not pass."""
+    try:
+        user = pwd.getpwnam(settings.web_user)
+    except KeyError:  # the check of the ports says so
+        return
+    groups, folder = os.getgrouplist(user.pw_name, user.pw_gid), os.path.realpath(settings.services_dir)
+    closed: list[str] = []
+    while os.geteuid() == 0 and folder != os.path.dirname(folder):
+        if os.path.isdir(folder) and not _may_pass(os.stat(folder), user.pw_uid, groups):
+            closed.insert(0, folder)
+        folder = os.path.dirname(folder)
+    if closed:
+        words = f"no service can be served by web=embedded: user {user.pw_name} (web_user) may not pass {few(closed)}"
+        yield Finding(GRAVE, "web-closed", words, f"chmod o+x {closed[0]}, or another services_dir")
+
+
+def _may_pass(folder: os.stat_result, user: int, groups: list[int]) -> bool:
+    if folder.st_uid == user:
+        return bool(folder.st_mode & stat.S_IXUSR)
+    return bool(folder.st_mode & (stat.S_IXGRP if folder.st_gid in groups else stat.S_IXOTH))
 
 
 def url_of(host: Host, service: Service) -> str:
@@ -57,10 +86,15 @@ def _judged(host: Host, seen: dict[str, _Seen]) -> Iterator[Finding]:
     settings, first = host.given, next(iter(seen.values()))
     if all(each.status == 0 for each in seen.values()):
         words = f"nothing answers at {first.url} ({first.why}), where the services of this host are said to be"
-        yield Finding(GRAVE, "web-server", words, "start the web server, or set axis_port; or web=embedded")
+        remedy = "start the web server, or set axis_port; or web=embedded"
+        if settings.web == EMBEDDED:
+            remedy = "web=embedded is to serve them: see the daemon's log, and start it anew"
+        yield Finding(GRAVE, "web-server", words, remedy)
         return
     missing = [each.url for each in seen.values() if each.status == 404]
-    if missing:
+    closed = list(_closed(settings)) if missing and settings.web == EMBEDDED else []
+    yield from closed
+    if missing and not closed:
         words = f"the web server does not serve {settings.services_dir} at {few(missing)} (404)"
         remedy = "let it serve that folder there, or set axis_web_dir"
         yield Finding(GRAVE, "web-404", words, remedy)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 DEFAULT_PATH = "/etc/bdserver/bdserverd.conf"
 # Where the local node is found by those who may not read its config: its socket, or a link to it.
 USUAL_SOCKET = "/run/bdserver/bdserver.sock"
+# Of `web`: our own web server serves services_dir.
+EMBEDDED = "embedded"
 
 
 class AppliedBy(StrEnum):
@@ -285,7 +287,7 @@ SETTINGS = (
     ),
     Setting("axis_port", PORT, 8080, "The port of the web server that serves services_dir.", NODE),
     Setting("axis_web_dir", URL_PATH, "axis", "The path at which it serves it.", NODE),
-    Setting("web", _one_of("none", "embedded"), "none", "Who serves services_dir: a web server of yours, or ours."),
+    Setting("web", _one_of("none", EMBEDDED), "none", "Who serves services_dir: a web server of yours, or ours."),
     Setting("web_user", ACCOUNT, "nobody", "Under whom ours runs programs, after a start as root; else it runs none."),
     Setting("service_url", TEMPLATE, "", "URLs of services here; empty: the original's form, as below.", NODE),
     Setting("admin_password", PASSWORD, "", "Lets who knows it KILL this node; a hash by bdctl password. Empty: none.", NODE),
@@ -464,6 +466,12 @@ def load(path: str) -> Settings:
     if complaints:
         raise BadConfig("\n".join(complaints))
     settings = Settings(path, values)
+    _refuse_together(path, settings, at)
+    return settings
+
+
+def _refuse_together(path: str, settings: Settings, at: Mapping[str, int]) -> None:
+    """BadConfig for settings each of which is right by itself."""
     if settings.round_min > settings.round_max:
         number = max(at.get("round_min", 0), at.get("round_max", 0))
         raise BadConfig(f"{path}:{number}: round_min={settings.round_min:g} is above round_max={settings.round_max:g}")
@@ -474,7 +482,9 @@ def load(path: str) -> Settings:
     if settings.gossip_port == settings.port or (settings.port == 65535 and not settings.gossip_port):
         number = max(at.get("port", 0), at.get("gossip_port", 0))
         raise BadConfig(f"{path}:{number}: gossip_port must be another port than port={settings.port}, at most 65535")
-    return settings
+    if settings.web == EMBEDDED and settings.axis_port in (settings.port, settings.gossip_port or settings.port + 1):
+        number = max(at.get("port", 0), at.get("gossip_port", 0), at.get("axis_port", 0))
+        raise BadConfig(f"{path}:{number}: with web=embedded, axis_port must be another port than port and gossip_port")
 
 
 def read_values(path: str, table: Mapping[str, Setting]) -> tuple[dict[str, Any], dict[str, int], list[str], int]:

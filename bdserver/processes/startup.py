@@ -33,6 +33,8 @@ RETRY_SECONDS, WAIT_SECONDS = 2.0, 60.0
 # logs, and what a connection needs while it is handed over. (Of the lines that the discoverer opens itself, as many again may
 # wait for somebody who is silent.)
 DESCRIPTORS_BESIDE = 64
+# sun_path of <sys/un.h>, and the NUL behind it.
+SOCKET_BYTES_MAX = 107
 
 
 class Start(NamedTuple):
@@ -175,7 +177,15 @@ def _make_folder(folder: str, settings: Settings, owner: tuple[int, int]) -> Non
             if os.geteuid() == 0:
                 os.chown(folder, *owner)
     except OSError as error:
-        raise BadConfig(f"{settings.path}: can't make the folder {folder}: {error.strerror}") from None
+        why = no_folder(folder) if os.path.lexists(folder) else f"can't make the folder {folder}: {error.strerror}"
+        raise BadConfig(f"{settings.path}: {why}") from None
+
+
+def no_folder(path: str) -> str:
+    """What is there in the place of a folder, for a person."""
+    is_dangling = os.path.islink(path) and not os.path.exists(path)
+    what = f"a link to {os.readlink(path)}, which is not there" if is_dangling else "a file"
+    return f"{path} is to be a folder, and is {what}"
 
 
 def not_allowed(settings: Settings, files: list[str], log_file: str) -> list[str]:
@@ -195,7 +205,12 @@ def not_allowed(settings: Settings, files: list[str], log_file: str) -> list[str
         os.path.isfile(settings.on_change) and os.access(settings.on_change, os.X_OK, effective_ids=True)
     ):
         found.append(f"{settings.path}: on_change={settings.on_change} is no program that {who} may run")
-    if log_file and not _may_log(log_file):
+    if len(os.fsencode(settings.socket)) > SOCKET_BYTES_MAX:
+        words = f"is longer than the {SOCKET_BYTES_MAX} bytes that the kernel takes"
+        found.append(f"{settings.path}: socket={settings.socket} {words}")
+    if log_file and os.path.isdir(log_file):
+        found.append(f"{settings.path}: log_file={log_file} is a folder")
+    elif log_file and not _may_log(log_file):
         found.append(f"{settings.path}: log_file={log_file} is not writable for {who}")
     return found
 

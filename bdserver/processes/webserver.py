@@ -21,11 +21,10 @@ from daemon.daemon import close_all_open_files
 
 from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadConfig, BDError
-from bdserver.files.settings import Settings
+from bdserver.files.settings import EMBEDDED, Settings
 from bdserver.processes import startup
 from bdserver.processes.sockets import addresses, tcp_socket
 
-EMBEDDED = "embedded"
 # One that dies at once is not started again at once.
 PAUSE_SECONDS = 1.0
 PR_SET_DUMPABLE = 4  # of <sys/prctl.h>

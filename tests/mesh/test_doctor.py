@@ -283,6 +283,73 @@ def alone_in_a_running_mesh(patient):
     until(lambda: "refused" in str(patient.host.ctl("status")["warnings"]), 20, "it knows why")
 
 
+def no_list_of_publishers(patient):
+    patient.configure(publishers=os.path.join(patient.folder, "nowhere"))
+
+
+def link_in_the_place_of_services(patient):
+    os.rmdir(patient.host.services)
+    os.symlink("/nowhere/services", patient.host.services)
+
+
+def folder_in_the_place_of_the_log(patient):
+    patient.configure(log_file=patient.host.services)
+
+
+def socket_whose_path_is_too_long(patient):
+    patient.configure(socket=os.path.join(patient.folder, "x" * 120))
+
+
+def folder_moved_while_it_runs(patient):
+    patient.host.start()
+    os.rename(os.path.join(patient.folder, "var", "graveyard"), os.path.join(patient.folder, "var", "moved"))
+
+
+def port_of_the_embedded_web_server_taken(patient):
+    port = free_port()
+    patient.stack.enter_context(socket.create_server((LOOPBACK, port)))
+    patient.configure(web="embedded", axis_port=port)
+
+
+def embedded_web_server_at_the_port_of_the_node(patient):
+    patient.configure(web="embedded", axis_port=patient.host.port)
+
+
+def folder_closed_to_the_embedded_web_server(patient):
+    """As any of root's own folders."""
+    os.chmod(patient.folder, 0o700)
+    patient.host.add_service("Echo", health="tcp")
+    patient.configure(web="embedded", axis_port=free_port())
+
+
+def folder_closed_to_an_embedded_web_server_that_runs(patient):
+    folder_closed_to_the_embedded_web_server(patient)
+    patient.host.start()
+
+
+def hint_at_the_port_for_news(patient):
+    other = patient.mesh.host("n2").start()
+    patient.configure(hints=f"{LOOPBACK}:{other.port + 1}")
+
+
+def hint_in_the_black_list(patient):
+    other = patient.mesh.host("n2").start()
+    patient.configure(hints=other.address, black_list=patient.write("black", f"{LOOPBACK}\n"))
+
+
+def originals_that_differ_elsewhere(patient):
+    """Of the same weight, and none of them here."""
+    patient.host.start()
+    for name in ("n2", "n3"):
+        other = patient.mesh.host(name, hints=patient.host.address, service_url="mailto://x/{service}").start()
+        other.add_service("Wiki", text=f"of {name}")
+
+    def editions():
+        return {each["edition"][1] for each in patient.host.ctl("services").get("Wiki", ())} - {""}
+
+    until(lambda: len(editions()) == 2, 30, "both editions are known")
+
+
 FAULTS = {
     wrong_key_in_config: ("config", "recever_threshold"),
     no_config: ("config", "No such file"),
@@ -320,10 +387,31 @@ FAULTS = {
     a_node_that_died: ("dead", "n2 at "),
     a_silent_hint: ("unreached-silence", "this host"),
     alone_in_a_running_mesh: ("alone-silence", "connection refused"),
+    no_list_of_publishers: ("publishers", "nowhere"),
+    link_in_the_place_of_services: ("rights", "a link to /nowhere/services"),
+    folder_in_the_place_of_the_log: ("rights", "is a folder"),
+    socket_whose_path_is_too_long: ("rights", "107 bytes"),
+    folder_moved_while_it_runs: ("rights", "gone while the daemon runs"),
+    port_of_the_embedded_web_server_taken: ("ports", "axis_port"),
+    embedded_web_server_at_the_port_of_the_node: ("config", "another port than port and gossip_port"),
+    folder_closed_to_the_embedded_web_server: ("web-closed", "nobody (web_user) may not pass"),
+    folder_closed_to_an_embedded_web_server_that_runs: ("web-closed", "nobody (web_user) may not pass"),
+    hint_at_the_port_for_news: ("wrong-port", "at its port for callers"),
+    hint_in_the_black_list: ("unreached-black-list", "is in our black list"),
+    originals_that_differ_elsewhere: ("originals", "n2 (edition"),
 }
 # A folder of the test's, and what is true of ten daemons on a machine that has too much to do.
 NOT_OF_THE_MESH = ("socket-closed", "lag", "suspected")
-NEEDS_ROOT = (folder_of_another, full_disk, no_inodes, few_descriptors, unit_that_lets_it_write_elsewhere, no_such_user)
+NEEDS_ROOT = (
+    folder_of_another,
+    full_disk,
+    no_inodes,
+    few_descriptors,
+    unit_that_lets_it_write_elsewhere,
+    no_such_user,
+    folder_closed_to_the_embedded_web_server,
+    folder_closed_to_an_embedded_web_server_that_runs,
+)
 
 
 def _first(patient):

@@ -69,6 +69,7 @@ def test_a_firewall_that_lets_one_direction_through_is_told_from_two_that_do_not
         (failing("deadline", "the time is over", "large"), "mtu", "with large messages, and does with small ones"),
         (failing("deadline", "the time is over", "ask"), "hangs", "which takes connections and does not answer"),
         (failing("forbidden", "the certificate of a is revoked here"), "unreached-revoked", "is revoked here"),
+        (failing("no-such-command", "STATUS is answered at b:9001", "ask"), "wrong-port", "is answered at b:9001"),
     ],
 )
 def test_each_way_to_fail_has_its_key(fields, key, words):

@@ -54,8 +54,15 @@ def daemon(host, monkeypatch):
         return say(node.dial(), time.monotonic() + 5)
 
     monkeypatch.setattr(Host, "asked", asked)
-    monkeypatch.setattr(Host, "is_running", True)
+    begun(host, monkeypatch)
     return node
+
+
+def begun(host, monkeypatch):
+    """As if its daemon ran."""
+    for folder in startup.folders(load(host.config_path)):
+        os.makedirs(folder, exist_ok=True)
+    monkeypatch.setattr(Host, "is_running", True)
 
 
 def running(**changes):
@@ -207,7 +214,6 @@ def test_a_unit_that_lets_the_daemon_write_elsewhere(host, tmp_path, monkeypatch
 
 
 def test_a_second_daemon_on_the_same_files(host, monkeypatch):
-    os.makedirs(os.path.join(host.folder, "var", "run"))
     claim = startup.claims(load(host.config_path))[1]
     claim.claim()
     with claim:
@@ -238,9 +244,9 @@ def served(host):
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     host.add_service("Echo")
 
-    def found(statuses):
+    def found(statuses, **settings):
         server.statuses = statuses
-        return [each.key for each in looked(web.web_server, host, axis_port=server.server_address[1])]
+        return [each.key for each in looked(web.web_server, host, axis_port=server.server_address[1], **settings)]
 
     yield found
     server.shutdown()
@@ -267,6 +273,27 @@ def test_a_web_server_that_is_not_there_and_services_elsewhere(host):
     assert looked(web.web_server, host, axis_port=free_port())[0].key == "web-server"
     assert looked(web.web_server, host, service_url="mailto://{host}/{service}") == []
     assert web._head("http://[x/")[0] == 0 and web._head("https://127.0.0.1:1/")[0] == 0
+
+
+def test_an_embedded_web_server_serves_nothing_before_the_start_and_nothing_below_a_closed_folder(host, served, monkeypatch):
+    ours = {"web": "embedded", "axis_port": free_port()}
+    host.add_service("Echo")
+    monkeypatch.setattr(os, "geteuid", lambda: 1)
+    assert looked(web.web_server, host, **ours) == [], "what is not started yet serves nothing"
+    monkeypatch.setattr(Host, "is_running", True)
+    [found] = looked(web.web_server, host)
+    assert found.key == "web-server" and "see the daemon's log" in found.remedy
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    os.chmod(host.folder, 0o700)
+    monkeypatch.setattr(web.pwd, "getpwnam", lambda name: SimpleNamespace(pw_name="nobody", pw_uid=4711, pw_gid=4711))
+    assert served({}, web="embedded") == ["web-closed"]
+    monkeypatch.setattr(Host, "is_running", False)
+    assert [each.key for each in looked(web.web_server, host)] == ["web-closed"]
+    for mode, passes in ((0o700, [os.getuid(), 4711]), (0o070, [4711, os.getgid()]), (0o001, [4711, 4711])):
+        os.chmod(host.folder, mode)
+        assert web._may_pass(os.stat(host.folder), passes[0], [passes[1]])
+    monkeypatch.setattr(web.pwd, "getpwnam", lambda name: {}[name])
+    assert looked(web.web_server, host) == [], "the check of the ports names the account"
 
 
 def test_a_web_server_that_says_nothing_is_given_up(monkeypatch):
@@ -310,7 +337,6 @@ def test_another_node_is_called_with_this_hosts_certificate_and_policy(host):
 
 
 def test_a_daemon_that_is_well(host, run, daemon):
-    os.makedirs(os.path.join(host.folder, "var", "run"))
     for folder in (host.folder, host.mesh.folder, os.path.dirname(host.mesh.folder)):
         os.chmod(folder, 0o755)
     status, found = run(host)
@@ -365,7 +391,7 @@ def test_all_nodes_are_asked_for_their_visits_and_one_that_does_not_know_how_is_
 
 
 def test_a_daemon_that_does_not_answer(host, run, monkeypatch):
-    monkeypatch.setattr(Host, "is_running", True)
+    begun(host, monkeypatch)
     assert keys(run(host)[1])[0] == "daemon-silent"
 
 
