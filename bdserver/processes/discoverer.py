@@ -70,6 +70,7 @@ class Discoverer:
         self._is_reload_due = False
         self._silent_at = float("inf")  # when we say nothing more
         self._wished_at = float("inf")  # when the next turn was to be
+        self._rests_until = 0.0  # what is due again since it could not be written waits until then
         self._view = node.cache.view()
         rhythm = Rhythm(node.settings.probe_interval, node.settings.round_min, node.settings.round_max)
         self._mind = Discovery(node.name, rhythm, node.rng, time.monotonic(), self._hints, self._forbids)
@@ -158,7 +159,8 @@ class Discoverer:
         """When something will be due, if nothing happens before."""
         clock = time.monotonic()
         instants = self._chores.next_at() or clock, self._heartbeat.next_at(), clock + patience
-        return min(*instants, self._mind.next_at(self._view)) if clock < self._silent_at else min(instants)
+        soonest = min(*instants, self._mind.next_at(self._view)) if clock < self._silent_at else min(instants)
+        return max(soonest, self._rests_until)
 
     def _note_hung(self, clock: float) -> None:
         """While our listener hangs we answer nobody. What we say of it goes out, and then we say nothing more: else we would
@@ -233,7 +235,7 @@ class Discoverer:
             self._talks.start(each)
 
     def _write(self, verdicts: list[Verdict]) -> None:
-        """Into the cache; if it is locked too long, this turn is skipped (as the original did)."""
+        """Into the cache; if it is locked too long, or its folder is gone, this turn is skipped (as the original did)."""
         if not verdicts:
             return
         now = self.node.clock()
@@ -247,3 +249,4 @@ class Discoverer:
                             log.info("%s is %s", verdict.name, view.records[verdict.name].status)
         except BDError as error:
             log.warning("skipping a turn: %s", error)
+            self._rests_until = time.monotonic() + SHORTAGE_SECONDS

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -18,6 +19,7 @@ from bdserver.errors import TooBusy
 from bdserver.processes import discoverer as module
 from bdserver.processes import facts, heartbeat
 from bdserver.processes.describing import Told, describe
+from bdserver.processes.lines import SHORTAGE_SECONDS
 from tests.hosts import until
 from tests.unit import nodes
 from tests.unit.gossipers import PATIENCE, Gossiper, Peer, Said, credentials_of, make_authority, signed, turn_until
@@ -155,6 +157,21 @@ def test_when_the_cache_is_locked_too_long_a_verdict_waits(two, caplog, monkeypa
         turn_until([one], lambda: "skipping a turn: the lock was not to be had" in caplog.messages)
         assert one.status_of("n1") == ALIVE
     turn_until([one], lambda: one.status_of("n1") == DEAD)
+
+
+def test_where_no_verdict_can_be_written_the_loop_rests_between_its_turns(gossiper, caplog, monkeypatch):
+    """The folder of the cache is gone: what is due stays due, and must not be tried as fast as the processor can."""
+    one = gossiper("n0")
+    shutil.rmtree(os.path.dirname(one.node.cache.path))
+    mind = one.discoverer._mind
+    monkeypatch.setattr(mind, "verdicts", lambda view, now: [Verdict(True, "n1")])
+    monkeypatch.setattr(mind, "next_at", lambda view: 0.0)
+    turns, until = 0, time.monotonic() + 3 * SHORTAGE_SECONDS
+    while time.monotonic() < until:
+        assert one.discoverer.turn()
+        turns += 1
+    assert turns < 50, turns
+    assert any("skipping a turn: " in message for message in caplog.messages)
 
 
 def test_a_verdict_about_a_node_that_is_forgotten_meanwhile_is_none(gossiper):
