@@ -115,6 +115,9 @@ class Invitations:
     def add(self, invitation: Invitation, now: float) -> None:
         """One more."""
         with self.locked(now) as book:
+            over = sorted((each for each in book.invitations.values() if each.is_over(now)), key=lambda each: each.until)
+            for each in over[: max(len(book.invitations) - INVITATIONS_MAX + 1, 0)]:  # those that are told of make room
+                del book.invitations[each.id]
             if len(book.invitations) >= INVITATIONS_MAX:
                 raise TooBusy(f"{INVITATIONS_MAX} invitations are open already: bdctl invite --revoke")
             book.invitations[invitation.id] = invitation

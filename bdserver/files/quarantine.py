@@ -166,6 +166,7 @@ class Quarantine:
             self._trials[what] = trial
             return
         log.warning("reading what is new takes too long")
+        self._notes.settle()  # this first: whoever died before is not taken for the one that is ended now
         trial.end()
         self._notes.settle(is_counted=False)
 

@@ -112,6 +112,19 @@ def test_there_is_an_end_to_invitations(kept, monkeypatch):
         kept.add(invitation("b"), NOW)
 
 
+def test_invitations_that_are_over_make_room_for_new_ones_the_oldest_first(kept, monkeypatch):
+    monkeypatch.setattr(module, "INVITATIONS_MAX", 2)
+    kept.add(invitation("a", NOW + 600), NOW)
+    kept.add(invitation("b", NOW + 500), NOW)
+    kept.add(invitation("c", NOW + 900), NOW + 700)
+    assert list(kept.book().invitations) == ["a", "c"], "b ended before a did"
+    kept.add(invitation("d", NOW + 10 * TOLD_SECONDS), NOW + 2 * TOLD_SECONDS)
+    assert list(kept.book().invitations) == ["d"], "and nobody had to be told of the others any more"
+    kept.add(invitation("e", NOW + 10 * TOLD_SECONDS), NOW + 2 * TOLD_SECONDS)
+    with pytest.raises(TooBusy, match="are open already"):
+        kept.add(invitation("f", NOW + 10 * TOLD_SECONDS), NOW + 2 * TOLD_SECONDS)
+
+
 def test_one_process_at_a_time_changes_them(kept, monkeypatch):
     monkeypatch.setattr(module, "LOCK_SECONDS", 0.05)
     entered, leave = threading.Event(), threading.Event()

@@ -18,7 +18,7 @@ from bdserver.errors import BadConfig, BadPolicy, NobodyThere, Quarantined
 from bdserver.files import package, services, trials
 from bdserver.files import quarantine as module
 from bdserver.files.quarantine import ENTRIES_MAX, Kind, Quarantine
-from bdserver.processes import run
+from bdserver.processes import reload, run
 from bdserver.processes.rules import guarded
 from tests.hosts import until
 from tests.unit.nodes import a_node, document, warnings
@@ -222,6 +222,15 @@ def test_a_disk_that_is_slow_is_nothing_to_blame_what_lies_on_it_for(path, monke
         assert quarantine.read_elsewhere("x", lambda: read(quarantine, fault=lambda: time.sleep(60))) is None
     assert "reading what is new takes too long" in caplog.text and notes(path) == []
     assert read(quarantine) == "read" and not os.path.exists(path)
+
+
+def test_the_death_of_another_process_is_counted_also_when_what_is_read_elsewhere_takes_too_long(path, monkeypatch):
+    monkeypatch.setattr(trials, "TRIAL_SECONDS", 0.05)
+    quarantine = Quarantine(path)
+    for _ in range(2):
+        dies_of(Quarantine(path), "d9")
+        assert quarantine.read_elsewhere("x", lambda: read(quarantine, fault=lambda: time.sleep(60))) is None
+    assert [entry.digest for entry in quarantine.entries()] == ["d9"]
 
 
 def test_who_is_in_haste_waits_a_moment_and_finds_what_was_read_when_it_asks_again(path, tmp_path):
@@ -465,7 +474,7 @@ def test_a_policy_that_takes_long_keeps_the_process_that_forks_all_others_for_a_
     node.refresh()
     node.refresh()
     assert time.monotonic() - began < 5 and len(node.policies.unread(node.cache.view())) == 2
-    node._reload_rules()
+    reload._policy(node)
 
     def silent(*arguments):
         raise NobodyThere("silent")
@@ -487,7 +496,7 @@ def test_policies_come_a_few_at_a_time_and_stay_at_sighup(tmp_path, monkeypatch)
         left.append(len(node.policies.unread(node.cache.view())))
     assert left == [2, 0, 0]
     monkeypatch.setattr(policy, "parse", lambda *arguments: 1 / 0)
-    node._reload_rules()
+    reload._policy(node)
     assert node.policies.unread(node.cache.view()) == {}
 
 
@@ -498,11 +507,11 @@ def test_our_own_policy_that_ends_its_reader_is_a_complaint_at_sighup_and_the_ol
         with open(node.settings.ws_policy, "w") as file:
             file.write(document(word))
         with pytest.raises(BadConfig, match=f"{node.settings.ws_policy}: in quarantine"):
-            node._reload_rules()
+            reload._policy(node)
         assert node.rules.document.text == document("Ours")
     with open(node.settings.ws_policy, "w") as file:
         file.write(document("Better"))
-    node._reload_rules()
+    reload._policy(node)
     assert node.rules.document.text == document("Better") and node.policies.own == policy.parse(document("Better"))
 
 
