@@ -1,8 +1,10 @@
 """Two live nodes of one name: what each of them says of it, so that every node of the mesh can say which two they are.
 
-Only the two find it out, each by a newer record of its own name from another address (`view.View`): to all others it is one
-record that changes. So both tell in their records what certificates the two have. A node is believed in that as in whatever it
-says of itself; what it says is bounded, and shown, and nothing else follows from it.
+Only the two find it out, each by a newer record of its own name from another address (`view.View.living_rival`): to all others
+it is one record that changes. So both tell in their records where the two are, and by which certificates.
+
+Promises that what a record says of it is bounded before it is shown. A node is believed in that as in whatever it says of
+itself, and nothing else follows from it. Leaves to `attention` how it is told, and to the signers that no second one is let in.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ class Claim(NamedTuple):
 
 
 class Namesakes(NamedTuple):
-    """The two."""
+    """The two, in no order: `one` is whoever tells it."""
 
     one: Claim
     other: Claim

@@ -1,12 +1,15 @@
 """Quarantine, USERNAME.bdquarantine: what made its reader crash is left out from the second time on, by its digest.
 
 A policy, a record, a service or a package comes from somebody else, and a bug of ours in reading it must not end the node
-again and again. `guard` stands around each reading: an exception that nobody expected is a strike, and so is the death of the
-process: what it reads is noted in a file that it holds locked, and that outlives it; the next reader sees it, or `settle`
-does. A reading that goes well takes a strike back. The listener, which must not die, has another process read, by
-`read_elsewhere`, and takes what came of it. All else goes on, and status names what was left out, and where it came from.
+again and again. `guard` stands around each reading. An exception that nobody expected is a strike; so is the death of the
+process: what it reads stands in a note, a file that it holds locked and that outlives it, and the next reader of the same
+finds that, or `settle` does. A reading that goes well takes the strike back.
 
-A line is one thing, for a person to read and to remove. What another version of BDserver crashed of is tried again.
+Promises that two strikes are enough, that all processes of the node leave the thing out then, and that `status` can name it,
+and where it came from. A process that must not die, like the listener, has another one read (`read_elsewhere`). A line of the
+file is one thing, for a person to read and to remove; what another version of BDserver crashed of is tried again.
+
+Leaves to others: how another process reads (`trials`), and what is read within a guard.
 """
 
 from __future__ import annotations

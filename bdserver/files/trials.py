@@ -1,7 +1,9 @@
 """A trial: another process of ours reads what may crash its reader, and what came of it comes back.
 
-Whoever begins one may wait for it a while, and look again later: meanwhile it is nobody's business that it runs. What is read,
-and who is to blame when it dies, is the business of quarantine.
+Promises that whoever begins a trial lives on, whatever becomes of it, and need not wait: it may look again later, and give up
+one that has had its time. What comes back is a value of ours, pickled by a process of ours.
+
+Leaves to `quarantine` what is read, when a trial is worth its fork, and what is to blame when the reader died.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ log = logging.getLogger("bdserver.trials")
 
 
 class Trial:
-    """One that runs. `read`: what it does in that process, where it returns to nobody."""
+    """A process that reads. `read`: what it does there; what that returns is what comes back."""
 
     def __init__(self, read: Callable[[], object]) -> None:
         """OSError when there is no room for one."""

@@ -1,13 +1,15 @@
 """Callers: the discoverer's conversations with nodes that call it, in one loop, without a thread.
 
-A caller that is not a node by its certificate is not heard. Each request has a slot, and answers go out in the order of the
-requests, however long one of them takes. Limits: of callers, of strangers that have not shaken hands yet (the oldest gives
-way), of connections of one node, of requests that wait for their answer, of policies, of answers that are not read; beyond, the
-kernel's queue does the waiting. And of what the loop does for one node, on all its connections together: in a turn of the loop,
-in messages, bytes and processor time, then others have theirs; and within a minute, in processor time, whatever takes so
-much: who has had its share is not read until the minute is over.
+Promises that nobody is heard who is no node by its certificate, that each request has a slot and answers go out in the order of
+the requests, however long one of them takes, and that no caller keeps the loop from the others. For that there is a limit:
 
-What is answered is the business of the function that fills the slots.
+- of all: of callers, and of strangers that have not shaken hands yet (the oldest gives way); beyond, the kernel's queue waits;
+- of one connection: of requests that wait for their answer, of policies, of answers that are not read;
+- of one node: of its connections; and on all of them together, in a turn of the loop, of messages, bytes and processor time
+  (then others have theirs), and within a minute, of processor time: a node that has had its share rests until that is over.
+
+Leaves to others: what is answered (the function that fills the slots), bytes and TLS (`net.links`), whether policies meet
+(`terms`). `lines` is the same loop's other half, the conversations that this node begins.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ MINUTE, SHARE_SECONDS = 60.0, 10.0
 # Of one turn of the loop, what one node gets: so many messages, bytes of them, seconds; the last message may be longer.
 # To answer one takes 20 ms at most, but for one that tells 2,000 records.
 TURN_MESSAGES_MAX, TURN_BYTES_MAX, TURN_SECONDS = 8, 512 << 10, 0.1
-# Shares that are remembered; those whose minute is over are forgotten beyond it.
+# Shares that are remembered; beyond it, those are forgotten whose minute is over and whose node is not connected.
 SHARES_MAX = 1000
 # How often it is looked who is idle.
 SWEEP_SECONDS = 10.0
@@ -254,7 +256,9 @@ class Callers:
         self._refuse_revoked(caller)
         clock, name = time.monotonic(), caller.link.name
         if len(self._shares) >= SHARES_MAX:
-            self._shares = {each: share for each, share in self._shares.items() if clock < share.began + MINUTE}
+            used = {each.share for each in self._callers.values()}
+            kept = [(each, it) for each, it in self._shares.items() if it in used or clock < it.began + MINUTE]
+            self._shares = dict(kept)
         caller.share = self._shares.setdefault(name, Share(clock))
         same = [each for each in self._callers.values() if not each.is_stranger and each.link.name == name]
         if len(same) > LINKS_MAX:

@@ -401,6 +401,15 @@ def test_who_has_spent_its_share_rests_until_its_minute_is_over_and_others_do_no
     assert said.hear() == ["PONG", "digest"]
 
 
+def test_a_share_is_one_for_all_connections_of_a_node_also_where_many_are_forgotten(callee, keys, monkeypatch):
+    monkeypatch.setattr(module, "SHARES_MAX", 1)
+    monkeypatch.setattr(module, "MINUTE", 0.0)
+    said = [callee.dial(keys, name) for name in ("node", "another", "node")]
+    assert [each.ask(["PING"]) for each in said] == [["PONG", "digest"]] * 3
+    shares = [each.share for each in callee.callers._callers.values() if each.link.name == "n1"]
+    assert len(shares) == 2 and shares[0] is shares[1] is callee.callers._shares["n1"]
+
+
 def test_what_is_done_for_a_caller_is_counted_and_too_much_is_said(monkeypatch, caplog):
     monkeypatch.setattr(module, "SHARE_SECONDS", 0.01)
     caller = module.Caller(SimpleNamespace(state=links.State.OPEN, name="n1"), None, "10.0.0.1")
