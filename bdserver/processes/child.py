@@ -38,7 +38,7 @@ from bdserver.errors import (
     TooLarge,
 )
 from bdserver.net import tls
-from bdserver.net.conversation import CHUNK_BYTES, LocalStream, next_message, receive
+from bdserver.net.conversation import CHUNK_BYTES, LocalStream, next_text, receive
 from bdserver.processes import joining, reload
 from bdserver.processes.answers import answer, ask_ourselves
 from bdserver.processes.node import Node
@@ -236,6 +236,8 @@ class _Conversation:
         signals.ends_when_stale = self._session.giver.are_out
         self._terms = Terms(node)
         self._title = ""
+        self._text: bytes | None = None  # of the last message
+        self._message: Any = None
         self._said: Any = object()  # the last answer, and its frame: the same one is not encoded anew
         self._frame = b""
         self._count_at = 0.0  # when to put what was counted to the others': at once after the first answer
@@ -285,11 +287,20 @@ class _Conversation:
         while True:
             until = min(self._due(), deadline)
             try:
-                return None if self._is_bereft(until) else next_message(self._stream, self._decoder, until)
+                return None if self._is_bereft(until) else self._read(next_text(self._stream, self._decoder, until))
             except Deadline:
                 if until >= deadline:
                     raise
                 self._do_what_is_due()
+
+    def _read(self, text: bytes | None) -> Any:
+        """The message that came so: the same object as the last one if it has come in the same words, which are words alone, so
+        that nobody can have changed them."""
+        if text is None or text == self._text:
+            return self._message if text is not None else None
+        self._text = text if text.rfind(b"[") == 0 and b"{" not in text else None
+        self._message = self._decoder.read(text)
+        return self._message
 
     def _is_bereft(self, until: float) -> bool:
         """Whether the listener has ended before the caller said anything, where that matters."""

@@ -17,8 +17,10 @@ SLOT_BYTES = 1024
 # Of those that were asked, the last ones.
 ASKED_KEPT_MAX = 6
 WORDS_CHARACTERS_MAX = 100
-_TOLD = "at", "service", "client", "node", "phase", "why", "asked"
-_HEAD = struct.Struct("<QHI")  # number, length, checksum
+_TOLD = "service", "client", "node", "phase", "why", "asked"
+_STAMP = struct.Struct("<QdH")  # number, time, length
+_CHECKSUM = struct.Struct("<I")  # of what follows, then of the stamp
+_HEAD_BYTES = _STAMP.size + _CHECKSUM.size
 
 
 class LookUps:
@@ -26,30 +28,43 @@ class LookUps:
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, 8 + KEPT * SLOT_BYTES)
+        self._details: dict[str, Any] | None = None  # of the last one, and what was written of it
+        self._about = "", ""
+        self._said, self._checksum = b"", 0
 
     def note(self, now: float, client: str, details: dict[str, Any], why: str = "") -> None:
-        """`details`: the shape of `bdwhereis --json`."""
-        asked = [[each["node"], each["answer"], each["ms"]] for each in details["asked"][-ASKED_KEPT_MAX:]]
-        client, why = client[:WORDS_CHARACTERS_MAX], details.get("why", why)[:WORDS_CHARACTERS_MAX]
-        said = [now, details["service"], client, details["node"] or "", details["phase"] or 0, why, asked]
-        data = marshal.dumps(said)
-        if len(data) > SLOT_BYTES - _HEAD.size:  # names of a hundred characters
-            data = marshal.dumps([*said[:-1], []])
-        if len(data) > SLOT_BYTES - _HEAD.size:
+        """`details`: the shape of `bdwhereis --json`; the same object as the last time says the same."""
+        about = client, why
+        if details is not self._details or about != self._about:
+            self._details, self._about, self._said = details, about, _written(client, details, why)
+            self._checksum = zlib.crc32(self._said)
+        data = self._said
+        if len(data) > SLOT_BYTES - _HEAD_BYTES:
             return
         number = int.from_bytes(self._memory[:8], "little") + 1
         self._memory[:8] = number.to_bytes(8, "little")
         at = 8 + (number % KEPT) * SLOT_BYTES
-        self._memory[at : at + _HEAD.size + len(data)] = _HEAD.pack(number, len(data), zlib.crc32(data)) + data
+        stamp = _STAMP.pack(number, now, len(data))
+        self._memory[at : at + _HEAD_BYTES + len(data)] = stamp + _CHECKSUM.pack(zlib.crc32(stamp, self._checksum)) + data
 
     def recent(self, service: str | None = None) -> list[dict[str, Any]]:
         """The newest first, or those of one service; what somebody is writing just now is left out."""
         found = []
         for at in range(8, len(self._memory), SLOT_BYTES):
             slot = self._memory[at : at + SLOT_BYTES]
-            number, length, checksum = _HEAD.unpack_from(slot)
-            data = slot[_HEAD.size : _HEAD.size + length]
-            if number and zlib.crc32(data) == checksum:
-                found.append((number, dict(zip(_TOLD, marshal.loads(data), strict=True))))
+            number, noted_at, length = _STAMP.unpack_from(slot)
+            data = slot[_HEAD_BYTES : _HEAD_BYTES + length]
+            if number and (zlib.crc32(slot[: _STAMP.size], zlib.crc32(data)),) == _CHECKSUM.unpack_from(slot, _STAMP.size):
+                found.append((number, {"at": round(noted_at, 3), **dict(zip(_TOLD, marshal.loads(data), strict=True))}))
         found.sort(key=lambda each: -each[0])
-        return [said | {"at": round(said["at"], 3)} for _, said in found if service in (None, said["service"])]
+        return [said for _, said in found if service in (None, said["service"])]
+
+
+def _written(client: str, details: dict[str, Any], why: str) -> bytes:
+    asked = [[each["node"], each["answer"], each["ms"]] for each in details["asked"][-ASKED_KEPT_MAX:]]
+    client, why = client[:WORDS_CHARACTERS_MAX], details.get("why", why)[:WORDS_CHARACTERS_MAX]
+    said = [details["service"], client, details["node"] or "", details["phase"] or 0, why, asked]
+    data = marshal.dumps(said)
+    if len(data) > SLOT_BYTES - _HEAD_BYTES:  # names of a hundred characters
+        data = marshal.dumps([*said[:-1], []])
+    return data

@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from bdserver.core.messages import Found, Package, Yes
+from bdserver.core import messages
+from bdserver.core.messages import Found, Package, Request, Yes
 from bdserver.core.roles import NODE
 from bdserver.core.routing import Question
 from bdserver.core.tuples import NamedTuple
@@ -22,6 +23,7 @@ from bdserver.core.view import View
 from bdserver.core.weight import BACK
 from bdserver.errors import BadRequest, BDError, Deadline, NobodyThere, TooLarge
 from bdserver.files.bdcert import Service
+from bdserver.files.settings import Settings
 from bdserver.net.connections import Connections
 from bdserver.net.conversation import Conversation
 from bdserver.net.identity import Identity
@@ -52,6 +54,15 @@ class Caller(NamedTuple):
         return f"{self.role} {self.name} from {self.host}"
 
 
+class _Checked(NamedTuple):
+    """A request that was found to be one, under these settings."""
+
+    message: object
+    settings: Settings
+    row: Request
+    arguments: list[Any]
+
+
 class _Waiting(NamedTuple):
     """A question that stands, and since when."""
 
@@ -75,6 +86,7 @@ class Session:
         self._services: dict[str, Service] | None = None
         self._view: View | None = None
         self._world: World | None = None
+        self._checked: _Checked | None = None
         self._connections = Connections(node.call, node.refusal, KEPT_MAX, lambda name: self.taker.farewell(name))
         self.taker = Taker(node, self._connections)
         self.giver = Giver(node, caller.name, caller.host)
@@ -95,6 +107,15 @@ class Session:
             now = time.monotonic()
             for name in [name for name, until in self.doubted.items() if until <= now]:
                 del self.doubted[name]
+
+    def checked(self, message: object) -> tuple[Request, list[Any]]:
+        """The row and the arguments of a request of the caller's; the very message of the last time is not checked anew."""
+        before, settings = self._checked, self.node.settings
+        if before is not None and before.message is message and before.settings is settings:
+            return before.row, before.arguments
+        row, arguments = messages.check(message, self.caller.role, settings.protocol)
+        self._checked = _Checked(message, settings, row, arguments)
+        return row, arguments
 
     def doubt(self, names: list[str]) -> None:
         """These were silent: until the view tells, others are asked before them."""

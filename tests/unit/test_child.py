@@ -17,7 +17,7 @@ import time
 import pytest
 
 from bdserver import errors
-from bdserver.core import messages, tickets
+from bdserver.core import messages, tickets, wire
 from bdserver.core.messages import Pong
 from bdserver.core.policy import digest
 from bdserver.core.roles import ADMIN, CLIENT, NODE
@@ -116,6 +116,33 @@ def served_to(node, talk, role=NODE, serial=None):
         child.serve(node, LocalStream(here), Caller(role, "joe", "192.0.2.7", whose("joe", serial)))
     thread.join(SECONDS)
     return results[0]
+
+
+def test_a_request_that_comes_in_the_same_words_again_is_read_once(node, monkeypatch):
+    read, texts = wire.read_text, []
+
+    def counted(text, *limits):
+        texts.append(text)
+        return read(text, *limits)
+
+    monkeypatch.setattr(wire, "read_text", counted)
+    ping, offers = encode(["PING"]), encode(["GIVEYOURSERVICES"])
+    said, _ = served(node, ping * 3 + offers + ping)
+    assert [each[0] == "PONG" for each in said[:5]] == [True, True, True, False, True]
+    assert texts[:3] == [b'["PING"]', b'["GIVEYOURSERVICES"]', b'["PING"]']
+
+
+def test_a_request_that_holds_more_than_words_is_read_each_time(node):
+    status = encode(["STATUS", {"brief": True}])
+    opening = encode(["OPEN", {"version": 1, "deadline": 3.0}])
+    assert codes(node, opening + status + status + encode(["PING"]) + opening + encode(["PING"])) == [
+        *["STATUS"] * 2,
+        *["PONG"] * 2,
+    ]
+
+
+def test_a_request_that_makes_no_sense_makes_none_the_second_time(node):
+    assert codes(node, encode(["NONE"]) * 2) == ["no-such-command"] * 2
 
 
 def failing(error):

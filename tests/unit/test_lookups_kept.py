@@ -27,6 +27,21 @@ def test_the_newest_come_first_and_the_oldest_go():
     }
 
 
+def test_the_same_details_are_of_their_own_time_and_client_and_reason():
+    kept, same = LookUps(), details()
+    for at, client, why in ((1.0, "x", ""), (2.0, "x", ""), (3.0, "y", ""), (4.0, "y", "because")):
+        kept.note(at, client, same, why)
+    kept.note(5.0, "y", details("Maps"), "because")
+    told = [(each["at"], each["service"], each["client"], each["why"]) for each in kept.recent()]
+    assert told == [
+        (5.0, "Maps", "y", "because"),
+        (4.0, "Echo", "y", "because"),
+        (3.0, "Echo", "y", ""),
+        (2.0, "Echo", "x", ""),
+        (1.0, "Echo", "x", ""),
+    ]
+
+
 def test_a_child_notes_for_all():
     kept = LookUps()
     in_a_child(lambda: kept.note(7.0, "x", details()))
@@ -60,3 +75,11 @@ def test_what_was_half_written_is_not_told():
     at = 8 + 2 * SLOT_BYTES + 20
     kept._memory[at : at + 3] = b"\xff\x00!"
     assert [each["at"] for each in kept.recent()] == [1.0]
+
+
+def test_a_time_that_another_one_has_written_belongs_to_no_look_up():
+    kept = LookUps()
+    kept.note(1.0, "x", details())
+    at = 8 + SLOT_BYTES + 8
+    kept._memory[at : at + 8] = bytes(8)
+    assert kept.recent() == []

@@ -7,8 +7,11 @@ import time
 import pytest
 
 from bdserver import errors
+from bdserver.core import messages
 from bdserver.core.messages import Found, Package, Pong
 from bdserver.core.roles import CLIENT, NODE
+from bdserver.core.wire import VERSION
+from bdserver.files.settings import Settings
 from bdserver.processes.answers import ANSWERS, answer, ask_ourselves
 from bdserver.processes.session import DOUBTED_SECONDS, KEPT_MAX, REQUEST_SECONDS_MAX, Caller, Session
 from tests.unit.nodes import a_mesh, a_node
@@ -43,6 +46,31 @@ def test_without_time_nothing_is_begun(tmp_path):
     session.begin(0.0)
     with pytest.raises(errors.Deadline, match="no time left for PING"):
         answer(session, ["PING"])
+
+
+def test_the_very_message_that_was_the_last_one_is_checked_once_under_the_settings_in_force(tmp_path, monkeypatch):
+    node = a_node(tmp_path)
+    session, seen = a_session(node), []
+
+    def check(message, role, version):
+        seen.append((message, role, version))
+        return messages.REQUESTS[message[0]], message[1:]
+
+    monkeypatch.setattr("bdserver.processes.session.messages.check", check)
+    first, second = ["PING"], ["GIVEYOURSERVICES"]
+    for message in (first, first, second, second, first, ["PING"]):
+        assert session.checked(message)[0].name == message[0]
+    assert [message for message, _, _ in seen] == [first, second, first, ["PING"]]
+    node.settings, last = Settings(node.settings.path, node.settings.given), seen[-1][0]
+    session.checked(last)
+    assert seen[4:] == [(last, CLIENT, VERSION)]
+
+
+def test_what_is_no_request_is_refused_each_time(tmp_path):
+    session, message = a_session(a_node(tmp_path)), ["WHEREIS", 5, None]
+    for _ in range(2):
+        with pytest.raises(errors.BadRequest):
+            session.checked(message)
 
 
 # --- one look -----------------------------------------------------------------------------------------------------

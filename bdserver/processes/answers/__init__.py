@@ -55,7 +55,7 @@ ANSWERS: dict[str, Callable[..., Any]] = {
 
 def answer(session: Session, message: object, role: str | None = None) -> Any:
     """The answer to one request of a caller with this role, its own unless told; BDError says why there is none."""
-    row, arguments = messages.check(message, role or session.caller.role, session.node.settings.protocol)
+    row, arguments = session.checked(message) if role is None else messages.check(message, role, session.node.settings.protocol)
     if messages.CALLERS not in row.ports:
         raise NoSuchCommand(f"{row.name} is answered at {session.node.gossip_address}")
     if session.left() <= 0:
