@@ -101,7 +101,9 @@ def _services(
         x = sum(math.cos(angles[holder]) for holder in holders) / max(len(holders), 1)
         y = sum(math.sin(angles[holder]) for holder in holders) / max(len(holders), 1)
         share, at = math.hypot(x, y), math.atan2(y, x)
-        if len(holders) == 1 or (share > SPREAD and _is_pair([order[holder] for holder in holders], len(order))):
+        if not holders:  # a note on what is not drawn: below, where no edge runs
+            outside.setdefault(round(-math.pi / 2, 3), []).append(name)
+        elif len(holders) == 1 or (share > SPREAD and _is_pair([order[holder] for holder in holders], len(order))):
             outside.setdefault(round(at, 3), []).append(name)
         elif share < SPREAD:
             everywhere.append(name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 import time
 import urllib.parse
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ from functools import cache
 from typing import Any
 
 import jinja2
+import jinja2.ext
 from markupsafe import Markup
 
 from bdserver.audit import matrix, meters, past, search, svg, topology
@@ -41,6 +43,8 @@ FORMS = (
     ("weights", "weight.png"),
 )
 REFRESHES = (0, 5, 30)
+# A table of more rows scrolls by itself, below its heads, so that what comes next is not a hundred screens away.
+TALL_ABOVE = 30
 # Of the time line.
 HOURS = (1, 6, 24, 168)
 
@@ -59,10 +63,33 @@ class Frame(NamedTuple):
 PLAIN, ALL = Frame(), Filter()
 
 
+# What a table's elements are, said once more: a style that shows a row as a card takes that from them for some browsers.
+ROLES = (
+    ("<table", "table"),
+    ("<thead", "rowgroup"),
+    ("<tbody", "rowgroup"),
+    ("<tr", "row"),
+    ('<th scope="col"', "columnheader"),
+    ('<th scope="row"', "rowheader"),
+    ("<td", "cell"),
+)
+
+
+class _TableRoles(jinja2.ext.Extension):
+    """Templates are written without roles, and read with them."""
+
+    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
+        """The source with a role for each element of a table."""
+        for element, role in ROLES:
+            source = re.sub(element + r"(?=[ >])", f'{element} role="{role}"', source)
+        return source
+
+
 @cache
 def _templates() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bdserver.audit"),
+        extensions=[_TableRoles],
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -104,7 +131,7 @@ def _rendered(template: str, snapshot: Snapshot, frame: Frame, query: str = "", 
     return (
         _templates()
         .get_template(template)
-        .render(snapshot=snapshot, frame=frame, query=query, all_hours=HOURS, **whole, **values)
+        .render(snapshot=snapshot, frame=frame, query=query, all_hours=HOURS, tall_above=TALL_ABOVE, **whole, **values)
     )
 
 

@@ -90,8 +90,8 @@ def render(source: str, form: str, seconds: float, scale: float = SCALE) -> byte
     program = shutil.which("neato")
     if program is None:
         raise NotDrawn("Graphviz is not installed here: no picture of the topology (apt-get install graphviz)")
-    dpi = [f"-Gdpi={96 * scale:g}"] if form == "png" else []
-    command = [program, "-n", f"-T{form}", *dpi]
+    dots = [f"-Gdpi={96 * scale:g}"] if form == "png" else []
+    command = [program, "-n", f"-T{form}", *dots]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         resource.prlimit(process.pid, resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
         resource.prlimit(process.pid, resource.RLIMIT_CPU, (math.ceil(seconds), math.ceil(seconds) + 1))

@@ -24,7 +24,7 @@ ZONES_MAX = 12
 SERVICES_MAX, APART_MAX = 48, 12
 POLICY_CHARACTERS = 40
 # Of the picture by service, in points: the room between services and zones, and from one service to the next.
-BETWEEN, ROW = 150.0, 46.0
+BETWEEN, ROW = 90.0, 46.0
 WIDTH_MIN, WIDTH_MAX = 0.8, 7.0
 
 

@@ -84,7 +84,7 @@ def service_page(*offers, events=(), **mesh):
 
 def rows(html, table):
     """The texts of a table's cells."""
-    body = re.search(rf'id="{table}">.*?<tbody>(.*?)</tbody>', html, re.DOTALL)[1]
+    body = re.search(rf'id="{table}">.*?<tbody[^>]*>(.*?)</tbody>', html, re.DOTALL)[1]
     return [
         [" ".join(re.sub(r"<[^>]+>", " ", cell).split()) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)]
         for row in re.findall(r"<tr[^>]*>(.*?)</tr>", body, re.DOTALL)
@@ -173,8 +173,10 @@ def test_up_to_sixty_nodes_who_heard_of_whom_is_a_cell_each():
     made = crawls.mesh(matrix.CELLS_MAX, silent=[3], unknown=[(0, 5)])
     made.sights["n001"]["n002"] = crawls.sight("n002", 2, heard_at=time.time() - 90)
     html = rendered(made)
-    assert html.count('<th scope="col" title=') == 60 and "never heard of by" not in html
-    assert len(re.findall(r'<td class="(?:green|orange|red) h\d" title=', html)) == 59 * 59, "a row each that answered"
+    assert html.count('<th scope="col" role="columnheader" title=') == 60 and "never heard of by" not in html
+    assert len(re.findall(r'<td role="cell" class="(?:green|orange|red) h\d" title=', html)) == 59 * 59, (
+        "a row each that answered"
+    )
     assert (
         'title="n001 heard of n002 90 s ago: green"' in html
         and 'class="red h3" title="n000 never heard of n005: red">x<' in html
@@ -271,3 +273,47 @@ def test_a_part_is_what_is_inside_of_the_whole_page(name, monkeypatch):
     whole, part = render(page.Frame(watch="v1/watch")), render(page.Frame(is_part=True))
     assert part.strip() in whole and part.strip().startswith('<div id="live"') and "<script" not in part
     assert '<body data-watch="v1/watch">' in whole
+
+
+def test_a_table_says_what_its_parts_are_as_a_style_may_take_that_from_them():
+    html = rendered(crawls.mesh(3))
+    for part, roles in (
+        ("table", "table"),
+        ("thead|tbody", "rowgroup"),
+        ("tr", "row"),
+        ("t[dh]", "cell|columnheader|rowheader"),
+    ):
+        found = re.findall(rf"<(?:{part})(?=[ >])[^>]*>", html)
+        assert found and all(re.search(rf' role="(?:{roles})"', each) for each in found), part
+
+
+def test_of_many_services_the_table_of_nodes_names_a_few_and_leads_to_the_rest():
+    made = crawls.mesh(3)
+    many = {f"S{number:03}": ORIGINAL for number in range(300)}
+    made.statuses["n001"] = crawls.status("n001", 1, many, 5.0)
+    html = rendered(made)
+    cells = next(row for row in rows(html, "nodes-table") if row[0].startswith("n001"))
+    assert "S007" in cells[4] and "S008" not in cells[4] and cells[4].endswith("and 292 more")
+    assert '<a href="?node=n001#services">and 292 more</a>' in html
+    assert "s299" in re.search(r'data-key="n001" data-find="([^"]*)"', html)[1], "all of them are found"
+    made.statuses["n001"] = crawls.status("n001", 1, dict(list(many.items())[:9]), 5.0)
+    assert "S008" in next(row for row in rows(rendered(made), "nodes-table") if row[0].startswith("n001"))[4]
+
+
+def test_a_dead_node_had_its_services_and_no_link_leads_there():
+    html = rendered(crawls.mesh(4, dead=[3]))
+    cells = next(row for row in rows(html, "nodes-table") if row[0].startswith("n003"))
+    assert cells[4].startswith("had, when it was last heard of: ")
+    offered = crawls.offers(3, 1.0)
+    assert offered and all(name in cells[4] and offer.url not in html for name, offer in offered.items())
+
+
+@pytest.mark.parametrize(("count", "is_tall"), [(page.TALL_ABOVE, False), (page.TALL_ABOVE + 1, True)])
+def test_a_long_table_scrolls_by_itself(count, is_tall):
+    html = rendered(crawls.mesh(count))
+    assert is_tall == (re.search(r'class="scroll tall"[^>]*aria-label="Table of nodes"', html) is not None)
+
+
+def test_who_left_is_not_counted_among_the_nodes():
+    html = " ".join(rendered(crawls.mesh(4, left=[3])).split())
+    assert "<dd>3<small>3 alive; beside them 1 left</small></dd>" in html

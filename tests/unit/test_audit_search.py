@@ -76,6 +76,6 @@ def test_a_service_is_not_asked_for_a_state(snapshot):
 
 def test_the_page_hides_what_is_not_wished_for_and_says_how_many_are_shown(snapshot):
     html = page.render(snapshot, 0, 20, Filter(state="dead", find="n00"))
-    rows = dict(re.findall(r'<tr data-key="(n\d{3})" data-find="[^"]*" data-state="[^"]*"[^>]*?( hidden)?>', html))
+    rows = dict(re.findall(r'<tr role="row" data-key="(n\d{3})" data-find="[^"]*" data-state="[^"]*"[^>]*?( hidden)?>', html))
     assert len(rows) == 20 and [name for name, hidden in rows.items() if not hidden] == ["n003"]
     assert "1 of 20 nodes" in html and '<option value="dead" selected>' in html and 'value="n00"' in html

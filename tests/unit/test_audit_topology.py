@@ -256,3 +256,11 @@ def test_graphviz_is_given_up_in_time_and_missed_in_words(troubled, monkeypatch,
     with pytest.raises(NotDrawn, match="not installed"):
         topology.render("digraph {}", "svg", 5)
     assert "not installed" in page.render(troubled, 0, 5), "the page says so, and shows the rest"
+
+
+def test_what_is_not_drawn_is_noted_below_where_no_edge_runs():
+    note = layout.Size(120, 20)
+    services = {f"s{number}": (layout.Size(60, 20), [f"n{number}"]) for number in range(6)}
+    places, at = layout.arrange({f"n{number}": layout.Size(50, 30) for number in range(6)}, {**services, "": (note, [])})
+    assert at[""].y < min(place.y for place in places.values())
+    assert len(set(at.values())) == 7

@@ -315,3 +315,53 @@ def test_the_search_is_a_form_where_there_is_no_script(made, plainly):
         rows = page.find_elements(By.CSS_SELECTOR, "#nodes-table tbody tr")
         assert [row.get_attribute("data-key") for row in rows if row.is_displayed()] == ["n010", "n011"]
         assert page.find_element(By.LINK_TEXT, "every 5 s").is_displayed()
+
+
+@pytest.fixture
+def phone(browser):
+    """The browser's window is that of a telephone."""
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 360, "height": 780, "deviceScaleFactor": 2, "mobile": True}
+    )
+    yield
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_card_is_a_row_to_a_screen_reader_and_sorts_by_the_keyboard(made, plainly, open_at, phone):
+    page = open_at(plainly)
+    nodes = page.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    said = {}
+    for node in nodes:
+        said.setdefault(node.get("role", {}).get("value"), []).append(node.get("name", {}).get("value", ""))
+    assert len(said["table"]) >= 4 and len(said["row"]) >= 12 and len(said["cell"]) >= 12 * 8
+    assert any("certificate" in each for each in said["columnheader"]) and any("n004" in each for each in said["rowheader"])
+    heads = page.find_elements(By.CSS_SELECTOR, "#nodes-table thead button")
+    page.execute_script("arguments[0].focus()", heads[0])
+    for head in heads[1:]:
+        page.switch_to.active_element.send_keys(Keys.TAB)
+        assert page.switch_to.active_element == head
+        box = page.execute_script("return arguments[0].getBoundingClientRect().toJSON()", head)
+        assert box["left"] >= 0 and box["right"] <= 360, "what has the focus is seen"
+    head = heads[2]
+    head.send_keys(Keys.ENTER)
+    head.send_keys(Keys.ENTER)
+    assert shown(page)[0] == max(made.crawl.statuses, key=lambda name: made.crawl.statuses[name].weight)
+
+
+def test_hundreds_of_nodes_and_services_are_a_page_of_a_few_screens(made, many, plainly, open_at, phone):
+    made.crawl = many._replace(statuses=dict(many.statuses))
+    offer = crawls.offers(1, 5.0)["Search"]
+    made.crawl.statuses["n001"] = crawls.status("n001", 1, {f"S{number:03}": offer for number in range(300)}, 5.0)
+    page = open_at(plainly)
+    height = page.execute_script("return document.documentElement.scrollHeight")
+    assert height < 16 * 780, height
+    for table in ("nodes-table", "services-table"):
+        head_at, rows_at = page.execute_script(
+            """
+            const table = document.getElementById(arguments[0]), box = table.parentNode;
+            box.scrollTop = 3000;
+            return [table.tHead.getBoundingClientRect().top - box.getBoundingClientRect().top, box.scrollTop];
+            """,
+            table,
+        )
+        assert abs(head_at) < 2 and rows_at == 3000, "its heads stay in sight"

@@ -28,6 +28,7 @@ function enhance() {
       button.type = "button";
       button.append(...head.childNodes);
       head.append(button);
+      button.addEventListener("focus", () => button.scrollIntoView({ block: "nearest", inline: "nearest" }));
       button.addEventListener("click", () => {
         const order = [column, head.getAttribute("aria-sort") === "ascending" ? -1 : 1];
         sort(table, order);
