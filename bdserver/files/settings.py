@@ -482,9 +482,39 @@ def _refuse_together(path: str, settings: Settings, at: Mapping[str, int]) -> No
     if settings.gossip_port == settings.port or (settings.port == 65535 and not settings.gossip_port):
         number = max(at.get("port", 0), at.get("gossip_port", 0))
         raise BadConfig(f"{path}:{number}: gossip_port must be another port than port={settings.port}, at most 65535")
-    if settings.web == EMBEDDED and settings.axis_port in (settings.port, settings.gossip_port or settings.port + 1):
-        number = max(at.get("port", 0), at.get("gossip_port", 0), at.get("axis_port", 0))
-        raise BadConfig(f"{path}:{number}: with web=embedded, axis_port must be another port than port and gossip_port")
+    for trouble, names in (_port_trouble(settings), _folder_trouble(settings)):
+        if trouble:
+            raise BadConfig(f"{path}:{max(at.get(name, 0) for name in names)}: {trouble}")
+    return settings
+
+
+def _port_trouble(settings: Settings) -> tuple[str, tuple[str, ...]]:
+    """(what is wrong with the embedded web server's port, the settings that say so); ("", ()) when all is well."""
+    ours = {"port": settings.port, "gossip_port": settings.gossip_port or settings.port + 1}
+    same = [name for name, port in ours.items() if port == settings.axis_port and settings.web == EMBEDDED]
+    if not same:
+        return "", ()
+    return f"axis_port={settings.axis_port}: is {same[0]}, and web=embedded needs one of its own", ("axis_port", "port", *same)
+
+
+# What lies in services_dir is served; these hold what must not be.
+_KEPT_APART = ("key_dir", "var_dir", "graveyard_dir", "service_log_dir")
+
+
+def _folder_trouble(settings: Settings) -> tuple[str, tuple[str, ...]]:
+    """The same of services_dir: all in it is offered and handed out, but for names that begin with a dot."""
+    for name in _KEPT_APART:
+        below = os.path.relpath(getattr(settings, name), settings.services_dir)
+        if below == os.curdir or not below.startswith("."):
+            said = f"services_dir={settings.services_dir}: {name}={getattr(settings, name)} lies there, and would be served"
+            return said, ("services_dir", name)
+    return "", ()
+
+
+def place_of(settings: Settings, name: str) -> str:
+    """FILE:LINE of a setting, as the file is now."""
+    at = read_values(settings.path, BY_NAME)[1]
+    return f"{settings.path}:{at[name]}" if name in at else settings.path
 
 
 def read_values(path: str, table: Mapping[str, Setting]) -> tuple[dict[str, Any], dict[str, int], list[str], int]:

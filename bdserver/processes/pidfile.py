@@ -15,6 +15,10 @@ from bdserver.errors import BadConfig
 from bdserver.files import durable
 
 
+# A process's number, and what ends its line.
+BYTES_MAX = 20
+
+
 class PidFile:
     """One such file. `means`: what it means when another process has it."""
 
@@ -31,12 +35,30 @@ class PidFile:
                 file = open(descriptor, "a+", errors="replace")  # noqa: SIM115 (held open on purpose)
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if durable.has_name(file.fileno(), self.path):  # else the one before us removed it while we opened it
+                    self._refuse_others(file)
                     self._file = file
         except BlockingIOError:
             file.seek(0)
-            raise BadConfig(f"{self.path}: {self._means}, as process {file.read(20).strip() or 'unknown'}") from None
+            raise BadConfig(f"{self.path}: {self._means}, as process {file.read(BYTES_MAX).strip() or 'unknown'}") from None
         except OSError as error:
             raise BadConfig(f"{self.path}: {error.strerror}") from None
+
+    def trouble(self) -> str:
+        """Why it can't be claimed, whoever has it now; "" when nothing is in the way."""
+        try:
+            if os.path.lexists(self.path):
+                with open(durable.open_regular(self.path)) as file:
+                    self._refuse_others(file)
+        except OSError as error:
+            return f"{self.path}: {error.strerror}"
+        except BadConfig as error:
+            return str(error)
+        return ""
+
+    def _refuse_others(self, file: IO[str]) -> None:
+        """Somebody's file that a setting names by mistake is not written over. A short one may be ours, damaged by a crash."""
+        if os.fstat(file.fileno()).st_size > BYTES_MAX:
+            raise BadConfig(f"{self.path}: is there, and is no file with a process's number: it is not written over")
 
     def is_held(self) -> bool:
         """Whether another process lives that has claimed it."""

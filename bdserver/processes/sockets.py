@@ -46,6 +46,9 @@ class Sockets:
     def open(self) -> None:
         """Listen on all; NotYet when an address may still become free, BadConfig when a person must do something."""
         try:
+            trouble = local_trouble(self._settings.socket)
+            if trouble:
+                raise BadConfig(f"{self._settings.path}: {trouble}")
             self.open_tcp()
             self._open_local()
         except BaseException:
@@ -140,6 +143,21 @@ class Sockets:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         os.symlink(self._settings.socket, path)
+
+
+# Of a path in sockaddr_un, which ends with a NUL byte (unix(7)).
+PATH_BYTES_MAX = 107
+
+
+def local_trouble(path: str) -> str:
+    """Why no local socket can be made there, whatever may be written there; "" when nothing is in the way. What a crash left
+    is a socket: a file of another kind is somebody's, and is not ours to remove."""
+    size = len(os.fsencode(path))
+    if size > PATH_BYTES_MAX:
+        return f"socket={path}: has {size} bytes, and the path of a socket has {PATH_BYTES_MAX} at most"
+    if os.path.lexists(path) and not _is_socket(path) and not os.path.islink(path):
+        return f"socket={path}: is there, and is no socket: it is not removed"
+    return ""
 
 
 def addresses(settings: Settings) -> list[tuple[int, str]]:

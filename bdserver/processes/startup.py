@@ -18,14 +18,14 @@ from collections.abc import Callable
 from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadConfig, NotYet
 from bdserver.files import durable
-from bdserver.files.settings import Settings, load
+from bdserver.files.settings import Settings, load, place_of
 from bdserver.processes.callers import CALLERS_MAX
 from bdserver.processes.children import SPARES_MAX
 from bdserver.processes.lines import LINES_MAX
 from bdserver.processes.node import Node, open_node
 from bdserver.processes.pidfile import PidFile
 from bdserver.processes.rules import Sources
-from bdserver.processes.sockets import Sockets
+from bdserver.processes.sockets import Sockets, local_trouble
 
 # Every 2 s, as in 2006; longer than any interface takes to come up, and shorter than systemd waits for a start (90 s).
 RETRY_SECONDS, WAIT_SECONDS = 2.0, 60.0
@@ -33,8 +33,8 @@ RETRY_SECONDS, WAIT_SECONDS = 2.0, 60.0
 # logs, and what a connection needs while it is handed over. (Of the lines that the discoverer opens itself, as many again may
 # wait for somebody who is silent.)
 DESCRIPTORS_BESIDE = 64
-# sun_path of <sys/un.h>, and the NUL behind it.
-SOCKET_BYTES_MAX = 107
+# The settings that name a file which must be there.
+LISTS = ("ws_policy", "black_list", "revoked", "publishers")
 
 
 class Start(NamedTuple):
@@ -83,15 +83,30 @@ def _read(config: str, ws_policy: str, black_list: str, has_log_file: bool) -> t
     settings = load(config)
     owner = user_ids(settings)
     allow_descriptors(settings)
+    _refuse_missing_lists(settings)
     node = open_node(settings, Sources(_absolute(ws_policy), _absolute(black_list)))  # absolute: a daemon's own folder is /
     for folder in folders(settings):
         _make_folder(folder, settings, owner)
     files = [path for path in (_absolute(ws_policy), _absolute(black_list)) if path]
     log_file = settings.log_file if has_log_file else ""
-    complaints = asked_as(owner, lambda: not_allowed(settings, files, log_file))
+    complaints = [*in_the_way(settings), *asked_as(owner, lambda: not_allowed(settings, files, log_file))]
     if complaints:
         raise BadConfig("\n".join(complaints))
     return node, owner
+
+
+def _refuse_missing_lists(settings: Settings) -> None:
+    """A file that can't be opened is told with the line that names it: the slip is as often there as on the disk."""
+    complaints = []
+    for setting in LISTS:
+        path = getattr(settings, setting)
+        try:
+            if path:
+                os.close(durable.open_regular(path))
+        except OSError as error:
+            complaints.append(f"{place_of(settings, setting)}: {setting}={durable.shown(path)}: {error.strerror}")
+    if complaints:
+        raise BadConfig("\n".join(complaints))
 
 
 def _absolute(path: str) -> str:
@@ -192,7 +207,7 @@ def not_allowed(settings: Settings, files: list[str], log_file: str) -> list[str
     """The things that this process may not do, and the daemon must, a line each: at the start, or at the next SIGHUP."""
     who, found = _name_of(os.geteuid()), []
     keys = [os.path.join(settings.key_dir, name) for name in (f"{settings.username}.key", f"{settings.username}.crt", "ca.crt")]
-    named = [settings.ws_policy, settings.black_list, settings.revoked, settings.publishers]
+    named = [getattr(settings, each) for each in LISTS]
     for path in dict.fromkeys([settings.path, *keys, *filter(None, named), *files]):
         try:
             os.close(durable.open_regular(path))
@@ -205,14 +220,18 @@ def not_allowed(settings: Settings, files: list[str], log_file: str) -> list[str
         os.path.isfile(settings.on_change) and os.access(settings.on_change, os.X_OK, effective_ids=True)
     ):
         found.append(f"{settings.path}: on_change={settings.on_change} is no program that {who} may run")
-    if len(os.fsencode(settings.socket)) > SOCKET_BYTES_MAX:
-        words = f"is longer than the {SOCKET_BYTES_MAX} bytes that the kernel takes"
-        found.append(f"{settings.path}: socket={settings.socket} {words}")
     if log_file and os.path.isdir(log_file):
         found.append(f"{settings.path}: log_file={log_file} is a folder")
     elif log_file and not _may_log(log_file):
         found.append(f"{settings.path}: log_file={log_file} is not writable for {who}")
     return found
+
+
+def in_the_way(settings: Settings) -> list[str]:
+    """What lies where the socket and the pid file are to be, and is somebody's, a line each."""
+    pid_file = claims(settings)[0].trouble()
+    troubles = [local_trouble(settings.socket), f"pid_file={pid_file}" if pid_file else ""]
+    return [f"{settings.path}: {each}" for each in troubles if each]
 
 
 def _may_log(path: str) -> bool:

@@ -47,7 +47,7 @@ def test_while_a_process_has_it_nobody_else_gets_it_and_is_told_the_pid(path):
 
 def test_a_file_that_is_held_and_says_nonsense_is_a_process_that_is_unknown(path):
     with open(path, "wb") as file:
-        file.write(bytes(range(128, 256)))
+        file.write(bytes(range(128, 148)))
     held = PidFile(path)
     held.claim()
     with pytest.raises(BadConfig, match="is running already, as process ") as error:
@@ -122,3 +122,22 @@ def test_a_pipe_in_its_place_is_refused_and_not_waited_for(tmp_path):
     assert not claim.is_held()
     with pytest.raises(BadConfig, match="pid: not a regular file"):
         claim.claim()
+
+
+def test_a_file_of_somebody_is_not_written_over_and_is_told_before(path):
+    assert PidFile(path).trouble() == ""
+    with open(path, "w") as file:
+        file.write("root:x:0:0:root:/root:/bin/bash\n")
+    words = f"{path}: is there, and is no file with a process's number: it is not written over"
+    assert PidFile(path).trouble() == words
+    with pytest.raises(BadConfig) as caught:
+        PidFile(path).claim()
+    with open(path) as file:
+        assert (str(caught.value), file.read()) == (words, "root:x:0:0:root:/root:/bin/bash\n")
+
+
+def test_a_folder_or_our_own_file_in_its_place_is_told_for_what_it_is(path, tmp_path):
+    assert PidFile(str(tmp_path)).trouble() == f"{tmp_path}: not a regular file"
+    with open(path, "w") as file:
+        file.write("12345\n")
+    assert PidFile(path).trouble() == ""

@@ -12,7 +12,7 @@ from bdserver.errors import BadConfig
 from bdserver.files import lines, pairs
 from bdserver.files import settings as module
 from bdserver.files.password import hash_password
-from bdserver.files.settings import BY_NAME, SETTINGS, AppliedBy, Settings, default_path, load, sample
+from bdserver.files.settings import BY_NAME, SETTINGS, AppliedBy, Settings, default_path, load, place_of, sample
 
 ROOT = Path(__file__).resolve().parents[2]
 THE_ORIGINALS = [
@@ -182,6 +182,45 @@ def test_a_node_that_requires_signatures_needs_publishers(config):
     assert load(config("require_signed=yes\npublishers=p")).publishers.endswith("/p")
     [complaint] = complaints_of(config("port=1\nrequire_signed=yes"))
     assert complaint == "2: require_signed=yes, and no publishers are set whose signatures would count"
+
+
+@pytest.mark.parametrize(
+    ("axis_port", "words"),
+    [(9101, "port"), (9102, "gossip_port"), (9103, "")],
+)
+def test_the_embedded_web_server_has_a_port_of_its_own(config, axis_port, words):
+    text = f"port=9101\nweb=embedded\naxis_port={axis_port}"
+    if words:
+        assert complaints_of(config(text)) == [f"3: axis_port={axis_port}: is {words}, and web=embedded needs one of its own"]
+        text = text.replace("embedded", "none")  # another web server may be on another address
+    assert load(config(text)).axis_port == axis_port
+
+
+@pytest.mark.parametrize(
+    ("folders", "name"),
+    [
+        ("graveyard_dir=s", "graveyard_dir"),
+        ("graveyard_dir=s/old", "graveyard_dir"),
+        ("service_log_dir=s", "service_log_dir"),
+        ("var_dir=s/var", "var_dir"),
+        ("key_dir=s/keys", "key_dir"),
+        ("graveyard_dir=s/.old", ""),
+        ("key_dir=.", ""),
+        ("graveyard_dir=s2", ""),
+    ],
+)
+def test_what_must_not_be_served_lies_elsewhere(config, folders, name):
+    path = config(f"services_dir=s\n{folders}")
+    if not name:
+        assert load(path).services_dir.endswith("/s")
+        return
+    [said] = complaints_of(path)
+    assert said.startswith("2: services_dir=") and f": {name}=" in said and said.endswith(" lies there, and would be served")
+
+
+def test_the_place_of_a_setting_is_its_line_or_the_file(config):
+    found = load(config("port=1\nws_policy=p"))
+    assert place_of(found, "ws_policy") == f"{found.path}:2" and place_of(found, "revoked") == found.path
 
 
 def test_rounds_can_not_be_shorter_than_their_shortest_pause(config):

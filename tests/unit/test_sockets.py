@@ -10,7 +10,7 @@ import pytest
 from bdserver.errors import BadConfig, NotYet
 from bdserver.files import settings
 from bdserver.files.settings import load
-from bdserver.processes.sockets import Sockets
+from bdserver.processes.sockets import PATH_BYTES_MAX, Sockets
 from bdserver.processes.startup import asked_as
 from tests.hosts import free_port
 
@@ -101,6 +101,31 @@ def test_a_socket_that_cannot_be_made_is_for_a_person(sockets, tmp_path):
     with pytest.raises(BadConfig, match="nowhere/local: No such file or directory") as caught:
         ours.open()
     assert not isinstance(caught.value, NotYet)
+
+
+def test_a_file_of_somebody_that_socket_names_by_mistake_is_not_removed(sockets, tmp_path):
+    (tmp_path / "passwd").write_text("root")
+    ours, _ = sockets(socket=tmp_path / "passwd")
+    with pytest.raises(BadConfig, match="socket=.*/passwd: is there, and is no socket: it is not removed$"):
+        ours.open()
+    assert (tmp_path / "passwd").read_text() == "root" and ours.files() == []
+
+
+def test_what_a_crash_left_is_replaced(sockets, tmp_path):
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "local"))
+    ours, _ = sockets()
+    ours.open()
+    assert len(ours.now()) == 2
+
+
+def test_a_path_is_as_long_as_that_of_a_socket_may_be(sockets, tmp_path):
+    longest = f"{tmp_path}/{'x' * 200}"[:PATH_BYTES_MAX]
+    ours, _ = sockets(socket=longest)
+    ours.open()
+    ours, _ = sockets(socket=longest + "x")
+    with pytest.raises(BadConfig, match="x: has 108 bytes, and the path of a socket has 107 at most$"):
+        ours.open()
 
 
 def test_a_check_takes_the_port_and_does_not_listen(sockets):

@@ -275,6 +275,28 @@ def test_whoever_cannot_become_that_user_is_told():
     assert startup.asked_as((12345, 12345), asked) == ["can't become user 12346 and group 12346"]
 
 
+@pytest.mark.parametrize("name", startup.LISTS)
+def test_a_list_that_is_not_there_is_told_with_the_line_that_names_it(host, name):
+    host.write_config(**{name: "/nowhere/list"})
+    with open(host.config_path) as file:
+        number = 1 + [line.partition("=")[0] for line in file].index(name)
+    with pytest.raises(BadConfig) as caught:
+        startup.check(host.config_path)
+    assert str(caught.value) == f"{host.config_path}:{number}: {name}=/nowhere/list: No such file or directory"
+
+
+def test_a_check_says_what_would_keep_the_start_from_its_files(host, tmp_path):
+    (tmp_path / "passwd").write_text("root:x:0:0:root:/root:/bin/bash\n")
+    host.write_config(socket=tmp_path / "passwd", pid_file=tmp_path / "passwd", log_file=tmp_path)
+    with pytest.raises(BadConfig) as caught:
+        startup.check(host.config_path)
+    assert [line.removeprefix(f"{host.config_path}: ") for line in str(caught.value).splitlines()] == [
+        f"socket={tmp_path}/passwd: is there, and is no socket: it is not removed",
+        f"pid_file={tmp_path}/passwd: is there, and is no file with a process's number: it is not written over",
+        f"log_file={tmp_path} is a folder",
+    ]
+
+
 @as_root
 def test_in_the_foreground_nobody_needs_the_log_file(shared, prepare, tmp_path):
     shared.write_config(log_file=tmp_path / "nowhere" / "log")
