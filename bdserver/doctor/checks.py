@@ -5,7 +5,8 @@ A check that fails itself is a finding, and stops no other one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from bdserver.core.attention import Finding, Severity, gravest_first
@@ -13,6 +14,7 @@ from bdserver.core.tuples import NamedTuple
 from bdserver.doctor import files, machine, mesh, web
 from bdserver.doctor.host import Host
 from bdserver.errors import BDError
+from bdserver.processes import startup
 
 
 class Check(NamedTuple):
@@ -53,12 +55,28 @@ def findings(host: Host, visits: Callable[[], Iterator[Finding]] | None = None) 
     """All findings of this host, the gravest first, each once. `visits`: one more check, which comes last."""
     if host.settings is None:
         return gravest_first(files.config(host))
-    checks = [*CHECKS, *([Check("visits", lambda _host: visits(), waits=True)] if visits is not None else [])]
+    checks = [*_possible(host), *([Check("visits", lambda _host: visits(), waits=True)] if visits is not None else [])]
     with ThreadPoolExecutor(len(checks)) as pool:
         done = {check.key: _done(host, check) for check in checks if not check.waits}  # these fork: before there are threads
         asked = {check.key: pool.submit(_done, host, check) for check in checks if check.waits}
         done |= {key: future.result() for key, future in asked.items()}
     return gravest_first(_each_once(finding for check in checks for finding in done[check.key]))
+
+
+# What only root and the daemon's own user can tell: what another account may not read says nothing of what the daemon may.
+OWNERS = ("keys", "rights", "lists", "ports", "descriptors", "hit-log", "access-log")
+
+
+def _possible(host: Host) -> Iterable[Check]:
+    """The checks that this account can do, and a note of those that it can't."""
+    daemon = host.stranger_to
+    if daemon is None:
+        return CHECKS
+    words = f"{startup.name_of(os.geteuid())} is neither root nor {startup.name_of(daemon)}, as whom the daemon runs"
+    note = Finding(
+        Severity.NOTE, "not-looked-at", f"{words}: not looked at were {', '.join(OWNERS)}", "run bdctl doctor as root"
+    )
+    return *(check for check in CHECKS if check.key not in OWNERS), Check("not-looked-at", lambda _host: iter([note]))
 
 
 def _done(host: Host, check: Check) -> list[Finding]:

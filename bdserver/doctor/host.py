@@ -5,6 +5,7 @@ not be read is a text that says why, and no exception: the doctor goes on with t
 from __future__ import annotations
 
 import os
+import pwd
 import time
 from collections.abc import Callable
 from functools import cached_property
@@ -61,6 +62,16 @@ class Host:
         except BDError as error:
             self.account_trouble = str(error)
             return os.geteuid(), os.getegid()
+
+    @cached_property
+    def stranger_to(self) -> int | None:
+        """The uid of the daemon, where this account is neither that one nor root: it may not read what the daemon reads. None
+        where it may, or nobody can say."""
+        try:
+            uid = pwd.getpwnam(self.given.user).pw_uid if self.given.user else os.stat(self.given.var_dir).st_uid
+        except (KeyError, OSError):
+            return None
+        return uid if os.geteuid() not in (0, uid) else None
 
     @cached_property
     def credentials(self) -> Credentials | None:

@@ -14,7 +14,6 @@ from typing import IO
 from bdserver.errors import BadConfig
 from bdserver.files import durable
 
-
 # A process's number, and what ends its line.
 BYTES_MAX = 20
 

@@ -205,7 +205,7 @@ def no_folder(path: str) -> str:
 
 def not_allowed(settings: Settings, files: list[str], log_file: str) -> list[str]:
     """The things that this process may not do, and the daemon must, a line each: at the start, or at the next SIGHUP."""
-    who, found = _name_of(os.geteuid()), []
+    who, found = name_of(os.geteuid()), []
     keys = [os.path.join(settings.key_dir, name) for name in (f"{settings.username}.key", f"{settings.username}.crt", "ca.crt")]
     named = [getattr(settings, each) for each in LISTS]
     for path in dict.fromkeys([settings.path, *keys, *filter(None, named), *files]):
@@ -241,7 +241,8 @@ def _may_log(path: str) -> bool:
     return os.access(os.path.dirname(path), os.W_OK | os.X_OK, effective_ids=True)
 
 
-def _name_of(uid: int) -> str:
+def name_of(uid: int) -> str:
+    """As a complaint names an account."""
     try:
         return f"user {pwd.getpwuid(uid).pw_name}"
     except KeyError:

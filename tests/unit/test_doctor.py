@@ -3,6 +3,7 @@ table of faults, are in tests/mesh and tests/netns."""
 
 import json
 import os
+import pwd
 import socket
 import threading
 import time
@@ -398,6 +399,32 @@ def test_a_daemon_that_does_not_answer(host, run, monkeypatch):
 def test_who_is_no_administrator_is_told_what_was_not_looked_at(host, run, daemon):
     daemon.answers["STATUS"] = Status(running(), [seen("alpha")])
     assert "no-visits" in keys(run(host)[1]) and not [each for each in daemon.asked if each[0] == "DOCTOR"]
+
+
+def test_an_ordinary_account_is_told_what_it_can_not_look_at_and_nothing_false(host, run, daemon, monkeypatch):
+    """The daemon may read and write all of it: what that account may not is no fault, and must not be opened to it."""
+    os.makedirs(os.path.join(host.folder, "var"), exist_ok=True)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 12345)
+    monkeypatch.setattr(startup, "not_allowed", lambda *arguments: ["alpha.key: user nobody must be able to read it"])
+    daemon.answers["STATUS"] = Status(running(), [seen("alpha")])
+    status, found = run(host)
+    assert (status, sorted(keys(found))) == (0, ["no-visits", "not-looked-at"])
+    [note] = [each for each in found if each["key"] == "not-looked-at"]
+    assert note["text"].startswith(f"user {os.getuid() + 12345} is neither root nor user ") and "keys, rights" in note["text"]
+    assert note["remedy"] == "run bdctl doctor as root"
+
+
+def test_root_and_the_daemons_user_look_at_all(host, monkeypatch):
+    assert Host(host.config_path, 5).stranger_to is None
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    assert Host(host.config_path, 5).stranger_to == os.getuid()
+    host.write_config(user="www-data")
+    assert Host(host.config_path, 5).stranger_to == pwd.getpwnam("www-data").pw_uid
+    monkeypatch.setattr(os, "geteuid", lambda: pwd.getpwnam("www-data").pw_uid)
+    assert Host(host.config_path, 5).stranger_to is None
+    host.write_config(var_dir="/nowhere")
+    assert Host(host.config_path, 5).stranger_to is None  # nobody can say
+    assert all(key in {check.key for check in checks.CHECKS} for key in checks.OWNERS)
 
 
 def test_the_mesh_as_a_node_elsewhere_sees_it(monkeypatch, capsys):

@@ -19,6 +19,7 @@ from bdserver.core.messages import Checkup, Status
 from bdserver.doctor import checks, mesh
 from bdserver.doctor.host import Host
 from bdserver.files.settings import default_path
+from bdserver.processes import startup
 
 # A host whose name server, web server and other nodes are all silent is done within this.
 SECONDS = 10.0
@@ -65,7 +66,7 @@ def _of_host(options: Namespace) -> list[Finding]:
     may_visit = "settings" in host.status.own  # told to administrators alone
     found = checks.findings(host, (lambda: mesh.visits(ask, own, others, options.all)) if may_visit else None)
     if not may_visit:
-        words = f"user {os.geteuid()} is no administrator of this node, who alone may have others visited"
+        words = f"{startup.name_of(os.geteuid())} is no administrator of this node, who alone may have others visited"
         found.append(Finding(Severity.NOTE, "no-visits", words, "run bdctl doctor as root"))
     return found
 
