@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from bdserver.errors import BadConfig
 from bdserver.files import durable, settings
-from bdserver.files.settings import ADDRESSES, HOSTS, PATH_OR_NONE, SECONDS, USUAL_SOCKET, Setting
+from bdserver.files.settings import HOSTS, NODES, PATH_OR_NONE, SECONDS, USUAL_SOCKET, Setting
 from bdserver.net import dialling
 
 DEFAULT_PATH = "/etc/bdserver/audit.conf"
 
 SETTINGS = (
     Setting("socket", PATH_OR_NONE, USUAL_SOCKET, "The local node's socket; empty: use nodes."),
-    Setting("nodes", ADDRESSES, (), "Nodes to begin with where the socket does not answer; needs keys."),
+    Setting("nodes", NODES, (), "Nodes to begin with where the socket does not answer; needs keys."),
     Setting("keys", PATH_OR_NONE, "", "DIR/NAME of a client's key and certificate; empty: the local node asks for us."),
     Setting(
         "crawl_seconds",

@@ -66,10 +66,12 @@ def split_address(text: str, default_port: int | None = None) -> tuple[str, int]
     if len(text) > TEXT_CHARACTERS_MAX:
         raise _no_address(text, f"it has {len(text)} characters")
     host, port, is_bracketed = _cut(text.strip(), text)
-    if port or default_port is None:
+    if port:
         if not _PORT.fullmatch(port) or not 1 <= int(port) <= PORT_MAX:
             raise _no_address(text, f"the port must be 1 to {PORT_MAX}")
         default_port = int(port)
+    if default_port is None:
+        raise _no_address(text, "it has no port")
     if is_bracketed and ":" not in host:
         raise _no_address(text, "only IPv6 addresses stand in brackets")
     try:

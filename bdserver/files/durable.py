@@ -163,7 +163,10 @@ def replace(
     new = os.path.join(folder, f".{name}.new.{os.getpid()}")
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(new, flags, mode if like is None else 0o600)
+        try:
+            descriptor = os.open(new, flags, mode if like is None else 0o600)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from None  # nobody knows the other name
         try:
             for chunk in chunks:
                 append(descriptor, chunk)

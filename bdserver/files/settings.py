@@ -32,6 +32,10 @@ USUAL_SOCKET = "/run/bdserver/bdserver.sock"
 EMBEDDED = "embedded"
 
 
+# The port of a node, where nobody says another one.
+USUAL_PORT = 9001
+
+
 class AppliedBy(StrEnum):
     """Who makes a change of a setting count when SIGHUP comes; "" when nobody does, and the node must be started anew."""
 
@@ -222,6 +226,13 @@ def _read_addresses(text: str) -> tuple[str, ...]:
     return tuple(join_address(*split_address(each)) for each in text.replace(",", " ").split())
 
 
+def _read_nodes(text: str) -> tuple[str, ...]:
+    """As a person names nodes: the usual port may be left out."""
+    from bdserver.core.address import join_address, split_address
+
+    return tuple(join_address(*split_address(each, USUAL_PORT)) for each in text.replace(",", " ").split())
+
+
 def _read_hosts(text: str) -> tuple[str, ...]:
     from bdserver.core.address import split_address
 
@@ -264,6 +275,7 @@ SECONDS = _above_zero(86400, "a number of seconds above 0, up to 86400")
 ABOVE_ZERO = _above_zero(1e12, "a number above 0")
 HOSTS = Kind(_read_hosts, " ".join, "addresses, separated by blanks")
 ADDRESSES = Kind(_read_addresses, " ".join, "HOST:PORT, several separated by blanks")
+NODES = Kind(_read_nodes, " ".join, f"HOST or HOST:PORT (port: {USUAL_PORT}), several separated by blanks")
 ADVERTISE = Kind(_read_advertise, str, "HOST or HOST:PORT")
 OCTAL = Kind(_read_octal, "{:04o}".format, "an octal file mode up to 0777")
 
@@ -273,7 +285,7 @@ NODE, FILES, DISCOVERER, LOG = AppliedBy.NODE, AppliedBy.FILES, AppliedBy.DISCOV
 
 # In paths, {var_dir} and {username} stand for those settings, in defaults as in a config.
 SETTINGS = (
-    Setting("port", PORT, 9001, "The port of this node, for the mesh and for clients over TLS."),
+    Setting("port", PORT, USUAL_PORT, "The port of this node, for the mesh and for clients over TLS."),
     Setting("gossip_port", _whole(0, 65535), 0, "The port on which other nodes tell their news; 0: the one behind port."),
     Setting("username", NAME, "bdserver", "Names this node's files: USERNAME.key, .crt, .bdcache, .sock, .pid."),
     Setting("services_dir", PATH, "{var_dir}/services", "Where services lie: inside the web server's tree."),
@@ -294,7 +306,7 @@ SETTINGS = (
     Setting("backlog", _whole(1, 65535), 128, "Connections that may wait to be accepted."),
     Setting("bind", HOSTS, (), "Addresses to listen on; empty: all."),
     Setting("advertise", ADVERTISE, "", "HOST or HOST:PORT by which others reach this node; empty: the obvious."),
-    Setting("hints", ADDRESSES, (), "Nodes to join; this node itself among them does no harm.", DISCOVERER),
+    Setting("hints", NODES, (), "Nodes to join; this node itself among them does no harm.", DISCOVERER),
     Setting("key_dir", PATH, ".", "Where USERNAME.key, USERNAME.crt and ca.crt lie."),
     Setting("var_dir", PATH, "var", "Where this node keeps its cache and, unless told, all else."),
     Setting("ws_policy", PATH_OR_NONE, "", "This node's WS-Policy document; empty: talk to everyone.", FILES),

@@ -63,9 +63,9 @@ def create(path: str, data: bytes, mode: int) -> None:
 def _beside(path: str, data: bytes, mode: int) -> str:
     """A file beside this one with all of this on the disk; its path."""
     new = f"{path}.new.{os.getpid()}"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(new)  # of a crash of another process that had our number
     try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new)  # of a crash of another process that had our number
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from None

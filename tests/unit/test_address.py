@@ -173,3 +173,9 @@ def test_a_text_is_an_address_with_few_blanks_and_what_is_long_is_not_remembered
             split_address(" " * 100_000 + f"h{number}:1")
         assert len(str(error.value)) < 300
     assert split_address.cache_info().currsize == before
+
+
+@pytest.mark.parametrize(("text", "reason"), [("h", "it has no port"), ("h:0", "the port must be 1 to 65535")])
+def test_a_missing_port_is_not_told_as_a_wrong_one(text, reason):
+    with pytest.raises(BadRequest, match=f"is no HOST:PORT: {reason}$"):
+        split_address(text)

@@ -325,3 +325,10 @@ def test_without_the_call_in_the_c_library_two_change_places_all_the_same(two, m
     one, other = two
     durable.exchange(str(one), str(other))
     assert other.read_text() == "one"
+
+
+def test_where_nothing_can_be_made_the_file_that_was_asked_for_is_named(tmp_path):
+    """The one beside it is nobody's business."""
+    with pytest.raises(FileNotFoundError) as caught:
+        durable.replace(str(tmp_path / "nowhere" / "a"), [b"x"])
+    assert caught.value.filename == str(tmp_path / "nowhere" / "a")

@@ -1,5 +1,6 @@
 """Key files: what is loaded, what is refused, and in how many words."""
 
+import errno
 import grp
 import os
 import shutil
@@ -10,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 from bdserver.errors import BadConfig
-from bdserver.net import keys
+from bdserver.net import keyfiles, keys
 from bdserver.net.authority import Authority
 from tests.unit.certificates import Key, conversation, is_one_line, load_certificate, make_keys, save, uri
 
@@ -248,3 +249,13 @@ def test_what_is_no_file_is_refused_at_once_and_not_waited_for(tmp_path, name):
     reads = keys.load_key if name.endswith(".key") else keys.load_chain
     with pytest.raises(BadConfig, match=f"{name}: not a regular file"):
         reads(str(tmp_path / name))
+
+
+def test_where_a_key_can_not_be_made_its_own_path_is_named(tmp_path, monkeypatch):
+    def refused(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    monkeypatch.setattr(keyfiles.os, "unlink", refused)
+    with pytest.raises(PermissionError) as caught:
+        keyfiles.new_key(str(tmp_path / "web1.key"))
+    assert caught.value.filename == str(tmp_path / "web1.key")

@@ -123,7 +123,7 @@ def test_the_most_that_a_value_may_be(config, key, most, above):
     + [("receiver_threshold", each) for each in ("0", "-1", "nan", "inf", "1e999", "1_0", "١", "", "1,5")]
     + [("socket_mode", each) for each in ("0o666", "rw", "8", "-1", "6_6", "")]
     + [("username", each) for each in ("", "../x", "a b", ".a", "a.bdcert")]
-    + [("log_level", "loud"), ("policy_mode", "Lax-ish"), ("hints", "a"), ("hints", "a:1 b"), ("bind", "a b/c")]
+    + [("log_level", "loud"), ("policy_mode", "Lax-ish"), ("hints", "a:"), ("hints", "a:1 b/c"), ("bind", "a b/c")]
     + [("advertise", "a:b"), ("services_dir", ""), ("socket", ""), ("user", "a b"), ("axis_web_dir", "a b")]
     + [("service_url", each) for each in ("nowhere", "http://{hots}/", "http://{host}/{", "http://{host}/ x")],
 )
@@ -216,6 +216,10 @@ def test_what_must_not_be_served_lies_elsewhere(config, folders, name):
         return
     [said] = complaints_of(path)
     assert said.startswith("2: services_dir=") and f": {name}=" in said and said.endswith(" lies there, and would be served")
+
+
+def test_a_hint_without_a_port_means_the_usual_one_as_it_does_in_commands(config):
+    assert load(config("hints=10.0.0.1 b:7, [::1]\nport=5")).hints == ("10.0.0.1:9001", "b:7", "[::1]:9001")
 
 
 def test_the_place_of_a_setting_is_its_line_or_the_file(config):
