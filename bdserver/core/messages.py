@@ -210,11 +210,13 @@ class Ok(NamedTuple):
 
 class Stated(NamedTuple):
     """What a publisher is to sign of a service: the counter of its next edition, and the SHA-256 of its package, "" where there
-    is none yet; and what was signed last, "" where nothing was."""
+    is none yet; what was signed last, "" where nothing was; and what was wished for when it was published last, which a new
+    edition keeps where nothing else is wished."""
 
     counter: int
     sha256: str
     signature: str
+    wished: Mapping[str, Any] = {}
 
 
 class Withdrawn(NamedTuple):
@@ -320,6 +322,7 @@ _ROWS_OF_ANSWERS = (
             Field("counter", is_whole, "counter"),
             Field("sha256", is_text, "sha256"),
             Field("signature", is_text, "signature"),
+            Field("wished", is_object, "wished", True),
         ),
     ),
     Answer(
@@ -479,7 +482,13 @@ _ROWS = (
     Request("HINT", (ADMIN,), (ADDRESS,), (Ok,), "There is a node at this address: visit it."),
     Request("FORGET", (ADMIN,), (Field("node", is_text, "a node's name or HOST:PORT"),), (Ok,), "Drop this node."),
     Request("PUBLISH", (ADMIN,), (SERVICE, PACKAGE), (Ok,), "Offer this service from now on.", True),
-    Request("STATEMENT", (ADMIN,), (SERVICE,), (Stated,), "Tell what is to be signed of this service, and what was."),
+    Request(
+        "STATEMENT",
+        (ADMIN,),
+        (SERVICE, Field("take_over", is_flag, "true: though it is a copy", True)),
+        (Stated,),
+        "Tell what is to be signed of this service, and what was.",
+    ),
     Request(
         "SIGN",
         (ADMIN,),

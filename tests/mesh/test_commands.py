@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from bdserver.commands.ctl.publishing import UNCHECKED
+from bdserver.processes.answers.admin import UNCHECKED
 from tests.hosts import until
 
 

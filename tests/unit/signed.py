@@ -31,7 +31,7 @@ def packed(tmp_path, name="Echo", content=b"v1", **bdcert):
     """(its SHA-256, its length, the package) of a file."""
     (tmp_path / name).write_bytes(content)
     out = io.BytesIO()
-    length, sha256 = package.pack(Service(name, "static", 1.0, "", "none", str(tmp_path / name), 0.0, **bdcert), out)
+    length, sha256 = package.pack(Service(name, "static", 1.0, "", "tcp", str(tmp_path / name), 0.0, **bdcert), out)
     out.seek(0)
     return sha256, length, out
 
@@ -39,7 +39,7 @@ def packed(tmp_path, name="Echo", content=b"v1", **bdcert):
 def publish(tmp_path, node, content=b"v1", key=KEY, name="Echo", counter=None, signs=None, **wish):
     """PUBLISH, signed by a key; `signs`: the name that is signed; `counter`: as the node wishes, unless told."""
     sha256, length, file = packed(tmp_path, name, content)
-    described = {"bytes": length, "sha256": sha256, **wish}
+    described = {"bytes": length, "sha256": sha256, "health": "tcp", **wish}
     if key is not None:
         counter = counter or node.ask("STATEMENT", name, role=ADMIN).counter
         described["signature"] = signed(key, signs or name, counter, sha256).text

@@ -16,6 +16,7 @@ from bdserver.core.roles import ADMIN, CLIENT, NODE
 from bdserver.files import package, password
 from bdserver.files.bdcert import Service
 from bdserver.files.password import hash_password
+from bdserver.processes.answers import admin, signing
 from bdserver.processes.node import Life
 from tests.unit.nodes import NOW, a_mesh, a_node, acquaint
 
@@ -73,7 +74,33 @@ def test_a_package_is_published(tmp_path):
 def test_a_url_is_published_without_a_package(tmp_path):
     node = a_node(tmp_path)
     said = administered(node, "PUBLISH", "Echo", {"bytes": 0, "sha256": "", "url": "http://{host}/e"})
-    assert said == Ok("http://10.0.0.1/e") and node.services.get("Echo").path is None
+    assert said == Ok("http://10.0.0.1/e", [admin.UNCHECKED]) and node.services.get("Echo").path is None
+
+
+def test_what_is_published_anew_keeps_what_was_wished_for_unless_something_else_is(tmp_path):
+    node = a_node(tmp_path)
+    wished = {"weight": 2, "health": "tcp", "replicas": 3, "copies": "meeting", "url": "http://{host}/{service}"}
+    described, file = packed(tmp_path)
+    administered(node, "PUBLISH", "Echo", described | wished, package=file)
+    for changes in ({}, {"replicas": 0, "health": "none", "weight": 1.0, "copies": "any"}):
+        described, file = packed(tmp_path, content=b"v2")
+        administered(node, "PUBLISH", "Echo", described | changes, package=file)
+        here = node.services.get("Echo")
+        assert signing.kept(here) == wished | changes
+    administered(node, "PUBLISH", "Echo", {"bytes": 0, "sha256": "", "url": "http://h/x"})
+    described, file = packed(tmp_path)
+    administered(node, "PUBLISH", "Echo", described, package=file)
+    assert node.services.get("Echo").url == "", "where it was before it came here says nothing of it"
+
+
+def test_living_holders_that_could_never_be_are_not_wished_for(tmp_path):
+    node = a_node(tmp_path)
+    described, file = packed(tmp_path)
+    with pytest.raises(errors.BadService, match="replicas=3 can't be had, since copies=none keeps it here"):
+        administered(node, "PUBLISH", "Echo", described | {"replicas": 3, "copies": "none"}, package=file)
+    with pytest.raises(errors.BadService, match="replicas=3 can't be had, since only a file or folder is copied"):
+        administered(node, "PUBLISH", "Echo", {"bytes": 0, "sha256": "", "url": "http://h/x", "replicas": 3})
+    assert node.services.all() == {}
 
 
 @pytest.mark.parametrize(

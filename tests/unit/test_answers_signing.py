@@ -48,7 +48,7 @@ def test_what_is_published_signed_has_the_edition_that_was_signed(tmp_path):
     own = node.cache.view().own.services["Echo"]
     assert (own.signer, own.replicable, own.edition) == (SIGNER, True, here.edition)
     assert node.ask("STATUS", role=ADMIN).nodes[0]["offers"]["Echo"]["signer"] == SIGNER
-    assert node.ask("STATEMENT", "Echo", role=ADMIN) == (NOW + 1, sha256, here.signature)
+    assert node.ask("STATEMENT", "Echo", role=ADMIN) == (NOW + 1, sha256, here.signature, {"weight": 1.0, "health": "tcp"})
 
 
 def test_wishes_are_part_of_what_is_signed(tmp_path):
@@ -106,9 +106,10 @@ def test_only_an_original_that_lies_here_can_be_signed(tmp_path):
     for command in (("STATEMENT", "Echo"), ("SIGN", "Echo", text)):
         with pytest.raises(errors.BadService, match="its original is at me: sign it there"):
             other.ask(*command, role=ADMIN)
+    assert other.ask("STATEMENT", "Echo", True, role=ADMIN).counter > node.services.get("Echo").edition.counter
     node.offer("Elsewhere", None, url="http://h/")
     for name in ("Elsewhere", "Nothing"):
-        assert node.ask("STATEMENT", name, role=ADMIN) == (NOW, "", "")
+        assert node.ask("STATEMENT", name, role=ADMIN)[:3] == (NOW, "", "")
         with pytest.raises(errors.CantFind, match="no file or folder"):
             node.ask("SIGN", name, text, role=ADMIN)
     for command in (("STATEMENT", "Echo"), ("SIGN", "Echo", text)):

@@ -15,7 +15,6 @@ import pytest
 from bdserver import __version__, api, errors
 from bdserver.commands import bdctl
 from bdserver.commands.ctl import nodes, services, watching
-from bdserver.commands.ctl.publishing import UNCHECKED
 from bdserver.core import shapes
 from bdserver.core.messages import (
     Found,
@@ -450,9 +449,11 @@ def test_publish_of_a_file(node, run, told, tmp_path, listening):
     assert described["bytes"] == len(node.packages[0]) > 0
     with open(unpacked(node, "Echo", tmp_path)) as file:
         assert file.read() == "#!/bin/sh\n"
+    node.answers["PUBLISH"] = Ok(listening, ["what the node says"])
     status, out, err = run("publish", str(program), "--json")
     assert (status, json.loads(out)) == (0, {"service": "calculator", "url": listening})
-    assert err == f"bdctl: {UNCHECKED}\n", "the health of a service that nobody looks at is said"
+    assert err == "bdctl: what the node says\n"
+    assert set(node.asked[-1][2]) == {"bytes", "sha256"}, "what is not wished for stays as it was"
 
 
 def test_publish_of_a_url(node, run, listening):

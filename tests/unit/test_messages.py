@@ -124,7 +124,7 @@ EXAMPLES = [
     ("HINT", messages.Ok()),
     ("PUBLISH", messages.Ok("http://h/x", ["another line"])),
     ("WITHDRAW", messages.Withdrawn(["beta"], ["gamma"])),
-    ("STATEMENT", messages.Stated(7, "ab", "7 ab RU")),
+    ("STATEMENT", messages.Stated(7, "ab", "7 ab RU", {"weight": 2.0})),
     ("GRAVEYARD", messages.Graveyard(["x"])),
     ("GRAVEYARD", messages.Graveyard(["x"], 7)),
     ("DOCTOR", messages.Checkup("a", [{"key": "disk"}], [{"name": "b"}])),

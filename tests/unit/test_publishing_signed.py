@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from bdserver.commands import bdctl, bdkeys
+from bdserver.commands.ctl import publishing
 from bdserver.core.messages import Ok, Stated
 from bdserver.core.roles import ADMIN
 from bdserver.files.minisign import SecretKey
@@ -92,6 +93,36 @@ def test_a_real_node_finds_the_package_that_was_signed(tmp_path, monkeypatch, ru
     assert status == 0, err
     here = inner.services.get("Echo")
     assert here.signer == key[1].public.name and not doubt(key[1], "Echo", here.edition.digest, here.signature)
+    assert run("publish", program, "--sign", key[0])[0] == 0
+    here = inner.services.get("Echo")
+    assert here.signer == key[1].public.name and (here.cost, here.health, here.replicas, here.copies) == (
+        2.5,
+        "http",
+        2,
+        "meeting",
+    )
+    assert here.url == "", "to where it leads is what a person has said now"
+
+
+def test_a_node_that_lies_of_what_was_wished_for_has_nothing_signed_that_leads_elsewhere(node, run, key, program):
+    lies = {
+        "weight": "1\nurl=http://evil/",
+        "health": "none\nurl=http://evil/",
+        "replicas": 10**9,
+        "copies": [],
+        "url": "http://evil/",
+    }
+    node.answers |= {"STATEMENT": Stated(int(time.time()), "", "", lies), "PUBLISH": Ok("")}
+    assert run("publish", program, "--sign", key[0])[0] == 0
+    assert b"evil" not in node.packages[-1] and node.asked[-1][2]["url"] == ""
+    assert {key: node.asked[-1][2][key] for key in lies} == publishing.WISHES
+
+
+def test_what_is_taken_over_is_signed_too(node, run, key, program):
+    node.answers |= {"STATEMENT": Stated(int(time.time()), "", "", {"replicas": 3}), "PUBLISH": Ok("")}
+    assert run("publish", program, "--sign", key[0], "--take-over")[0] == 0
+    assert node.asked[0] == ["STATEMENT", "Echo", True]
+    assert node.asked[1][2]["take_over"] is True and node.asked[1][2]["replicas"] == 3 and b"replicas=3\n" in node.packages[-1]
 
 
 def test_a_service_that_is_there_is_signed(node, run, key):

@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 from bdserver.core.address import join_address
-from bdserver.core.membership import STATIC
+from bdserver.core.fields import is_count, is_number
+from bdserver.core.membership import REPLICAS_MAX, STATIC, Copies
 from bdserver.core.tuples import NamedTuple
 from bdserver.core.urls import is_url
 from bdserver.errors import BadConfig, BDError, CantFind
@@ -30,8 +31,16 @@ from bdserver.net import tcp
 # Whether something listens is seen within a network's round trip; longer, the person waits for a mere warning.
 LISTENING_SECONDS = 1.0
 PORT_OF = {"http": 80, "https": 443}
-
-UNCHECKED = "note: nobody looks whether its web server answers: with --health http (or tcp) it is named only while it does"
+# What may be wished for, and what holds where nothing ever was.
+WISHES: dict[str, Any] = {"weight": 1.0, "url": "", "health": "none", "replicas": 0, "copies": ""}
+# What is signed is as before in these alone, and only if they are what they must be: the node that tells them may lie, and must
+# lead no caller elsewhere by a signature.
+KEPT: dict[str, Callable[[Any], bool]] = {
+    "weight": is_number,
+    "health": bdcert.HEALTH.__contains__,
+    "replicas": lambda value: is_count(value) and value <= REPLICAS_MAX,
+    "copies": tuple(Copies).__contains__,
+}
 
 # Sends a request, with the bytes of a package behind it, and returns the answer.
 Ask = Callable[[list[Any], BinaryIO | None], Any]
@@ -42,9 +51,10 @@ def publish(options: Namespace, ask: Ask) -> tuple[str, Any]:
     if options.url and not is_url(options.url):
         raise BadConfig(f"--url {options.url[:200]!r}: must be {bdcert.URL_WORDS}")
     name = options.name or os.path.basename(os.path.abspath(options.file))
-    described = {"bytes": 0, "sha256": "", "weight": options.weight, "url": options.url or "", "health": options.health}
-    wishes = {"replicas": options.replicas, "copies": options.copies, "take_over": options.take_over}
-    described |= {key: value for key, value in wishes.items() if value}
+    wishes = {key: getattr(options, key) for key in ("weight", "url", "health", "replicas", "copies")}
+    described: dict[str, Any] = {"bytes": 0, "sha256": "", **{key: value for key, value in wishes.items() if value is not None}}
+    if options.take_over:
+        described["take_over"] = True
     if os.path.exists(options.file):
         said = _publish_file(options, name, described, ask)
     elif options.url and options.sign:
@@ -59,15 +69,24 @@ def publish(options: Namespace, ask: Ask) -> tuple[str, Any]:
 def _publish_file(options: Namespace, name: str, described: dict[str, Any], ask: Ask) -> Any:
     """The package has what is wished for in it, so it is the one that the node will give away, and can be signed here."""
     path, key = os.path.abspath(options.file), _secret_key(options.sign) if options.sign else None
-    service = bdcert.Service(name, STATIC, options.weight, options.url or "", options.health, path, 0.0)
-    service = service._replace(replicas=options.replicas, copies=options.copies)
+    counter = 0
+    if key is not None:
+        stated = ask(["STATEMENT", name, *([True] if options.take_over else [])], None)
+        counter = _fit(stated.counter)
+        kept = {key: stated.wished.get(key) for key, is_fit in KEPT.items() if is_fit(stated.wished.get(key))}
+        described = {**WISHES, **kept, **described}  # all of it is told: what is signed is what the node is to make of it
     with tempfile.TemporaryFile() as file:
-        described["bytes"], described["sha256"] = package.pack(service, file)
+        described["bytes"], described["sha256"] = package.pack(_wished(name, path, described), file)
         if key is not None:
-            counter = _fit(ask(["STATEMENT", name], None).counter)
             described["signature"] = publishers.signed(key, name, counter, described["sha256"]).text
         file.seek(0)
         return ask(["PUBLISH", name, described], file)
+
+
+def _wished(name: str, path: str, described: dict[str, Any]) -> bdcert.Service:
+    given = {key: described.get(key, default) for key, default in WISHES.items()}
+    service = bdcert.Service(name, STATIC, given["weight"], given["url"], given["health"], path, 0.0)
+    return service._replace(replicas=given["replicas"], copies=given["copies"])
 
 
 # --- signing ------------------------------------------------------------------------------------------------------
@@ -162,8 +181,6 @@ def doubts(options: Namespace, url: str) -> Iterator[str]:
         yield f"warning: nothing listens at {url} ({reason}): it is offered all the same"
     if status == http.HTTPStatus.NOT_FOUND:
         yield f"warning: there is a web server, and nothing at {url} (404): does it serve services_dir? (bdctl doctor)"
-    if options.health == "none":
-        yield UNCHECKED
 
 
 def _not_executable(path: str, is_served: bool) -> Iterator[str]:

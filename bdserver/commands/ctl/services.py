@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 
 from bdserver.commands import calling, showing
 from bdserver.commands.ctl.subcommand import SERVICE, Command, ask, option, plain, print_json, print_shown, status_of
 from bdserver.core import holding
-from bdserver.core.membership import Copies
+from bdserver.core.membership import REPLICAS_MAX, Copies
 from bdserver.core.messages import NotFound
 from bdserver.errors import BadConfig, CantFind
 
@@ -60,6 +60,12 @@ def export(options: Namespace) -> None:
     writing.write(options.to, text, options.then)
 
 
+def _replicas(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) > REPLICAS_MAX:
+        raise ArgumentTypeError(f"{text[:20]!r} is no whole number from 0 to {REPLICAS_MAX}")
+    return int(text)
+
+
 def publish(options: Namespace) -> None:
     """Offer a file or folder, or a URL, as a service; on stderr, why clients may not be able to call it yet."""
     from bdserver.commands.ctl import publishing
@@ -93,7 +99,8 @@ def withdraw(options: Namespace) -> None:
     if options.json:
         return print_json({"service": options.service, "gone": said.gone, "left": said.left})
     if said.gone:
-        print(f"{options.service}: copies went from {len(said.gone)} nodes: {', '.join(said.gone)}")
+        nodes = f"{len(said.gone)} node{'s' * (len(said.gone) > 1)}"
+        print(f"{options.service}: copies went from {nodes}: {', '.join(said.gone)}")
     if said.left:
         print(f"{options.service}: not reached, and obey when they hear of it: {', '.join(said.left)}")
     return None
@@ -147,11 +154,22 @@ COMMANDS = {
         [
             option("file", metavar="FILE", help="the service; with --url alone: its name"),
             option("--name", help="its name, if not the file's"),
-            option("--weight", type=calling.number, default=1.0, help="the cost of one hit (default 1)"),
+            option("--weight", type=calling.number, help="the cost of one hit (default: as it was published before, else 1)"),
             option("--url", help="template of its URL, where it is not the node's usual one"),
-            option("--health", choices=("none", "tcp", "http"), default="none", help="how to see that it is well"),
-            option("--replicas", type=int, default=0, metavar="N", help="how many living holders the mesh is to keep"),
-            option("--copies", choices=tuple(Copies), default="", help="where it may be copied to (default: the node's)"),
+            option(
+                "--health", choices=("none", "tcp", "http"), help="how to see that it is well (default: as before, else none)"
+            ),
+            option(
+                "--replicas",
+                type=_replicas,
+                metavar="N",
+                help="how many living holders the mesh is to keep (default: as before, else 0: as calls need)",
+            ),
+            option(
+                "--copies",
+                choices=tuple(map(str, Copies)),
+                help="where it may be copied to (default: as before, else the node's)",
+            ),
             option("--sign", metavar="KEY", help="sign it with this publisher's key"),
             option("--take-over", action="store_true", help="though it is a copy here, and its original is elsewhere"),
         ],

@@ -10,7 +10,7 @@ from typing import Any
 
 from bdserver.core import copies, membership, pages
 from bdserver.core.address import join_address, split_address
-from bdserver.core.membership import STATIC, Record, Withdrawal
+from bdserver.core.membership import STATIC, Copies, Record, Withdrawal
 from bdserver.core.messages import Goodbye, Graveyard, Ok, Withdrawn
 from bdserver.core.nudges import Look
 from bdserver.core.roles import ADMIN
@@ -29,6 +29,8 @@ from bdserver.processes.session import Session
 
 # Copies that live hear of a withdrawal within milliseconds, and go within a second.
 WITHDRAW_SECONDS, WITHDRAW_POLL_SECONDS = 5.0, 0.02
+
+UNCHECKED = "note: nobody looks whether its web server answers: with --health http (or tcp) it is named only while it does"
 
 log = logging.getLogger("bdserver.admin")
 
@@ -53,16 +55,20 @@ def answer_forget(session: Session, who: str) -> Ok:
 
 
 def answer_publish(session: Session, name: str, described: dict[str, Any]) -> Ok:
-    """Offer a service from now on: its package follows the request, or it has just a url."""
-    node = session.node
-    wish = _Wish.of(described)
+    """Offer a service from now on: its package follows the request, or it has just a url. What is not wished for stays as it
+    was before."""
+    node, here = session.node, session.node.services.get(name)
     length = session.checked_length(described)
+    before = signing.kept(here) if here is not None else {}
+    if not length:  # what is elsewhere has its own URL, and no copies
+        before = {key: before[key] for key in ("weight", "health") if key in before}
+    wish = _Wish.of({**before, **described})
     if not length and not wish.url:
         raise BadRequest("INVALID REQUEST: PUBLISH needs a file or a url")
-    here = node.services.get(name)
     after = here.after if here is not None else ""
     if here is not None and here.is_copy:
         after = _taken_over(session.view(), here, wish)
+    wish.refuse_replicas(name, has_file=bool(length))
     signed = signing.read(wish.signature, described["sha256"] if length else "")
     source = (
         _received(session, name, described) if length else Service(name, STATIC, wish.cost, wish.url, wish.health, None, 0.0)
@@ -73,7 +79,8 @@ def answer_publish(session: Session, name: str, described: dict[str, Any]) -> Ok
     update_own(node)
     _note(session, "published", name, **({"why": f"taken over from {after}"} if after else {}))
     url = membership.service_url(session.look_again().own, name, wish.url)
-    return Ok(url, [*notes, *_said_of_rivals(session.view(), name)])
+    unchecked = [UNCHECKED] if service.health == "none" else []
+    return Ok(url, [*unchecked, *notes, *_said_of_rivals(session.view(), name)])
 
 
 class _Wish(NamedTuple):
@@ -97,8 +104,16 @@ class _Wish(NamedTuple):
         others = ("url", "health", "replicas", "copies", "take_over", "signature")
         return cls(float(given["weight"]), *(given[key] for key in others))
 
+    def refuse_replicas(self, name: str, has_file: bool) -> None:
+        """BadService for living holders that nobody could ever become."""
+        why = (
+            "copies=none keeps it here" if self.copies == Copies.NONE else "" if has_file else "only a file or folder is copied"
+        )
+        if self.replicas > 1 and why:
+            raise BadService(f"{name}: replicas={self.replicas} can't be had, since {why} (--replicas 0 takes that back)")
+
     def of_service(self, service: Service) -> Service:
-        """The service as it is wished for; what is not wished is as its own .bdcert has it."""
+        """The service as it is wished for."""
         return service._replace(
             cost=self.cost,
             url=self.url,

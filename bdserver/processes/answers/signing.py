@@ -7,6 +7,7 @@ count here is served all the same, since an administrator brought it, and never 
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from bdserver.core import copies
 from bdserver.core.messages import Ok, Stated
@@ -22,11 +23,22 @@ from bdserver.processes.trust import said_of_original
 log = logging.getLogger("bdserver.signing")
 
 
-def answer_statement(session: Session, service: str) -> Stated:
+def answer_statement(session: Session, service: str, take_over: bool = False) -> Stated:
     """What a publisher is to sign of a service here, or of one that is to come, and what was signed of it."""
-    node, mine = session.node, _original(session, service)
+    node = session.node
+    mine = node.services.get(service) if take_over else _original(session, service)
     sha256 = _sha256(session, mine) if mine is not None and mine.is_here else ""
-    return Stated(editions.to_be_signed(node, session.view(), service), sha256, mine.signature if mine is not None else "")
+    counter = editions.to_be_signed(node, session.view(), service)
+    if mine is None:
+        return Stated(counter, sha256, "")
+    wished = {key: value for key, value in kept(mine).items() if value}
+    return Stated(counter, sha256, mine.signature, wished)
+
+
+def kept(mine: Service) -> dict[str, Any]:
+    """What a new edition of it has too unless something else is wished, by the names of PUBLISH."""
+    url = mine.url if mine.is_here else ""  # of one that was elsewhere, it says where
+    return {"weight": mine.cost, "url": url, "health": mine.health, "replicas": mine.replicas, "copies": mine.copies}
 
 
 def answer_sign(session: Session, service: str, signature: str) -> Ok:
