@@ -327,11 +327,15 @@ def test_a_hint_with_our_own_name_and_one_that_is_not_there(host, monkeypatch):
     assert looked(mesh.hints, host) == []
 
 
-def test_another_node_is_called_with_this_hosts_certificate_and_policy(host):
+def test_another_node_is_called_with_this_hosts_certificate_and_policy_and_black_list(host, tmp_path):
     patient = Host(host.config_path, 5.0)
     assert patient.credentials is not None
     with pytest.raises(errors.Refused):
         patient.call(f"127.0.0.1:{free_port()}", time.monotonic() + 2, None)
+    (tmp_path / "black").write_text("127.0.0.1\n")
+    host.write_config(black_list=tmp_path / "black")
+    with pytest.raises(errors.Forbidden, match="is in our black list"):
+        Host(host.config_path, 5.0).call(f"127.0.0.1:{free_port()}", time.monotonic() + 2, None)
 
 
 # --- with a daemon ------------------------------------------------------------------------------------------------

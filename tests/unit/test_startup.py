@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import resource
 import shutil
 import socket
@@ -304,3 +305,20 @@ def test_in_the_foreground_nobody_needs_the_log_file(shared, prepare, tmp_path):
     with pytest.raises(BadConfig, match="log_file="):
         startup.prepare(shared.config_path, "", "", print, is_background=True)
     prepare(shared)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"log_file": "{here}"}, "log_file={here} is a folder"),
+        ({"socket": "{here}/" + "x" * 120}, "is longer than the 107 bytes that the kernel takes"),
+        ({"services_dir": "{here}/file"}, "{here}/file is to be a folder, and is a file"),
+        ({"services_dir": "{here}/link"}, "{here}/link is to be a folder, and is a link to nowhere, which is not there"),
+    ],
+)
+def test_what_is_in_the_place_of_something_else_is_named_by_a_check(host, tmp_path, settings, words):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    host.write_config(**{key: value.format(here=tmp_path) for key, value in settings.items()})
+    with pytest.raises(BadConfig, match=re.escape(words.format(here=tmp_path))):
+        startup.check(host.config_path)
