@@ -146,11 +146,12 @@ def _is_surplus(view: View, name: str, holders: list[Record], quiet_seconds: flo
 
 
 def is_decider(view: View, name: str) -> bool:
-    """Whether this node sees to it that there are enough holders: it has the original, or, when nobody who lives has that, is
-    the first of those that are left."""
+    """Whether this node sees to it that there are enough holders: it has the original, of several the one that wants most, or,
+    when nobody who lives has that, is the first of those that are left."""
     holders = view.holders(name)
-    owners = [record.name for record in holders if has_original(record, name)]
-    return min(owners or _in_turn(name, holders)[:1], default="") == view.me
+    owners = [(-record.services[name].replicas, record.name) for record in holders if has_original(record, name)]
+    decider = min(owners)[1] if owners else next(iter(_in_turn(name, holders)), "")
+    return decider == view.me
 
 
 def missing(view: View, name: str) -> int:

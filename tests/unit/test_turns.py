@@ -43,6 +43,13 @@ def test_the_originals_node_decides_or_the_first_around_the_ring_while_it_is_gon
     assert sum(turns.is_decider(view, NAME) for view in orphans) == 1
 
 
+def test_of_originals_of_one_name_the_one_that_wants_most_decides():
+    wants_three, wants_none = original(replicas=3), original(*E2)
+    assert turns.missing(seen(holds("a", wants_none), mine=wants_three), NAME) == 1, "though a comes first"
+    assert turns.missing(seen(holds("z", wants_three), mine=wants_none), NAME) == 0
+    assert not turns.is_decider(seen(holds("a", wants_three), mine=wants_three), NAME)
+
+
 # --- too few --------------------------------------------------------------------------------------------------------
 
 
