@@ -9,7 +9,7 @@ from __future__ import annotations
 from bdserver.core import copies
 from bdserver.core.membership import Edition
 from bdserver.core.view import View
-from bdserver.errors import BDError
+from bdserver.errors import BadService, BDError
 from bdserver.files import package, publishers
 from bdserver.files.bdcert import Service
 from bdserver.processes.node import Node
@@ -20,9 +20,21 @@ def digest_of(node: Node, service: Service) -> str:
     if not service.is_here:
         return ""
     try:
-        return package.edition_digest(service, node.settings.package_bytes_max, node.settings.package_files_max)
+        return _hashed(node, service)
     except BDError:  # it is offered here, and never copied
         return ""
+
+
+def refuse_uncopied(node: Node, service: Service) -> None:
+    """BadService says why what is offered can't be copied."""
+    try:
+        _hashed(node, service)
+    except BDError as error:
+        raise BadService(f"others are to have it, and it can't be copied: {error}") from None
+
+
+def _hashed(node: Node, service: Service) -> str:
+    return package.edition_digest(service, node.settings.package_bytes_max, node.settings.package_files_max)
 
 
 def of_original(node: Node, view: View, service: Service) -> Edition:

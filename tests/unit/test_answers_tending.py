@@ -63,6 +63,25 @@ def test_what_is_changed_by_hand_is_an_update_and_what_is_numbered_first_is_none
     assert newest(home) == {"what": "updated", "service": "Echo", "edition": edition(home).digest, "why": why}
 
 
+def test_an_original_that_others_are_to_have_and_that_can_not_be_copied_says_why(tmp_path):
+    home, _away = a_copied_service(tmp_path, replicas=0)
+    home.offer("Alone", ECHO)
+    for name in ("Echo", "Alone"):
+        path = os.path.join(home.settings.services_dir, name)
+        os.unlink(path)
+        os.mkdir(path)
+        os.symlink("/etc/passwd", os.path.join(path, "link"))
+    [said] = tend(home)
+    assert "Echo: others are to have it, and it can't be copied: " in said.notes[0]
+    assert "Echo/link: only files and folders can be copied" in said.notes[0]
+    [again] = tend(home)
+    assert again.notes == said.notes, "as long as it is so"
+    with home.call_me(ADMIN) as talk:
+        assert not talk.ask(["TEND", ["Alone"]], time.monotonic() + 50).notes, "nobody else is to have it"
+    os.unlink(os.path.join(home.settings.services_dir, "Echo", "link"))
+    assert not tend(home)[0].notes and edition(home).digest
+
+
 def test_a_copy_tells_that_it_was_updated_from_whom_and_to_what(tmp_path):
     home, away = a_copied_service(tmp_path)
     write(home, b"v2")

@@ -9,12 +9,15 @@ from __future__ import annotations
 import logging
 
 from bdserver.core import copies, turns
+from bdserver.core.membership import Copies, Edition
 from bdserver.core.messages import No, NotGiven, Ok
+from bdserver.core.view import View
 from bdserver.errors import BDError, CantFind
 from bdserver.files.bdcert import Service
 from bdserver.processes import editions
 from bdserver.processes.answers import replicating
 from bdserver.processes.describing import update_own
+from bdserver.processes.node import Node
 from bdserver.processes.session import Session
 
 # Nothing is begun so long before the caller's patience ends.
@@ -48,14 +51,25 @@ def answer_tend(session: Session, names: list[str]) -> Ok:
 def _tend_original(session: Session, mine: Service) -> None:
     node = session.node
     edition = editions.of_original(node, session.view(), mine)
-    if edition == mine.edition:
-        return
+    if edition != mine.edition:
+        _renumber(node, mine, edition)
+    if mine.is_here and not edition.digest and _is_for_others(session.view(), mine):
+        editions.refuse_uncopied(node, mine)
+
+
+def _renumber(node: Node, mine: Service, edition: Edition) -> None:
     node.services.relabel(mine.name, lambda now: editions.labelled(now, edition))
     update_own(node)
     if mine.edition.digest:  # else it was numbered for the first time
         why = "its copies were above it" if edition.digest == mine.edition.digest else "its files were changed here"
         node.journal.note("updated", mine.name, node.clock(), edition=edition.digest, why=why)
     log.info("%s is a new edition, %s", mine.name, edition.digest[:8] or "which can't be copied")
+
+
+def _is_for_others(view: View, mine: Service) -> bool:
+    """Whether more nodes than this one are to have it, or have it still."""
+    has_copies = any(record.services[mine.name].original == view.me for record in view.holders(mine.name))
+    return mine.copies != Copies.NONE and (mine.replicas > 1 or has_copies)
 
 
 def _tend_copy(session: Session, mine: Service) -> None:
