@@ -7,6 +7,7 @@ Both work in one process and in several (-n 2 --dist loadfile). The marker `long
 `make test`; whatever is not in one of CHECKED bears it by itself.
 """
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -51,6 +52,11 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if not any(TESTS / folder in item.path.parents for folder in CHECKED):
             item.add_marker("long")
+
+
+def pytest_collection_finish():
+    """What has been imported and collected stays: neither we nor the processes that tests fork look through it for garbage."""
+    gc.freeze()
 
 
 @pytest.fixture

@@ -71,8 +71,14 @@ def mesh(count, dead=(), suspect=(), left=(), silent=(), overloaded=(), unknown=
     `policies`: texts, or None, of the nodes in turn."""
     names = [f"n{number:03}" for number in range(count)]
     texts = [policies[number % len(policies)] if policies else None for number in range(count)]
-    parsed = [policy.parse(text) if text else None for text in texts]
+    parsed = {text: policy.parse(text) if text else None for text in texts}
+    can_talk = {(a, b): policy.can_talk(parsed[a], parsed[b]) for a in parsed for b in parsed}
     states = {**dict.fromkeys(dead, "dead"), **dict.fromkeys(suspect, "suspect"), **dict.fromkeys(left, "left")}
+    # What is said of a node differs by nothing but who can talk to it, so few are made, and shared.
+    said = {
+        talkable: [sight(name, number, states.get(number, "alive"), talkable) for number, name in enumerate(names)]
+        for talkable in (True, False)
+    }
     statuses, sights = {}, {}
     for number, name in enumerate(names):
         if number in states or number in silent:
@@ -80,9 +86,7 @@ def mesh(count, dead=(), suspect=(), left=(), silent=(), overloaded=(), unknown=
         weight = 130.0 if number in overloaded else (number * 37) % 90
         statuses[name] = status(name, number, offers(number, weight), weight, texts[number])
         sights[name] = {
-            other: sight(other, k, states.get(k, "alive"), policy.can_talk(parsed[number], parsed[k]))
-            for k, other in enumerate(names)
-            if (number, k) not in unknown
+            other: said[can_talk[texts[number], texts[k]]][k] for k, other in enumerate(names) if (number, k) not in unknown
         }
     digests = {policy.digest(text): text for text in policies if text}
     hearsay = {

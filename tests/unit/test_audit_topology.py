@@ -1,5 +1,6 @@
 """The topology as Graphviz gets it, read back by pydot's own parser; and what there is instead of a picture."""
 
+import functools
 import io
 import itertools
 import json
@@ -184,7 +185,8 @@ def renamed(made, length):
         field: {new[name]: value for name, value in getattr(made, field).items()} for field in ("statuses", "sights", "hearsay")
     }
     named["statuses"] = {name: each._replace(name=name) for name, each in named["statuses"].items()}
-    named["sights"] = {a: {new[b]: s._replace(name=new[b]) for b, s in sights.items()} for a, sights in named["sights"].items()}
+    anew = functools.cache(lambda sight: sight._replace(name=new[sight.name]))
+    named["sights"] = {a: {new[b]: anew(sight) for b, sight in sights.items()} for a, sights in named["sights"].items()}
     failures = {new[name]: value for name, value in made.failures.items()}
     return made._replace(entry=new[made.entry], failures=failures, **named)
 

@@ -14,7 +14,7 @@ import pytest
 
 from bdserver import __version__, api, errors
 from bdserver.commands import bdctl
-from bdserver.commands.ctl import nodes, services, watching
+from bdserver.commands.ctl import nodes, publishing, services, watching
 from bdserver.core import shapes
 from bdserver.core.messages import (
     Found,
@@ -426,7 +426,9 @@ def test_what_is_no_address_is_not_sent(node, run, address):
 
 
 @pytest.fixture
-def listening():
+def listening(monkeypatch):
+    """Where something listens and never answers: whoever asks need not wait for long."""
+    monkeypatch.setattr(publishing, "LISTENING_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}/axis/Echo?wsdl"
 

@@ -353,23 +353,26 @@ def busy(seconds):
 
 
 @pytest.mark.parametrize(
-    ("message", "seconds", "at_most"),
+    ("message", "share", "at_most"),
     [
         (["PING"], 0.0, module.TURN_MESSAGES_MAX),
         (["SYNCHRONIZE", {"digest": "x" * (module.TURN_BYTES_MAX // 2)}], 0.0, 2),
-        (["PING"], module.TURN_SECONDS / 2, 3),
+        (["PING"], 1 / 2, 3),
     ],
     ids=["messages", "bytes", "time"],
 )
-def test_of_all_connections_of_one_node_so_much_is_read_in_a_turn(callee, keys, monkeypatch, message, seconds, at_most):
+def test_of_all_connections_of_one_node_so_much_is_read_in_a_turn(callee, keys, monkeypatch, message, share, at_most):
+    """`share`: of the time of a turn that each message takes."""
     monkeypatch.setattr(module, "SHARE_SECONDS", 1000.0)
+    if share:
+        monkeypatch.setattr(module, "TURN_SECONDS", 0.02)
     said, another = [callee.dial(keys) for _ in range(4)], callee.dial(keys, "another")
     assert [each.ask(["PING"]) for each in (*said, another)] == [["PONG", "digest"]] * 5
     turns, count = Counter(), 24
 
     def answer(caller, message, slot):
         turns[callee.callers._turn, caller.link.name] += 1
-        busy(seconds)
+        busy(share * module.TURN_SECONDS)
         slot.fill(messages.Pong("digest"))
 
     callee.callers._answer = answer

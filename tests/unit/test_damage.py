@@ -10,18 +10,11 @@ import socket
 import pytest
 
 from bdserver.errors import BDError
-from bdserver.files import durable
 from bdserver.processes import nodefiles
 from tests.unit.nodefiles import CASES
 
 STEP_BYTES = 64
 HUGE_BYTES = 200 << 20  # more than any of them may have; no block of it is on the disk
-
-
-@pytest.fixture(autouse=True)
-def no_syncs(monkeypatch):
-    monkeypatch.setattr(durable.os, "fsync", lambda descriptor: None)
-    monkeypatch.setattr(durable.os, "fdatasync", lambda descriptor: None)
 
 
 def content(path):

@@ -19,9 +19,11 @@ from tests.hosts import until
 
 
 class Running:
-    """A listener in a process of its own, and the log of what its functions did."""
+    """A listener in a process of its own, which pauses for a twentieth as long, and the log of what its functions did."""
 
-    def __init__(self, folder, children_max=10, per_address_max=10, limits=None, begin=lambda: None, **handed_in):
+    def __init__(
+        self, folder, children_max=10, per_address_max=10, limits=None, begin=lambda: None, spare_pause=0.05, **handed_in
+    ):
         self.log = folder / "log"
         self.log.touch()
         self.changed = folder / "changed"
@@ -36,6 +38,7 @@ class Running:
             status = 1
             try:
                 logging.basicConfig(filename=folder / "said", format="%(message)s", force=True, level=logging.INFO)
+                children.SPARE_PAUSE = spare_pause
                 begin()
                 runs = Runs(sockets=lambda: [self.sock, self.local], close_sockets=self.close)._replace(
                     serve=self.echo,
@@ -46,7 +49,7 @@ class Running:
                     on_ready=lambda: self.say("ready"),
                     has_changed=self.has_changed,
                 )
-                limits = limits or Limits(children_max, per_address_max, spare_seconds=1.0)
+                limits = limits or Limits(children_max, per_address_max, spare_seconds=0.25)
                 Listener(runs._replace(**handed_in), limits).run()
                 status = 0
             finally:
@@ -174,9 +177,8 @@ def test_a_connection_finds_its_child_forked_already_and_another_one_takes_its_p
         until(lambda: len(node.children()) == 2, 10, "of the two that wait then, one ends")
 
 
-def test_a_node_that_has_just_started_forks_no_child_ahead(run, monkeypatch):
-    monkeypatch.setattr(children, "SPARE_PAUSE", 3600.0)
-    node = run(limits=Limits(10, 10, connections=1))
+def test_a_node_that_has_just_started_forks_no_child_ahead(run):
+    node = run(limits=Limits(10, 10, connections=1), spare_pause=3600.0)
     for count in range(1, 4):
         with node.call() as sock:
             assert node.is_echoing(sock)
@@ -489,7 +491,7 @@ def leave_descriptors(count):
 
 
 def test_without_descriptors_callers_are_closed_and_the_listener_lives(run):
-    node = run(children_max=100, per_address_max=100, begin=lambda: leave_descriptors(12))
+    node = run(children_max=100, per_address_max=100, begin=lambda: leave_descriptors(12), spare_pause=children.SPARE_PAUSE)
     echoing, socks = [], [node.call() for _ in range(30)]
     for sock in socks:
         sock.settimeout(1.0)

@@ -333,8 +333,7 @@ def test_what_raises_elsewhere_is_read_twice_there_so_that_all_leave_it_out(path
     assert [entry.strikes for entry in quarantine.entries()] == [2]
 
 
-def test_many_are_bounded_and_the_oldest_go(path, monkeypatch):
-    monkeypatch.setattr(module.os, "fsync", lambda descriptor: None)
+def test_many_are_bounded_and_the_oldest_go(path):
     quarantine = Quarantine(path)
     for number in range(ENTRIES_MAX + 3):
         with pytest.raises(Quarantined):
