@@ -497,7 +497,6 @@ def _refuse_together(path: str, settings: Settings, at: Mapping[str, int]) -> No
     for trouble, names in (_port_trouble(settings), _folder_trouble(settings)):
         if trouble:
             raise BadConfig(f"{path}:{max(at.get(name, 0) for name in names)}: {trouble}")
-    return settings
 
 
 def _port_trouble(settings: Settings) -> tuple[str, tuple[str, ...]]:
