@@ -298,8 +298,8 @@ class _Conversation:
         that nobody can have changed them."""
         if text is None or text == self._text:
             return self._message if text is not None else None
-        self._text = text if text.rfind(b"[") == 0 and b"{" not in text else None
         self._message = self._decoder.read(text)
+        self._text = text if text.rfind(b"[") == 0 and b"{" not in text else None
         return self._message
 
     def _is_bereft(self, until: float) -> bool:
