@@ -145,6 +145,15 @@ def test_a_module_that_breaks_a_rule_is_found(tmp_path, name):
     assert any(complaint in line for line in complaints(package)), complaints(package)
 
 
+def test_the_architecture_s_table_names_every_module_that_it_has_a_row_for():
+    text = (PACKAGE.parent / "docs" / "ARCHITECTURE.md").read_text()
+    rows = {layer: "".join(line for line in text.splitlines() if line.startswith(f"| {layer} ")) for layer in ("1", "2", "3")}
+    for layer, folders in (("1", ("core",)), ("2", ("files", "net")), ("3", ("processes",))):
+        for folder in folders:
+            for path in (PACKAGE / folder).rglob("*.py"):
+                assert path.stem == "__init__" or f"`{path.stem}`" in rows[layer], path
+
+
 def test_no_module_stands_in_a_circle_of_imports():
     assert circles(PACKAGE) == []
 
