@@ -236,8 +236,8 @@ def _sight(view: View, record: membership.Record, authority: x509.Certificate, n
         is_under = bool(text) and bool(chains.roots([authority], chains.from_der(b64decode(text))))
     except ValueError:
         is_under = False
-    trusts = name in (record.extra.get(ROOTS) or ())
-    return Sight(record.name, trusts, is_under, signer == name if signer else None)
+    said = record.extra.get(ROOTS)  # as its node says it, in whatever form
+    return Sight(record.name, isinstance(said, list) and name in said, is_under, signer == name if signer else None)
 
 
 def rolls_told(node: Node, view: View, wall: float) -> list[str]:

@@ -18,7 +18,7 @@ from bdserver.net import keyfiles, keys
 from bdserver.net.authority import general_names
 from bdserver.net.proofs import fingerprint
 from bdserver.processes.describing import update_own
-from bdserver.processes.renewing import Renewing
+from bdserver.processes.renewing import Renewing, rolls_told
 from tests.unit.certificates import Key, make_keys
 from tests.unit.signers import asked, begun, opened
 
@@ -209,3 +209,20 @@ def test_a_roll_goes_step_by_step(alpha, beta, tmp_path):
     turn(now + 8 * DAY)
     assert alpha.credentials.authorities == beta.credentials.authorities == [new]
     assert not alpha.cache.view().statements and ROOTS not in alpha.cache.view().own.extra
+
+
+@pytest.mark.parametrize("said", [5, True, {"ca": 1}, [["ca"]], "all of {}"], ids=repr)
+def test_a_node_that_says_nonsense_of_its_cas_has_none_and_stops_no_roll_of_the_others(alpha, beta, tmp_path, said):
+    assert bdkeys.main(["roll", f"{tmp_path}/ca"]) == 0
+    asked(alpha, "ROLL", json.load(open(f"{tmp_path}/ca/roll.json")))
+    now = time.time()
+    Renewing(alpha, Lines()).look(now)
+    name = fingerprint(alpha.credentials.authorities[0])
+    told = []
+    for roots in ([], said.format(name) if isinstance(said, str) else said):
+        with alpha.cache.locked() as view:
+            record = view.records.get("beta") or beta.cache.view().own
+            view.merge(record._replace(version=(record.version[0], record.version[1] + 1), extra={ROOTS: roots}), now)
+        Renewing(alpha, Lines()).look(now + 60)
+        told.append(rolls_told(alpha, alpha.cache.view(), now + 60))
+    assert told[0] == told[1] != []
