@@ -179,14 +179,16 @@ class Revocations:
     """All that is revoked by these statements."""
 
     def __init__(self, statements: Iterable[Statement]) -> None:
-        self._by: dict[tuple[str, str], Revocation] = {}
+        self._by: dict[tuple[str, str], list[Revocation]] = {}  # of each the newest first; one may be told in advance
         self.rolls: list[Roll] = []
         for statement in statements:
             said = meaning(statement)
             if isinstance(said, Roll):
                 self.rolls.append(said)
-            elif (known := self._by.get((said.what, said.value))) is None or known.at < said.at:
-                self._by[said.what, said.value] = said
+            else:
+                self._by.setdefault((said.what, said.value), []).append(said)
+        for each in self._by.values():
+            each.sort(key=lambda said: -said.at)
         self.rolls.sort(key=lambda roll: roll.at)
 
     def __bool__(self) -> bool:
@@ -202,23 +204,25 @@ class Revocations:
             (SERIAL, f"{holder.signer_serial:x}", 0.0),
         )
         for what, value, begins in questions:
-            found = self._by.get((what, value))
-            if found is not None and begins <= found.at <= now:
-                return found
+            for found in self._by.get((what, value), ()):
+                if begins <= found.at <= now:
+                    return found
         return None
 
     def ends_at(self, holder: Holder) -> float:
         """When it will be revoked, as far as that is said; inf for never. A signer may be told in advance."""
-        coming = [self._by.get((SIGNER, holder.signer)), self._by.get((NAME, holder.name))]
-        begins = holder.signer_begins, holder.begins
-        found = [each.at for each, begin in zip(coming, begins, strict=True) if each is not None and begin <= each.at]
-        return min(found, default=math.inf)
+        by_signer, by_name = self._by.get((SIGNER, holder.signer), ()), self._by.get((NAME, holder.name), ())
+        coming = [(each.at, holder.signer_begins) for each in by_signer] + [(each.at, holder.begins) for each in by_name]
+        return min((at for at, begins in coming if begins <= at), default=math.inf)
 
     def name_at(self, name: str) -> float:
         """Until when certificates of this name were revoked; 0 for never."""
-        found = self._by.get((NAME, name))
-        return found.at if found is not None else 0.0
+        return max((each.at for each in self._by.get((NAME, name), ())), default=0.0)
 
-    def all(self) -> list[Revocation]:
-        """The newest first."""
-        return sorted(self._by.values(), key=lambda each: -each.at)
+    def all(self, now: float) -> list[Revocation]:
+        """The newest first: of each certificate, signer or name those that are to come, and the last that counts already."""
+        found = []
+        for each in self._by.values():
+            past = [said for said in each if said.at <= now]
+            found += [said for said in each if said.at > now] + past[:1]
+        return sorted(found, key=lambda said: -said.at)

@@ -162,7 +162,7 @@ class Renewing:
         signers = [each for each in view.records.values() if each.extra.get(SIGNER)]
         if newest is not None and any(each.extra.get(SIGNER) == newest for each in signers):
             found = {each.name for each in signers if each.extra.get(SIGNER) != newest}
-        told = {each.value for each in view.revocations.all() if each.what == statements.SIGNER}
+        told = {each.value for each in view.revocations.all(wall) if each.what == statements.SIGNER}
         return found | told
 
     def _roll(self, view: View, wall: float) -> None:

@@ -93,10 +93,22 @@ def test_who_is_revoked(statement, holder, is_revoked):
     assert bool(Revocations([statement]).of(holder, NOW)) is is_revoked
 
 
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(("what", "value"), [(NAME, "beta"), (SIGNER, "alpha"), (SERIAL, "ab")])
+def test_what_is_told_in_advance_takes_nothing_from_what_counts_already(what, value, order):
+    """Somebody plans, and then it is urgent; or what is revoked is planned once more."""
+    at_once, planned = revoked(what, value, NOW - 5), revoked(what, value, NOW + 600)
+    said = Revocations([at_once, planned][::order])
+    assert said.of(BETA, NOW).at == NOW - 5 and said.of(BETA, NOW + 600).at == NOW + 600
+    assert said.ends_at(BETA) == (NOW - 5 if what != SERIAL else float("inf"))
+    assert [each.at for each in said.all(NOW)] == [NOW + 600, NOW - 5]
+    assert [each.at for each in said.all(NOW + 600)] == [NOW + 600]
+
+
 def test_the_last_word_on_a_name_counts_and_what_is_coming_is_known():
     said = Revocations([revoked(at=NOW - 5), revoked(at=NOW), revoked(at=NOW - 9), revoked(SIGNER, "alpha", NOW + 600)])
     assert said.name_at("beta") == NOW and said.name_at("other") == 0.0
-    assert [each.at for each in said.all()] == [NOW + 600, NOW]
+    assert [each.at for each in said.all(NOW)] == [NOW + 600, NOW]
     assert said.ends_at(BETA._replace(name="x")) == NOW + 600 and said.ends_at(Holder("x", 1, 0.0)) == float("inf")
     rolls = [Statement(Roll("QQ==", (), at, at + 5).text(), "", "") for at in (NOW + 5, NOW)]
     assert [each.at for each in Revocations(rolls).rolls] == [NOW, NOW + 5]

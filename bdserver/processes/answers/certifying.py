@@ -28,8 +28,9 @@ log = logging.getLogger("bdserver.certifying")
 REVOKED_DAYS = 400.0
 # So many as a signer keeps may be signed for one name in this share of their life: a lying node gets no more of our time.
 OFTEN_SHARE = 1 / 20
-# Statements are about the past, and a signer's may be told in advance.
-GRACE_SECONDS_MAX = 7 * 86400.0
+# Statements are about the past, and a signer's may be told in advance: half as long as a node takes in what is dated ahead,
+# since the clocks of some are behind ours.
+GRACE_SECONDS_MAX = statements.AHEAD_MAX / 2
 
 
 def answer_renew(session: Session, request: str) -> Certified:
@@ -123,7 +124,7 @@ def revocation(wish: dict[str, Any], view: View, now: float) -> Revocation:
     if what not in (NAME, SERIAL, SIGNER) or not isinstance(value, str) or not isinstance(why, str):
         raise BadRequest("INVALID REQUEST: REVOKE takes what (name, serial or signer), value and why")
     if type(in_seconds) not in (int, float) or not 0 <= in_seconds <= GRACE_SECONDS_MAX:
-        raise BadRequest("INVALID REQUEST: a revocation is told a week in advance at most")
+        raise BadRequest("INVALID REQUEST: a revocation is told 12 h in advance at most")
     if len(why) > statements.WHY_CHARACTERS_MAX:
         raise BadRequest(f"INVALID REQUEST: a reason has {statements.WHY_CHARACTERS_MAX} characters at most")
     if what != SERIAL and not valid_name(value):

@@ -169,7 +169,7 @@ def _own_status(node: Node, view: View, now: float) -> dict[str, Any]:
         "certificate_serial": f"{node.credentials.identity.serial:x}",
         "certificate": _certificate(node),
         "roll": rolls_told(node, view, now),
-        "revoked": pages.within([_revoked(each) for each in view.revocations.all()]),
+        "revoked": pages.within([_revoked(each) for each in view.revocations.all(now)]),
         "lag": node.heard.report().lag,
         "policy": node.rules.document.text,
         "rival": rival.address if (rival := view.living_rival(now)) is not None else None,
