@@ -240,12 +240,23 @@ def _json(value: Any, status: str = "200 OK", headers: tuple[tuple[str, str], ..
 
 def redirect(gateway: Gateway, request: Request) -> Response:
     """/NAME and all below it: 307 to the same below the service's URL."""
-    service, slash, below = request.rest.partition("/")
+    service = request.rest.partition("/")[0]
     details = gateway.located(request, service)
     asked = [each for each in request.query_text.split("&") if urllib.parse.unquote(each.partition("=")[0]) != "policy"]
-    url = target(details["url"], slash + below, "&".join(asked))
+    url = target(details["url"], below(request), "&".join(asked))
     headers = (("Location", url), ("BD-Node", details["node"]))
     return Response(TEXT, f"{url}\n".encode(), "307 Temporary Redirect", headers)
+
+
+def below(request: Request) -> str:
+    """What stands below the service's name, "" or from its slash on, as a URL has it: as it was sent, where the server tells
+    that, since %2F and / are not the same to a service, and what WSGI tells is decoded."""
+    service, slash, rest = request.rest.partition("/")
+    sent = str(request.environ.get("REQUEST_URI", "")).partition("?")[0]
+    first, _, sent_below = sent.removeprefix("/").partition("/")
+    if slash and urllib.parse.unquote(first) == service and urllib.parse.unquote(sent_below, "latin-1") == rest:
+        return "/" + urllib.parse.quote(sent_below.encode("latin-1"), safe=PATH_SAFE + "%")
+    return slash + urllib.parse.quote(rest.encode("latin-1"), safe=PATH_SAFE)
 
 
 def target(url: str, below: str, query: str) -> str:
@@ -258,8 +269,8 @@ def target(url: str, below: str, query: str) -> str:
     if not below and not query:
         return url
     path = parts.path.rstrip("/") if below else parts.path
-    # WSGI's form of bytes: each is a character. The path comes decoded, the query as it was sent.
-    path += urllib.parse.quote(below.encode("latin-1"), safe=PATH_SAFE)
+    path += below
+    # WSGI's form of bytes: each is a character. The query comes as it was sent.
     asked = urllib.parse.quote(query.encode("latin-1"), safe=QUERY_SAFE) if query else ("" if below else parts.query)
     return urllib.parse.urlunsplit((parts.scheme, parts.netloc, path, asked, ""))
 

@@ -118,6 +118,25 @@ def test_a_url_with_a_query_of_its_own_keeps_it_unless_the_caller_has_one():
     assert target("http://h/a/", "/b", "") == "http://h/a/b"
 
 
+@pytest.mark.parametrize(
+    ("sent", "path", "expected"),
+    [
+        ("/Echo/a/b%2Fc%25?x=%2F", "/Echo/a/b/c%", "/a/b%2Fc%25"),
+        ("/Ech%6f/a%2fb", "/Echo/a/b", "/a%2fb"),
+        ("/Echo/caf%C3%A9/\xc3\xa9 \r\n", "/Echo/caf\xc3\xa9/\xc3\xa9 \r\n", "/caf%C3%A9/%C3%A9%20%0D%0A"),
+        ("/Echo%2Fa/b", "/Echo/a/b", "/a/b"),
+        ("http://localhost/Echo/a%2Fb", "/Echo/a/b", "/a/b"),
+        ("/Other/a%2Fb", "/Echo/a/b", "/a/b"),
+        ("", "/Echo/50%/b", "/50%25/b"),
+        ("/Echo", "/Echo", ""),
+    ],
+)
+def test_what_is_below_a_name_goes_on_as_it_was_sent_where_that_is_known(gateway, node, sent, path, expected):
+    node.answers["WHEREIS"] = place("http://h:1/axis/Echo?wsdl")
+    said = answer(gateway, path=path, REQUEST_URI=sent)
+    assert said["headers"]["Location"] == "http://h:1/axis/Echo" + (expected or "?wsdl")
+
+
 @pytest.mark.parametrize("url", ["ftp://h/", "http:///x", "http://h/ x", "http://h/\r\nX: y", "http://h/\u00fc", "x"])
 def test_what_no_client_can_follow_is_said_instead(gateway, node, url):
     with pytest.raises(BadFrame):

@@ -190,6 +190,13 @@ def test_it_says_when_nobody_answers_and_goes_on_when_somebody_does(made, plainl
     until(page, "document.getElementById('live-state').textContent.startsWith('Live')")
 
 
+def test_when_its_server_is_back_it_looks_at_once(made, by_gateway, open_at):
+    page = open_at(by_gateway)
+    until(page, "live.source?.readyState === EventSource.OPEN")
+    page.execute_script("live.failures = 4; schedule(600_000); live.source.dispatchEvent(new Event('open'))")
+    until(page, "live.failures === 0")
+
+
 def test_it_pauses_and_remembers_that(made, plainly, open_at):
     page = open_at(plainly)
     page.find_element(By.CSS_SELECTOR, "#live-state button").click()

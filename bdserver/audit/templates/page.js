@@ -187,6 +187,7 @@ function listen() {
   if (!document.body.dataset.watch || live.source) return;
   live.source = new EventSource(document.body.dataset.watch);
   live.source.addEventListener("change", () => live.isBusy ? live.isDue = true : schedule(TOGETHER));
+  live.source.addEventListener("open", () => { if (live.failures) schedule(0); });
   live.source.addEventListener("error", () => {  // it comes back by itself, unless there is no room for us
     if (live.source.readyState === EventSource.CLOSED) { live.source = null; schedule(QUICK); }
   });
