@@ -31,7 +31,7 @@ NODES_MAX = 40
 # Of one node's services, in the view of hosts, this many are drawn.
 OWN_MAX = 4
 # Above it, edges that say nothing new are pale.
-DENSE_ABOVE = 8
+DENSE_ABOVE = 7
 MARKS = {GREEN: "—", YELLOW: "- -", ORANGE: "· · ·", RED: "—■"}
 MEMORY_BYTES_MAX = 512 << 20
 # Pixels of a PNG per pixel of a plain screen; above LARGE_ABOVE nodes the picture is large enough as it is.

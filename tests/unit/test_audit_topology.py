@@ -57,7 +57,9 @@ def test_the_dot_has_each_node_and_each_colour(troubled):
     [both] = edges["n000", "n001"]
     assert LIGHT.green in both.get("color") and both.get("dir") == "none" and ("n001", "n000") not in edges
     [dead] = edges["n000", "n003"]
-    assert LIGHT.orange in dead.get("color") and dead.get("style") == "dotted" and dead.get("dir") == "forward"
+    assert LIGHT.orange in dead.get("color") and dead.get("style") == "dotted" and dead.get("dir") == "none", "all say so: pale"
+    [dead] = parsed(Snapshot(crawls.mesh(topology.DENSE_ABOVE, dead=[3])))[1]["n000", "n003"]
+    assert dead.get("color") == f'"{LIGHT.orange}"' and dead.get("style") == "dotted" and dead.get("dir") == "forward"
     [unknown] = edges["n000", "n005"]
     assert LIGHT.red in unknown.get("color") and LIGHT.green in edges["n005", "n000"][0].get("color")
 
@@ -266,3 +268,24 @@ def test_what_is_not_drawn_is_noted_below_where_no_edge_runs():
     places, at = layout.arrange({f"n{number}": layout.Size(50, 30) for number in range(6)}, {**services, "": (note, [])})
     assert at[""].y < min(place.y for place in places.values())
     assert len(set(at.values())) == 7
+
+
+@pytest.mark.parametrize("count", range(2, 13))
+@pytest.mark.parametrize("trouble", [{}, {"dead": [1]}, {"overloaded": [0]}, {"suspect": [0], "silent": [1]}], ids=str)
+def test_no_edge_that_says_something_runs_behind_a_services_label(monkeypatch, count, trouble):
+    made = Snapshot(crawls.mesh(count + len(trouble), **trouble))
+    arranged = []
+
+    def arrange(nodes, services, lines):
+        arranged.append((nodes, services, lines, *layout_arrange(nodes, services, lines)))
+        return arranged[-1][3:]
+
+    layout_arrange = layout.arrange
+    monkeypatch.setattr(topology.layout, "arrange", arrange)
+    topology.dot(made)
+    [(nodes, services, lines, places, at)] = arranged
+    monkeypatch.setattr(layout, "CLEAR", 0.0)
+    boxes = {name: layout._Box(place, nodes[name], True) for name, place in places.items()}
+    for key, (size, _) in services.items():
+        label = layout._Box(at[key], size, False)
+        assert not [(key, a, b) for a, b in lines if layout._crosses(label, boxes[a], boxes[b])]
