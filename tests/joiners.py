@@ -69,7 +69,7 @@ class Joiner:
         """`bdctl invite`: the words behind `bdkeys join`."""
         done = self.run("bdctl", "--config", self.config, "invite", *arguments)
         assert done.returncode == 0, done.stderr
-        return done.stdout.split()[-1]
+        return done.stdout.split()[3]
 
     def join(self, address: str, token: str, *more: str) -> subprocess.CompletedProcess:
         """`bdkeys join`."""

@@ -70,6 +70,7 @@ def _parser() -> calling.Parser:
     sub = add("join", join, "make this host a node of a mesh that has invited it (bdctl invite), and start it")
     sub.add_argument("address", metavar="ADDR", help="of the node that has invited")
     sub.add_argument("token", metavar="TOKEN")
+    _add_role(sub)
     _add_place(sub)
     sub = add("signer", signer, "let a node sign for others: NAME.signer.key and NAME.signer.crt", SIGNER_DAYS)
     sub.add_argument("dir", metavar="DIR")

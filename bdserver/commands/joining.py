@@ -83,9 +83,10 @@ def join(options: Namespace) -> int:
     try:
         name = _name(options)
         hosts = options.host or [meeting.own]
-        place = _place(options, name, hosts, {"hints": address})
+        place = _place(options, name, hosts, {"hints": address}) if options.role == NODE else _keys_place(options, name)
         if place.has_keys:
             _refuse_certified(place.settings)
+        _refuse_other_mesh(place.settings, meeting)
         key = _key(place.settings)
         chain, authorities, nodes = _admitted(meeting, token, key, name, hosts, deadline)
     finally:
@@ -93,6 +94,8 @@ def join(options: Namespace) -> int:
     identity, base = identity_of(*chain), os.path.join(place.settings.key_dir, place.settings.username)
     keyfiles.write(os.path.join(place.settings.key_dir, "ca.crt"), keyfiles.pem(authorities))
     keyfiles.write(base + ".crt", chain.pem())
+    if identity.role == NODE != options.role:
+        raise BadConfig(f"{base}: the token was a node's: the same line without --role {options.role} makes this host one")
     if identity.role != NODE:
         renewing.write_nodes(base, [address, *nodes])
         print(f"{base}: {identity.role} {name} of {identity.mesh}: bdwhereis --node {address} --keys {base} SERVICE")
@@ -152,15 +155,38 @@ def _place(options: Namespace, name: str, hosts: list[str], more: dict[str, str]
     has_web_server = there is None and _has_web_server()
     if there is None and not has_web_server:
         given["web"] = "embedded"
-    for pair in options.set:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise BadConfig(f"--set {pair}: a setting is KEY=VALUE")
-        given[key] = value
+    given |= _given(options)
     kept = there.given if there is not None else {}
     lacking = {key: text for key, text in given.items() if key not in kept}
     settings = Settings(path, {**_read(lacking), **kept})
     return Place(settings, lacking, False, has_web_server and settings.axis_port == BY_NAME["axis_port"].default)
+
+
+def _keys_place(options: Namespace, name: str) -> Place:
+    """Of a client or an admin: a folder for keys, be there a node on this host or not. The config says where the node's keys
+    are, and is not written."""
+    path = os.path.abspath(options.config or default_path())
+    given = _given(options)
+    if not {"key_dir", "var_dir"} & given.keys():
+        given["key_dir"] = load(path).key_dir if os.path.exists(path) else os.path.join(VAR_DIR, "keys")
+    settings = Settings(path, _read({"var_dir": VAR_DIR, "key_dir": "{var_dir}/keys", **given, "username": name}))
+    return Place(settings, {}, os.path.exists(os.path.join(settings.key_dir, f"{name}.crt")))
+
+
+def _refuse_other_mesh(settings: Settings, meeting: welcome.Meeting) -> None:
+    """Keys of another mesh that lie there would lose their ca.crt."""
+    path = os.path.join(settings.key_dir, "ca.crt")
+    names = [
+        each for each in (os.listdir(settings.key_dir) if os.path.isdir(settings.key_dir) else []) if each.endswith(".crt")
+    ]
+    if not set(names) - {"ca.crt", f"{settings.username}.crt"} or not os.path.exists(path):
+        return
+    try:
+        is_ours = meeting.root in openssl.load_all(durable.read(path, CONFIG_BYTES_MAX)[0])
+    except ValueError:
+        is_ours = False
+    if not is_ours:
+        raise BadConfig(f"{path}: is another mesh's, and others' keys lie beside it: say another folder with --set key_dir=DIR")
 
 
 def _has_web_server() -> bool:
@@ -168,6 +194,16 @@ def _has_web_server() -> bool:
     with socket.socket() as sock:
         sock.settimeout(1.0)
         return sock.connect_ex(("127.0.0.1", BY_NAME["axis_port"].default)) == 0
+
+
+def _given(options: Namespace) -> dict[str, str]:
+    given = {}
+    for pair in options.set:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise BadConfig(f"--set {pair}: a setting is KEY=VALUE")
+        given[key] = value
+    return given
 
 
 def _read(given: dict[str, str]) -> dict[str, Any]:
@@ -206,10 +242,12 @@ def _refuse_certified(settings: Settings) -> None:
         return
     identity, days = credentials.identity, credentials.days_left(time.time())
     files = os.path.join(settings.key_dir, f"{settings.username}.{{key,crt}}")
-    raise BadConfig(
-        f"{settings.path}: {identity.name} of mesh {identity.mesh} is here already, and good for {days:.0f} days: "
-        f"start it with bdserverd {settings.path}; where its certificate is revoked, remove {files}, and join again"
-    )
+    again = f"where its certificate is revoked, remove {files}, and join again"
+    if identity.role != NODE:
+        raise BadConfig(f"{files}: {identity.role} {identity.name} is here already, and good for {days:.0f} days; {again}")
+    then = "it runs" if starting.runs(settings) else f"start it with bdserverd {settings.path}"
+    there = f"{identity.name} of mesh {identity.mesh} is here already, and good for {days:.0f} days"
+    raise BadConfig(f"{settings.path}: {there}: {then}; {again}; for a client's or an admin's keys beside it: --role")
 
 
 def _authority(options: Namespace) -> Authority:

@@ -39,7 +39,7 @@ def start(settings: Settings, options: Namespace, seen: Callable[[], str]) -> in
     if options.foreground:
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, "-c", _RUN, "--foreground", settings.path])
-    if _runs(settings):  # it takes new keys by itself
+    if runs(settings):  # it takes new keys by itself
         print(seen())
         return 0
     done = subprocess.run(_words(settings), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
@@ -50,7 +50,8 @@ def start(settings: Settings, options: Namespace, seen: Callable[[], str]) -> in
     return 0
 
 
-def _runs(settings: Settings) -> bool:
+def runs(settings: Settings) -> bool:
+    """Whether the node of this config answers."""
     try:
         ask(settings, ["PING"])
     except BDError:

@@ -34,7 +34,11 @@ def asked(monkeypatch):
 def test_an_invitation_is_one_line_to_paste(asked, capsys):
     asked.answers["INVITE"] = Invited("TOKEN", "10.0.0.1:9001", 5.0)
     assert bdctl.main(["invite", "beta", "--valid", "2h", "--role", "admin"]) == 0
-    assert capsys.readouterr().out == "bdkeys join 10.0.0.1:9001 TOKEN\n"
+    assert capsys.readouterr().out == "bdkeys join 10.0.0.1:9001 TOKEN --name beta --role admin\n", (
+        "it is not the host's own name"
+    )
+    assert bdctl.main(["invite"]) == 0 and capsys.readouterr().out == "bdkeys join 10.0.0.1:9001 TOKEN\n"
+    asked.requests.pop()
     assert asked.requests == [["INVITE", {"name": "beta", "role": "admin", "uses": 1, "seconds": 7200.0}]]
     assert bdctl.main(["invite", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["token"] == "TOKEN"

@@ -15,7 +15,7 @@ from bdserver.core.messages import Invited
 from bdserver.errors import BadConfig, BadRequest, BDError, Forbidden, NobodyThere, NoSuchCommand
 from bdserver.files.settings import load
 from bdserver.net import keys, welcome
-from bdserver.net.authority import general_names, request_by
+from bdserver.net.authority import Authority, general_names, request_by
 from bdserver.net.identity import identity_of
 from bdserver.processes import joining
 from tests.unit import signers
@@ -100,6 +100,61 @@ def test_a_role_of_the_invitation_is_that_of_the_keys(alpha, door, tmp_path, cap
     assert "admin ann of home" in capsys.readouterr().out
     assert keys.load(f"{tmp_path}/ann/var/keys", "ann").identity.role == "admin"
     assert not os.path.exists(f"{tmp_path}/ann/bdserverd.conf")
+
+
+def test_an_admins_keys_come_to_a_host_that_is_a_node_and_its_node_stays_as_it_is(alpha, door, tmp_path, capsys):
+    assert join(tmp_path, door, token(alpha)) == 0
+    config = f"{tmp_path}/beta/bdserverd.conf"
+    before = open(config).read(), open(f"{tmp_path}/beta/var/keys/beta.crt").read()
+    capsys.readouterr()
+
+    def join_as(role, *more):
+        text = token(alpha, name="ann", role="admin")
+        return bdkeys.main(["join", door.address, text, "--name", "ann", "--config", config, "--no-start", *role, *more])
+
+    assert join_as([]) == 2
+    assert "for a client's or an admin's keys beside it: --role" in the_line(capsys.readouterr().err)
+    assert join_as(["--role", "admin"]) == 0 and f"{tmp_path}/beta/var/keys/ann: admin ann of home" in capsys.readouterr().out
+    assert (open(config).read(), open(f"{tmp_path}/beta/var/keys/beta.crt").read()) == before
+    assert keys.load(f"{tmp_path}/beta/var/keys", "ann").identity.role == "admin"
+    assert join_as(["--role", "admin"]) == 2
+    said = the_line(capsys.readouterr().err)
+    assert "ann.{key,crt}: admin ann is here already, and good for 90 days" in said and "start it" not in said
+    assert join_as(["--role", "admin"], "--set", f"key_dir={tmp_path}/elsewhere") == 0
+    assert keys.load(f"{tmp_path}/elsewhere", "ann").identity.role == "admin"
+
+
+def test_a_node_s_token_for_an_admin_says_so(alpha, door, tmp_path, capsys):
+    text = token(alpha)
+    assert join(tmp_path, door, text, "beta", "--role", "admin") == 2
+    assert "the token was a node's: the same line without --role admin" in the_line(capsys.readouterr().err)
+    assert join(tmp_path, door, text) == 0
+
+
+@pytest.mark.parametrize("other", ["another", "rubbish"])
+def test_keys_of_another_mesh_keep_their_ca(alpha, door, made, tmp_path, capsys, other):
+    folder = f"{tmp_path}/keys"
+    Authority.make(f"{tmp_path}/ca", "other", 10)
+    os.makedirs(folder)
+    text = open(f"{tmp_path}/ca/ca.crt").read() if other == "another" else other
+    for name in ("ca.crt", "joe.crt"):
+        with open(f"{folder}/{name}", "w") as file:
+            file.write(text)
+    line = ["join", door.address, token(alpha, name="ann", role="admin"), "--name", "ann", "--role", "admin"]
+    assert bdkeys.main([*line, "--config", f"{tmp_path}/none", "--set", f"key_dir={folder}"]) == 2
+    assert "ca.crt: is another mesh's, and others' keys lie beside it" in the_line(capsys.readouterr().err)
+    assert open(f"{folder}/ca.crt").read() == text and not os.path.exists(f"{folder}/ann.key")
+    os.unlink(f"{folder}/joe.crt")
+    assert bdkeys.main([*line, "--config", f"{tmp_path}/none", "--set", f"key_dir={folder}"]) == 0
+
+
+def test_a_node_that_is_here_and_runs_is_not_told_to_be_started(alpha, door, tmp_path, capsys, monkeypatch):
+    assert join(tmp_path, door, token(alpha)) == 0
+    capsys.readouterr()
+    for runs, words in ((True, ": it runs; where"), (False, ": start it with bdserverd ")):
+        monkeypatch.setattr(starting, "runs", lambda settings, runs=runs: runs)
+        assert join(tmp_path, door, token(alpha)) == 2
+        assert words in the_line(capsys.readouterr().err)
 
 
 def test_a_name_that_somebody_has_is_refused_and_a_host_that_lost_its_keys_gets_its_own_again(alpha, door, tmp_path, capsys):

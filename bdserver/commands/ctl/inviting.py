@@ -11,6 +11,7 @@ from typing import Any
 from bdserver.commands import showing
 from bdserver.core.joining import read_token
 from bdserver.core.messages import Invitations, Invited
+from bdserver.core.roles import NODE
 from bdserver.errors import BadRequest
 
 
@@ -24,10 +25,17 @@ def invite(options: Namespace, ask: Callable[[list[Any]], Any]) -> None:
         return
     wish = {"name": options.name, "role": options.role, "uses": options.hosts, "seconds": options.valid}
     said: Invited = ask(["INVITE", wish])
-    line = f"bdkeys join {said.address} {said.token}"
+    line = _line(said, options)
     if options.json:
         line = json.dumps({"token": said.token, "address": said.address, "until": said.until, "line": line}, indent=2)
     print(line)
+
+
+def _line(said: Invited, options: Namespace) -> str:
+    """What the host types as it stands: without them it would take its own name, and become a node."""
+    name = f" --name {options.name}" if options.name else ""
+    role = f" --role {options.role}" if options.role != NODE else ""
+    return f"bdkeys join {said.address} {said.token}{name}{role}"
 
 
 def _id_of(text: str) -> str:
