@@ -10,6 +10,9 @@ import sys
 
 from dns.exception import DNSException
 
+from bdserver import __version__
+from bdserver.commands import calling
+from bdserver.core.address import PORT_MAX, SHOWN_CHARACTERS_MAX
 from bdserver.demo.ending import Ending
 from bdserver.demo.stage import Stage
 from bdserver.demo.story import PORT, Story
@@ -41,8 +44,15 @@ def _words_of(error: Exception) -> str:
     return str(error)
 
 
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) < PORT_MAX):
+        raise argparse.ArgumentTypeError(f"{text[:SHOWN_CHARACTERS_MAX]!r} is no port from 1 to {PORT_MAX - 1}")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="bddemo", description="A mesh of three nodes on this machine, and its story.")
-    parser.add_argument("--seconds", type=float, help="end so long after the story (default: when you press Ctrl-C)")
-    parser.add_argument("--port", type=int, default=PORT, help=f"of the page (default {PORT}); DNS has the next one")
+    parser = calling.Parser(prog="bddemo", description="A mesh of three nodes on this machine, and its story.")
+    parser.add_argument("--seconds", type=calling.number, help="end so long after the story (default: when you press Ctrl-C)")
+    parser.add_argument("--port", type=_port, default=PORT, help=f"of the page (default {PORT}); DNS has the next one")
+    parser.add_argument("--version", action="version", version=f"bddemo {__version__}")
     return parser

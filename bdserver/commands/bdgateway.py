@@ -58,7 +58,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.check:
         sockets.close()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        print(f"{config.path}: ok")
+        print(f"{config.path}: ok" if config.is_there else f"{config.path} is not there: ok with all at its default")
         return 0
     from bdserver.processes import logs
 

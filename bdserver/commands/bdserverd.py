@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+from typing import NoReturn
 
 from bdserver import __version__
 
@@ -26,8 +27,16 @@ def main(arguments: list[str] | None = None) -> int:
     return daemonising.begin(options)
 
 
+class _Parser(argparse.ArgumentParser):
+    """As calling.Parser, which costs a daemon that starts more imports."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        self.exit(2, f"{self.prog}: {message} ({self.prog} --help tells more)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="bdserverd", description="A node of the BDserver service mesh.")
+    parser = _Parser(prog="bdserverd", description="A node of the BDserver service mesh.")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--foreground", action="store_true", help="stay in the foreground, log to stderr")
     how.add_argument("--check", action="store_true", help="try everything up to the port, start nothing")

@@ -13,7 +13,9 @@ import time
 from argparse import ArgumentParser, ArgumentTypeError
 
 from bdserver import __version__, api
+from bdserver.core.names import valid_name
 from bdserver.errors import BadConfig, BDError
+from bdserver.files.lines import SHOWN_CHARACTERS_MAX
 from bdserver.files.settings import decimal, default_path
 from bdserver.net.entrances import in_turn
 
@@ -87,10 +89,20 @@ def seconds(text: str) -> float:
 def duration(text: str) -> float:
     """A time as a person writes it, as argparse's `type`: seconds, or 90s, 10m, 2h, 7d."""
     units = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-    value = number(text[:-1] if text[-1:] in units else text) * units.get(text[-1:], 1.0)
+    try:
+        value = decimal(text[:-1] if text[-1:] in units else text) * units.get(text[-1:], 1.0)
+    except ValueError:
+        value = 0.0
     if value <= 0:
-        raise ArgumentTypeError(f"{text} is no time above 0 (90s, 10m, 2h, 7d)")
+        raise ArgumentTypeError(f"{text[:SHOWN_CHARACTERS_MAX]!r} is no time above 0 (90s, 10m, 2h, 7d)")
     return value
+
+
+def service_name(text: str) -> str:
+    """A service's name, as argparse's `type`."""
+    if not valid_name(text):
+        raise ArgumentTypeError(f"{text[:SHOWN_CHARACTERS_MAX]!r} is no service's name: 1 to 100 of letters, digits and ._-")
+    return text
 
 
 def number(text: str) -> float:

@@ -49,7 +49,9 @@ def pings(results: "list[tuple[str, str, float]]", is_json: bool) -> "list[Any]"
     """Of (address, PONG or what there was instead, seconds)."""
     if is_json:
         return [{"address": address, "answer": word, "ms": round(1000 * seconds, 1)} for address, word, seconds in results]
-    return [f"{address}: {word} in {1000 * seconds:.1f} ms" for address, word, seconds in results]
+    # What a node says of a silent one may begin with its address.
+    said = [(address, word.removeprefix(f"{address}: "), seconds) for address, word, seconds in results]
+    return [f"{address}: {word} in {1000 * seconds:.1f} ms" for address, word, seconds in said]
 
 
 def _days_left(days: float) -> str:

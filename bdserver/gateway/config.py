@@ -69,8 +69,8 @@ SAMPLE_HEAD = """\
 class GatewayConfig:
     """The settings as attributes; paths absolute."""
 
-    def __init__(self, path: str, values: dict[str, Any]):
-        self.path = os.path.abspath(path)
+    def __init__(self, path: str, values: dict[str, Any], is_there: bool = True):
+        self.path, self.is_there = os.path.abspath(path), is_there
         for setting in SETTINGS:
             value = values.get(setting.name, setting.default)
             if setting.kind in (PATH, PATH_OR_NONE) and value:
@@ -114,7 +114,7 @@ def load(path: str | None = None) -> GatewayConfig:
 
     BadConfig has one `FILE:LINE: …` line for each thing that is wrong."""
     if path is None and not os.path.lexists(DEFAULT_PATH):
-        return GatewayConfig(DEFAULT_PATH, {})
+        return GatewayConfig(DEFAULT_PATH, {}, is_there=False)
     path = path or DEFAULT_PATH
     values, at, complaints, _ = settings.read_values(path, BY_NAME)
     config = GatewayConfig(path, values)

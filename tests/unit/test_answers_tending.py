@@ -10,7 +10,7 @@ from bdserver.core.messages import No, NotGiven, Ok, Withdrawn
 from bdserver.core.roles import ADMIN
 from bdserver.processes.describing import Told, update_own
 
-from .nodes import a_mesh, acquaint
+from .nodes import a_mesh, a_node, acquaint
 
 ECHO = b"#!/bin/sh\necho v1\n"
 
@@ -192,8 +192,18 @@ def test_what_has_a_living_original_or_is_none_of_ours_is_not_adopted(tmp_path):
         away.ask("ADOPT", "Echo", role=ADMIN)
     with pytest.raises(errors.BadService, match="Echo is no copy here"):
         home.ask("ADOPT", "Echo", role=ADMIN)
-    with pytest.raises(errors.BadService, match="Other: not offered here"):
+    with pytest.raises(errors.BadService, match="Other: not offered here$"):
         home.ask("ADOPT", "Other", role=ADMIN)
+
+
+def test_what_is_not_offered_here_is_told_with_where_it_is(tmp_path):
+    home, away = a_copied_service(tmp_path)
+    third = a_node(tmp_path, "third")
+    acquaint(home, away, third)
+    for request, kind in (("WITHDRAW", errors.CantFind), ("ADOPT", errors.BadService)):
+        with pytest.raises(kind) as caught:
+            third.ask(request, "Echo", role=ADMIN)
+        assert str(caught.value).endswith(f"Echo: not offered here, its original is at home ({home.address})")
 
 
 def test_what_is_published_over_a_copy_is_refused_until_it_is_to_be_taken_over(tmp_path):

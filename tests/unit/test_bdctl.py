@@ -103,7 +103,12 @@ def test_ping_all_asks_after_everybody_who_has_not_left(node, run, told):
 def test_ping_of_a_silent_node_is_exit_4_and_says_why(node, run):
     node.answers["PROBE"] = lambda address: NoPong("refused", f"{address}: connection refused")
     status, out, _ = run("ping", "10.0.0.2")
-    assert status == 4 and "10.0.0.2:9001: connection refused in " in out
+    assert status == 4 and out.startswith("10.0.0.2:9001: connection refused in "), "its address once"
+
+
+def test_ping_of_all_and_of_some_is_wrong_usage(node, run):
+    status, out, err = run("ping", "--all", "beta")
+    assert (status, out, node.asked) == (2, "", []) and "--all is all that are known" in err
 
 
 def test_status_at_a_glance(node, run):
@@ -405,7 +410,7 @@ def test_hint_knows_a_node_that_goes_by_another_address(node, run, monkeypatch):
 @pytest.mark.parametrize(
     ("probed", "why"),
     [
-        (NoPong("refused", "10.0.0.2:9001: connection refused"), "10.0.0.2:9001: connection refused"),
+        (NoPong("refused", "10.0.0.2:9001: connection refused"), "connection refused"),
         (Deadline("the time is over"), "no answer yet"),
         (Pong(), "it answers, and its record has not come yet"),
     ],
@@ -417,6 +422,13 @@ def test_hint_says_why_nobody_was_reached_yet(node, run, monkeypatch, row, probe
     node.answers["PROBE"] = probed
     said = f"10.0.0.2:9001: not yet reached, and visited again and again: {why}\n"
     assert run("hint", "10.0.0.2") == (0, said, "")
+
+
+def test_hint_takes_the_name_of_a_node_that_lives_and_a_host_s_name_else(node, run):
+    hinted(node, [seen("alpha"), seen("beta", 2), seen("gamma", 3, status="dead")])
+    assert run("hint", "beta")[1] == "10.0.0.2:9001: known as beta\n"
+    run("hint", "gamma")
+    assert [request for request in node.requests() if request[0] == "HINT"][1:] == [["HINT", "gamma:9001"]], "it may have moved"
 
 
 @pytest.mark.parametrize("address", ["a:b:c", "10.0.0.2:0", "", "256.1.1.1"])
@@ -485,6 +497,26 @@ def test_publish_of_what_can_not_be_packed_is_one_line(node, run, tmp_path):
 @pytest.mark.parametrize("weight", ["nan", "inf", "heavy"])
 def test_a_weight_that_is_no_number_is_wrong_usage(node, run, weight):
     assert run("publish", "x", "--weight", weight)[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--weight=-1", "argument --weight: -1 is no weight from 0 to 1e+09"),
+        ("--weight=2e9", "argument --weight: 2e9 is no weight from 0 to 1e+09"),
+        ("--replicas=-2", "argument --replicas: '-2' is no whole number from 0 to 1000"),
+        ("--replicas=1.5", "argument --replicas: '1.5' is no whole number from 0 to 1000"),
+        ("--replicas=1001", "argument --replicas: '1001' is no whole number from 0 to 1000"),
+    ],
+)
+def test_a_number_out_of_its_range_is_told_by_its_option_and_not_sent(node, run, option, words):
+    status, out, err = run("publish", "x", option)
+    assert (status, out, node.asked) == (2, "", []) and err == f"bdctl publish: {words} (bdctl publish --help tells more)\n"
+
+
+def test_what_is_no_service_s_name_is_not_sent(node, run):
+    status, out, err = run("withdraw", "a b")
+    assert (status, out, node.asked) == (2, "", []) and "'a b' is no service's name: 1 to 100 of letters, digits and ._-" in err
 
 
 def test_publish_warns_when_nothing_listens_at_the_url(node, run, tmp_path):

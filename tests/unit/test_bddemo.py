@@ -124,9 +124,25 @@ def test_whoever_does_not_answer_is_one_line_too(story, capsys, error, words):
     assert capsys.readouterr() == ("", f"bddemo: {words}\n")
 
 
-@pytest.mark.parametrize("arguments", [["--seconds", "soon"], ["--port", "x"], ["more"]])
-def test_wrong_usage_is_exit_2(story, capsys, arguments):
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--seconds", "soon"], "argument --seconds: 'soon' is no number"),
+        (["--port", "x"], "argument --port: 'x' is no port from 1 to 65534"),
+        (["--port", "65535"], "argument --port: '65535' is no port from 1 to 65534"),
+        (["more"], "unrecognized arguments: more"),
+    ],
+)
+def test_wrong_usage_is_exit_2_and_one_line(story, capsys, arguments, words):
     made = story(lambda: None)
     with pytest.raises(SystemExit) as end:
         bddemo.main(arguments)
-    assert end.value.code == 2 and made == [] and "bddemo: error: " in capsys.readouterr().err
+    assert end.value.code == 2 and made == []
+    assert capsys.readouterr().err == f"bddemo: {words} (bddemo --help tells more)\n"
+
+
+def test_a_port_and_the_version(capsys):
+    assert bddemo._parser().parse_args(["--port", "8461"]).port == 8461
+    with pytest.raises(SystemExit):
+        bddemo.main(["--version"])
+    assert capsys.readouterr().out.startswith("bddemo 1.")

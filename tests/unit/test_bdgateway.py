@@ -8,6 +8,7 @@ import socket
 import sys
 import urllib.error
 import urllib.request
+from types import SimpleNamespace
 
 import dns.message
 import dns.query
@@ -15,6 +16,7 @@ import pytest
 
 from bdserver.commands import bdgateway
 from bdserver.core.messages import Place, Pong, Status
+from bdserver.gateway import config, run
 from bdserver.net import dialling
 from tests.hosts import free_port, until
 from tests.unit.canned import Node, own, seen
@@ -35,6 +37,14 @@ def conf(tmp_path):
 def test_check_tries_all_and_starts_nothing(conf, capsys):
     path = conf("dns=127.0.0.1:0\n".replace(":0", f":{free_port()}") + f"http=127.0.0.1:{free_port()}\n")
     assert bdgateway.main(["--check", path]) == 0 and capsys.readouterr().out == f"{path}: ok\n"
+
+
+def test_check_says_that_the_usual_config_is_not_there(tmp_path, monkeypatch, capsys):
+    path = str(tmp_path / "gateway.conf")
+    monkeypatch.setattr(config, "DEFAULT_PATH", path)
+    monkeypatch.setattr(run, "Sockets", lambda given: SimpleNamespace(close=lambda: None))
+    assert bdgateway.main(["--check"]) == 0
+    assert capsys.readouterr().out == f"{path} is not there: ok with all at its default\n"
 
 
 def test_a_port_that_is_taken_may_be_free_later(conf, capsys):

@@ -61,6 +61,8 @@ def test_wrong_usage_is_2(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
+    [line] = said(capsys)
+    assert line.endswith(" (bdserverd --help tells more)")
 
 
 # --- in a process of its own --------------------------------------------------------------------------------------

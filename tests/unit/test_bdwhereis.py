@@ -77,6 +77,15 @@ def test_a_config_that_may_not_be_read_is_one_line_without_a_number(run, tmp_pat
     assert (status, out) == (2, "") and err == f"bdwhereis: {tmp_path}/none.conf: No such file or directory\n"
 
 
+def test_what_is_no_service_s_name_is_not_asked_for(node, run):
+    status, out, err = run("a b")
+    assert (status, out, node.asked) == (2, "", [])
+    assert (
+        err
+        == "bdwhereis: argument SERVICE: 'a b' is no service's name: 1 to 100 of letters, digits and ._- (bdwhereis --help tells more)\n"
+    )
+
+
 def test_version_and_wrong_usage(node, run):
     assert run("--version") == (0, f"bdwhereis {__version__}\n", "")
     status, out, err = run()

@@ -19,6 +19,7 @@ def conf(tmp_path):
 def test_without_a_file_all_is_default(monkeypatch, tmp_path):
     monkeypatch.setattr(config, "DEFAULT_PATH", str(tmp_path / "gateway.conf"))
     loaded = config.load()
+    assert not loaded.is_there
     assert (loaded.dns, loaded.http, loaded.domain) == (("127.0.0.1:9053",), ("127.0.0.1:9080",), "bd.internal")
     assert loaded.socket == "/run/bdserver/bdserver.sock" and loaded.open_to_others == []
 

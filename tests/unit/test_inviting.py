@@ -73,6 +73,7 @@ def test_a_time_is_written_as_people_write_it(text, seconds):
 def test_what_is_no_time_is_refused(asked, capsys, text):
     with pytest.raises(SystemExit):
         bdctl.main(["invite", f"--valid={text}"])
+    assert f"{text!r} is no time above 0 (90s, 10m, 2h, 7d)" in capsys.readouterr().err
     assert not asked.requests
 
 

@@ -44,14 +44,20 @@ def ping(options: Namespace) -> int:
 
 
 def _pinged(options: Namespace) -> list[str]:
-    """The addresses of the nodes that are named, by name or address; with --all of all that are known."""
-    if not options.all and all(":" in each for each in options.nodes):
-        return [full_address(each) for each in options.nodes]
-    known = status_of(options).nodes
-    if options.all:
-        return [node["address"] for node in known if node["status"] != LEFT]
-    by_name = {node["name"]: node["address"] for node in known if node["name"]}
-    return [by_name.get(each) or full_address(each) for each in options.nodes]
+    """The addresses of the nodes that are named; with --all of all that are known."""
+    if not options.all:
+        return _addresses(options, options.nodes)
+    if options.nodes:
+        raise BadConfig("ping: --all is all that are known: name none beside it")
+    return [node["address"] for node in status_of(options).nodes if node["status"] != LEFT]
+
+
+def _addresses(options: Namespace, nodes: list[str]) -> list[str]:
+    """Of nodes that are named by name or address. Where all are addresses, nobody is asked for the names."""
+    if all(":" in each for each in nodes):
+        return [full_address(each) for each in nodes]
+    by_name = {node["name"]: node["address"] for node in status_of(options).nodes if node["name"]}
+    return [by_name.get(each) or full_address(each) for each in nodes]
 
 
 def _ping_one(options: Namespace, address: str) -> tuple[str, str, float]:
@@ -93,12 +99,22 @@ def watch(options: Namespace) -> None:
 
 def hint(options: Namespace) -> None:
     """Tell the node of another one, and what came of its first visit there."""
-    address = full_address(options.address)
+    address = _address_to_hint(options, options.address)
     name, reason = calling.conversation(options, lambda talk, deadline: _first_visit(talk, address, deadline))
     if options.json:
         return print_json({"address": address, "node": name, "reason": reason})
+    reason = reason.removeprefix(f"{address}: ")
     print(f"{address}: known as {name}" if name else f"{address}: not yet reached, and visited again and again: {reason}")
     return None
+
+
+def _address_to_hint(options: Namespace, text: str) -> str:
+    """Of a node that lives and is known by this name, where it is; else a name is a host's, since a dead one may have moved."""
+    address = full_address(text)
+    if ":" in text:
+        return address
+    alive = {node["name"]: str(node["address"]) for node in status_of(options).nodes if node["status"] == ALIVE}
+    return alive.get(text, address)
 
 
 def _first_visit(talk: Conversation, address: str, deadline: float) -> tuple[str | None, str]:

@@ -7,9 +7,10 @@ from argparse import ArgumentTypeError, Namespace
 from bdserver.commands import calling, showing
 from bdserver.commands.ctl.subcommand import SERVICE, Command, ask, option, plain, print_json, print_shown, status_of
 from bdserver.core import holding
-from bdserver.core.membership import REPLICAS_MAX, Copies
+from bdserver.core.membership import COST_MAX, REPLICAS_MAX, Copies
 from bdserver.core.messages import NotFound
 from bdserver.errors import BadConfig, CantFind
+from bdserver.files.lines import SHOWN_CHARACTERS_MAX
 
 FIND_STEPS = 8
 
@@ -58,12 +59,6 @@ def export(options: Namespace) -> None:
     from bdserver.commands.ctl import writing
 
     writing.write(options.to, text, options.then)
-
-
-def _replicas(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or int(text) > REPLICAS_MAX:
-        raise ArgumentTypeError(f"{text[:20]!r} is no whole number from 0 to {REPLICAS_MAX}")
-    return int(text)
 
 
 def publish(options: Namespace) -> None:
@@ -123,6 +118,21 @@ def graveyard(options: Namespace) -> None:
     return None
 
 
+def _weight(text: str) -> float:
+    weight = calling.number(text)
+    if not 0 <= weight <= COST_MAX:
+        raise ArgumentTypeError(f"{text} is no weight from 0 to {COST_MAX:g}")
+    return weight
+
+
+def _replicas(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) <= REPLICAS_MAX):
+        raise ArgumentTypeError(f"{text[:SHOWN_CHARACTERS_MAX]!r} is no whole number from 0 to {REPLICAS_MAX}")
+    return int(text)
+
+
+FORMS = ("haproxy", "nginx", "prometheus", "env", "hosts", "json")
+
 COMMANDS = {
     "services": Command(
         services,
@@ -134,7 +144,7 @@ COMMANDS = {
         export,
         "print what the mesh offers now, for HAProxy, nginx, Prometheus, shells, /etc/hosts, or as JSON",
         [
-            option("form", choices=("haproxy", "nginx", "prometheus", "env", "hosts", "json")),
+            option("form", metavar="FORM", choices=FORMS, help=", ".join(FORMS)),
             option(
                 "--keep",
                 metavar="SERVICE",
@@ -154,7 +164,7 @@ COMMANDS = {
         [
             option("file", metavar="FILE", help="the service; with --url alone: its name"),
             option("--name", help="its name, if not the file's"),
-            option("--weight", type=calling.number, help="the cost of one hit (default: as it was published before, else 1)"),
+            option("--weight", type=_weight, help="the cost of one hit (default: as it was published before, else 1)"),
             option("--url", help="template of its URL, where it is not the node's usual one"),
             option(
                 "--health", choices=("none", "tcp", "http"), help="how to see that it is well (default: as before, else none)"

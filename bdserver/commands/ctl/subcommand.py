@@ -36,7 +36,7 @@ def option(*flags: str, **keywords: Any) -> Option:
     return Option(flags, keywords)
 
 
-SERVICE = option("service", metavar="SERVICE")
+SERVICE = option("service", metavar="SERVICE", type=calling.service_name)
 
 
 def plain(*words: str) -> Callable[[Namespace], None]:

@@ -173,7 +173,7 @@ def answer_withdraw(session: Session, service: str, here: bool = False) -> Withd
     The word comes first: copies hear of it before what they are copies of is gone."""
     node, mine = session.node, session.node.services.get(service)
     if mine is None:
-        raise CantFind(f"{service}: not offered here")
+        raise CantFind(_not_here(session, service))
     if mine.is_copy and not here:
         original = copies.standing(session.view(), service, mine)
         where = "nobody has its original" if original.is_orphan else f"its original is at {original.original}"
@@ -187,6 +187,15 @@ def answer_withdraw(session: Session, service: str, here: bool = False) -> Withd
     update_own(node)
     _note(session, "withdrawn", service)
     return Withdrawn([], []) if here or mine.is_copy else _copies_gone(session, service)
+
+
+def _not_here(session: Session, service: str) -> str:
+    """That it is not offered here, and where it is."""
+    holders = session.view().holders(service)
+    originals = [record for record in holders if record.services[service].type == STATIC]
+    if originals:
+        return f"{service}: not offered here, its original is at {originals[0].name} ({originals[0].address})"
+    return f"{service}: not offered here" + (f", a copy is at {holders[0].name} ({holders[0].address})" if holders else "")
 
 
 def _copies_gone(session: Session, service: str) -> Withdrawn:
@@ -211,7 +220,7 @@ def answer_adopt(session: Session, service: str) -> Ok:
     node = session.node
     mine = node.services.get(service)
     if mine is None or not mine.is_copy:
-        raise BadService(f"{service} is no copy here" if mine else f"{service}: not offered here")
+        raise BadService(f"{service} is no copy here" if mine else _not_here(session, service))
     found = copies.standing(session.view(), service, mine)
     if mine.original and not found.is_orphan:
         raise BadService(f"{service} has its original at {found.original}, which lives: withdraw it there first")
