@@ -105,7 +105,8 @@ def load_named(keys: str) -> Credentials:
     if not name:
         raise BadConfig(f"{keys}: is a folder; whose keys in it? (DIR/NAME, for DIR/NAME.key and DIR/NAME.crt)")
     folder = folder or "."
-    return _load(folder, name, "", f"bdkeys issue DIR {name} --role client --out {folder}")
+    by_ca, by_signer = f"bdkeys issue DIR {name} --role client --out {folder}", f"bdctl invite {name} --role client"
+    return _load(folder, name, "", f"{by_ca}`, or join by the line of `{by_signer}")
 
 
 def _to_join_again(chain: Chain) -> str:

@@ -219,7 +219,9 @@ def test_a_nodes_missing_keys_are_made_with_a_host(tmp_path):
 
 
 def test_a_clients_missing_keys_are_made_with_its_role(tmp_path):
-    with pytest.raises(BadConfig, match=f"`bdkeys issue DIR joe --role client --out {tmp_path}`"):
+    with pytest.raises(
+        BadConfig, match=f"`bdkeys issue DIR joe --role client --out {tmp_path}`, or .*`bdctl invite joe --role client`"
+    ):
         keys.load_named(f"{tmp_path}/joe")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from bdserver.core import messages, pages
 from bdserver.core.address import join_address, split_address
 from bdserver.core.messages import Status
 from bdserver.core.tuples import NamedTuple
+from bdserver.errors import Forbidden
 
 
 class Option(NamedTuple):
@@ -55,7 +57,12 @@ def plain(*words: str) -> Callable[[Namespace], None]:
 
 def ask(options: Namespace, request: list[Any], package: BinaryIO | None = None) -> Any:
     """The answer of the node that the options say."""
-    return calling.conversation(options, lambda talk, deadline: talk.ask(request, deadline, package))
+    try:
+        return calling.conversation(options, lambda talk, deadline: talk.ask(request, deadline, package))
+    except Forbidden as error:
+        if options.node or os.geteuid() == 0:
+            raise
+        raise Forbidden(f"{error}: be root, or the user as whom the daemon runs") from None
 
 
 def status_of(options: Namespace) -> Status:
