@@ -159,7 +159,10 @@ def access_log(host: Host) -> Iterator[Finding]:
         return []
 
     for why in startup.asked_as(host.owner, trouble):
-        yield Finding(WARNING, "access-log", f"access_log={path}: {why}", "give the daemon's group (adm) the right to read it")
+        remedy = "give the daemon's group (adm) the right to read it"
+        if not os.path.lexists(path):
+            remedy = "set access_log to the web server's, or leave it empty: agreed calls are counted then"
+        yield Finding(WARNING, "access-log", f"access_log={path}: {why}", remedy)
         return
     with open(path, "rb") as file:
         file.seek(max(os.fstat(file.fileno()).st_size - LOG_TAIL_BYTES, 0))

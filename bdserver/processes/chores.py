@@ -136,7 +136,8 @@ class Chores:
             if is_due or is_urgent:
                 self._guarded(chore, wall)
         try:
-            self.node.heard.tell((*self._failing.values(), *self.copying.failing(), *self._hook_failing))
+            uncounted = (self._access_log.complaint,) if self._access_log and self._access_log.complaint else ()
+            self.node.heard.tell((*uncounted, *self._failing.values(), *self.copying.failing(), *self._hook_failing))
         except Exception as error:
             self.states.say("what fails", f"telling what fails: a bug: {error!r}", error=error)
 

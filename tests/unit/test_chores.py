@@ -107,8 +107,10 @@ def test_a_web_servers_log_that_is_not_there_is_said_once_and_when_it_is_there_a
     for _ in range(3):
         looking.look()
     assert len([line for line in said(caplog, logging.ERROR) if "no hit is counted" in line]) == 1
+    assert "no hit is counted" in Heard(looking.node.heard.path).report().failing[0], "else this node is never overloaded"
     (tmp_path / "none.log").write_text("")
     looking.look()
+    assert Heard(looking.node.heard.path).report().failing == ()
     assert "access_log: well again" in said(caplog, logging.INFO)
 
 
