@@ -154,6 +154,7 @@ class Facts(NamedTuple):
     untrusted: Mapping[str, str] = MappingProxyType({})  # copies that are not offered: why no signature of theirs counts
     unsigned: Mapping[str, str] = MappingProxyType({})  # originals that are never copied: why
     short: tuple[str, ...] = ()  # services with fewer living holders than are wanted
+    for_others: tuple[str, ...] = ()  # originals that other nodes are to have, too
 
 
 def findings(facts: Facts) -> list[Finding]:
@@ -283,7 +284,8 @@ def _signatures(facts: Facts) -> Iterator[Finding]:
         words = f"copies here are not offered, since no publisher's signature counts: {_few_with_why(facts.untrusted)}"
         yield _warning("untrusted", words, "have them signed where their originals are: bdctl sign", lasts=True)
     for name, why in sorted(facts.unsigned.items()):
-        yield Finding(Severity.NOTE, "unsigned", f"{name} is served here and never copied: {why}", "bdctl sign", lasts=True)
+        severity = Severity.WARNING if name in facts.for_others else Severity.NOTE
+        yield Finding(severity, "unsigned", f"{name} is served here and never copied: {why}", "bdctl sign", lasts=True)
 
 
 def _overload(facts: Facts) -> Iterator[Finding]:

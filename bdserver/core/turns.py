@@ -155,10 +155,15 @@ def is_decider(view: View, name: str) -> bool:
 
 
 def missing(view: View, name: str) -> int:
-    """How many holders there are too few, for the node that sees to it; else 0."""
+    """How many holders there are too few that another node could become, for the node that sees to it; else 0."""
     service = view.own.services.get(name)
     if service is None or not service.replicable or service.copies == Copies.NONE:
         return 0
+    return lacking(view, name, service)
+
+
+def lacking(view: View, name: str, service: Service) -> int:
+    """How many holders of what we have there are too few, for the node that sees to it, whether there can be more or not."""
     too_few = wanted_by(view, name, service) - len([record for record in view.holders(name) if not record.draining])
     return too_few if too_few > 0 and is_decider(view, name) and not to_withdraw(view, name, service) else 0
 
@@ -232,11 +237,20 @@ class Condition(NamedTuple):
     orphans: tuple[str, ...] = ()
     rivals: tuple[str, ...] = ()
     short: tuple[str, ...] = ()
+    for_others: tuple[str, ...] = ()
+
+
+def is_for_others(view: View, name: str, service: Service) -> bool:
+    """Whether more nodes than ours, which has its original, are to have it, or have it still."""
+    if service.type == DYNAMIC or service.copies == Copies.NONE:
+        return False
+    return service.replicas > 1 or any(record.services[name].original == view.me for record in view.holders(name))
 
 
 def condition(view: View) -> Condition:
-    """Of our own services: old editions, copies without an original, originals that differ, and too few holders."""
-    stale, orphans, differing, short = [], [], [], []
+    """Of our own services: old editions, copies without an original, originals that differ, too few holders; and those that
+    others are to have."""
+    stale, orphans, differing, short, for_others = [], [], [], [], []
     for name, service in sorted(view.own.services.items()):
         if service.type == DYNAMIC and service.original:
             found = standing(view, name, service)
@@ -246,7 +260,9 @@ def condition(view: View) -> Condition:
                 orphans.append(f"{name} (of {found.original})")
         elif found_rivals := rivals(view, name):
             differing.append(f"{name}, at {found_rivals.words(view.me)}")
-        if too_few := missing(view, name):
+        if too_few := lacking(view, name, service):
             many = wanted(view, name)
             short.append(f"{name} ({many - too_few} of {many})")
-    return Condition(tuple(stale), tuple(orphans), tuple(differing), tuple(short))
+        if is_for_others(view, name, service):
+            for_others.append(name)
+    return Condition(tuple(stale), tuple(orphans), tuple(differing), tuple(short), tuple(for_others))

@@ -51,6 +51,7 @@ TABLE = [
     ({"short": ("Echo 1 of 2",)}, WARNING, "short", "fewer living holders than are wanted: Echo 1 of 2"),
     ({"publishers": "list:3: not a key"}, GRAVE, "publishers", "no copy is taken in or offered: list:3"),
     ({"untrusted": {"Echo": "nobody has"}}, WARNING, "untrusted", "copies here are not offered, since no publisher's signature counts: Echo (nobody has)"),
+    ({"unsigned": {"Echo": "x"}, "for_others": ("Echo",)}, WARNING, "unsigned", "Echo is served here and never copied: x"),
     ({"unsigned": {"Echo": "nobody has"}}, NOTE, "unsigned", "Echo is served here and never copied: nobody has"),
     ({"unchecked": ("Echo",)}, NOTE, "unchecked", "nobody looks whether these services are well: Echo"),
 ]  # fmt: skip

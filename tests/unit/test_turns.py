@@ -248,3 +248,13 @@ def test_how_our_services_stand_is_told_in_words():
     differing = ("Echo, at a (edition d2), since 1970-01-01 00:00 UTC",)
     assert turns.condition(seen(holds("a", original(*E2)), mine=original())) == Condition(rivals=differing)
     assert turns.condition(seen(mine=original())) == turns.condition(seen(mine=a_copy(""))) == Condition()
+
+
+def test_holders_that_there_can_not_be_are_lacking_too():
+    short = ("Echo (1 of 3)",)
+    for mine in (original(replicas=3)._replace(replicable=False), original(replicas=3, copies=Copies.NONE)):
+        for_others = () if mine.copies == Copies.NONE else ("Echo",)
+        assert turns.missing(seen(mine=mine), NAME) == 0, "nobody is asked in vain"
+        assert turns.condition(seen(mine=mine)) == Condition(short=short, for_others=for_others)
+    assert turns.condition(seen(holds("b", a_copy("me")), mine=original())) == Condition(for_others=("Echo",))
+    assert turns.condition(seen(holds("b", a_copy("me")), mine=original(copies=Copies.NONE))) == Condition()

@@ -9,9 +9,8 @@ from __future__ import annotations
 import logging
 
 from bdserver.core import copies, turns
-from bdserver.core.membership import Copies, Edition
+from bdserver.core.membership import Edition
 from bdserver.core.messages import No, NotGiven, Ok
-from bdserver.core.view import View
 from bdserver.errors import BDError, CantFind
 from bdserver.files.bdcert import Service
 from bdserver.processes import editions
@@ -53,7 +52,8 @@ def _tend_original(session: Session, mine: Service) -> None:
     edition = editions.of_original(node, session.view(), mine)
     if edition != mine.edition:
         _renumber(node, mine, edition)
-    if mine.is_here and not edition.digest and _is_for_others(session.view(), mine):
+    told = session.view().own.services.get(mine.name)
+    if mine.is_here and not edition.digest and told is not None and turns.is_for_others(session.view(), mine.name, told):
         editions.refuse_uncopied(node, mine)
 
 
@@ -64,12 +64,6 @@ def _renumber(node: Node, mine: Service, edition: Edition) -> None:
         why = "its copies were above it" if edition.digest == mine.edition.digest else "its files were changed here"
         node.journal.note("updated", mine.name, node.clock(), edition=edition.digest, why=why)
     log.info("%s is a new edition, %s", mine.name, edition.digest[:8] or "which can't be copied")
-
-
-def _is_for_others(view: View, mine: Service) -> bool:
-    """Whether more nodes than this one are to have it, or have it still."""
-    has_copies = any(record.services[mine.name].original == view.me for record in view.holders(mine.name))
-    return mine.copies != Copies.NONE and (mine.replicas > 1 or has_copies)
 
 
 def _tend_copy(session: Session, mine: Service) -> None:
