@@ -91,6 +91,7 @@ def test_heard_is_the_later_of_what_the_cache_and_the_discoverer_know(tmp_path):
 def test_a_hit_that_the_disk_does_not_take_costs_the_count_and_not_the_answer(tmp_path, caplog):
     node = a_node(tmp_path).offer("Echo")
     os.rmdir(node.settings.service_log_dir)
+    open(node.settings.service_log_dir, "w").close()  # so that it does not come back
     assert node.ask("WILLYOUEXECUTE", "Echo").url
     assert [record.levelno for record in caplog.records] == [logging.ERROR] and "a hit on Echo goes uncounted" in caplog.text
 
