@@ -1,6 +1,8 @@
-"""For all unit tests: what they write need not survive a power cut, and a disk would be waited for 15,000 times."""
+"""For all unit tests: what they write need not survive a power cut, and a disk would be waited for 15,000 times. And fixtures
+that more than one of them uses."""
 
 import os
+import socket
 
 import pytest
 
@@ -12,3 +14,22 @@ def nothing_waits_for_the_disk():
         patch.setattr(os, "fsync", lambda file: None)
         patch.setattr(os, "fdatasync", lambda file: None)
         yield
+
+
+@pytest.fixture
+def listening():
+    """A socket to which one can connect."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        yield sock
+
+
+@pytest.fixture
+def gateway_conf(tmp_path):
+    """write(TEXT) makes a gateway.conf and returns its path."""
+
+    def write(text):
+        path = tmp_path / "gateway.conf"
+        path.write_text(text)
+        return str(path)
+
+    return write

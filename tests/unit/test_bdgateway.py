@@ -24,18 +24,8 @@ from tests.unit.canned import Node, own, seen
 DETAILS = {"url": "http://10.0.0.2:8080/axis/Echo", "node": "b", "service": "Echo", "phase": 1, "asked": []}
 
 
-@pytest.fixture
-def conf(tmp_path):
-    def write(text):
-        path = tmp_path / "gateway.conf"
-        path.write_text(text)
-        return str(path)
-
-    return write
-
-
-def test_check_tries_all_and_starts_nothing(conf, capsys):
-    path = conf("dns=127.0.0.1:0\n".replace(":0", f":{free_port()}") + f"http=127.0.0.1:{free_port()}\n")
+def test_check_tries_all_and_starts_nothing(gateway_conf, capsys):
+    path = gateway_conf("dns=127.0.0.1:0\n".replace(":0", f":{free_port()}") + f"http=127.0.0.1:{free_port()}\n")
     assert bdgateway.main(["--check", path]) == 0 and capsys.readouterr().out == f"{path}: ok\n"
 
 
@@ -47,21 +37,21 @@ def test_check_says_that_the_usual_config_is_not_there(tmp_path, monkeypatch, ca
     assert capsys.readouterr().out == f"{path} is not there: ok with all at its default\n"
 
 
-def test_a_port_that_is_taken_may_be_free_later(conf, capsys):
+def test_a_port_that_is_taken_may_be_free_later(gateway_conf, capsys):
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
         sock.listen()
-        assert bdgateway.main([conf(f"dns=\nhttp=127.0.0.1:{port}\n")]) == 1
+        assert bdgateway.main([gateway_conf(f"dns=\nhttp=127.0.0.1:{port}\n")]) == 1
     assert capsys.readouterr().err == f"bdgateway: 127.0.0.1:{port}: Address already in use\n"
 
 
-def test_what_is_wrong_is_one_line_and_status_2(conf, capsys):
-    assert bdgateway.main([conf("x=1\n")]) == 2 and "unknown key 'x'" in capsys.readouterr().err
+def test_what_is_wrong_is_one_line_and_status_2(gateway_conf, capsys):
+    assert bdgateway.main([gateway_conf("x=1\n")]) == 2 and "unknown key 'x'" in capsys.readouterr().err
 
 
-def test_who_listens_for_others_too_is_told_so(conf, capsys):
-    assert bdgateway.main(["--check", conf(f"dns=\nhttp=0.0.0.0:{free_port()}\n")]) == 0
+def test_who_listens_for_others_too_is_told_so(gateway_conf, capsys):
+    assert bdgateway.main(["--check", gateway_conf(f"dns=\nhttp=0.0.0.0:{free_port()}\n")]) == 0
     assert "others than this host can look up" in capsys.readouterr().err
 
 
@@ -92,9 +82,9 @@ def forked(path, log=None):
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-def test_it_answers_dns_and_http_until_it_is_told_to_end(conf, node):
+def test_it_answers_dns_and_http_until_it_is_told_to_end(gateway_conf, node):
     dns_port, http_port = free_port(), free_port()
-    with forked(conf(f"socket=/x.sock\ndns=127.0.0.1:{dns_port}\nhttp=127.0.0.1:{http_port}\n")):
+    with forked(gateway_conf(f"socket=/x.sock\ndns=127.0.0.1:{dns_port}\nhttp=127.0.0.1:{http_port}\n")):
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
         def told(path):
@@ -109,7 +99,7 @@ def test_it_answers_dns_and_http_until_it_is_told_to_end(conf, node):
         assert b'bdserver_gateway_lookups_total{face="dns",outcome="found"} 1.0' in metrics
 
 
-def test_sighup_reads_the_config_anew_and_a_bad_one_leaves_all_as_it_was(conf, node, tmp_path):
+def test_sighup_reads_the_config_anew_and_a_bad_one_leaves_all_as_it_was(gateway_conf, node, tmp_path):
     log = tmp_path / "log"
     ports = f"socket=/x.sock\ndns=127.0.0.1:{free_port()}\nhttp=127.0.0.1:{free_port()}\n"
     dns_port, http_port = (int(line.rpartition(":")[2]) for line in ports.splitlines()[1:])
@@ -134,7 +124,7 @@ def test_sighup_reads_the_config_anew_and_a_bad_one_leaves_all_as_it_was(conf, n
         os.kill(pid, signal.SIGHUP)
         until(lambda: said in log.read_text() and log.read_text().count("SIGHUP") > before, 30, f"{said} in {log.read_text()}")
 
-    with forked(conf(ports), str(log)) as pid:
+    with forked(gateway_conf(ports), str(log)) as pid:
         until(lambda: status("localhost") == 200, 30, "it answers")
         assert status("web.example") == 421 and code("Echo.bd.internal") == 0
         new = ports + "http_hosts=web.example\ndomain=other.internal\n"
@@ -259,10 +249,10 @@ def test_what_is_no_http_is_counted(node, tmp_path):
 
 
 @pytest.mark.parametrize("off", ["dns", "http"])
-def test_each_face_can_be_left_out(conf, node, off):
+def test_each_face_can_be_left_out(gateway_conf, node, off):
     port = free_port()
     settings = {"dns": f"127.0.0.1:{port}", "http": f"127.0.0.1:{port}"} | {off: ""}
-    with forked(conf("socket=/x.sock\n" + "".join(f"{key}={value}\n" for key, value in settings.items()))):
+    with forked(gateway_conf("socket=/x.sock\n" + "".join(f"{key}={value}\n" for key, value in settings.items()))):
 
         def is_up():
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5):

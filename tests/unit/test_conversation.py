@@ -13,11 +13,8 @@ from bdserver.core import messages
 from bdserver.core.policy import digest
 from bdserver.core.wire import FRAME_BYTES_MAX, HEADER, OLDEST, VERSION, Decoder, encode
 from bdserver.net.conversation import PLACE_BYTES_MAX, PLACES_MAX, Conversation, LocalStream, receive
+from tests.unit.sockets import soon
 from tests.unit.test_messages import EXAMPLES
-
-
-def soon(seconds=10.0):
-    return time.monotonic() + seconds
 
 
 class Callee:

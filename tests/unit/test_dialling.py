@@ -11,21 +11,7 @@ from bdserver.net import keys, tls
 from bdserver.net.authority import Authority
 from bdserver.net.dialling import dial, dial_local, entrance
 from tests.unit.certificates import make_keys
-
-
-def soon(seconds=10.0):
-    return time.monotonic() + seconds
-
-
-def address_of(sock):
-    return "{}:{}".format(*sock.getsockname()[:2])
-
-
-@pytest.fixture
-def listening():
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        yield sock
-
+from tests.unit.sockets import address_of, soon
 
 # --- the local socket ---------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from bdserver.errors import (
     TooBusy,
 )
 from bdserver.net.entrances import PASSED_OVER, SHARE, enter, in_turn, located
+from tests.unit.sockets import soon
 
 
 class Talk:
@@ -48,10 +49,6 @@ def say(talk, deadline):
     if isinstance(talk.answer, Exception):
         raise talk.answer
     return talk.answer
-
-
-def soon(seconds=10.0):
-    return time.monotonic() + seconds
 
 
 def test_the_first_that_answers_is_it_and_nobody_else_is_called():

@@ -6,7 +6,6 @@ import os
 import socket
 import ssl
 import threading
-import time
 
 import pytest
 
@@ -15,6 +14,7 @@ from bdserver.errors import Deadline, Refused
 from bdserver.net import keys, onecall, tls
 from bdserver.net.authority import Authority
 from tests.unit.certificates import Key, load_certificate, make_keys, save, uri
+from tests.unit.sockets import soon
 
 
 @pytest.fixture
@@ -34,10 +34,6 @@ def me(folder):
 
 def load(me):
     return onecall.Caller.load(me, valid_name)
-
-
-def soon(seconds=10.0):
-    return time.monotonic() + seconds
 
 
 def test_what_bdkeys_makes_is_shown(me):

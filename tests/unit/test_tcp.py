@@ -10,20 +10,7 @@ from bdserver import errors
 from bdserver.net import tcp
 from bdserver.net.entrances import in_turn
 from bdserver.net.tcp import connect, resolve
-
-
-def soon(seconds=10.0):
-    return time.monotonic() + seconds
-
-
-def address_of(sock):
-    return "{}:{}".format(*sock.getsockname()[:2])
-
-
-@pytest.fixture
-def listening():
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        yield sock
+from tests.unit.sockets import address_of, soon
 
 
 @pytest.fixture
