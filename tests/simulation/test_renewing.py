@@ -21,6 +21,7 @@ class Machine:
         self.name, self.trusts, self.signs = name, {OLD}, OLD if is_signer else None
         self.away_until, self.known, self.has_heard = 0.0, {}, False
         self.certify(OLD, now, rng)
+        self.told = self.sight  # what the others hear of it: as it was after its last turn
 
     def certify(self, root, now, rng):
         self.root, self.renewal = root, Renewal(Life(now, now + LIFE, rng.random()))
@@ -35,33 +36,33 @@ class World:
         self.rng, self.now = Random(seed), 0.0
         self.machines = [Machine(f"n{number}", number < SIGNERS, 0.0, self.rng) for number in range(NODES)]
         self.by_name = {each.name: each for each in self.machines}
+        self.there, self.forgotten = self.machines, []
         self.renewed = self.failed = 0
-
-    @property
-    def there(self):
-        return [each for each in self.machines if each.away_until <= self.now]
 
     def comes_through(self):
         return self.rng.random() >= LOST
 
     def hour(self):
         self.now += HOUR
-        for each in self.there:
+        for each in [each for each in self.machines if each.away_until <= self.now]:
             if self.rng.random() < 1 / 300:
                 each.away_until = self.now + self.rng.uniform(1, AWAY_HOURS_MAX) * HOUR
+        self.there = [each for each in self.machines if each.away_until <= self.now]
+        self.forgotten = [each for each in self.machines if each.away_until > self.now + DAY]  # as a tombstone is
         for each in self.there:
             self.gossip(each)
             self.roll(each)
             self.renew(each)
+            each.told = each.sight
 
     def gossip(self, machine):
         for other in self.there:
             if self.understand(machine, other) and self.comes_through():
-                machine.known[other.name] = other.sight
+                machine.known[other.name] = other.told
                 machine.has_heard = machine.has_heard or other.has_heard
         machine.known[machine.name] = machine.sight
-        for name in [name for name in machine.known if self.by_name[name].away_until > self.now + DAY]:
-            del machine.known[name]  # a tombstone is forgotten
+        for each in self.forgotten:
+            machine.known.pop(each.name, None)
 
     def understand(self, one, other):
         return other.root in one.trusts and one.root in other.trusts
@@ -99,8 +100,9 @@ class World:
             assert each.renewal.life.ends > self.now, f"seed {seed}, day {self.now / DAY:.1f}: {each.name}'s is over"
         for one in self.there:
             for other in self.there:
-                why = f"seed {seed}, day {self.now / DAY:.1f}: {one.name} does not believe {other.name}"
-                assert other.root in one.trusts, why
+                assert other.root in one.trusts, (
+                    f"seed {seed}, day {self.now / DAY:.1f}: {one.name} does not believe {other.name}"
+                )
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 5))])
