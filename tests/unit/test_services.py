@@ -1,4 +1,4 @@
-"""The services directory: what is live, what is not, which changes may be made. How each is made is test_moves'."""
+"""The services directory: what is live, what is not, which changes may be made. How each is made is test_service_moves'."""
 
 import contextlib
 import errno
