@@ -1,6 +1,7 @@
 """For all unit tests: what they write need not survive a power cut, and a disk would be waited for 15,000 times. And fixtures
 that more than one of them uses."""
 
+import gc
 import os
 import socket
 
@@ -14,6 +15,14 @@ def nothing_waits_for_the_disk():
         patch.setattr(os, "fsync", lambda file: None)
         patch.setattr(os, "fdatasync", lambda file: None)
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_is_left_open():
+    """Nobody closes a node, which ends with its process: so hundreds of descriptors of nodes that were given up would wait for
+    whoever comes next in ours, and counts its own."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
