@@ -33,6 +33,8 @@ from bdserver.net import tcp
 # Questions that wait for their look-up; more would wait longer than anybody does.
 WAITING_MAX = 64
 CONNECTIONS_MAX = 64
+# When there is no more room, the one of which nothing came for longest gives way, if it has had so long.
+PLACE_SECONDS = 0.5
 IDLE_SECONDS = 10.0
 LENGTH_BYTES = 2
 PORT_OF = {"http": 80, "https": 443}
@@ -78,7 +80,8 @@ class DnsServer:
         self._threads = ThreadPoolExecutor(threads, "look-up")
         self._budget = Budget(queries_per_second)
         self._calls: Calls[asyncio.Future[Outcome]] = Calls()
-        self._waiting = self._connections = 0
+        self._waiting = 0
+        self._since: dict[asyncio.StreamWriter, float] = {}  # when each connection came, or asked last: the oldest first
         self._tasks: set[asyncio.Task[None]] = set()
         self._open: dict[socket.socket, asyncio.BaseTransport | asyncio.Server] = {}
         self._loop = asyncio.new_event_loop()
@@ -169,17 +172,21 @@ class DnsServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """A connection, until it is silent, or says what no query can be."""
-        if self._connections >= CONNECTIONS_MAX:
+        if len(self._since) >= CONNECTIONS_MAX:
             self._count("tcp", "dropped")
             self._refused("connections")
-            writer.close()
-            return
-        self._connections += 1
+            oldest = next(iter(self._since))
+            if self._loop.time() - self._since[oldest] < PLACE_SECONDS:
+                writer.close()
+                return
+            del self._since[oldest]
+            oldest.transport.abort()
+        self._since[writer] = self._loop.time()
         try:
             with contextlib.suppress(OSError, EOFError, TimeoutError):
                 await self._serve_queries(reader, writer)
         finally:
-            self._connections -= 1
+            self._since.pop(writer, None)
             writer.close()
 
     async def _serve_queries(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -190,6 +197,9 @@ class DnsServer:
                 if not zone.HEADER.size <= length <= zone.QUERY_BYTES_MAX:
                     return
                 data = await reader.readexactly(length)
+            if self._since.pop(writer, None) is None:  # it has given way
+                return
+            self._since[writer] = self._loop.time()
             if not self._has_budget():
                 self._count("tcp", "dropped")
                 return

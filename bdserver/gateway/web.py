@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import socket
 from collections.abc import Callable
+from typing import Any
 from wsgiref.types import WSGIApplication
 
 from waitress import trigger, wasyncore
@@ -21,11 +22,16 @@ from bdserver.core.fields import TEXT_MAX
 
 # Of one connection; a caller that is silent for so long is hung up on.
 HEADER_BYTES_MAX, SILENT_SECONDS = 16 << 10, 30
+# Beside the connections that are counted: listening sockets, the trigger, and connections that are about to be closed.
+ROOM_BESIDE = 50
 
 
 class WebServer:
     """Serves `application`. `count(status)` hears of each answer that no application has made, as to what is no HTTP;
-    `refused()` when there are as many connections as may be, and the next ones wait to be accepted."""
+    `refused()` when there are more connections than may be, and one gives way.
+
+    waitress by itself leaves those who come in the kernel's queue, and hangs up on who is silent: so a few callers that send a
+    byte now and then would keep out all others."""
 
     def __init__(
         self,
@@ -35,10 +41,11 @@ class WebServer:
         count: Callable[[str], None],
         refused: Callable[[], None],
     ) -> None:
-        self.application, self.count, self.refused = application, count, refused
+        self.application, self.count = application, count
+        self._connections_max, self._refused = connections_max, refused
         self.adjustments = Adjustments(
             threads=threads,
-            connection_limit=connections_max,
+            connection_limit=connections_max + ROOM_BESIDE,
             channel_timeout=SILENT_SECONDS,
             max_request_header_size=HEADER_BYTES_MAX,
             max_request_body_size=TEXT_MAX,
@@ -59,6 +66,14 @@ class WebServer:
     def leave(self, sock: socket.socket) -> None:
         """Accept no more on it, and close it; connections that it has taken live on."""
         self.trigger.act(lambda: self._listeners.pop(sock.fileno()).leave())
+
+    def make_room(self, newcomer: HTTPChannel) -> None:
+        """Where there are too many now, the oldest that is not being answered gives way; where all are, who comes."""
+        others = [each for each in self.connections.values() if each is not newcomer and not each.will_close]
+        if len(others) >= self._connections_max:
+            goes = next((each for each in others if not each.requests), newcomer)
+            goes.will_close = True  # the loop closes it, in its next turn
+            self._refused()
 
     def run(self) -> None:
         """Serve until SystemExit or KeyboardInterrupt."""
@@ -101,6 +116,10 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
 
     error_task_class = _Refusal
 
+    def __init__(self, listener: _Listener, *arguments: Any, **named: Any) -> None:
+        super().__init__(listener, *arguments, **named)
+        listener.web.make_room(self)
+
 
 class _Listener(TcpWSGIServer):  # type: ignore[misc]
     """One socket of a WebServer."""
@@ -123,14 +142,6 @@ class _Listener(TcpWSGIServer):  # type: ignore[misc]
         own, self.trigger = self.trigger, web.trigger
         own.close()
         self.active_channels = web.connections
-
-    def readable(self) -> bool:
-        """Whether there is room for one more connection."""
-        was_full = self.in_connection_overflow
-        is_readable = super().readable()
-        if self.in_connection_overflow and not was_full:
-            self.web.refused()
-        return bool(is_readable)
 
     def leave(self) -> None:
         """Its connections need what they share, and not this."""

@@ -222,6 +222,13 @@ def test_connections_are_bounded(make, monkeypatch):
         assert sock.recv(2)
         assert send_tcp(server, b"") == b"" and ("tcp", "dropped") in server.counted
         assert server.refused == ["connections"]
+    monkeypatch.setattr(serving, "PLACE_SECONDS", 0.0)
+    with socket.create_connection(("127.0.0.1", server.port), SECONDS) as slow:
+        slow.sendall(b"\0")
+        until(lambda: server.ask("Echo.bd.internal", how=dns.query.tcp).answer, SECONDS, "the slow one gives way")
+        slow.settimeout(SECONDS)
+        with contextlib.suppress(ConnectionResetError):
+            assert slow.recv(1) == b""
 
 
 def test_a_connection_over_budget_is_closed(make):

@@ -1,5 +1,7 @@
 """The HTTP server of a gateway: its limits, and what is left of a listener that went; its addresses in tests/unit/test_bdgateway.py."""
 
+import contextlib
+import http.client
 import socket
 import threading
 
@@ -8,10 +10,13 @@ import pytest
 from bdserver.gateway.web import WebServer
 from tests.hosts import until
 
-OK = b"HTTP/1.1 200 OK"
-
 
 def hello(environ, start_response):
+    """At once; /slow when the gate opens."""
+    if environ["PATH_INFO"] == "/slow":
+        server = environ["served"]
+        server.asked.set()
+        assert server.gate.wait(20)
     start_response("200 OK", [("Content-Length", "2")])
     return [b"hi"]
 
@@ -21,7 +26,14 @@ class Served(WebServer):
 
     def __init__(self, connections_max=50):
         self.counted, self.full = [], 0
-        super().__init__(hello, 2, connections_max, self.counted.append, self.is_full)
+        self.asked, self.gate = threading.Event(), threading.Event()
+        super().__init__(
+            lambda environ, start: hello(environ | {"served": self}, start),
+            2,
+            connections_max,
+            self.counted.append,
+            self.is_full,
+        )
         self.thread = threading.Thread(target=self.run)
         self.thread.start()
 
@@ -59,20 +71,46 @@ def web():
 
 def ask(connection, request=b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"):
     connection.sendall(request)
-    return connection.recv(9999)
+    return heard(connection)
 
 
-def test_as_many_connections_as_may_be_are_told_once_and_the_next_one_waits(web):
-    server = web(5)  # the trigger and the listener count too
+def heard(connection):
+    """The status of the whole answer, which may come in pieces."""
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    answer.read()
+    return answer.status
+
+
+def test_who_asks_nothing_for_longest_gives_way_and_who_is_being_answered_does_not(web):
+    server = web(3)
     where = server.port().getsockname()
-    open_ones = [socket.create_connection(where, 20) for _ in range(3)]
-    assert all(ask(each).startswith(OK) for each in open_ones)
-    with socket.create_connection(where, 20) as late:
-        until(lambda: server.full == 1, 20, "it is told")
-        late.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        for each in open_ones:
-            each.close()
-        assert late.recv(9999).startswith(OK) and server.full == 1
+    with contextlib.ExitStack() as open_ones:
+        answered = open_ones.enter_context(socket.create_connection(where, 20))
+        answered.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert server.asked.wait(20), "it is being answered"
+        slow = [open_ones.enter_context(socket.create_connection(where, 20)) for _ in range(10)]
+        for each in slow[-2:]:
+            each.sendall(b"GET / HT")
+        late = open_ones.enter_context(socket.create_connection(where, 20))
+        assert ask(late) == 200
+        with contextlib.suppress(ConnectionResetError):
+            assert slow[0].recv(10) == b"", "it gave way"
+        assert server.full == 9
+        server.gate.set()
+        assert heard(answered) == 200
+
+
+def test_where_all_are_being_answered_who_comes_is_hung_up_on(web):
+    server = web(1)
+    where = server.port().getsockname()
+    with socket.create_connection(where, 20) as answered:
+        answered.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert server.asked.wait(20)
+        with socket.create_connection(where, 20) as later, contextlib.suppress(ConnectionResetError):
+            assert later.recv(10) == b""
+        server.gate.set()
+        assert heard(answered) == 200
 
 
 def test_a_silent_connection_is_hung_up_on_though_its_own_listener_is_gone(web):
@@ -81,10 +119,10 @@ def test_a_silent_connection_is_hung_up_on_though_its_own_listener_is_gone(web):
     sock = server.port()
     server.port()
     with socket.create_connection(sock.getsockname(), 20) as connection:
-        assert ask(connection).startswith(OK)
+        assert ask(connection) == 200
         server.leave(sock)
         until(lambda: sock.fileno() < 0, 20, "the listener is gone")
-        assert ask(connection).startswith(OK)
+        assert ask(connection) == 200
         assert connection.recv(9) == b"", "it hangs up"
 
 
@@ -103,5 +141,5 @@ def test_no_descriptor_is_left_of_a_listener_that_went(web):
 def test_what_is_no_http_is_counted_by_its_status(web):
     server = web()
     with socket.create_connection(server.port().getsockname(), 20) as connection:
-        assert ask(connection, b"\x16\x03\x01 no request\r\n\r\n").startswith(b"HTTP/1.0 400")
+        assert ask(connection, b"\x16\x03\x01 no request\r\n\r\n") == 400
     assert server.counted == ["400"]
