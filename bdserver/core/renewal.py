@@ -21,6 +21,8 @@ DUE_SHARE, JITTER_SHARE = 2 / 3, 1 / 9
 # The first pause after a failure, as a share of the life, and the longest; each is twice the one before.
 PAUSE_SHARE, PAUSE_SHARE_MAX = 1 / 20_000, 1 / 60
 PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX = 1.0, 6 * 3600.0
+# With its jitter.
+LONGEST_SECONDS = 1.5 * PAUSE_SECONDS_MAX
 DOUBLINGS_MAX, URGENT_DOUBLINGS = 30, 4
 # Of what is left until a signer is revoked, no pause is longer than this.
 HURRY_SHARE = 1 / 8
@@ -62,8 +64,9 @@ class Renewal(NamedTuple):
         return self.next_at if self.is_urgent else max(self.life.due_at, self.next_at)
 
     def is_due(self, now: float) -> bool:
-        """Whether to try now."""
-        return now >= self.due_at()
+        """Whether to try now. A time that is further ahead than any pause a clock has set that was put back since."""
+        is_believed = self.next_at <= now + LONGEST_SECONDS
+        return now >= (self if is_believed else self._replace(next_at=0.0)).due_at()
 
     def urged(self, now: float, rng: Random, by: float = math.inf) -> Renewal:
         """It is due whatever its age, in a spread of an hour or two, or of a part of the time that is left: all others come as

@@ -108,7 +108,7 @@ class Heard:
     def write(self, known: set[str], lag: float, now: float) -> bool:
         """Now and then, on disk; names that are known no longer are dropped. Whether it was written, or tried to be."""
         is_worth_it = self._is_new or max(lag, self._report.lag) > LATE_SECONDS  # late now, or said to be, and so no longer
-        if not is_worth_it or now - self._written_at < WRITE_SECONDS:
+        if not is_worth_it or 0 <= now - self._written_at < WRITE_SECONDS:  # a clock may be put back
             return False
         self._written_at, self._is_new = now, False
         times = {name: at for name, at in self._report.times.items() if name in known}

@@ -90,6 +90,7 @@ def test_a_lag_is_told_though_nobody_was_heard(tmp_path):
     assert not heard.write(set(), 0.9, 104.0), "not yet: whoever noted it keeps it"
     assert heard.write(set(), 0.0, 105.0) and Heard(path).report() == Report({}), "a node that is alone is in time again"
     assert not heard.write(set(), 0.0, 120.0)
+    assert heard.write(set(), 0.75, 20.0), "the clock was put back"
 
 
 def test_who_refuses_our_record_is_told_until_it_does_no_longer(tmp_path):

@@ -27,6 +27,14 @@ def test_pauses_grow_from_minutes_to_hours_and_no_further():
     assert renewal.failures == 20 and renewal.why == "nobody there"
 
 
+def test_a_clock_that_was_a_year_ahead_puts_nothing_off():
+    rng, renewal = Random(1), Renewal(Life(0, 90 * DAY))
+    ahead = renewal.failed("its certificate is over", 365 * DAY, rng)
+    assert not ahead.is_due(59 * DAY) and ahead.is_due(60 * DAY)
+    urged = renewal.urged(365 * DAY, rng)
+    assert urged.is_due(DAY) and not renewal.urged(DAY, rng).is_due(DAY)
+
+
 def test_a_certificate_of_a_minute_is_tried_each_second():
     rng, renewal = Random(1), Renewal(Life(0, 60))
     for _ in range(10):
