@@ -238,6 +238,8 @@ class _Answers:
             sight = _sight(value)
             known[sight.name] = sight
             self.hearsay[sight.name] = _hearsay(value)
+        if first.name not in known:
+            raise BadFrame(f"{first.name} does not tell of itself among the nodes")
         self.sights[first.name] = known
 
     def take(self, name: str, said: messages.Status) -> None:

@@ -219,7 +219,7 @@ class View:
             return False
         own = self.own
         if claim.address != own.address and claim.is_there:
-            if self.rival and now - self.rival.at < CONFLICT_PAUSE:
+            if self.rival and 0 <= now - self.rival.at < CONFLICT_PAUSE:  # a clock may be put back
                 return False
             self.rival = Rival(claim.address, now, claim.certificate)
             self.changes += 1
@@ -230,7 +230,7 @@ class View:
 
     def living_rival(self, now: float) -> Rival | None:
         """Another live node of our name, as far as is known now."""
-        return self.rival if self.rival is not None and now - self.rival.at < RIVAL_SECONDS else None
+        return self.rival if self.rival is not None and 0 <= now - self.rival.at < RIVAL_SECONDS else None
 
     def forget(self, name: str) -> bool:
         """Drop a record altogether (an administrator's wish; gossip may bring it back)."""

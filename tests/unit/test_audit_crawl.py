@@ -142,6 +142,12 @@ def test_an_entry_that_speaks_briefly_unasked_is_no_entry(mesh):
         crawled()
 
 
+def test_an_entry_that_does_not_know_itself_is_none(mesh):
+    mesh.told["alpha"] = Status(own("alpha"), [seen("beta")])
+    with pytest.raises(BadFrame, match="alpha does not tell of itself"):
+        crawled()
+
+
 def test_a_state_that_nobody_knows_is_nonsense(mesh):
     mesh.told["beta"] = Status(own("beta"), [brief("gamma", 3, "tired")])
     assert crawled().failures["beta"] == ("bad-frame", "'tired' is no state of a node")

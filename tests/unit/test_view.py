@@ -169,6 +169,8 @@ def test_a_rival_of_the_same_name_is_noted_and_outbid_but_not_all_the_time():
     again = rival._replace(version=(view.generation + 1, 0))
     assert not view.merge(again, NOW + module.CONFLICT_PAUSE - 1)
     assert view.merge(again, NOW + module.CONFLICT_PAUSE)
+    third = rival._replace(version=(view.generation + 1, 0))
+    assert view.living_rival(NOW - 86400) is None and view.merge(third, NOW - 86400), "the clock was put back"
 
 
 def test_the_same_name_at_a_new_address_replaces_the_old():
