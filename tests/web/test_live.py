@@ -372,3 +372,8 @@ def test_hundreds_of_nodes_and_services_are_a_page_of_a_few_screens(made, many, 
             table,
         )
         assert abs(head_at) < 2 and rows_at == 3000, "its heads stay in sight"
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        until(page, "[...document.querySelectorAll('.tall')].every(each => each.clientHeight === each.scrollHeight)")
+    finally:
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
