@@ -94,7 +94,10 @@ def _judged(host: Host, seen: dict[str, _Seen]) -> Iterator[Finding]:
     missing = [each.url for each in seen.values() if each.status == 404]
     closed = list(_closed(settings)) if missing and settings.web == EMBEDDED else []
     yield from closed
-    if missing and not closed:
+    if missing and not closed and len(missing) < len(seen):
+        words = f"nothing is at {few(missing)} (404), while other services are served"
+        yield Finding(WARNING, "web-404", words, "of a folder, its index.cgi or index.html is served: has it one?")
+    elif missing and not closed:
         words = f"the web server does not serve {settings.services_dir} at {few(missing)} (404)"
         remedy = "let it serve that folder there, or set axis_web_dir"
         yield Finding(GRAVE, "web-404", words, remedy)

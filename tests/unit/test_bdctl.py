@@ -577,6 +577,10 @@ def test_publish_of_a_file_that_is_served_as_it_is_warns_of_nothing(node, run, t
             err = run("publish", "--health", "http", str(tmp_path / "hello"))[2]
             nowhere = f"bdctl: warning: there is a web server, and nothing at http://127.0.0.1:{web.server_port}/axis/other?wsdl (404)"
             assert err.startswith(nowhere) and err.count("\n") == 1 if is_warned else not err
+        assert err.endswith("does it serve services_dir? (bdctl doctor)\n")
+        (tmp_path / "folder").mkdir()
+        err = run("publish", "--health", "http", str(tmp_path / "folder"))[2]
+        assert err == f"{nowhere}: {tmp_path}/folder has neither index.cgi nor index.html\n"
     finally:
         web.shutdown()
         web.server_close()

@@ -268,6 +268,18 @@ def test_the_web_server_serves_the_services_and_not_their_bdcert(served, statuse
     assert served(statuses) == expected
 
 
+def test_one_service_that_is_not_served_is_no_fault_of_the_web_server(served, host):
+    host.add_service("Other")
+    assert served({"/axis/Echo": 200}) == ["web-404"]
+    port = load(host.config_path).axis_port
+    [found] = looked(web.web_server, host, axis_port=port)
+    assert (
+        found.severity == Severity.WARNING
+        and found.words.startswith("nothing is at http://")
+        and "axis_web_dir" not in found.remedy
+    )
+
+
 def test_a_web_server_that_is_not_there_and_services_elsewhere(host):
     assert looked(web.web_server, host) == [], "there is nothing to serve"
     host.add_service("Echo")

@@ -30,6 +30,8 @@ from bdserver.net import tcp
 
 # Whether something listens is seen within a network's round trip; longer, the person waits for a mere warning.
 LISTENING_SECONDS = 1.0
+# What is usually served of a folder, and by the embedded web server alone.
+INDEXES = ("index.cgi", "index.html")
 PORT_OF = {"http": 80, "https": 443}
 # What may be wished for, and what holds where nothing ever was.
 WISHES: dict[str, Any] = {"weight": 1.0, "url": "", "health": "none", "replicas": 0, "copies": ""}
@@ -180,7 +182,10 @@ def doubts(options: Namespace, url: str) -> Iterator[str]:
     if reason:
         yield f"warning: nothing listens at {url} ({reason}): it is offered all the same"
     if status == http.HTTPStatus.NOT_FOUND:
-        yield f"warning: there is a web server, and nothing at {url} (404): does it serve services_dir? (bdctl doctor)"
+        why = "does it serve services_dir? (bdctl doctor)"
+        if os.path.isdir(options.file) and not any(os.path.exists(os.path.join(options.file, each)) for each in INDEXES):
+            why = f"{options.file} has neither {' nor '.join(INDEXES)}"
+        yield f"warning: there is a web server, and nothing at {url} (404): {why}"
 
 
 def _not_executable(path: str, is_served: bool) -> Iterator[str]:
