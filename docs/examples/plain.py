@@ -31,6 +31,8 @@ def fetch(service: str) -> bytes:
 
 
 def main() -> int:
+    if len(sys.argv) != 2:
+        sys.exit("usage: plain.py SERVICE")
     try:
         sys.stdout.buffer.write(fetch(sys.argv[1]))
     except (BDError, OSError) as error:

@@ -50,6 +50,8 @@ class MeshSession(requests.Session):
 
 
 def main() -> int:
+    if len(sys.argv) != 3:
+        sys.exit("usage: with_requests.py SERVICE COUNT")
     service, count = sys.argv[1], int(sys.argv[2])
     try:
         with bdserver.Mesh() as mesh, MeshSession(mesh) as session:

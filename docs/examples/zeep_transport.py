@@ -37,6 +37,8 @@ def client(mesh: bdserver.Mesh, service: str) -> zeep.Client:
 
 
 def main() -> int:
+    if len(sys.argv) != 2:
+        sys.exit("usage: zeep_transport.py NUMBER")
     try:
         with bdserver.Mesh() as mesh:
             found = client(mesh, "Primes").service.Factors(number=int(sys.argv[1]))

@@ -53,6 +53,12 @@ def test_plain_fetches_a_service(hosts):
     assert done.returncode == 0 and "definitions" in done.stdout and "urn:bdserver:demo:Primes" in done.stdout, done.stderr
 
 
+@pytest.mark.parametrize("example", ["plain.py", "with_requests.py", "zeep_transport.py"])
+def test_an_example_without_its_arguments_says_which(hosts, example):
+    done = run(hosts[0], example)
+    assert done.returncode == 1 and done.stderr.startswith(f"usage: {example} ") and done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("example", [("plain.py", "Nothing"), ("with_requests.py", "Nothing", "1")])
 def test_what_nobody_has_is_one_line_and_bdwhereis_status(hosts, example):
     done = run(hosts[0], *example)

@@ -71,6 +71,13 @@ def test_a_url_that_can_not_be_taken_apart_is_the_peers_fault(node, url):
         bdserver.whereis("Echo")
 
 
+@pytest.mark.parametrize("service", ["a b", "", None])
+def test_what_is_no_service_s_name_is_not_asked_for(node, service):
+    with pytest.raises(errors.BadRequest, match=f"^{str(service)!r} is no service's name: 1 to 100 of letters"):
+        bdserver.Mesh().whereis(service)
+    assert node.asked == []
+
+
 def test_that_nobody_has_it_leaves_the_connection_as_it_is(node):
     details = {"url": "", "node": "", "service": "Echo", "phase": 3, "asked": []}
     node.answers["WHEREIS"] = [Nobody(details), place()]
