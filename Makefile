@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest $(REPORT)
 TESTS :=
 # How they are reported: make test REPORT="--brief --no-skips"
 REPORT :=
-# What of the tests runs in less than a minute on two processors: a file at a time in the order given, the long ones first, and more
+# What of the tests runs in a minute on two processors, less on idle ones: a file at a time in the order given, the long ones first, and more
 # at once than there are processors, since many wait. And what of them is measured: unit tests cover what simulations go through a
 # million times.
 QUICK := -n 4 --dist loadfile --no-loadscope-reorder --hypothesis-profile=quick -m "not long"
