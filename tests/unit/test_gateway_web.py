@@ -141,5 +141,5 @@ def test_no_descriptor_is_left_of_a_listener_that_went(web):
 def test_what_is_no_http_is_counted_by_its_status(web):
     server = web()
     with socket.create_connection(server.port().getsockname(), 20) as connection:
-        assert ask(connection, b"\x16\x03\x01 no request\r\n\r\n") == 400
+        assert ask(connection, b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n") == 400
     assert server.counted == ["400"]
