@@ -129,8 +129,9 @@ def test_a_silent_connection_is_hung_up_on_though_its_own_listener_is_gone(web):
 def test_no_descriptor_is_left_of_a_listener_that_went(web):
     server = web()
     first = server.port()
-    until(lambda: first.fileno() in server.map, 20, "it listens")
+    until(lambda: first.fileno() in server._listeners, 20, "it listens")
     before = len(server.map)
+    assert before == 2, "the listener, and what wakes the loop"
     for _ in range(20):
         sock = server.port()
         server.leave(sock)
