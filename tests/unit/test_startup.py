@@ -311,7 +311,7 @@ def test_in_the_foreground_nobody_needs_the_log_file(shared, prepare, tmp_path):
     ("settings", "words"),
     [
         ({"log_file": "{here}"}, "log_file={here} is a folder"),
-        ({"socket": "{here}/" + "x" * 120}, "is longer than the 107 bytes that the kernel takes"),
+        ({"socket": "{here}/" + "x" * 120}, "bytes, and the path of a socket has 107 at most"),
         ({"services_dir": "{here}/file"}, "{here}/file is to be a folder, and is a file"),
         ({"services_dir": "{here}/link"}, "{here}/link is to be a folder, and is a link to nowhere, which is not there"),
     ],
