@@ -37,7 +37,7 @@ def advertised(settings: Settings, certified: tuple[str, ...]) -> str:
     local = [host for host in here if host in certified]
     for candidates in (list(certified), bound, local):
         if len(candidates) == 1:
-            return join_address(candidates[0], settings.port)
+            return join_address(*split_address(candidates[0], settings.port))  # as others will compare it
     raise (BadConfig if here else NotYet)(  # at boot, the route by which it is found may come late
         f"{settings.path}: set advertise= to the address by which the others reach this node: "
         f"{', '.join(certified) or 'the certificate names none'}"

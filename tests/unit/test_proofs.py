@@ -126,9 +126,12 @@ def test_a_certificate_that_is_good_for_something_else(folder, mine, signer, rec
 
 
 def test_an_address_is_judged_as_in_a_handshake(folder, mine):
-    make_keys(folder, f"{folder}/ca", "six", "::1", "10.0.0.5", "node.example")
-    for address in ("[::1]:9001", "[::1%eth0]:9001", "10.0.0.5:1", "[::ffff:10.0.0.5]:1", "NODE.example:1"):
+    make_keys(folder, f"{folder}/ca", "six", "::1", "10.0.0.5", "NODE.example")
+    for address in ("[::1]:9001", "[::1%eth0]:9001", "10.0.0.5:1", "node.example:1"):
         assert mine.doubt(*told(folder, a_record("six", address), "six")) is None
+    for address in ("[::ffff:10.0.0.5]:1", "NODE.example:1"):
+        with pytest.raises(BadRequest, match="not in its normal form"):
+            told(folder, a_record("six", address), "six")
 
 
 def test_the_certificate_of_another_meshs_ca(folder, mine):
