@@ -88,7 +88,9 @@ def _live(read: Callable[[], object], found: BinaryIO, began_by: int) -> None:
         signal.set_wakeup_fd(-1)  # the other's
         signal.signal(signal.SIGALRM, lambda number, frame: _end_if_orphan(began_by))
         signal.setitimer(signal.ITIMER_REAL, ORPHAN_SECONDS, ORPHAN_SECONDS)
-        pickle.dump(read(), found)
+        what = read()
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        pickle.dump(what, found)
         found.flush()
     except Exception:
         log.exception("what another process reads met a bug")
@@ -97,6 +99,7 @@ def _live(read: Callable[[], object], found: BinaryIO, began_by: int) -> None:
 
 
 def _end_if_orphan(began_by: int) -> None:
-    """By an exception, so that what is being read is not to blame."""
+    """By an exception, which comes once: so what is being read is not to blame, and the way out is not disturbed."""
     if os.getppid() != began_by:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
         raise SystemExit
