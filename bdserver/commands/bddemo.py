@@ -45,14 +45,14 @@ def _words_of(error: Exception) -> str:
 
 
 def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) < PORT_MAX):
-        raise argparse.ArgumentTypeError(f"{text[:SHOWN_CHARACTERS_MAX]!r} is no port from 1 to {PORT_MAX - 1}")
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) < PORT_MAX):
+        raise argparse.ArgumentTypeError(f"{text[:SHOWN_CHARACTERS_MAX]!r} is no port from 1 to {PORT_MAX - 1}, nor 0 for any")
     return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = calling.Parser(prog="bddemo", description="A mesh of three nodes on this machine, and its story.")
     parser.add_argument("--seconds", type=calling.number, help="end so long after the story (default: when you press Ctrl-C)")
-    parser.add_argument("--port", type=_port, default=PORT, help=f"of the page (default {PORT}); DNS has the next one")
+    parser.add_argument("--port", type=_port, default=PORT, help=f"of the page (default {PORT}; 0: any); DNS has the next one")
     parser.add_argument("--version", action="version", version=f"bddemo {__version__}")
     return parser

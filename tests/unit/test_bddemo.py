@@ -128,8 +128,8 @@ def test_whoever_does_not_answer_is_one_line_too(story, capsys, error, words):
     ("arguments", "words"),
     [
         (["--seconds", "soon"], "argument --seconds: 'soon' is no number"),
-        (["--port", "x"], "argument --port: 'x' is no port from 1 to 65534"),
-        (["--port", "65535"], "argument --port: '65535' is no port from 1 to 65534"),
+        (["--port", "x"], "argument --port: 'x' is no port from 1 to 65534, nor 0 for any"),
+        (["--port", "65535"], "argument --port: '65535' is no port from 1 to 65534, nor 0 for any"),
         (["more"], "unrecognized arguments: more"),
     ],
 )
@@ -142,7 +142,7 @@ def test_wrong_usage_is_exit_2_and_one_line(story, capsys, arguments, words):
 
 
 def test_a_port_and_the_version(capsys):
-    assert bddemo._parser().parse_args(["--port", "8461"]).port == 8461
+    assert [bddemo._parser().parse_args(["--port", port]).port for port in ("8461", "0")] == [8461, 0]
     with pytest.raises(SystemExit):
         bddemo.main(["--version"])
     assert capsys.readouterr().out.startswith("bddemo 1.")
