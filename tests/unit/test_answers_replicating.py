@@ -12,6 +12,7 @@ import pytest
 
 from bdserver import errors
 from bdserver.core import plan
+from bdserver.core.membership import Withdrawal
 from bdserver.core.messages import (
     DontHave,
     Found,
@@ -154,6 +155,23 @@ def test_a_package_that_is_not_what_was_declared_is_not_installed(tmp_path, monk
 
     monkeypatch.setitem(ANSWERS, "GIVESERVICE", lie)
     with pytest.raises(errors.BadPackage, match="SHA-256"):
+        node.ask("WILLYOUREPLICATE", "Echo")
+    assert node.services.get("Echo") is None and is_clean(node)
+
+
+def test_what_is_withdrawn_while_it_comes_does_not_go_live(tmp_path, monkeypatch):
+    node, holder = a_copier(tmp_path)
+    give = ANSWERS["GIVESERVICE"]
+
+    def give_and_withdraw(session, service):
+        package = give(session, service)
+        holder.services.withdraw(service)
+        update_own(holder, Told(withdrawn={service: Withdrawal(1, int(NOW))}))
+        acquaint(node, holder)
+        return package
+
+    monkeypatch.setitem(ANSWERS, "GIVESERVICE", give_and_withdraw)
+    with pytest.raises(errors.CantFind, match="Echo was withdrawn while it came from holder"):
         node.ask("WILLYOUREPLICATE", "Echo")
     assert node.services.get("Echo") is None and is_clean(node)
 

@@ -26,7 +26,7 @@ from bdserver.core.nudges import Hurry
 from bdserver.core.roles import NODE
 from bdserver.core.tuples import NamedTuple
 from bdserver.core.view import View
-from bdserver.errors import BadConfig, BadPackage, BadRequest, BDError, Deadline, NobodyThere, TooBusy
+from bdserver.errors import BadConfig, BadPackage, BadRequest, BDError, CantFind, Deadline, NobodyThere, TooBusy
 from bdserver.files import durable, package
 from bdserver.files.bdcert import Service
 from bdserver.files.publishers import Signed
@@ -176,7 +176,8 @@ def _copied(session: Session, service: str, found: Found | None, is_call: bool) 
 
 
 def _install(session: Session, service: str, found: Found, to_retire: str | None = None) -> None:
-    """A package, all of it checked, goes live; before that the copy whose slot it needs goes to the graveyard."""
+    """A package, all of it checked, goes live, unless it was withdrawn while it came; before that the copy whose slot it needs
+    goes to the graveyard."""
     node, file = session.node, found.file
     if file is None:
         raise BadPackage(f"package of {service}: there is none")
@@ -186,6 +187,8 @@ def _install(session: Session, service: str, found: Found, to_retire: str | None
         folder = _unpacked(node, file, found.described, service)
     packed = label.on(node.services.unpacked(folder, service))
     try:
+        if copies.standing(session.look_again(), service, packed).is_withdrawn:
+            raise CantFind(f"{service} was withdrawn while it came from {found.giver}")
         node.trust.take(service, found.described["sha256"], label.signature, node.clock())
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
