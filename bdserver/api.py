@@ -14,7 +14,7 @@ import os
 import time
 from functools import lru_cache, partial
 
-from bdserver.core.names import valid_name
+from bdserver.core.names import NAME_WORDS, valid_name
 from bdserver.core.tuples import NamedTuple
 from bdserver.errors import BadConfig, BadFrame, BadRequest, Forbidden, NobodyThere
 from bdserver.files.settings import BY_NAME, default_path, load, local_socket
@@ -147,7 +147,7 @@ class Mesh:
     def whereis(self, service: str) -> Location:
         """As the function of that name."""
         if not isinstance(service, str) or not valid_name(service):
-            raise BadRequest(f"{str(service)[:60]!r} is no service's name: 1 to 100 of letters, digits and ._-")
+            raise BadRequest(f"{str(service)[:60]!r} is no service's name: {NAME_WORDS}")
         request = ["WHEREIS", service, self._policy_text]
         return _location(located(service, self.ask(lambda talk, deadline: talk.ask(request, deadline))))
 

@@ -13,7 +13,7 @@ import time
 from argparse import ArgumentParser, ArgumentTypeError
 
 from bdserver import __version__, api
-from bdserver.core.names import valid_name
+from bdserver.core.names import NAME_WORDS, valid_name
 from bdserver.errors import BadConfig, BDError
 from bdserver.files.lines import SHOWN_CHARACTERS_MAX
 from bdserver.files.settings import decimal, default_path
@@ -101,7 +101,7 @@ def duration(text: str) -> float:
 def service_name(text: str) -> str:
     """A service's name, as argparse's `type`."""
     if not valid_name(text):
-        raise ArgumentTypeError(f"{text[:SHOWN_CHARACTERS_MAX]!r} is no service's name: 1 to 100 of letters, digits and ._-")
+        raise ArgumentTypeError(f"{text[:SHOWN_CHARACTERS_MAX]!r} is no service's name: {NAME_WORDS}")
     return text
 
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 # With .bdcert or .bdlog behind it, a name fits into every file system's 255 bytes.
 NAME_CHARACTERS_MAX = 100
+NAME_WORDS = f"1 to {NAME_CHARACTERS_MAX} of letters, digits and ._-"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 

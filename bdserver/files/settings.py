@@ -30,8 +30,6 @@ DEFAULT_PATH = "/etc/bdserver/bdserverd.conf"
 USUAL_SOCKET = "/run/bdserver/bdserver.sock"
 # Of `web`: our own web server serves services_dir.
 EMBEDDED = "embedded"
-
-
 # The port of a node, where nobody says another one.
 USUAL_PORT = 9001
 

@@ -96,16 +96,21 @@ def test_one_that_never_answered_may_be_on_its_way(beating, listener):
     assert not beating.is_hung
 
 
+def fill_queue(listener):
+    """The sockets that wait to be accepted."""
+    hogs = []
+    with contextlib.suppress(BlockingIOError):
+        for _ in range(10):
+            hogs.append(socket.socket(socket.AF_UNIX))
+            hogs[-1].setblocking(False)
+            hogs[-1].connect(listener.path)
+    return hogs
+
+
 @pytest.mark.parametrize("is_full", [False, True])
 def test_one_that_answers_no_longer_hangs_until_it_does_again(beating, listener, caplog, is_full):
     answered(beating, listener)
-    hogs = []
-    if is_full:  # nobody accepts, and there is no room to wait for that
-        with contextlib.suppress(BlockingIOError):
-            for _ in range(10):
-                hogs.append(socket.socket(socket.AF_UNIX))
-                hogs[-1].setblocking(False)
-                hogs[-1].connect(listener.path)
+    hogs = fill_queue(listener) if is_full else []  # nobody accepts, and there is no room to wait for that
     began = time.monotonic()
     until(beating, lambda: beating.is_hung)
     assert 0.2 < time.monotonic() - began < 5 and "does not answer" in caplog.text
@@ -128,12 +133,7 @@ def test_one_whose_queue_is_full_does_not_hang_as_long_as_it_accepts(listener, m
     accepted_at = [0.0]
     heart = Heartbeat(listener.path, listener.selector, time.monotonic(), accepted_at=lambda: accepted_at[0])
     answered(heart, listener)
-    hogs = []
-    with contextlib.suppress(BlockingIOError):
-        for _ in range(10):
-            hogs.append(socket.socket(socket.AF_UNIX))
-            hogs[-1].setblocking(False)
-            hogs[-1].connect(listener.path)
+    hogs = fill_queue(listener)
     began = time.monotonic()
     while time.monotonic() < began + 1.0:  # three times its patience
         accepted_at[0] = time.monotonic()
