@@ -64,9 +64,8 @@ class Load:
         """service -> weight, by a look at each one's hits; for the processes that do not look so far, which were called is
         written down."""
         before, weights = self._hitlog.called(), self.weights(now)
-        with contextlib.suppress(
-            OSError, NoSpace
-        ):  # then each process counts what it has logged itself, and what it is asked for
+        # Where that can't be, each process counts what it has logged itself, and what it is asked for.
+        with contextlib.suppress(OSError, NoSpace):
             self._hitlog.list_called({name for name, each in weights.items() if each > 0}, before)
         return weights
 
