@@ -87,12 +87,15 @@ class Heard:
             self._unmet[whom] = code, text[:WORDS_CHARACTERS_MAX]
         self._is_new = True
 
-    def note_clock(self, name: str, ahead: float) -> None:
-        """Our clock is so many seconds ahead of that node's. Where most others agree with us it is theirs that is off."""
+    def note_clock(self, name: str, ahead: float, others: int) -> None:
+        """Our clock is so many seconds ahead of that node's. Where most others agree with us it is theirs that is off; one that
+        differs is not believed while it is the only one asked of several `others` that live."""
         self._clocks.pop(name, None)
         self._clocks[name] = ahead
         if len(self._clocks) > CLOCKS_MAX:
             del self._clocks[next(iter(self._clocks))]
+        if len(self._clocks) == 1 < others:
+            return
         found = sorted(self._clocks.values())
         low, high = found[(len(found) - 1) // 2], found[len(found) // 2]
         off, before = round(low if abs(low) < abs(high) else high, 1), self._report.clock_off

@@ -138,18 +138,21 @@ class Talks:
     def _synchronise(self, whom: str) -> Talk:
         """`whom`: the node's name, or its address while we know no more."""
         turns = exchange.turns(self._view, lambda theirs: self._take(whom, theirs))
-        say, refused = next(turns), ""
+        say, refused, ahead = next(turns), "", None
         while True:
             theirs = _heard((yield ["SYNCHRONIZE", say]))
             if "now" in theirs:  # a round trip later than it was said, which is much less than what is worth a word
-                self.node.heard.note_clock(whom, self.node.clock() - theirs["now"])
+                ahead = self.node.clock() - theirs["now"]
             refused = theirs.get("refused", refused)
             is_alike = theirs.get("digest") == say.get("digest", "")
             try:
                 say = turns.send(theirs)
             except StopIteration:
+                name = self._name_at(whom)
+                if ahead is not None:
+                    self.node.heard.note_clock(name, ahead, len(self._view().others_there()))
                 if refused or is_alike:
-                    self.node.heard.note_refusal(self._name_at(whom), refused)
+                    self.node.heard.note_refusal(name, refused)
                 return There()
 
     def _name_at(self, whom: str) -> str:

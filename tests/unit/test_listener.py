@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import gc
+import itertools
 import logging
 import os
 import resource
@@ -486,9 +487,11 @@ def test_sockets_that_were_made_anew_are_accepted_on_and_the_old_ones_no_longer(
 
 
 def leave_descriptors(count):
-    """So many more than are open now, and will be: what earlier tests left is closed before."""
+    """So many more than are open now. The kernel's limit is on their numbers, and earlier tests leave gaps among those."""
     gc.collect()
-    most = len(os.listdir("/proc/self/fd")) - 1 + count
+    is_open = set(map(int, os.listdir("/proc/self/fd")))  # and that of the listing itself, which is free again afterwards
+    free = (number for number in itertools.count() if number not in is_open)
+    most = next(itertools.islice(free, count - 1, None))
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
