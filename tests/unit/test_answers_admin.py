@@ -4,8 +4,8 @@ import hashlib
 import io
 import os
 import signal
+import subprocess
 import tempfile
-import time
 
 import pytest
 
@@ -194,13 +194,9 @@ def test_a_draining_node_says_so_until_it_is_told_otherwise(tmp_path):
 @pytest.fixture
 def listener():
     """The pid of a process that waits to be ended, in place of a listener."""
-    pid = os.fork()
-    if pid == 0:
-        for number in (signal.SIGTERM, signal.SIGQUIT):  # an earlier test may have left a handler
-            signal.signal(number, signal.SIG_DFL)
-        time.sleep(60)
-        os._exit(0)
-    return pid
+    with subprocess.Popen(["sleep", "60"]) as process:  # by exec: an earlier test may have left a handler
+        yield process.pid
+        process.kill()
 
 
 @pytest.mark.parametrize(("request_", "number"), [(["LEAVE"], signal.SIGTERM), (["KILL"], signal.SIGQUIT)])

@@ -307,13 +307,18 @@ def test_the_discoverer_is_restarted_and_ends_with_its_listener(run):
     until(lambda: "discoverer-ended" in node.said(), 10, "it ends when the life line does")
 
 
-def test_a_discoverer_whose_loop_does_not_turn_is_ended_and_another_one_started(run):
+def test_a_discoverer_whose_loop_does_not_turn_is_ended_and_another_one_started(run, tmp_path):
     def begin():
         module.SOCKETS_SECONDS, supervised.HUNG_LOOKS = 0.05, 3
 
-    node = run(begin=begin, beat=lambda: 7.0)
-    until(lambda: node.log.read_text().count("discoverer-") >= 2, 10, "another discoverer")
-    assert "the discoverer hangs: ending it" in node.messages
+    def beat():
+        """The first one's stands still, once it has begun; the second one's never does."""
+        has_begun, is_ended = "discoverer-" in (tmp_path / "log").read_text(), "hangs" in (tmp_path / "said").read_text()
+        return 7.0 if has_begun and not is_ended else None
+
+    node = run(begin=begin, beat=beat)
+    until(lambda: node.log.read_text().count("discoverer-") == 2, 10, "another discoverer")
+    assert node.messages.count("the discoverer hangs: ending it") == 1
 
 
 def discoverer_of(node):
