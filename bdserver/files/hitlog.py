@@ -99,7 +99,7 @@ class HitLog:
         tally = self._tallies.get(service)
         try:
             while not self._has_written(service, tally, lines, runs):
-                self._let_go()  # a trim, or somebody, has put another one in its place
+                self.close()  # a trim, or somebody, has put another one in its place
         except OSError as error:
             raise NoSpace(f"{self.path(service)}: {error.strerror}") from None
         except TooBusy as error:
@@ -147,7 +147,7 @@ class HitLog:
             with contextlib.suppress(FileNotFoundError):
                 if _identity(os.lstat(self.path(service))) == held.file:
                     return held
-        self._let_go()
+        self.close()
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
         try:
             descriptor = durable.open_regular(self.path(service), flags, follow=False)
@@ -157,7 +157,8 @@ class HitLog:
         self._held = held = _Held(service, descriptor, _identity(os.fstat(descriptor)), os.getpid())
         return held
 
-    def _let_go(self) -> None:
+    def close(self) -> None:
+        """Let go of the log that was written to last; the next line opens one anew."""
         if self._held is not None:
             os.close(self._held.descriptor)
             self._held = None

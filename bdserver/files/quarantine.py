@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from hashlib import blake2b
+from io import FileIO
 from typing import Any, TypeVar
 
 from bdserver import __version__
@@ -250,7 +251,7 @@ class _Notes:
         folder, name = os.path.split(path)
         self._begin = os.path.join(folder, f".{name}.reading.") if path else ""
         self._died = died
-        self._kept: int | None = None
+        self._kept: FileIO | None = None
         self._kept_name, self._is_for_all = "records", False
 
     def keep_one_for_all(self) -> None:
@@ -269,8 +270,8 @@ class _Notes:
     def _write(self, entry: Entry, undone: contextlib.ExitStack) -> None:
         if entry.kind is Kind.RECORD or self._is_for_all:
             if self._kept is None:
-                self._kept = self._held(self._begin + self._kept_name, os.O_CREAT)
-            descriptor = self._kept
+                self._kept = FileIO(self._held(self._begin + self._kept_name, os.O_CREAT), "r+")
+            descriptor = self._kept.fileno()
             undone.callback(_empty, descriptor)
         else:
             path = self._begin + blake2b(entry.digest.encode(errors="replace"), digest_size=16).hexdigest()

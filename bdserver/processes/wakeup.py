@@ -30,7 +30,8 @@ class Wakeup:
         """Have the loop call this soon."""
         self._calls.put(function)  # this first: the loop empties the pipe, then the queue
         with contextlib.suppress(BlockingIOError):  # a full pipe wakes it too
-            os.write(self._write, b"\0")
+            if (write := self._write) >= 0:
+                os.write(write, b"\0")
 
     def catch_signals(self) -> None:
         """Have each signal with a handler wake the loop as well."""
@@ -42,3 +43,9 @@ class Wakeup:
             os.read(self._read, 65536)
         for _ in range(self._calls.qsize()):
             self._calls.get()()
+
+    def close(self) -> None:
+        """The loop has ended: what a thread hands over from now on, nobody does."""
+        write, self._write = self._write, -1  # this first: a number that is closed may soon be another file's
+        os.close(write)
+        os.close(self._read)

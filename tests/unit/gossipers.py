@@ -82,6 +82,7 @@ class Gossiper:
         os.set_blocking(self.wake_read, False)
         self.node.life = self.node.life._replace(wake_descriptor=self.wake_write)
         self.discoverer = Discoverer(self.node, self.wake_read, self.life_read, [self.listening])
+        self._has_ended = False
 
     @property
     def view(self):
@@ -117,6 +118,9 @@ class Gossiper:
 
     def end(self):
         """As kill -9 of its discoverer and listener: every socket is closed by the kernel."""
+        if self._has_ended:
+            return
+        self._has_ended = True
         for key in list(self.discoverer._board.selector.get_map().values()):
             with contextlib.suppress(OSError, AttributeError):
                 if isinstance(key.fileobj, int):
@@ -124,6 +128,8 @@ class Gossiper:
                 sock = key.fileobj if isinstance(key.fileobj, socket.socket) else key.fileobj.channel.sock
                 sock.close()
         self.listening.close()
+        self.discoverer._board.selector.close()
+        self.discoverer._wakeup.close()
         for descriptor in (self.life_read, self.life_write, self.wake_read, self.wake_write):
             with contextlib.suppress(OSError):  # a test has closed it
                 os.close(descriptor)

@@ -116,7 +116,7 @@ class Network:
         newest = cls.newest
         if newest is None or newest.folder != folder:
             for node in newest.nodes.values() if newest is not None else ():
-                node.hitlog._let_go()
+                node.hitlog.close()
             newest = cls.newest = cls(folder)
         return newest
 

@@ -189,6 +189,7 @@ class StandIn(Node):
 
     def close(self):
         """End what is still open."""
+        self.hitlog.close()
         for peer in self.peers.values():
             for talk in peer.open:
                 talk.close()

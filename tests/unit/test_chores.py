@@ -47,11 +47,17 @@ class Looking:
     def own(self):
         return self.node.cache.view().own
 
+    def end(self):
+        self.wakeup.close()
+        self.node.close()
+
 
 @pytest.fixture
 def looking(tmp_path, caplog):
     caplog.set_level(logging.DEBUG)
-    return Looking(tmp_path)
+    looking = Looking(tmp_path)
+    yield looking
+    looking.end()
 
 
 def said(caplog, level):

@@ -50,6 +50,8 @@ def test_nobody_waits_for_one_that_holds_the_lock(counters):
     assert pongs(counters) == 0, "not yet"
     os.write(go, b"x")
     assert has_ended_well(pid)
+    for each in (read, write, stop, go):
+        os.close(each)
     counters.flush()
     assert pongs(counters) == 1
 

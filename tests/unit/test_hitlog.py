@@ -26,7 +26,7 @@ FORK = multiprocessing.get_context("fork")
 def log(tmp_path):
     log = HitLog(str(tmp_path))
     yield log
-    log._let_go()
+    log.close()
 
 
 @pytest.fixture
@@ -119,8 +119,8 @@ def test_a_weight_that_is_kept_up_is_that_of_all_lines(lines, cost):
             now += abs(at) % 4 / 2
             (here if is_ours else there).append("a", kind, "x", now + at, count)
             assert here.weight("a", cost, now) == pytest.approx(weight(HitLog(folder).runs("a", now), cost, now), abs=1e-9)
-        here._let_go()
-        there._let_go()
+        here.close()
+        there.close()
 
 
 def test_a_minute_of_calls_is_added_up_once_a_second(log, monkeypatch):
@@ -209,7 +209,7 @@ def test_a_folder_that_is_removed_comes_back_with_the_next_hit(tmp_path):
         log.append("a", HIT, "c", NOW)
         assert log.runs("a", NOW) == [(HIT, NOW, 1)]
         shutil.rmtree(tmp_path / "log")
-    log._let_go()
+    log.close()
 
 
 def test_without_a_log_there_are_no_hits(log, tmp_path):
