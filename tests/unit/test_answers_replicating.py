@@ -361,9 +361,9 @@ def test_the_faults_of_a_branch_come_back(tmp_path):
 def test_who_is_not_known_here_is_a_fault_without_a_word_to_anybody(tmp_path):
     node = a_node(tmp_path)
     strangers = [f"s{number}" for number in range(20_000)]
-    started = time.monotonic()
+    started = time.process_time()
     assert mass(node, {"self": strangers}, strangers) == NetFault(strangers, "DONTHAVE")
-    assert time.monotonic() - started < 2 and node.nudged() == []  # it was 4.7 s
+    assert time.process_time() - started < 2 and node.nudged() == []  # it was 4.7 s, of which no machine's noise is a part
 
 
 def test_a_child_that_refuses_is_passed_over(tmp_path):

@@ -1,7 +1,5 @@
 """Several entrances to the mesh: the share of the time that each has, who is passed over, and what is told when none lets us in."""
 
-import time
-
 import pytest
 
 from bdserver.core.messages import Mismatch, Nobody, Place
@@ -16,6 +14,7 @@ from bdserver.errors import (
     Refused,
     TooBusy,
 )
+from bdserver.net import entrances as module
 from bdserver.net.entrances import PASSED_OVER, SHARE, enter, in_turn, located
 from tests.unit.sockets import soon
 
@@ -78,24 +77,35 @@ def test_what_a_node_says_of_the_request_is_the_answer_and_ends_it(error):
     assert second.until is None and not first.talk.is_open
 
 
-def test_each_has_half_of_the_time_that_is_left_and_the_last_all_of_it():
+class Clock:
+    now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+def test_each_has_half_of_the_time_that_is_left_and_the_last_all_of_it(clock):
     entrances = [Entrance(at_the_door=Deadline("late")) for _ in range(4)]
-    started, deadline = time.monotonic(), soon(8.0)
     with pytest.raises(NobodyThere):
-        in_turn(entrances, deadline, say)
-    given = [each.until - started for each in entrances]
-    assert SHARE == 0.5 and given[:3] == pytest.approx([4.0, 4.0, 4.0], abs=0.5) and entrances[3].until == deadline
+        in_turn(entrances, 8.0, say)
+    assert SHARE == 0.5 and [each.until for each in entrances] == [4.0, 4.0, 4.0, 8.0]
 
 
-def test_what_one_has_spent_is_not_there_for_the_next():
+def test_what_one_has_spent_is_not_there_for_the_next(clock):
     def slow(deadline):
-        time.sleep(0.1)
+        clock.now += 100.0
         raise Deadline("late")
 
     second, third = Entrance(at_the_door=Deadline("late")), Entrance("three")
-    started = time.monotonic()
-    assert in_turn([slow, second, third], started + 0.4, say) == "three"
-    assert 0.2 <= second.until - started <= 0.3 and third.until == started + 0.4
+    assert in_turn([slow, second, third], clock.now + 400.0, say) == "three"
+    assert second.until == 100.0 + 300.0 / 2 and third.until == 400.0
 
 
 def test_of_one_entrance_its_own_error_is_told():

@@ -1,6 +1,7 @@
 """From both ends: what a signer says to a stranger, and what bdkeys does on the stranger's host."""
 
 import os
+import re
 import stat
 import time
 from types import SimpleNamespace
@@ -72,14 +73,14 @@ def test_a_token_brings_keys_a_config_and_the_mesh_s_ca(made, alpha, door, tmp_p
     ("wish", "reason"),
     [
         ({"name": "gamma"}, "the token is for gamma, not for beta"),
-        ({"seconds": 0.001}, "the token has ended 0 s ago"),
+        ({"seconds": 0.001}, r"the token has ended \d+ s ago"),
     ],
 )
 def test_a_token_that_lets_in_nobody_the_line(alpha, door, tmp_path, capsys, wish, reason):
     text = token(alpha, **wish)
     time.sleep(0.01)
     assert join(tmp_path, door, text) == 5
-    assert reason in the_line(capsys.readouterr().err)
+    assert re.search(reason, the_line(capsys.readouterr().err))
     assert not os.path.exists(f"{tmp_path}/beta/bdserverd.conf")
 
 

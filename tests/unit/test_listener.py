@@ -17,6 +17,7 @@ from bdserver.processes import children, supervised
 from bdserver.processes import listener as module
 from bdserver.processes.children import Limits
 from bdserver.processes.listener import Listener, Runs
+from bdserver.processes.loop import SAY_SECONDS
 from tests.hosts import until
 
 
@@ -501,6 +502,7 @@ def leave_descriptors(count):
 
 
 def test_without_descriptors_callers_are_closed_and_the_listener_lives(run):
+    began = time.monotonic()
     node = run(children_max=100, per_address_max=100, begin=lambda: leave_descriptors(12), spare_pause=children.SPARE_PAUSE)
     echoing, socks = [], [node.call() for _ in range(30)]
     for sock in socks:
@@ -511,7 +513,8 @@ def test_without_descriptors_callers_are_closed_and_the_listener_lives(run):
     for sock in socks:
         sock.close()
     until(lambda: node.is_echoing(node.call()), 10, "it serves again")
-    assert "bug" not in node.messages and node.messages.count("no room") < 15  # once a second, and not for each caller
+    # Once a second, and not for each caller.
+    assert "bug" not in node.messages and node.messages.count("no room") <= 1 + (time.monotonic() - began) / SAY_SECONDS
 
 
 def test_without_processes_callers_are_closed_and_the_listener_lives(run, tmp_path):
