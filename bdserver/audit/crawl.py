@@ -68,7 +68,8 @@ class Offer(NamedTuple):
 
 
 class LookUp(NamedTuple):
-    """A look-up that a node has answered: for whom, and where it went (`phase` 0: nowhere). `asked`: (node, answer, ms)."""
+    """A look-up that a node has answered: for whom ("" when that is not told), and where it went (`phase` 0: nowhere). `asked`:
+    (node, answer, ms)."""
 
     at: float
     service: str
@@ -346,8 +347,7 @@ def _is_number(said: object) -> TypeGuard[float]:
 
 
 def _askers(said: object) -> list[tuple[str, int]]:
-    rows = [row for row in _list(said)[:ASKERS_SHOWN_MAX] if isinstance(row, list) and len(row) == 2]
-    return [(_text(client), int(count)) for client, count in rows if isinstance(client, str) and _is_number(count)]
+    return [(_text(client), calls) for client, calls in holding.callers(said)[:ASKERS_SHOWN_MAX]]
 
 
 def _lookup(said: object) -> LookUp | None:

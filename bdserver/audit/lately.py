@@ -13,7 +13,7 @@ ROWS_MAX = 30
 
 
 class Asker(NamedTuple):
-    """Who calls a service of a node, and how often within the last minute."""
+    """Who calls a service of a node ("" when that is not told), and how often within the last minute."""
 
     client: str
     service: str

@@ -151,3 +151,10 @@ def whole_of(holders: list[dict[str, Any]]) -> Whole:
 def kind_of(said: str) -> ServiceType:
     """What a node of any version tells."""
     return DYNAMIC if said == DYNAMIC else STATIC
+
+
+def callers(said: object) -> list[tuple[str, int]]:
+    """(client, calls within the last minute) of those who call a service, as a STATUS tells it, whatever came; "" is a client
+    whose address is not told."""
+    rows = [row for row in said if isinstance(row, list) and len(row) == 2] if isinstance(said, list) else []
+    return [(client, calls) for client, calls in rows if isinstance(client, str) and type(calls) is int]

@@ -390,7 +390,8 @@ _ROWS = (
             Field(
                 "wish",
                 is_object,
-                '{"brief": true or false, "of": NAME, "from": NEXT, "detail": true or SERVICE, "timeline": HOURS}, for a crawl',
+                '{"brief": true or false, "of": NAME, "from": NEXT, "detail": true or SERVICE, "callers": true, '
+                '"timeline": HOURS}, for a crawl',
                 True,
             ),
         ),

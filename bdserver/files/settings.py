@@ -356,6 +356,13 @@ SETTINGS = (
     Setting("package_bytes_max", COUNT, 64 << 20, "The largest service that is copied, packed.", NODE),
     Setting("package_files_max", COUNT, 1000, "The most files of a service that is copied.", NODE),
     Setting("hit_log_bytes", COUNT, 1 << 20, "A hit log larger than this is trimmed to what counts.", NODE),
+    Setting(
+        "callers_seen_by",
+        _one_of("admin", "client"),
+        "admin",
+        "Who is told the addresses of those who call here: admin alone, or every client.",
+        NODE,
+    ),
     Setting("timeline_hours", _whole(0, 168), 24, "The time line that the audit shows: 2 kB an hour; 0: none.", DISCOVERER),
 )
 BY_NAME = {setting.name: setting for setting in SETTINGS}
@@ -427,6 +434,7 @@ class Settings:
     package_bytes_max: int
     package_files_max: int
     hit_log_bytes: int
+    callers_seen_by: str
     timeline_hours: int
 
     def __init__(self, path: str, given: Mapping[str, Any]):

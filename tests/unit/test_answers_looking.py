@@ -7,7 +7,7 @@ import pytest
 from bdserver import errors
 from bdserver.core import policy
 from bdserver.core.messages import NoPong, Offers, Pong
-from bdserver.core.roles import ADMIN, CLIENT
+from bdserver.core.roles import ADMIN, CLIENT, NODE
 from bdserver.core.timeline import Span
 from bdserver.processes.describing import Told, update_own
 from tests.unit.nodes import COSTLY, NOW, a_mesh, a_node, acquaint, document
@@ -204,6 +204,34 @@ def test_who_calls_and_where_look_ups_went_is_told_to_who_wants_to_know(tmp_path
     assert [each["node"] for each in own["lookups"]] == ["", node.name, node.name, node.name]
     one = node.ask("STATUS", {"brief": True, "detail": "Maps"}, role=CLIENT).own
     assert one["askers"].keys() == {"Maps"} and {each["service"] for each in one["lookups"]} == {"Maps"}
+
+
+ADDRESS = "192.0.2.7"  # of who asks a node in memory
+
+
+def callers_told(node, role, **wish):
+    """Those of a STATUS."""
+    own = node.ask("STATUS", {"brief": True, "detail": True, **wish}, role=role).own
+    return {client for rows in own["askers"].values() for client, _ in rows} | {each["client"] for each in own["lookups"]}
+
+
+def test_a_callers_address_is_told_to_administrators_and_counted_for_all(tmp_path):
+    node = a_node(tmp_path).offer("Echo")
+    node.ask("WHEREIS", "Echo", None, role=CLIENT)
+    assert callers_told(node, ADMIN) == {ADDRESS}
+    assert callers_told(node, CLIENT) == callers_told(node, CLIENT, callers=True) == callers_told(node, NODE) == {""}
+    own = node.ask("STATUS", {"detail": "Echo"}, role=CLIENT).own
+    assert own["askers"] == {"Echo": [["", 1]]} and own["lookups"][0]["node"] == "me"
+    assert callers_told(a_node(tmp_path, "other", callers_seen_by="client").offer("Echo"), CLIENT) == set()
+    node.settings = node.settings.__class__(node.settings.path, {**node.settings.given, "callers_seen_by": "client"})
+    assert callers_told(node, CLIENT) == {ADDRESS}
+
+
+@pytest.mark.parametrize(("role", "told"), [(ADMIN, ADDRESS), (CLIENT, "")])
+def test_through_another_node_callers_are_told_to_administrators_alone(tmp_path, role, told):
+    node, other = a_mesh(tmp_path, "me", "other")
+    other.offer("Echo").ask("WHEREIS", "Echo", None, role=CLIENT)
+    assert callers_told(node, role, of="other") == {told}
 
 
 def test_a_child_that_rehearses_notes_no_look_up(tmp_path):

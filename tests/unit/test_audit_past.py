@@ -85,4 +85,14 @@ def test_who_asks_and_why_look_ups_went_where_they_went_stand_on_both_pages():
     for html in (page.render_node(snapshot, "n001"), page.render_service(snapshot, "Search")):
         assert "192.0.2.9" in html and "a holder with room" in html and "n001 NO in 1.5 ms, n000 YES in 2.0 ms" in html
         assert "nobody could take it: no room" in html and '<span class="warn">nobody</span>' in html
-    assert "Nobody, within the last minute." in page.render_node(snapshot, "n000")
+    assert "Nobody, within the last minute." in page.render_node(snapshot, "n000") and "not told" not in html
+
+
+def test_callers_whose_addresses_are_not_told_are_rows_of_their_own():
+    made = crawls.mesh(2)
+    found = LookUp(NOW * 60.0, "Search", "", "n000", 1, "", [])
+    made.statuses["n001"] = made.statuses["n001"]._replace(askers={"Search": [("", 12), ("", 7)]}, lookups=[found])
+    for html in (page.render_node(Snapshot(made), "n001"), page.render_service(Snapshot(made), "Search")):
+        assert html.count(">not told</span>") == 3
+        keys = re.findall(r'data-key="(\d+ Search n001)"', html)
+        assert keys == ["1 Search n001", "2 Search n001"]

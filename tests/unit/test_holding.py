@@ -146,3 +146,16 @@ def test_the_services_of_a_status_are_those_of_the_living():
     }  # fmt: skip
     assert holding.whole_of(found["Echo"]) == Whole(2, 0, NO_EDITION, ["n2"], [], None)
     assert holding.kind_of("something new") == STATIC
+
+
+@pytest.mark.parametrize(
+    ("said", "taken"),
+    [
+        ([["192.0.2.1", 5], ["", 2]], [("192.0.2.1", 5), ("", 2)]),
+        ([["x"], [7, 7], "xy", ["y", "z"], ["a", True], ["a", 1.5], None], []),
+        ({"a": 1}, []),
+        (None, []),
+    ],
+)
+def test_of_who_calls_what_makes_sense_is_taken(said, taken):
+    assert holding.callers(said) == taken

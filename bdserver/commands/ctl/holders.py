@@ -1,6 +1,7 @@
 """bdctl services: which services there are, who has each, and how the copies of one stand.
 
-All of it is what one node knows, by core.holding; of one service, its holders are asked for their own word on its weight.
+All of it is what one node knows, by core.holding; of one service, its holders are asked for their own word on its weight, and
+on who calls it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from bdserver.core.messages import Status
 from bdserver.errors import BDError, CantFind, Deadline
 from bdserver.net.conversation import Conversation
 
-# Of one service, so many holders are asked for its weight, and for so long together: it is of interest, no more.
+# Of one service, so many holders are asked for their word, and for so long together: it is of interest, no more.
 ASKED_MAX, ASKED_SECONDS = 50, 2.0
+# Of a holder, the callers that called most.
+CALLERS_SHOWN = 10
 # Of a publisher's key, as of an edition, so much is shown.
 SIGNER_SHOWN = 16
 _UNKNOWN = "-"
@@ -49,12 +52,12 @@ def one(options: Namespace) -> dict[str, Any]:
 
 
 def _one(talk: Conversation, deadline: float, name: str) -> dict[str, Any]:
-    said = pages.status_of(talk, deadline)
+    said = pages.status_of(talk, deadline, {"detail": name})
     holders = holding.services(said).get(name, [])
     if not holders:
         raise CantFind(f"{name}: no living node that is known here has it")
     whole, nodes = holding.whole_of(holders), {node["name"]: node for node in said.nodes}
-    weights = _weights(talk, deadline, name, said, [each["node"] for each in holders])
+    words = _words(talk, deadline, name, said, [each["node"] for each in holders])
     return {
         "service": name,
         "living": whole.living,
@@ -63,27 +66,34 @@ def _one(talk: Conversation, deadline: float, name: str) -> dict[str, Any]:
         "rivals": whole.rivals and {"digests": dict(whole.rivals.digests), "since": whole.rivals.since},
         "findings": [attention.as_json(finding) for finding in whole.findings()],
         "holders": [
-            {**each, "status": nodes[each["node"]]["status"], "weight": weights.get(each["node"])}
+            {**each, "status": nodes[each["node"]]["status"], "weight": None, **words.get(each["node"], {})}
             for each in sorted(holders, key=lambda each: (each["type"] != "static", each["node"]))
         ],
     }
 
 
-def _weights(talk: Conversation, deadline: float, name: str, said: Status, nodes: list[str]) -> dict[str, float]:
-    """node -> the weight of the service there, of those that answer in time: the node that is asked, and others through it."""
-    found = {said.own["name"]: said.own["services"][name]["weight"]} if name in said.own["services"] else {}
+def _words(talk: Conversation, deadline: float, name: str, said: Status, nodes: list[str]) -> dict[str, dict[str, Any]]:
+    """node -> its own word on the service, of those that answer in time: the node that is asked, and others through it."""
+    found = {said.own["name"]: _word(said.own, name)} if name in said.own["services"] else {}
     until = min(deadline, time.monotonic() + ASKED_SECONDS)
     suspects = {node["name"] for node in said.nodes if node["status"] == SUSPECT}
     for node in [node for node in nodes if node not in found and node not in suspects][:ASKED_MAX]:
         try:
-            theirs = talk.ask(["STATUS", {"of": node, "brief": True}], until).own["services"]
+            theirs = talk.ask(["STATUS", {"of": node, "brief": True, "detail": name}], until).own
         except Deadline:  # nobody knows what comes next on this connection
             break
         except BDError:
             continue
-        if name in theirs:
-            found[node] = theirs[name]["weight"]
+        if name in theirs["services"]:
+            found[node] = _word(theirs, name)
     return found
+
+
+def _word(own: dict[str, Any], name: str) -> dict[str, Any]:
+    """The weight; and who called how often within the last minute, where that is told."""
+    told = own.get("askers")
+    callers = holding.callers(told.get(name)) if isinstance(told, dict) else []
+    return {"weight": own["services"][name]["weight"], "callers": [[client, calls] for client, calls in callers if client]}
 
 
 def shown(found: dict[str, Any]) -> list[str]:
@@ -108,7 +118,14 @@ def shown(found: dict[str, Any]) -> list[str]:
                 each["url"],
             ]
         )
-    return lines + showing.table(rows, ["node", "what", "edition", "age", "signer", "weight", "state", "url"])
+    lines += showing.table(rows, ["node", "what", "edition", "age", "signer", "weight", "state", "url"])
+    return lines + [f"  called at {each['node']}: {_callers(each['callers'])}" for each in holders if each.get("callers")]
+
+
+def _callers(callers: list[list[Any]]) -> str:
+    """Those of the last minute, and how often."""
+    words = [f"{client} {calls} x" for client, calls in callers[:CALLERS_SHOWN]]
+    return ", ".join(words) + (f" and {len(callers) - len(words)} more" if len(callers) > len(words) else "")
 
 
 def _holders(living: int, wanted: int) -> str:

@@ -8,7 +8,7 @@ from bdserver import __version__
 from bdserver.core import attention, fields, holding, membership, pages, timeline, turns, weight
 from bdserver.core.membership import SIGNER, Record
 from bdserver.core.messages import NoPong, Offers, Pong, Status
-from bdserver.core.roles import ADMIN
+from bdserver.core.roles import ADMIN, CLIENT, NODE
 from bdserver.core.statements import Revocation
 from bdserver.core.view import View
 from bdserver.errors import BadRequest, BDError, NobodyThere, PolicyMismatch, Refused
@@ -76,7 +76,7 @@ def answer_status(session: Session, wish: dict[str, Any] | None = None) -> Statu
     With a wish, for a crawl of the mesh: {"of": NAME} is answered by that node, through this one; {"brief": true} tells
     of the others what differs between observers: [name, address, status, version, talkable, heard_at]; {"from": NEXT} goes on
     where the page before ended; {"detail": true} tells who calls and where look-ups went, {"detail": SERVICE} of one service
-    alone; {"timeline": HOURS} tells what was."""
+    alone, and whose calls and look-ups these were to whom callers_seen_by allows it; {"timeline": HOURS} tells what was."""
     wish = wish or {}
     of, is_brief, start = wish.get("of"), wish.get("brief") is True, wish.get("from", "")
     if not isinstance(start, str):
@@ -91,23 +91,35 @@ def answer_status(session: Session, wish: dict[str, Any] | None = None) -> Statu
     if "brief" in wish and not is_brief:
         own["policies"] = told["policies"]
     if not start:
-        own |= _wished(node, wish)
+        own |= _wished(session, wish)
     return Status(own, [*told["nodes"].values(), *told["hints"].values()], goes_on)
 
 
-def _wished(node: Node, wish: dict[str, Any]) -> dict[str, Any]:
+def _wished(session: Session, wish: dict[str, Any]) -> dict[str, Any]:
     """What is told to those alone who want to see it, since it takes a look at files."""
+    node = session.node
     found: dict[str, Any] = {}
     detail, hours, now = wish.get("detail"), wish.get("timeline"), node.clock()
     if detail is True or isinstance(detail, str):
         service = detail if isinstance(detail, str) else None
         called = sorted(name for name in node.hitlog.called() & node.services.all().keys() if service in (None, name))
         askers = {name: node.hitlog.askers(name, now) for name in called[:ASKED_SERVICES_MAX]}
+        lookups = node.lookups.recent(service)[:LOOKUPS_TOLD]
+        if not _sees_callers(session, wish):
+            askers = {name: [["", calls] for _, calls in each] for name, each in askers.items()}
+            lookups = [{**each, "client": ""} for each in lookups]
         found["askers"] = {name: each for name, each in askers.items() if each}
-        found["lookups"] = pages.within(node.lookups.recent(service)[:LOOKUPS_TOLD])
+        found["lookups"] = pages.within(lookups)
     if isinstance(hours, int) and 1 <= hours <= timeline.HOURS_MAX and node.settings.timeline_hours:
         found["timeline"] = timeline.told(node.files.timeline.read(), int(now) // 60, min(hours, node.settings.timeline_hours))
     return found
+
+
+def _sees_callers(session: Session, wish: dict[str, Any]) -> bool:
+    """Whether addresses are told: a node that passes on a question says whether an administrator asks, and decides of its own
+    callers alone."""
+    role = session.caller.role
+    return role == ADMIN or session.node.settings.callers_seen_by == CLIENT or (role == NODE and wish.get("callers") is True)
 
 
 def _sections(node: Node, view: View, wish: dict[str, Any]) -> list[pages.Section]:
@@ -146,6 +158,8 @@ def _status_of_another(session: Session, name: str, is_brief: bool, start: str, 
     """One page of it."""
     wish = {"brief": is_brief, **({"from": start} if start else {})}
     wish |= {key: whole[key] for key in ("detail", "timeline") if key in whole}
+    if session.caller.role == ADMIN:
+        wish["callers"] = True
     said: Status = session.ask(name, ["STATUS", wish], session.left())
     return said
 
