@@ -19,6 +19,8 @@ from OpenSSL import SSL, crypto
 
 IS_OLD = not hasattr(x509.Certificate, "not_valid_after_utc")
 IS_OLD_TLS = not hasattr(SSL.Context, "set_tls13_ciphersuites")
+# SSL_MODE_AUTO_RETRY, which pyOpenSSL does not name, and sets for each connection.
+_MODE_AUTO_RETRY = 0x4
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?(?:-----END CERTIFICATE-----|\Z)", re.DOTALL)
 
 # OpenSSL's own numbers, which pyOpenSSL 23 does not name.
@@ -100,3 +102,9 @@ def choose_quick(context: Any) -> None:
     # SHA-256 before SHA-384: shorter schedules of keys. pyOpenSSL 23 leaves OpenSSL's order, of the same three.
     if not IS_OLD_TLS:
         context.set_tls13_ciphersuites(b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256")
+
+
+def read_by_the_record(connection: SSL.Connection) -> None:
+    """A reading ends with each record, also one that brings nothing for us, as an update of keys does. Else OpenSSL reads on
+    until something comes, and whoever sends such records by the million holds us in one call, behind every deadline."""
+    Binding().lib.SSL_clear_mode(connection._ssl, _MODE_AUTO_RETRY)

@@ -39,6 +39,8 @@ from bdserver.net.keys import Credentials
 
 # The longest payload of a record of TLS.
 _RECORD_BYTES = 1 << 14
+# Records of TLS' own that stand before a first word: the callee's two tickets.
+_ASIDES_MAX = 2
 # Holds what is written back until it is taken off; None where a kernel has no such thing.
 _CORK = getattr(socket, "TCP_CORK", None)
 # That the other side will say no more, which Linux alone tells before one has read everything.
@@ -153,6 +155,7 @@ class Channel:
         self.failure: BDError | None = None  # what ended the reading, for whoever reads again
         self._readable = select.poll()
         self._tls = SSL.Connection(context, sock)
+        openssl.read_by_the_record(self._tls)
         self._tls.set_app_data(judge)
         if is_caller:
             self._tls.set_connect_state()
@@ -274,15 +277,19 @@ class Channel:
 
     def _last_words(self) -> BDError | None:
         """What ended the other side's talk, if that is the next thing to read: data before it is for `read`."""
-        openssl.forget_errors()
-        try:
-            self._tls.recv(1, socket.MSG_PEEK)
-        except (SSL.WantReadError, SSL.ZeroReturnError):
-            pass  # it said nothing, or goodbye, and may read on
-        except SSL.SysCallError as broken:
-            self.failure = self.failure or self._gone(broken)
-        except SSL.Error as said:
-            self.failure = self.failure or alert_trouble(self.who, reasons_of(said))
+        for _ in range(_ASIDES_MAX + 1):
+            openssl.forget_errors()
+            try:
+                self._tls.recv(1, socket.MSG_PEEK)
+            except SSL.WantReadError:  # it said nothing, or an aside
+                continue
+            except SSL.ZeroReturnError:  # goodbye, and may read on
+                pass
+            except SSL.SysCallError as broken:
+                self.failure = self.failure or self._gone(broken)
+            except SSL.Error as said:
+                self.failure = self.failure or alert_trouble(self.who, reasons_of(said))
+            break
         return self.failure
 
     def _gone(self, error: SSL.SysCallError) -> NobodyThere:

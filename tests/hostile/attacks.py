@@ -1,10 +1,13 @@
 """What an attacker sends: bytes, policies and records, for each test that attacks with them."""
 
+import hmac
 import socket
 import struct
 import time
 import zlib
 from base64 import b64encode
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from bdserver.core import membership
 from bdserver.core.address import split_address
@@ -94,6 +97,37 @@ GARBAGE = (
 _PAYLOAD = zlib.compress(b'["PING",[' + b"0," * 499_990 + b"0]]", 9)
 # A kilobyte that is a megabyte, and no request.
 BOMB = HEADER.pack(len(_PAYLOAD), FLAG_ZLIB) + _PAYLOAD
+
+
+# --- records of TLS -----------------------------------------------------------------------------------------------
+
+
+def secret_kept(context):
+    """A function that returns the secret by which an end sends, CLIENT or SERVER, of the connection that this context made last."""
+    lines = []
+    context.set_keylog_callback(lambda _, line: lines.append(line.decode().split()))
+    return lambda end: next(bytes.fromhex(line[2]) for line in reversed(lines) if line[0] == f"{end}_TRAFFIC_SECRET_0")
+
+
+def key_updates(secret, count, after=0):
+    """So many records that say that the sender's keys change (RFC 8446, 4.6.3 and 7.2), which brings nothing that is read; by
+    TLS_AES_128_GCM_SHA256. `after`: how many it has sent before."""
+    inner = b"\x18\0\0\x01\0" + b"\x16"
+    header = struct.pack("!BHH", 0x17, 0x303, len(inner) + 16)
+    records = []
+    for _ in range(count):
+        key, iv = _expanded(secret, b"key", 16), _expanded(secret, b"iv", 12)
+        nonce = (int.from_bytes(iv) ^ after).to_bytes(12)
+        records.append(header + AESGCM(key).encrypt(nonce, inner, header))
+        after = 0
+        secret = _expanded(secret, b"traffic upd", 32)
+    return b"".join(records)
+
+
+def _expanded(secret, label, length):
+    """HKDF-Expand-Label, of no more than one block."""
+    label = b"tls13 " + label
+    return hmac.digest(secret, struct.pack("!HB", length, len(label)) + label + b"\0\x01", "sha256")[:length]
 
 
 # --- policies -----------------------------------------------------------------------------------------------------

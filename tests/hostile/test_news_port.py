@@ -4,20 +4,23 @@ import contextlib
 import itertools
 import os
 import resource
+import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from bdserver.core.wire import encode
 from bdserver.errors import BadRequest, BDError
-from bdserver.net import dialling, keys
+from bdserver.net import dialling, keys, tls
 from bdserver.net.conversation import Conversation
 from bdserver.processes.callers import LINKS_MAX, STRANGERS_MAX
 from tests.hostile import attacks
 from tests.hosts import Mesh, until
 
 CROWD = 2000
+UPDATES = 400_000  # of keys, which take OpenSSL more than two seconds
 MEMORY_MIB = 96.0  # of the discoverer, whatever is done to it
 SECONDS = 4.0  # of each attack: long enough for many probes, and for the suspicion that would follow the first of them
 ROUND_TRIP = 1.0
@@ -242,6 +245,24 @@ def test_messages_of_a_kilobyte_that_are_a_megabyte(mesh, unharmed, count):
     unharmed(SECONDS, send)
     for each in (*streams, other):
         each.close()
+
+
+def test_records_of_tls_that_bring_nothing(mesh, unharmed):
+    """Nor do they keep the loop for as long as there are any."""
+    attacker = credentials(mesh, "node")
+    secret_of, sock = attacks.secret_kept(attacker.context), raw(mesh)
+    with socket.socket(fileno=os.dup(sock.fileno())) as bare:
+        stream = tls.connect(sock, attacker, mesh.hosts[0].gossip_address, time.monotonic() + attacks.SECONDS)
+        stream.send(b"", time.monotonic() + 10)
+        updates = attacks.key_updates(secret_of("CLIENT"), UPDATES)
+        bare.settimeout(60)
+        with ThreadPoolExecutor() as pool:
+            sending = pool.submit(bare.sendall, updates)
+            unharmed()
+            stream.break_off()
+            bare.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):
+                sending.result()
 
 
 def rows(count, length):

@@ -2,10 +2,12 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import select
 import socket
 import struct
+import termios
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +19,7 @@ from bdserver.errors import BadFrame, Deadline, Forbidden, NobodyThere
 from bdserver.net import handshake, keys, tls
 from bdserver.net.authority import Authority
 from bdserver.net.tls import Want
+from tests.hostile.attacks import key_updates, secret_kept
 from tests.unit.certificates import SECONDS, Key, load_certificate, make_keys, uri
 
 
@@ -91,6 +94,24 @@ def test_who_does_not_read_meets_the_deadline_and_can_still_be_heard(made):
         with pytest.raises(Deadline, match="did not read in time"):
             callee.send(bytes(10_000_000), soon(0.3))
         assert callee.recv(100, soon()) == b"one word"
+
+
+@pytest.mark.parametrize(("sender", "after"), [("CLIENT", 0), ("SERVER", 3)])
+def test_records_that_bring_nothing_hold_up_neither_a_turn_nor_a_deadline(made, folder, sender, after):
+    """Not even OpenSSL reads on by itself: a million of them are two seconds' work."""
+    node, client = (keys.load(f"{folder}/{name}", name) for name in ("web1", "me"))
+    secret_of = secret_kept((client if sender == "CLIENT" else node).context)
+    with connected((node, client)) as (callee, caller, here, there):
+        callee.send(b"first", soon())
+        assert caller.recv(10, soon()) == b"first", "behind two tickets"
+        reader, bare_reader, bare = (callee, here, there) if sender == "CLIENT" else (caller, there, here)
+        sent = key_updates(secret_of(sender), 1000, after)
+        bare.sendall(sent)
+        assert reader._channel.read(10) is None
+        (left,) = struct.unpack("i", fcntl.ioctl(bare_reader, termios.FIONREAD, bytes(4)))
+        assert left == len(sent) - len(sent) // 1000
+        with pytest.raises(Deadline):
+            reader.recv(10, soon(0.3))
 
 
 def test_a_deadline_that_is_over_is_met_without_waiting(made):
