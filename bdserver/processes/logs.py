@@ -2,8 +2,9 @@
 
 A line that can't be written at once is lost and counted: nobody reads the pipe or /dev/log, the file's folder is gone, the
 disk is full. When lines can be written again, the first one says how many were lost. A line that comes again and again is said
-a few times, and then how many times more; of a traceback, so much is said as helps. So whoever makes a process say something
-fills no disk. Whether something is worth a line, and how loud, is everybody else's business.
+a few times, and then how many times more; one of a kind that comes too often, in ever other words, is left out and counted
+(`lograte`); of a traceback, so much is said as helps. So whoever makes a process say something fills no disk. Whether something
+is worth a line, and how loud, is everybody else's business.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from bdserver.files import durable
+from bdserver.processes.lograte import RATE, Rates
 from bdserver.processes.systemd import JournalFormatter, is_journal
 
 # One write to a pipe carries so much whole, or not at all.
@@ -63,7 +65,7 @@ class Handler(logging.Handler):
         self.sink = sink
         self.setFormatter(formatter)
         self._lost, self._why = 0, ""
-        self._repeats = _Repeats()
+        self._repeats, self._rates = _Repeats(), Rates()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Never raises."""
@@ -71,16 +73,26 @@ class Handler(logging.Handler):
             now = time.monotonic()
             record.msg, record.args = _harmless(record.getMessage()), ()
             for each in self._repeats.ended(now):
-                self._say(each)
+                self._say_if_seldom(each, now)
             if not self._repeats.is_one(record, now):
-                self._say(record)
+                self._say_if_seldom(record, now)
         except Exception as error:  # a line whose values do not fit its text: a bug, but not of the one who logs
             self._lose(f"{record.name}: {error}")
 
     def flush(self) -> None:
         """At the end of a process: how often lines came again."""
         for each in self._repeats.ended(float("inf")):
-            self._say(each)
+            self._say_if_seldom(each, time.monotonic())
+
+    def _say_if_seldom(self, record: logging.LogRecord, now: float) -> None:
+        """Who debugs sees each."""
+        if record.levelno > logging.DEBUG:
+            if left_out := self._rates.left_out(now):
+                text = f"{_lines(left_out)} left out: the like came more often than {RATE:g} a second"
+                self._say(_line(__name__, logging.WARNING, text))
+            if not self._rates.has_room(f"{record.pathname}:{record.lineno}", now):
+                return
+        self._say(record)
 
     def _say(self, record: logging.LogRecord) -> None:
         if record.exc_info and not record.exc_text:
@@ -100,13 +112,16 @@ class Handler(logging.Handler):
         self._repeats.clear()  # it was not said
 
     def _confession(self) -> logging.LogRecord:
-        lines = "1 line of this log was lost" if self._lost == 1 else f"{self._lost} lines of this log were lost"
-        return _line(__name__, logging.WARNING, f"{lines}: {self._why}")
+        return _line(__name__, logging.WARNING, f"{_lines(self._lost)} lost: {self._why}")
 
 
-def _line(name: str, level: int, text: str) -> logging.LogRecord:
+def _lines(count: int) -> str:
+    return "1 line of this log was" if count == 1 else f"{count} lines of this log were"
+
+
+def _line(name: str, level: int, text: str, **place: object) -> logging.LogRecord:
     values = {"name": name, "levelno": level, "levelname": logging.getLevelName(level), "msg": text}
-    return logging.makeLogRecord(values)
+    return logging.makeLogRecord(values | place)
 
 
 def _harmless(text: str) -> str:
@@ -131,6 +146,7 @@ class _Said:
 
     def __init__(self, record: logging.LogRecord, now: float) -> None:
         self.name, self.level, self.text = record.name, record.levelno, record.getMessage()
+        self.place = {"pathname": record.pathname, "lineno": record.lineno}
         self.seconds, self.until, self.more = REPEAT_SECONDS, now + REPEAT_SECONDS, 0
         self.said_left = SAID_MAX
 
@@ -174,7 +190,7 @@ class _Repeats:
                 del self._said[key]
                 continue
             times = "once" if said.more == 1 else f"{said.more} times"
-            yield _line(said.name, said.level, f"{said.text} … {times} more")
+            yield _line(said.name, said.level, f"{said.text} … {times} more", **said.place)
             said.seconds, said.more = min(2 * said.seconds, REPEAT_SECONDS_MAX), 0
             said.until = now + said.seconds
 

@@ -2,11 +2,15 @@
 
 import json
 import socket
+import struct
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bdserver.core.wire import Decoder, encode
+from bdserver.core.wire import FRAME_BYTES_MAX, Decoder, encode
+from bdserver.processes.lograte import BURST, RATE
 from tests.hostile.attacks import BAD
 from tests.hosts import until
 
@@ -45,6 +49,21 @@ def test_bad_bytes_are_told_by_their_code(target, name):
     messages = exchanged(target, data)
     assert [message[:2] for message in messages] == [["ERROR", code]]
     assert "\n" not in messages[0][2] and len(messages[0][2]) < 500
+
+
+def test_whoever_makes_it_say_ever_other_lines_fills_no_log(target):
+    """Eight callers at once, whose children come and go."""
+    began, said_before, each = time.monotonic(), len(target.log), BURST // 4
+
+    def flood(first):
+        for size in range(first, first + each):
+            exchanged(target, struct.pack("!IB", FRAME_BYTES_MAX + 1 + size, 0))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(flood, range(0, 8 * each, each)))
+    said = target.log[said_before:].count("is over the 1048576 allowed")
+    # Two processes that write at once may let a line more through.
+    assert BURST / 2 < said < BURST + RATE * (time.monotonic() - began) + 50
 
 
 def test_byte_by_byte_is_as_good_as_at_once(target):

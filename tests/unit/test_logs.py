@@ -13,6 +13,7 @@ import time
 import pytest
 
 from bdserver.processes import logs
+from bdserver.processes.lograte import BURST, TELL_SECONDS
 
 PLAIN = logging.Formatter("%(message)s")
 
@@ -117,6 +118,34 @@ def test_what_is_remembered_has_a_bound(logger):
         for number in range(logs.REMEMBERED_MAX + 5):
             logger.warning("%d", number)
     assert len(lines) == logs.SAID_MAX * logs.REMEMBERED_MAX + 5 * (logs.SAID_MAX + 1)
+
+
+def test_a_kind_of_line_that_comes_in_ever_other_words_is_left_out_and_counted(logger, monkeypatch):
+    """One process after the other, as children are."""
+    lines, clock = Lines(), Clock()
+    monkeypatch.setattr(logs, "time", clock)
+    into(logger, lines)
+    for number in range(BURST + 40):
+        logger.warning("a frame of %d bytes is too long", number)
+    assert len(lines) == BURST
+    clock.now += TELL_SECONDS
+    logger.warning("something else")
+    assert lines[BURST:] == ["40 lines of this log were left out: the like came more often than 2 a second", "something else"]
+
+
+def test_what_came_again_in_each_process_is_told_no_more_often_either(logger, tmp_path):
+    into(logger, logs.File(str(tmp_path / "log")))
+    for _ in range(BURST // 2 // (logs.SAID_MAX + 1) + 10):
+        pid = os.fork()
+        if pid == 0:
+            for _ in range(logs.SAID_MAX + 2):
+                logger.warning("a")
+                logger.debug("b")
+            logger.handlers[0].flush()
+            os._exit(0)
+        os.waitpid(pid, 0)
+    said = (tmp_path / "log").read_text().splitlines()
+    assert said.count("a") + said.count("a … 2 times more") <= BURST < len(said)
 
 
 def test_who_debugs_sees_each(logger):
@@ -255,7 +284,7 @@ def test_what_nobody_reads_costs_lines_and_delays_nothing(logger, stream):
     into(logger, sink)
     started = time.monotonic()
     for number in range(20000):
-        logger.info("line %05d of many, and then some more words", number)
+        logger.debug("line %05d of many, and then some more words", number)  # of others, 500 are enough
     assert time.monotonic() - started < 10
     before = drained(read).splitlines()
     logger.info("the last")
@@ -354,10 +383,10 @@ def test_a_syslog_that_reads_nothing_costs_lines_and_delays_nothing(logger, dev_
     into(logger, logs.Syslog(dev_log))
     started = time.monotonic()
     for number in range(900):
-        logger.info("line %d", number)
+        logger.debug("line %d", number)
     assert time.monotonic() - started < 5
     taken = syslog.read()
-    assert all(line.startswith("<30>line") for line in taken) and len(taken) < 900
+    assert all(line.startswith("<31>line") for line in taken) and len(taken) < 900
     logger.info("the last")
     assert syslog.read() == [
         f"<28>{900 - len(taken)} lines of this log were lost: Resource temporarily unavailable",
