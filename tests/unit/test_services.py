@@ -36,6 +36,7 @@ def test_what_is_dropped_in_is_live_at_once_and_what_is_taken_out_is_not(service
 def test_a_bdcert_that_is_edited_in_place_counts_at_once_however_fast(services, folder):
     for weight in list(range(1, 10)) * 20:
         drop(folder, "a", f"weight={weight}\n")
+        services.look()
         assert services.get("a").cost == weight
 
 
