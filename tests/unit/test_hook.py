@@ -1,6 +1,5 @@
 """The program of on_change: what it is told, and what becomes of one that fails, hangs or says too much."""
 
-import gc
 import json
 import os
 import signal
@@ -12,6 +11,7 @@ from bdserver.core.membership import ALIVE, DEAD, Record
 from bdserver.processes import hook as module
 from bdserver.processes.hook import Hook, Sights
 from tests.hosts import until
+from tests.unit.descriptors import none_left
 from tests.unit.peers import StandIn
 from tests.unit.views import NOW
 
@@ -150,11 +150,9 @@ def test_one_that_can_not_be_started_is_said(hook, path, why):
     hook.tell([change(1)])
     hook.turn(path, SECONDS, ABOUT)
     assert why in hook.complaint and not hook._pid
-    gc.collect()  # what earlier tests left would be closed meanwhile
-    descriptors = len(os.listdir("/proc/self/fd"))
     hook.tell([change(2)])
-    hook.turn(path, SECONDS, ABOUT)
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    with none_left():
+        hook.turn(path, SECONDS, ABOUT)
 
 
 def test_one_that_hangs_is_ended_with_all_that_it_began(hook, program, tmp_path, clock):

@@ -1,7 +1,6 @@
 """A session: one look a request, deadlines, whom it asks, and packages on their way."""
 
 import io
-import os
 import time
 
 import pytest
@@ -14,6 +13,7 @@ from bdserver.core.wire import VERSION
 from bdserver.files.settings import Settings
 from bdserver.processes.answers import ANSWERS, answer, ask_ourselves
 from bdserver.processes.session import DOUBTED_SECONDS, KEPT_MAX, REQUEST_SECONDS_MAX, Caller, Session
+from tests.unit.descriptors import none_left
 from tests.unit.nodes import a_mesh, a_node
 
 
@@ -290,10 +290,9 @@ def test_of_a_package_that_does_not_come_nothing_is_left(tmp_path):
         raise errors.NobodyThere("cut")
 
     node = a_node(tmp_path)
-    before = set(os.listdir("/proc/self/fd"))
-    with pytest.raises(errors.NobodyThere):
+    with none_left(), pytest.raises(errors.NobodyThere):
         a_session(node, receive).receive({"bytes": 3, "sha256": ""})
-    assert set(os.listdir("/proc/self/fd")) == before and node.scratch == []
+    assert node.scratch == []
 
 
 def test_a_giver_that_declares_too_much_is_hung_up_on(tmp_path, monkeypatch):
