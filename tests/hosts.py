@@ -19,7 +19,7 @@ from bdserver.demo import hosts
 from bdserver.demo.hosts import LOOPBACK, RUN, free_port, until
 from bdserver.net.authority import Authority, general_names
 
-__all__ = ["RUN", "Host", "Mesh", "free_port", "is_gone", "until"]
+__all__ = ["RUN", "Host", "Mesh", "free_port", "has_files", "is_gone", "until"]
 
 
 class Mesh(hosts.Mesh):
@@ -130,7 +130,7 @@ class Host(hosts.Host):
         for pid in pids:
             _signal(pid, signal.SIGKILL)
         self.process.wait()
-        until(lambda: not any(map(_has_files, pids)), 10, f"{self.name} is gone")
+        until(lambda: not any(map(has_files, pids)), 10, f"{self.name} is gone")
 
     @contextlib.contextmanager
     def frozen(self, *pids: int) -> Iterator[None]:
@@ -159,7 +159,7 @@ def is_gone(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/stat") as file:
             return file.read().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the second: it was reaped between opening and reading
         return True
 
 
@@ -168,7 +168,7 @@ def _signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def _has_files(pid: int) -> bool:
+def has_files(pid: int) -> bool:
     """Whether this process has not closed its connections: one that was killed ends when it has its turn."""
     try:
         return bool(os.listdir(f"/proc/{pid}/fd"))

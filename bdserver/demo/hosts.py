@@ -36,11 +36,13 @@ Result = TypeVar("Result")
 def until(is_so: Callable[[], Result], seconds: float, what: str, pause: float = POLL_SECONDS) -> Result:
     """Poll until `is_so()` is true, and return what it returned; AssertionError names what was waited for."""
     deadline = time.monotonic() + seconds
-    while not (result := is_so()):
-        if time.monotonic() > deadline:
+    while True:
+        is_over = time.monotonic() > deadline  # this first: who was not given the processor meanwhile looks once more
+        if result := is_so():
+            return result
+        if is_over:
             raise AssertionError(f"not within {seconds:.0f} s: {what}")
         time.sleep(pause)
-    return result
 
 
 # From its first number on the kernel takes ports for outgoing connections: one that is free now may be taken a moment later.

@@ -9,7 +9,7 @@ import pytest
 
 from bdserver.core.tickets import TICKET_SECONDS
 from bdserver.net import dialling
-from tests.hosts import until
+from tests.hosts import has_files, until
 
 ROOMY = 1e6
 # As /proc/net/tcp writes it.
@@ -122,7 +122,7 @@ def test_nor_one_whose_listener_was_killed(mesh):
         serving = [pid for pid, title in dead.children().items() if "WILLYOUEXECUTE" in title]
         assert serving
         dead.kill()
-        until(lambda: not any(os.path.exists(f"/proc/{pid}/fd") and os.listdir(f"/proc/{pid}/fd") for pid in serving), 5, "end")
+        until(lambda: not any(map(has_files, serving)), 5, "they end")
         assert {look()["node"] for _ in range(1000)} == {well.name}
 
 

@@ -3,6 +3,7 @@
 What is changed there is in a folder of the test alone. The checkout and the interpreter are bound into it, as if installed.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -76,7 +77,7 @@ class Machine:
     def end(self) -> None:
         """Everything that runs there."""
         for pid in self.network.pids(self.name):
-            with open(f"/proc/{pid}/stat") as file:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/stat") as file:
                 if file.read().rsplit(")", 1)[1].split()[1] != "0":
                     os.kill(pid, 9)
         until(lambda: not self.network.pids(self.name), 10, f"nothing runs on {self.name}")

@@ -10,7 +10,7 @@ import pytest
 from bdserver.core.membership import ALIVE, DEAD, Record
 from bdserver.processes import hook as module
 from bdserver.processes.hook import Hook, Sights
-from tests.hosts import until
+from tests.hosts import is_gone, until
 from tests.unit.descriptors import none_left
 from tests.unit.peers import StandIn
 from tests.unit.views import NOW
@@ -163,11 +163,7 @@ def test_one_that_hangs_is_ended_with_all_that_it_began(hook, program, tmp_path,
     clock.now += SECONDS + 1
     until(lambda: hook.turn("", SECONDS, ABOUT) or not hook._pid, 30, "it is ended")
     assert hook.complaint.endswith("it took too long")
-    until(
-        lambda: not os.path.exists(f"/proc/{child}") or "Z" in open(f"/proc/{child}/stat").read().split()[2],
-        30,
-        "its child too",
-    )
+    until(lambda: is_gone(child), 30, "its child too")
 
 
 def test_one_that_talks_without_end_goes_on(hook, program):

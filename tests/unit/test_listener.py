@@ -18,7 +18,7 @@ from bdserver.processes import listener as module
 from bdserver.processes.children import Limits
 from bdserver.processes.listener import Listener, Runs
 from bdserver.processes.loop import SAY_SECONDS
-from tests.hosts import until
+from tests.hosts import is_gone, until
 
 
 class Running:
@@ -191,14 +191,16 @@ def test_a_node_that_has_just_started_forks_no_child_ahead(run):
 
 def test_a_child_whose_caller_has_hung_up_serves_the_next_one(run):
     node = run(limits=Limits(10, 10, connections=3))
-    served = []
-    for _ in range(6):
+    served, calls_left = [], 50
+    while calls_left:
         with node.call() as sock:
             assert node.is_echoing(sock)
         count = len(served)
         until(lambda count=count: len(node.pids("served")) > count, 10, "the child says that it has served")
         served = node.pids("served")
-    assert len(served) == 6 and max(map(served.count, served)) == 3  # and no more than it may
+        # A child that has served may not be a spare yet when the next caller comes, who has another one then.
+        calls_left = calls_left - 1 if max(map(served.count, served)) < 3 else min(calls_left - 1, 5)
+    assert max(map(served.count, served)) == 3  # and no more than it may
 
 
 def test_with_one_connection_a_child_each_caller_has_a_process_of_its_own(run):
@@ -276,13 +278,7 @@ def test_a_spare_child_ends_with_its_listener_even_while_another_child_lives(run
     [serving] = node.pids("serving")  # be it the spare, or a child that was forked because that was not ready yet
     spare = node.spare(but=serving)
     node.send(number)
-
-    def has_ended():
-        with contextlib.suppress(FileNotFoundError), open(f"/proc/{spare}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] == "Z"
-        return True
-
-    until(has_ended, 10, "it ended")
+    until(lambda: is_gone(spare), 10, "it ended")
 
 
 def test_the_cap_for_an_address_is_checked_before_the_fork(run):
@@ -332,10 +328,14 @@ def discoverer_of(node):
     return until(found, 10, "a discoverer")
 
 
-def test_one_that_dies_at_once_is_restarted_with_growing_pauses(run):
-    node = run(discover=lambda wake, life: None)
-    assert node.is_echoing(node.call())  # and the listener goes on meanwhile
-    assert supervised.RESTART_PAUSE_MAX >= 16 * supervised.RESTART_PAUSE
+def test_one_that_dies_at_once_is_restarted_with_growing_pauses_and_callers_are_served_meanwhile(run):
+    def begin():
+        supervised.RESTART_PAUSE = 0.02
+
+    node = run(begin=begin, discover=lambda wake, life: None)
+    for pause in ("0.02", "0.04", "0.08"):
+        until(lambda pause=pause: f"the discoverer ended, starting it again in {pause} s" in node.messages, 10, "another one")
+        assert node.is_echoing(node.call())
 
 
 def test_sighup_reloads_and_drops_no_connection(run):
@@ -420,6 +420,7 @@ def test_the_pulse_is_called_as_often_as_it_wishes_and_told_how_many_are_served(
             file.write(f"{busy}\n")
         return 0.02
 
+    (tmp_path / "pulse").touch()
     node = run(pulse=pulse)
     with node.call() as sock:
         assert node.is_echoing(sock)
@@ -443,6 +444,7 @@ def test_while_the_loop_hangs_there_is_no_pulse(run, tmp_path):
             time.sleep(0.01)
         return False
 
+    (tmp_path / "pulse").touch()
     node = run(pulse=pulse, has_changed=hangs)
     until(lambda: count() > 2, 10, "it turns")
     (tmp_path / "hang").touch()

@@ -20,7 +20,7 @@ from bdserver.files import quarantine as module
 from bdserver.files.quarantine import ENTRIES_MAX, Kind, Quarantine
 from bdserver.processes import reload, run
 from bdserver.processes.rules import guarded
-from tests.hosts import until
+from tests.hosts import is_gone, until
 from tests.unit.nodes import a_node, document, warnings
 
 
@@ -286,13 +286,8 @@ def test_what_is_never_asked_for_again_is_ended_and_so_is_what_is_late(path, tmp
     until(lambda: quarantine.read_elsewhere("x", hang) is None and caplog.text.count("takes too long") >= 2, 20, "it is late")
     quarantine.begin_apart()
     for pid in pids.read_text().split():
-        until(lambda pid=pid: not os.path.exists(f"/proc/{pid}") or is_zombie(pid), 10, "it is ended")
+        until(lambda pid=pid: is_gone(int(pid)), 10, "it is ended")
     assert notes(path) == [] and quarantine._trials == {} and not quarantine.is_hasty
-
-
-def is_zombie(pid):
-    with open(f"/proc/{pid}/stat") as file:
-        return file.read().rpartition(")")[2].split()[0] == "Z"
 
 
 def test_whoever_reaps_all_children_may_reap_this_one(path, monkeypatch):
