@@ -184,7 +184,7 @@ def test_a_local_socket_that_was_deleted_is_back_within_seconds(mesh):
     assert host.ask(["PING"])[0] == "PONG"
     os.unlink(host.socket)
     host.process.send_signal(signal.SIGHUP)
-    until(lambda: os.path.exists(host.socket), 1.5, "at once, after SIGHUP")
+    until(lambda: os.path.exists(host.socket), 10, "after SIGHUP as well")
     assert host.log.count(f"socket={host.socket} was deleted: made again") == 2
 
 

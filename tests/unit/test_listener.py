@@ -465,8 +465,9 @@ def wait_quiet(count):
     return before
 
 
-def test_sockets_that_were_made_anew_are_accepted_on_and_the_old_ones_no_longer(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "SOCKETS_SECONDS", 0.05)
+@pytest.mark.parametrize("seconds", [0.05, 3600.0], ids=["at the next look", "at SIGHUP"])
+def test_sockets_that_were_made_anew_are_accepted_on_and_the_old_ones_no_longer(run, tmp_path, monkeypatch, seconds):
+    monkeypatch.setattr(module, "SOCKETS_SECONDS", seconds)
     sockets = []
 
     def now():
@@ -490,6 +491,8 @@ def test_sockets_that_were_made_anew_are_accepted_on_and_the_old_ones_no_longer(
             sock.connect(str(tmp_path / name))
             assert node.is_echoing(sock)
         (tmp_path / "wanted").touch()
+        if seconds > 1:
+            node.send(signal.SIGHUP)
     assert "bug" not in node.messages
 
 
