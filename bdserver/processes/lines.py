@@ -6,7 +6,8 @@ waiting (pipelining); answers come in the order of the requests, so a request wh
 own. One that is late is still waited for, though its talk has ended: it shows that the node lives. Lines stay open from one
 talk to the next, so that no piece of news pays for a handshake; only a few are opened at once.
 
-What is said is the business of those who hand it in; what comes of it is a value or one BDError, and late means Deadline.
+Who waits on a line, and until when, is in `line`. What is said is the business of those who hand it in; what comes of it is a
+value or one BDError, and late means Deadline.
 """
 
 from __future__ import annotations
@@ -17,26 +18,20 @@ import os
 import selectors
 import socket
 import time
-from collections import deque
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection
 from typing import Any
 
 from bdserver.core import messages
 from bdserver.core.address import split_address
 from bdserver.core.messages import Opening
-from bdserver.core.tuples import NamedTuple
 from bdserver.core.wire import OLDEST, encode
 from bdserver.errors import BadFrame, BDError, Deadline, Forbidden, NobodyThere, PolicyUnknown, Refused, from_wire
 from bdserver.net import links, tls
 from bdserver.net.links import Link, State
 from bdserver.net.tcp import ADDRESSES_MAX
+from bdserver.processes.line import Done, Line, Talk, Turn
 from bdserver.processes.names import Names
 from bdserver.processes.node import Node
-
-# A talk: yields requests, is sent answers; returns what came of it.
-Talk = Generator[list[Any], Any, Any]
-# done(result): what a talk returned, or the BDError that ended it.
-Done = Callable[[Any], None]
 
 # The watch and the fingers, log2 of the nodes of a mesh, and some that were before the last change.
 LINES_MAX = 32
@@ -45,8 +40,6 @@ LINES_MAX = 32
 OPENING_MAX, OPENING_SECONDS = 4, 0.3
 # A line that is not kept is let go when it was not used for so long; how often that is looked at.
 IDLE_SECONDS, SWEEP_SECONDS = 60.0, 10.0
-# A late answer on a line is still an answer: the line stays. One whose answer is late by so much is given up.
-MUTE_SECONDS = 4.0
 # When we have no descriptor or memory for a socket, so long nothing is dialled.
 SHORTAGE_SECONDS = 0.5
 SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -56,54 +49,6 @@ log = logging.getLogger("bdserver.lines")
 
 class Ourselves(NobodyThere):
     """The address leads back to the node that dialled it."""
-
-
-class _Turn(NamedTuple):
-    """A talk that waits for the answer to this request."""
-
-    talk: Talk
-    request: list[Any]
-    deadline: float
-    done: Done
-    is_given_up: bool = False  # nobody waits for it any more, but it is still to come
-    has_been_lost: bool = False  # on a line that ended: it is asked once more, and not for ever
-    has_told_policy: bool = False  # by its text: whoever does not know it then never will
-
-
-class Line:
-    """The way to one address: the link, while there is one, and the talks whose turn it is, in the order of their requests."""
-
-    def __init__(self, key: tuple[str, bool], name: str | None) -> None:
-        self.key, self.name = key, name
-        self.link: Link | None = None
-        self.waiting: deque[_Turn] = deque()
-        self.used_at = self.opened_at = time.monotonic()
-        self.untried: list[tuple[int, Any]] = []  # addresses of its host, beside the one that is dialled
-        self.next_address_at = float("inf")
-
-    @property
-    def address(self) -> str:
-        """HOST:PORT."""
-        return self.key[0]
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the other end is proved."""
-        return self.link is not None and self.link.state is State.OPEN
-
-    @property
-    def wants_link(self) -> bool:
-        """Whether it is to be dialled."""
-        return self.link is None and bool(self.waiting)
-
-    @property
-    def wanted(self) -> list[_Turn]:
-        """What somebody waits for."""
-        return [turn for turn in self.waiting if not turn.is_given_up]
-
-    def mute_at(self) -> float:
-        """When the answer that comes next is late by too much."""
-        return self.waiting[0].deadline + MUTE_SECONDS if self.is_open and self.waiting else float("inf")
 
 
 class Lines:
@@ -138,7 +83,7 @@ class Lines:
             self._fail(line, NobodyThere(f"{address}: {line.name} is not there any more"))
             line = self._lines.get(key)
         if line is None:
-            line = self._lines[key] = Line(key, name)
+            line = self._lines[key] = Line(key, name, time.monotonic())
         line.name = line.name or name
         self._advance(line, talk, None, time.monotonic() + seconds, done)
         self._let_go()
@@ -149,13 +94,13 @@ class Lines:
         request = self._said(line, talk, said, done)
         if request is None:
             return
-        turn = _Turn(talk, request, deadline, done)
+        turn = Turn(talk, request, deadline, done)
         line.waiting.append(turn)
         line.used_at = time.monotonic()
         if line.is_open:
             self._ask(line, turn)
 
-    def _ask(self, line: Line, turn: _Turn) -> None:
+    def _ask(self, line: Line, turn: Turn) -> None:
         assert line.link is not None
         try:
             line.link.say(encode(turn.request))
@@ -164,7 +109,7 @@ class Lines:
             return
         links.watch(self._selector, line.link, line)
 
-    def _end(self, line: Line, turn: _Turn, error: BDError) -> None:
+    def _end(self, line: Line, turn: Turn, error: BDError) -> None:
         """A talk may make the best of an error, but not say more on a line that is over."""
         if self._said(line, turn.talk, error, turn.done) is not None:
             turn.talk.close()
@@ -188,13 +133,7 @@ class Lines:
 
     def next_at(self) -> float:
         """When the next patience ends."""
-        instants = [self._sweep_at]
-        for line in self._lines.values():
-            if line.waiting:
-                instants += [turn.deadline for turn in line.waiting if not turn.is_given_up]
-                instants.append(line.mute_at())
-            if line.link is not None:
-                instants.append(min(line.link.late_at(), line.next_address_at))
+        instants = [self._sweep_at, *(line.next_at() for line in self._lines.values())]
         if any(line.wants_link for line in self._lines.values()):
             clock = time.monotonic()
             instants += [line.opened_at + OPENING_SECONDS for line in self._opening(clock)]
@@ -207,8 +146,7 @@ class Lines:
         clock = time.monotonic()
         for line in list(self._lines.values()):
             link = line.link
-            if any(turn.deadline <= clock and not turn.is_given_up for turn in line.waiting):
-                self._too_late(line, clock)
+            self._too_late(line, clock)
             if clock >= line.mute_at():
                 self._mute(line)
             elif link is not None and link.state is State.CONNECTING and clock >= line.next_address_at:
@@ -220,15 +158,11 @@ class Lines:
         self.open_waiting()
 
     def _too_late(self, line: Line, clock: float) -> None:
-        """Nobody waits any longer; but what was asked on an open line is still to come, and a line that is being opened may
-        open yet: to dial anew because something is late would make more that is late."""
-        late = [turn for turn in line.waiting if turn.deadline <= clock and not turn.is_given_up]
-        if line.is_open:
-            line.waiting = deque(turn._replace(is_given_up=turn.is_given_up or turn in late) for turn in line.waiting)
-        else:
-            line.waiting = deque(turn for turn in line.waiting if turn not in late)
-            if not line.waiting and line.link is None:
-                self._drop(line)
+        """End the talks whose time is over. The line stays, and one that is being opened may open yet: to dial anew because
+        something is late would make more that is late."""
+        late = line.give_up(clock)
+        if late and not line.waiting and line.link is None:
+            self._drop(line)
         for turn in late:
             self._end(line, turn, Deadline(f"{line.address} did not answer in time"))
 
@@ -407,7 +341,7 @@ class Lines:
                 return
         self._advance(line, turn.talk, answer, turn.deadline, turn.done)
 
-    def _tells_policy(self, line: Line, turn: _Turn) -> bool:
+    def _tells_policy(self, line: Line, turn: Turn) -> bool:
         """Ask again, behind the text of our policy; False when that is of no use."""
         if turn.has_told_policy or not self.node.rules.document.text or line.link is None:
             return False
@@ -440,10 +374,10 @@ class Lines:
         for turn in waiting:
             self._end(line, turn, error)
 
-    def _again(self, line: Line, waiting: list[_Turn]) -> None:
+    def _again(self, line: Line, waiting: list[Turn]) -> None:
         """What was asked on a line that is gone, through no fault of the other end, is asked on a new one."""
         if waiting:
-            again = self._lines[line.key] = Line(line.key, line.name)
+            again = self._lines[line.key] = Line(line.key, line.name, time.monotonic())
             again.waiting.extend(waiting)
 
     def _drop(self, line: Line) -> None:

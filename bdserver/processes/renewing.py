@@ -29,7 +29,8 @@ from bdserver.net import chain as chains
 from bdserver.net import keyfiles, openssl, signing
 from bdserver.net.authority import general_names, request_by
 from bdserver.net.proofs import fingerprint, holder
-from bdserver.processes.lines import Lines, Talk
+from bdserver.processes.line import Talk
+from bdserver.processes.lines import Lines
 from bdserver.processes.node import Node
 
 RENEW_SECONDS = 10.0

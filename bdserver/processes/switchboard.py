@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from bdserver.processes.callers import Answerer, Caller, Callers
-from bdserver.processes.lines import Line, Lines
+from bdserver.processes.line import Line
+from bdserver.processes.lines import Lines
 from bdserver.processes.names import Names
 from bdserver.processes.node import Node
 

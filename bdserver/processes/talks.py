@@ -17,7 +17,8 @@ from bdserver.core.membership import SUSPECT
 from bdserver.core.messages import No, Pong
 from bdserver.core.view import View
 from bdserver.errors import BDError, PolicyMismatch, TooBusy
-from bdserver.processes.lines import Lines, Ourselves, Talk
+from bdserver.processes.line import Talk
+from bdserver.processes.lines import Lines, Ourselves
 from bdserver.processes.node import Node
 from bdserver.processes.tellers import Tellers
 

@@ -355,7 +355,7 @@ def test_a_late_answer_is_an_answer_and_nothing_is_dialled_anew(caller, peer):
 
 def test_a_line_that_stays_mute_takes_nobody_with_it(caller, peer, monkeypatch):
     """What was asked behind the late answer is asked on another line."""
-    monkeypatch.setattr(module, "MUTE_SECONDS", 0.1)
+    monkeypatch.setattr("bdserver.processes.line.MUTE_SECONDS", 0.1)
     there = peer(lambda said: (answer_one(said), silent(said)) if there.called == 1 else answers(said))
     assert caller.result(ping(), there.address) == ["open"]
     caller.start("late", ping(), there.address, seconds=0.2)
