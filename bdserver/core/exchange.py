@@ -397,15 +397,6 @@ def turns(read: Callable[[], View], take: Callable[[Exchange], Exchange]) -> Gen
             return
 
 
-def synchronise(read: Callable[[], View], take: Callable[[Exchange], Exchange], turn: Callable[[Exchange], Exchange]) -> None:
-    """Drive `turns`: `turn` sends an exchange and returns the (checked) answer."""
-    conversation = turns(read, take)
-    say = next(conversation)
-    with contextlib.suppress(StopIteration):
-        while True:
-            say = conversation.send(turn(say))
-
-
 def _lacking(view: View, certificates: Collection[str] = ()) -> Exchange:
     unknown = [*view.unknown_policies()[:POLICIES_ASKED_MAX], *list(certificates)[:CERTIFICATES_ASKED_MAX]]
     return {"unknown": unknown} if unknown else {}

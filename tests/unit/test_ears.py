@@ -19,7 +19,7 @@ from bdserver.processes.callers import Slot
 from bdserver.processes.ears import Ears
 from tests.unit.peers import StandIn
 from tests.unit.seals import Believing, believe
-from tests.unit.views import NOW
+from tests.unit.views import NOW, synchronise
 
 
 class Hearing:
@@ -159,7 +159,7 @@ def test_two_views_become_one_in_a_conversation(hearing):
     for name in ("a", "b"):
         view.merge(Record(name, f"{name}:9001", (1, 0)), NOW)
     hearing.node.learn(Record("c", "c:9001", (1, 0)))
-    exchange.synchronise(
+    synchronise(
         lambda: view,
         lambda theirs: exchange.absorb(view, theirs, NOW, "me", believe).answer,
         lambda say: exchange.checked(hearing.answer(["SYNCHRONIZE", say]).exchange),

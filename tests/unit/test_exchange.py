@@ -19,6 +19,7 @@ from bdserver.core.view import View, bucket
 from bdserver.core.wire import FRAME_BYTES_MAX, Decoder, encode, payload
 from bdserver.errors import BadRequest, Quarantined, TooBusy
 from tests.unit.seals import believe, certificate_of, prove, seal_own, sealed
+from tests.unit.views import synchronise
 
 NOW = 1_700_000_000.0
 
@@ -43,7 +44,7 @@ def synchronised(caller, callee, proving=believe):
         said.extend([say, answer])
         return answer
 
-    exchange.synchronise(lambda: caller, lambda theirs: exchange.absorb(caller, theirs, NOW, callee.me, proving).answer, turn)
+    synchronise(lambda: caller, lambda theirs: exchange.absorb(caller, theirs, NOW, callee.me, proving).answer, turn)
     return said
 
 
@@ -245,7 +246,7 @@ def test_a_conversation_that_does_not_end_by_itself_ends_all_the_same():
         said.append(say)
         return {"wanted": ["a"]}  # for ever
 
-    exchange.synchronise(lambda: view, lambda theirs: {}, turn)
+    synchronise(lambda: view, lambda theirs: {}, turn)
     assert len(said) == exchange.TURNS_MAX
 
 
@@ -281,7 +282,7 @@ def conversed(caller, callee, proving=believe):
         added = exchange.absorb(callee, theirs, NOW, caller.me, proving).answer if exchange.has_news(theirs) else {}
         return travelled(exchange.respond(callee, theirs) | added)
 
-    exchange.synchronise(lambda: caller, lambda theirs: exchange.absorb(caller, theirs, NOW, callee.me, proving).answer, turn)
+    synchronise(lambda: caller, lambda theirs: exchange.absorb(caller, theirs, NOW, callee.me, proving).answer, turn)
     return max(frames)
 
 

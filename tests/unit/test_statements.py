@@ -10,6 +10,7 @@ from bdserver.core.membership import Record
 from bdserver.core.statements import NAME, SERIAL, SIGNER, Holder, Revocation, Revocations, Roll, Statement
 from bdserver.core.view import View
 from bdserver.errors import BadRequest
+from tests.unit.views import synchronise
 
 NOW = 1_000_000.0
 DAY = 86400.0
@@ -170,7 +171,7 @@ def test_two_views_have_the_same_statements_after_a_conversation(seed):
             exchange.absorb(theirs, exchange.checked(say), NOW, "me", believe, vouch=lambda statement: None)
         return exchange.respond(theirs, say)
 
-    exchange.synchronise(lambda: mine, lambda said: absorb(mine, said).answer, turn)
+    synchronise(lambda: mine, lambda said: absorb(mine, said).answer, turn)
     assert mine.statements == theirs.statements == both, f"seed {seed}"
 
 
