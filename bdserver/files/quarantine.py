@@ -42,7 +42,7 @@ ENTRIES_MAX = 200
 FILE_BYTES_MAX = 1 << 20
 WORDS_CHARACTERS_MAX = 200
 LOCK_SECONDS = 1.0
-# Reading one thing takes milliseconds; on trial, one that takes so much processor time is ended, and that is a strike too.
+# Reading one of these takes milliseconds; who takes so much processor time for it is ended, and that is a strike too.
 READ_SECONDS = 2.0
 # A process in haste waits so long for what another one reads, and this share of its time at most.
 HASTY_SECONDS, HASTY_SHARE = 0.5, 0.1
@@ -61,6 +61,9 @@ class Kind(StrEnum):
     SERVICE = "service"
     PACKAGE = "package"
     RECORD = "record"
+
+
+_QUICKLY_READ = (Kind.POLICY, Kind.SERVICE)
 
 
 class Entry(NamedTuple):
@@ -106,10 +109,9 @@ class Quarantine:
             known = self._look().get(digest)
             if known is not None and known.is_left_out:
                 raise Quarantined(known.words())
-            if self._is_trial:
-                signal.setitimer(signal.ITIMER_PROF, READ_SECONDS)  # whose signal ends a process
             try:
-                yield
+                with self._within_its_time(kind):
+                    yield
             except (BDError, OSError, MemoryError):
                 raise
             except Exception as error:
@@ -119,6 +121,19 @@ class Quarantine:
                 raise Quarantined(struck.words()) from error
         if known is not None:
             self._change(lambda entries: entries.pop(digest, None))
+
+    @contextlib.contextmanager
+    def _within_its_time(self, kind: Kind) -> Iterator[None]:
+        """By a signal that ends the process, also in the middle of a loop in C. A process in haste is spared."""
+        is_spared = self.is_hasty and not self._is_trial
+        if is_spared or kind not in _QUICKLY_READ:
+            yield
+            return
+        signal.setitimer(signal.ITIMER_PROF, READ_SECONDS)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0.0)
 
     def read_elsewhere(self, what: str | None, read: Callable[[], _T]) -> _T | None:
         """What another process reads, one after the other until none dies of it any more. None when there is no room for one,

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import pickle
+import resource
 import signal
 import time
 from collections.abc import Callable
@@ -86,6 +88,7 @@ class Trial:
 def _live(read: Callable[[], object], found: BinaryIO, began_by: int) -> None:
     try:
         signal.set_wakeup_fd(-1)  # the other's
+        _limit_processor_time()
         signal.signal(signal.SIGALRM, lambda number, frame: _end_if_orphan(began_by))
         signal.setitimer(signal.ITIMER_REAL, ORPHAN_SECONDS, ORPHAN_SECONDS)
         what = read()
@@ -96,6 +99,13 @@ def _live(read: Callable[[], object], found: BinaryIO, began_by: int) -> None:
         log.exception("what another process reads met a bug")
     finally:
         os._exit(0)
+
+
+def _limit_processor_time() -> None:
+    """By the kernel: a loop in C hears of no alarm, and whoever began it may be gone and end it no more."""
+    seconds = math.ceil(TRIAL_SECONDS)
+    with contextlib.suppress(ValueError, OSError):  # it has less already
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
 
 
 def _end_if_orphan(began_by: int) -> None:

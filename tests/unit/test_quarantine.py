@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import io
+import itertools
 import math
 import os
 import signal
@@ -82,8 +83,26 @@ def test_what_the_reader_says_and_what_the_host_lacks_is_no_crash(path, fault):
     assert read(quarantine) == "read" and not os.path.exists(path)
 
 
-@pytest.mark.parametrize("fault", [lambda: os._exit(1), lambda: os.kill(os.getpid(), signal.SIGKILL)], ids=["exit", "kill"])
-def test_the_death_of_a_process_at_it_is_a_crash_that_the_next_reader_sees(path, fault):
+def spin():
+    while True:
+        pass
+
+
+def spin_in_c():
+    sum(itertools.repeat(0))
+
+
+FATAL = {
+    "exit": lambda: os._exit(1),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "a loop": spin,
+    "a loop in C": spin_in_c,
+}
+
+
+@pytest.mark.parametrize("fault", FATAL.values(), ids=FATAL)
+def test_the_death_of_a_process_at_it_is_a_crash_that_the_next_reader_sees(path, fault, monkeypatch):
+    monkeypatch.setattr(module, "READ_SECONDS", 0.05)
     for _ in range(2):
         dies_of(Quarantine(path), fault=fault)
     with pytest.raises(Quarantined, match="its reader died"):
@@ -197,19 +216,35 @@ def test_what_kills_one_reader_after_the_other_is_not_known_yet(path):
     assert quarantine.read_elsewhere("x", lambda: "another") == "another"
 
 
-def spin():
-    while True:
-        pass
+def test_who_is_in_haste_and_what_takes_long_have_their_time(path, monkeypatch):
+    monkeypatch.setattr(module, "READ_SECONDS", 0.05)
+
+    def work():
+        until = time.process_time() + 0.2
+        while time.process_time() < until:
+            pass
+
+    quarantine = Quarantine(path)
+    assert read(quarantine, fault=work, kind=Kind.PACKAGE) == "read"
+    quarantine.be_hasty()
+    assert read(quarantine, fault=work) == "read"
 
 
-def test_one_that_never_comes_to_an_end_is_ended_and_left_out(path, monkeypatch):
+def test_the_time_ends_with_the_reading(path, monkeypatch):
+    monkeypatch.setattr(module, "READ_SECONDS", 0.05)
+    read(Quarantine(path))
+    assert signal.getitimer(signal.ITIMER_PROF) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("fault", [spin, spin_in_c])
+def test_one_that_never_comes_to_an_end_is_ended_and_left_out(path, monkeypatch, fault):
     monkeypatch.setattr(module, "READ_SECONDS", 0.05)
     quarantine = Quarantine(path)
 
     def hang():
-        for digest, fault in (("d1", None), ("d2", spin), ("d3", None)):
+        for digest, act in (("d1", None), ("d2", fault), ("d3", None)):
             with contextlib.suppress(Quarantined):
-                read(quarantine, digest, fault)
+                read(quarantine, digest, act)
 
     quarantine.read_elsewhere("x", hang)
     assert [entry.digest for entry in quarantine.entries()] == ["d2"]
