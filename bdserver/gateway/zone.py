@@ -40,6 +40,8 @@ ADDITIONAL_MAX = 2
 # What goes through any network in one piece (DNS flag day 2020); and what whoever speaks no EDNS takes.
 UDP_BYTES_MAX, PLAIN_BYTES_MAX = 1232, 512
 TCP_BYTES_MAX = 65535
+# Of the words that say why there is no answer: with them it fits the smallest datagram.
+WHY_BYTES_MAX = 200
 TTL = 0
 # Nobody transfers this zone: the figures of its SOA mean nothing, but for the last, how long "no such name" may be kept.
 SOA = "localhost. hostmaster.{domain} 1 3600 600 86400 0"
@@ -173,6 +175,7 @@ class Zone:
         answer = dns.message.make_response(message, our_payload=UDP_BYTES_MAX)
         answer.set_rcode(code)
         if why is not None and message.edns >= 0:
+            words = words.encode(errors="replace")[:WHY_BYTES_MAX].decode(errors="ignore")
             answer.use_edns(0, 0, UDP_BYTES_MAX, options=[dns.edns.EDEOption(why, words)])
         return answer
 

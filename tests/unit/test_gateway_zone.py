@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bdserver.core.names import valid_name
-from bdserver.gateway.zone import HEADER, QUERY_BYTES_MAX, Place, Query, Zone, packed
+from bdserver.gateway.zone import HEADER, QUERY_BYTES_MAX, WHY_BYTES_MAX, Place, Query, Zone, packed
 
 ZONE = Zone("bd.internal")
 PLACE = Place(("10.0.0.2", "fd00::2"), 8080)
@@ -173,6 +173,16 @@ def test_why_there_is_no_answer_is_said_to_who_speaks_edns():
         message = read("Echo.bd.internal", **options).message
         said = ZONE.failed(message, dns.rcode.SERVFAIL, dns.edns.EDECode.PROHIBITED, "so it is")
         assert len(dns.message.from_wire(said.to_wire()).options) == count
+
+
+@pytest.mark.parametrize("words", ["x" * 5000, "ä" * 500, "\ud800" * 300])
+def test_however_long_the_reason_is_the_smallest_datagram_takes_the_answer(words):
+    name = f"{'a' * 60}.{'b' * 39}.bd.internal"
+    message = read(name, use_edns=0, payload=512).message
+    said = packed(ZONE.failed(message, dns.rcode.SERVFAIL, dns.edns.EDECode.PROHIBITED, words), b"", is_tcp=False)
+    found = dns.message.from_wire(said)
+    assert found.rcode() == dns.rcode.SERVFAIL and not found.flags & dns.flags.TC and len(said) <= 512
+    assert 150 <= len(found.options[0].text.encode()) <= WHY_BYTES_MAX
 
 
 @given(st.binary(max_size=300))
