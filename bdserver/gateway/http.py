@@ -33,8 +33,9 @@ from bdserver.gateway.lookups import Lookups
 from bdserver.gateway.openapi import Operation
 
 JSON, TEXT, EVENTS = "application/json", "text/plain; charset=utf-8", "text/event-stream; charset=utf-8"
-# A watcher whose connection is gone is found by writing to it.
-HEARTBEAT_SECONDS = 10.0
+# In a quiet mesh a watcher, and what lies between it and us, hears so often that the connection lives; and so often we look
+# whether it is gone: pages come and go, and each holds a place of watchers_max.
+HEARTBEAT_SECONDS, LOOK_SECONDS = 10.0, 1.0
 # How soon a browser comes back, in milliseconds.
 RETRY_MS = 1000
 READING = ("GET", "HEAD")
@@ -164,13 +165,14 @@ class Gateway:
         return route.name, route.run(self, Request(method, path, rest, query, body, environ))
 
     def _check_origin(self, environ: WSGIEnvironment) -> None:
-        """A page of another site must not read here, nor make calls by loading pictures."""
+        """A page of another site must not read here, nor make calls by loading pictures or frames."""
         host = str(environ.get("HTTP_HOST", ""))
         if host and not self._is_ours(host):
             words = f"this is no host of that name: {host[:200]!r}; name it in http_hosts, if it is meant"
             raise Refusal("421 Misdirected Request", "forbidden", words)
         is_foreign = environ.get("HTTP_SEC_FETCH_SITE") == "cross-site"
-        if is_foreign and environ.get("HTTP_SEC_FETCH_MODE") != "navigate":
+        is_led = environ.get("HTTP_SEC_FETCH_MODE") == "navigate" and environ.get("HTTP_SEC_FETCH_DEST") in (None, "document")
+        if is_foreign and not is_led:  # a frame navigates too, without anybody's doing
             raise Refusal("403 Forbidden", "forbidden", "another site's page may lead here, and may not load from here")
 
     def _is_ours(self, host: str) -> bool:
@@ -321,24 +323,28 @@ def watch(gateway: Gateway, request: Request) -> Response:
     if gateway.watchers is None or not gateway.watchers.acquire(blocking=False):
         gateway.refused("watchers_max")
         raise TooBusy("as many follow the mesh as watchers_max allows")
-    return Response(EVENTS, stream=_events(gateway, request.header("Last-Event-ID")))
+    is_gone = request.environ.get("waitress.client_disconnected", lambda: False)
+    return Response(EVENTS, stream=_events(gateway, request.header("Last-Event-ID"), is_gone))
 
 
-def _events(gateway: Gateway, last: str) -> Iterator[bytes]:
+def _events(gateway: Gateway, last: str, is_gone: Callable[[], bool]) -> Iterator[bytes]:
     assert gateway.watchers is not None
+    quiet = 0.0
     try:
         match = _EVENT_ID.fullmatch(last)
         number = int(match[2]) if match and match[1] == gateway.boot else None
         yield f"retry: {RETRY_MS}\n\n".encode()
-        while not gateway.stop.is_set():
-            events, number = gateway.follower.since(number, HEARTBEAT_SECONDS)
+        while not gateway.stop.is_set() and not is_gone():
+            events, number = gateway.follower.since(number, LOOK_SECONDS)
             if events is None:
                 known, number = gateway.follower.state()
                 yield _event(gateway, number, "state", {"nodes": list(known.values())})
             for event in events or ():
                 yield _event(gateway, event.number, "change", event.facts)
-            if events == []:
+            quiet = quiet + LOOK_SECONDS if events == [] else 0.0
+            if quiet >= HEARTBEAT_SECONDS:
                 yield b": nothing new\n\n"
+                quiet = 0.0
     except BDError as error:
         yield _event(gateway, None, "error", {"code": error.code, "message": str(error)})
     finally:

@@ -120,6 +120,16 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
         super().__init__(listener, *arguments, **named)
         listener.web.make_room(self)
 
+    def check_client_disconnected(self) -> bool:
+        """Whether the caller has hung up, for the application, as `waitress.client_disconnected`. waitress' own knows it only
+        where requests are read ahead; and then who has said all, and closes that half, would get no answer."""
+        try:
+            return not self.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
 
 class _Listener(TcpWSGIServer):  # type: ignore[misc]
     """One socket of a WebServer."""

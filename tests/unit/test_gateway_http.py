@@ -274,7 +274,10 @@ def test_a_page_that_has_its_name_lead_here_reads_nothing(gateway, node, host):
 def test_a_page_elsewhere_may_lead_here_and_not_load_from_here(gateway):
     foreign = {"HTTP_SEC_FETCH_SITE": "cross-site"}
     assert answer(gateway, path="/Echo", HTTP_SEC_FETCH_MODE="no-cors", **foreign)["status"].startswith("403")
-    assert answer(gateway, path="/Echo", HTTP_SEC_FETCH_MODE="navigate", **foreign)["status"].startswith("307")
+    led = foreign | {"HTTP_SEC_FETCH_MODE": "navigate"}
+    for dest, status in (("document", "307"), ("iframe", "403"), ("frame", "403"), ("object", "403"), ("embed", "403")):
+        assert answer(gateway, path="/Echo", HTTP_SEC_FETCH_DEST=dest, **led)["status"].startswith(status)
+    assert answer(gateway, path="/Echo", **led)["status"].startswith("307"), "of a browser that does not say where"
 
 
 # -- watching
@@ -338,6 +341,17 @@ def test_watchers_are_bounded_and_one_that_goes_makes_room(gateway, follower, re
     next(stream)
     stream.close()
     assert answer(gateway, path="/v1/watch", method="HEAD")["headers"]["Content-Type"].startswith("text/event-stream")
+
+
+def test_a_watcher_that_hangs_up_is_found_gone_before_it_is_written_to(gateway, follower, monkeypatch):
+    monkeypatch.setattr(http, "LOOK_SECONDS", 0.001)
+    follower.turn(0.0, 0.0)
+    gone = iter([False, False, True])
+    environ = {"PATH_INFO": "/v1/watch", "HTTP_LAST_EVENT_ID": "abc-0", "waitress.client_disconnected": lambda: next(gone)}
+    assert list(gateway(environ, lambda status, said: None)) == [b"retry: 1000\n\n"]
+    _, stream = begun(gateway)
+    assert next(stream), "and there is room"
+    stream.close()
 
 
 def test_a_quiet_mesh_is_said_to_be_so_and_a_gateway_that_ends_ends_its_watchers(gateway, follower, monkeypatch):

@@ -12,11 +12,16 @@ from tests.hosts import until
 
 
 def hello(environ, start_response):
-    """At once; /slow when the gate opens."""
+    """At once; /slow when the gate opens, /watch when its caller is gone."""
     if environ["PATH_INFO"] == "/slow":
         server = environ["served"]
         server.asked.set()
         assert server.gate.wait(20)
+    if environ["PATH_INFO"] == "/watch":
+        server = environ["served"]
+        server.asked.set()
+        until(environ["waitress.client_disconnected"], 20, "the caller is seen to be gone")
+        server.gate.set()
     start_response("200 OK", [("Content-Length", "2")])
     return [b"hi"]
 
@@ -144,3 +149,19 @@ def test_what_is_no_http_is_counted_by_its_status(web):
     with socket.create_connection(server.port().getsockname(), 20) as connection:
         assert ask(connection, b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n") == 400
     assert server.counted == ["400"]
+
+
+def test_an_application_sees_that_its_caller_has_hung_up(web):
+    server = web()
+    with socket.create_connection(server.port().getsockname(), 20) as connection:
+        connection.sendall(b"GET /watch HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert server.asked.wait(20)
+        assert not server.gate.wait(0.1), "it is there"
+    assert server.gate.wait(20)
+
+
+def test_who_has_said_all_and_closes_that_half_is_answered(web):
+    with socket.create_connection(web().port().getsockname(), 20) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        connection.shutdown(socket.SHUT_WR)
+        assert heard(connection) == 200

@@ -91,7 +91,7 @@ def plainly(made):
 def by_gateway(made):
     """Its page as bdgateway has it."""
     follower, stop = Follower(lambda: None, made.status), threading.Event()
-    gateway = Gateway(None, follower, audit=app.application(made.take, watch="v1/watch"))
+    gateway = made.gateway = Gateway(None, follower, audit=app.application(made.take, watch="v1/watch"))
     server = waitress.server.create_server(gateway, host="127.0.0.1", port=0, threads=8)
     threads = [
         threading.Thread(target=server.run, daemon=True),
@@ -195,6 +195,17 @@ def test_when_its_server_is_back_it_looks_at_once(made, by_gateway, open_at):
     until(page, "live.source?.readyState === EventSource.OPEN")
     page.execute_script("live.failures = 4; schedule(600_000); live.source.dispatchEvent(new Event('open'))")
     until(page, "live.failures === 0")
+
+
+def test_where_there_was_no_room_for_it_it_listens_as_soon_as_there_is(made, by_gateway, open_at):
+    places, taken = made.gateway.watchers, 0
+    while places.acquire(blocking=False):
+        taken += 1
+    page = open_at(by_gateway)
+    until(page, "live.source === null")
+    for _ in range(taken):
+        places.release()
+    until(page, "live.source?.readyState === EventSource.OPEN")
 
 
 def test_it_pauses_and_remembers_that(made, plainly, open_at):

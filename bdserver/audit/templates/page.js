@@ -162,6 +162,7 @@ async function update() {
     show(fresh);
     live.failures = 0;
     say("Live", "good");
+    listen();  // where there was no room for us, there may be now
   } catch (error) {
     live.failures += 1;
     const why = error.name === "TimeoutError" ? "no answer in time" : error instanceof TypeError ? "the server does not answer" : error.message;
