@@ -32,6 +32,7 @@ LATE = ("concurrent.futures.thread", "ctypes", "difflib", "filelock", "ssl", "ta
 
 def begin(options: Namespace) -> int:
     """Until the node's end, or in the background until the listener answers; the exit status."""
+    os.umask(startup.UMASK)
     try:
         if options.check:
             node = startup.check(options.config, options.ws_policy, options.black_list)
@@ -137,7 +138,7 @@ def _context(start: Start, needed: list[int], **streams: object) -> daemon.Daemo
         os.setgid(gid)  # DaemonContext takes over the user's groups, and leaves root's as the first of them
     return daemon.DaemonContext(
         working_directory="/",
-        umask=0o022,
+        umask=startup.UMASK,
         uid=uid,
         gid=gid,
         initgroups=os.geteuid() == 0,

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import os
 import pwd
+import shlex
 import socket
 import time
 from argparse import Namespace
+from collections.abc import Mapping
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bdserver.api import PORT
 from bdserver.commands import renewing, starting
-from bdserver.core.address import join_address, split_address
+from bdserver.core.address import join_address, normal_host, split_address, without_zone
 from bdserver.core.joining import Token, Wish, read_token
 from bdserver.core.names import valid_name
 from bdserver.core.roles import NODE
@@ -39,6 +41,8 @@ VAR_DIR = "/var/lib/bdserver"
 # The account that Debian's package makes for the daemon, and what its unit and init script expect then.
 ACCOUNT = "bdserver"
 AS_PACKAGED = {"user": ACCOUNT, "socket": "/run/bdserver/bdserver.sock", "pid_file": "/run/bdserver/bdserver.pid"}
+# Who has set one of these has a web server in mind.
+OF_A_WEB_SERVER = {"web", "services_dir", "axis_port", "axis_web_dir", "service_url"}
 # What the kernel names where there is a route, and no address to speak from.
 UNSPECIFIED = ("0.0.0.0", "::")
 # For the whole conversation.
@@ -60,11 +64,13 @@ class Place(NamedTuple):
 
 def begin(options: Namespace) -> int:
     """The first node of a mesh, and its CA."""
+    os.umask(startup.UMASK)
     name = _name(options)
     hosts = options.host or _own_hosts()
     place = _place(options, name, hosts, {"signer": "yes"})
     if place.has_keys:
         raise BadConfig(f"{place.settings.path}: is there already, {_who_is_there(place.settings)}; nothing is overwritten")
+    _refuse_closed_folders(place)
     authority = _authority(options)
     key_dir = place.settings.key_dir
     _make_folders(place.settings)
@@ -76,17 +82,21 @@ def begin(options: Namespace) -> int:
 
 def join(options: Namespace) -> int:
     """One more node, or the keys of a client or an admin, by a token."""
+    os.umask(startup.UMASK)
     token = _token(options.token)
     address = join_address(*split_address(options.address, PORT))
     deadline = time.monotonic() + TALK_SECONDS
     meeting = welcome.meet(address, token, deadline)
     try:
         name = _name(options)
-        hosts = options.host or [meeting.own]
+        hosts = options.host or [without_zone(meeting.own)]
         place = _place(options, name, hosts, {"hints": address}) if options.role == NODE else _keys_place(options, name)
         if place.has_keys:
             _refuse_certified(place.settings)
+        _refuse_closed_folders(place)
         _refuse_other_mesh(place.settings, meeting)
+        if options.role == NODE and not options.host:
+            _refuse_translated(meeting)
         key = _key(place.settings)
         chain, authorities, nodes = _admitted(meeting, token, key, name, hosts, deadline)
     finally:
@@ -152,11 +162,14 @@ def _place(options: Namespace, name: str, hosts: list[str], more: dict[str, str]
         given |= AS_PACKAGED
     if len(hosts) > 1:
         given["advertise"] = hosts[0]
-    has_web_server = there is None and _has_web_server()
-    if there is None and not has_web_server:
+    kept = there.given if there is not None else {}
+    # Of a package's config too nobody has said anything yet: the first word of whoever edits it is the name.
+    is_new = "username" not in kept and not kept.keys() & OF_A_WEB_SERVER
+    has_web_server = is_new and _has_web_server()
+    if is_new and not has_web_server:
         given["web"] = "embedded"
     given |= _given(options)
-    kept = there.given if there is not None else {}
+    _refuse_other_words(path, kept, _given(options))
     lacking = {key: text for key, text in given.items() if key not in kept}
     settings = Settings(path, {**_read(lacking), **kept})
     return Place(settings, lacking, False, has_web_server and settings.axis_port == BY_NAME["axis_port"].default)
@@ -189,6 +202,28 @@ def _refuse_other_mesh(settings: Settings, meeting: welcome.Meeting) -> None:
         raise BadConfig(f"{path}: is another mesh's, and others' keys lie beside it: say another folder with --set key_dir=DIR")
 
 
+def _refuse_closed_folders(place: Place) -> None:
+    """Before anything is made: an ordinary account would leave a CA behind, and no node."""
+    settings = place.settings
+    wanted = {"var_dir": settings.var_dir, "key_dir": settings.key_dir, "config": os.path.dirname(settings.path)}
+    for key, path in wanted.items() if place.lacking else [("key_dir", settings.key_dir)]:
+        folder = path
+        while not os.path.lexists(folder):
+            folder = os.path.dirname(folder)
+        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+            option = "--config FILE" if key == "config" else f"--set {key}=DIR"
+            who = startup.name_of(os.geteuid())
+            raise BadConfig(f"{who} may not write into {path}: do this as root, or choose another place with {option}")
+
+
+def _refuse_translated(meeting: welcome.Meeting) -> None:
+    """A certificate for the address from which this host has called is of no use where the node there sees another one."""
+    own, seen = (without_zone(normal_host(each)) for each in (meeting.own, meeting.welcome.seen_at))
+    if own != seen:
+        words = f"this host called from {own}, and {meeting.welcome.name} sees {seen}: an address is translated between them"
+        raise BadConfig(f"{words}, so say with --host by which one the others reach this host; nothing was sent")
+
+
 def _has_web_server() -> bool:
     """Whether something listens where services are served, if the config says nothing else."""
     with socket.socket() as sock:
@@ -204,6 +239,13 @@ def _given(options: Namespace) -> dict[str, str]:
             raise BadConfig(f"--set {pair}: a setting is KEY=VALUE")
         given[key] = value
     return given
+
+
+def _refuse_other_words(path: str, kept: Mapping[str, Any], given: dict[str, str]) -> None:
+    """A config that is there keeps what it says: who asks for something else would wait for it in vain."""
+    for key, value in _read(given).items():
+        if key in kept and kept[key] != value:
+            raise BadConfig(f"--set {key}={given[key]}: {path} says otherwise, and is not overwritten: edit it there")
 
 
 def _read(given: dict[str, str]) -> dict[str, Any]:
@@ -245,7 +287,7 @@ def _refuse_certified(settings: Settings) -> None:
     again = f"where its certificate is revoked, remove {files}, and join again"
     if identity.role != NODE:
         raise BadConfig(f"{files}: {identity.role} {identity.name} is here already, and good for {days:.0f} days; {again}")
-    then = "it runs" if starting.runs(settings) else f"start it with bdserverd {settings.path}"
+    then = "it runs" if starting.runs(settings) else f"start it with {starting.line_of('bdserverd', settings)}"
     there = f"{identity.name} of mesh {identity.mesh} is here already, and good for {days:.0f} days"
     raise BadConfig(f"{settings.path}: {there}: {then}; {again}; for a client's or an admin's keys beside it: --role")
 
@@ -348,5 +390,6 @@ HEAD = """\
 def _is_begun(settings: Settings) -> str:
     """The node answers; what to type on the next host."""
     token, address = starting.invite(settings)
-    runs = f"{settings.username} runs at {address}: bdctl status, and what is wrong: bdctl doctor"
-    return f"{runs}\non the next host, within an hour:\n    bdkeys join {address} {token}"
+    status, doctor = (starting.line_of(f"bdctl {word}", settings) for word in ("status", "doctor"))
+    runs = f"{settings.username} runs at {address}: {status}, and what is wrong: {doctor}"
+    return f"{runs}\non the next host, within an hour:\n    bdkeys join {shlex.quote(address)} {token}"

@@ -1,12 +1,14 @@
 """How a node that was just made is started, and when it is said to be in the mesh.
 
 By systemd where it runs and has our unit, by the init script where that is there, else as a daemon of its own; both know the
-usual config alone. A node is in the mesh when another one sees it alive.
+usual config alone. A node is in the mesh when another one sees it alive and gets to it: what lets a host call others, and no
+other call it, is the firewall that most hosts have.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -14,18 +16,22 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
 
-from bdserver.core import pages
+from bdserver.core import checkup, pages
+from bdserver.core.attention import Severity
 from bdserver.core.membership import ALIVE
-from bdserver.core.messages import Invited
+from bdserver.core.messages import Checkup, Invited
 from bdserver.errors import BadConfig, BDError, NobodyThere
-from bdserver.files.settings import DEFAULT_PATH, Settings
+from bdserver.files.settings import DEFAULT_PATH, Settings, default_path
 from bdserver.net import dialling
 
 UNIT, INIT_SCRIPT = "bdserverd.service", "/etc/init.d/bdserverd"
 # A start takes half a second; that another node sees it, a round trip. A loaded machine takes longer.
 READY_SECONDS, SEEN_SECONDS, POLL_SECONDS = 20.0, 10.0, 0.05
 ASK_SECONDS = 2.0
+# A visit takes some milliseconds, and three seconds where a firewall swallows it.
+VISIT_SECONDS, VISIT_PAUSE_SECONDS = 5.0, 0.5
 INVITATION_SECONDS = 3600.0
+UNSEEN = "and none of them sees it: does every firewall between let them in at both its ports?"
 # The command as a process of the very interpreter that runs us, installed or from a checkout.
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _RUN = f"import sys; sys.path.insert(0, {_ROOT!r}); from bdserver.commands.bdserverd import main; sys.exit(main())"
@@ -34,7 +40,7 @@ _RUN = f"import sys; sys.path.insert(0, {_ROOT!r}); from bdserver.commands.bdser
 def start(settings: Settings, options: Namespace, seen: Callable[[], str]) -> int:
     """Start the node as the options say; `seen()` waits until it is in the mesh, and says so."""
     if options.no_start:
-        print(f"{settings.path}: ready; start it with: bdserverd {settings.path}")
+        print(f"{settings.path}: ready; start it with: {line_of('bdserverd', settings)}")
         return 0
     if options.foreground:
         sys.stdout.flush()
@@ -48,6 +54,15 @@ def start(settings: Settings, options: Namespace, seen: Callable[[], str]) -> in
         raise BadConfig(f"the node does not start: {said[-1] if said else f'exit status {done.returncode}'}")
     print(seen())
     return 0
+
+
+def line_of(command: str, settings: Settings) -> str:
+    """As a person types it for the node of this config: `bdserverd`, or `bdctl` and a word."""
+    path = shlex.quote(settings.path)
+    if command == "bdserverd":
+        return f"bdserverd {path}"
+    program, word = command.split()
+    return command if settings.path == os.path.abspath(default_path()) else f"{program} --config {path} {word}"
 
 
 def runs(settings: Settings) -> bool:
@@ -80,24 +95,31 @@ def ask(settings: Settings, request: list[Any], seconds: float = ASK_SECONDS) ->
 
 
 def wait_seen(settings: Settings, name: str, inviter: str, address: str) -> str:
-    """Until another node sees this one alive; a line that tells who, and whom this one sees. NobodyThere when none does."""
-    until, reason = time.monotonic() + SEEN_SECONDS, "it does not answer"
+    """Until another node sees this one alive, and gets to it; a line that tells who, and whom this one sees. NobodyThere says
+    why none does."""
+    until, reason = time.monotonic() + SEEN_SECONDS, ""
     is_hinted = False
     while True:
+        pause = POLL_SECONDS
         try:
             if not is_hinted:
                 ask(settings, ["HINT", address])
                 is_hinted = True
             others = _alive(settings, name)
-            for each in sorted(others, key=lambda other: other != inviter):
-                if _is_seen_by(settings, each, name):
-                    return f"{name} is in the mesh: {each} sees it alive, and it sees {', '.join(others)}"
-            reason = f"it knows {', '.join(others)}, and none of them sees it" if others else _doubt(settings)
+            nearest = sorted(others, key=lambda other: other != inviter)
+            other = next((each for each in nearest if _is_seen_by(settings, each, name)), None)
+            if other is None:
+                known = f"it knows {', '.join(others)}, {UNSEEN}" if others else _doubt(settings)
+                reason = f"no other node sees it alive within {SEEN_SECONDS:.0f} s: {known}"
+            elif missed := _missed(settings, other, name):
+                reason, pause = f"the others can't call it: {missed}", VISIT_PAUSE_SECONDS
+            else:
+                return f"{name} is in the mesh: {other} sees it alive, and it sees {', '.join(others)}"
         except BDError as error:
-            reason = str(error)
+            reason = f"no other node sees it alive within {SEEN_SECONDS:.0f} s: {error}"
         if time.monotonic() > until:
-            raise NobodyThere(f"{name} runs, and no other node sees it alive within {SEEN_SECONDS:.0f} s: {reason}")
-        time.sleep(POLL_SECONDS)
+            raise NobodyThere(f"{name} runs, and {reason}")
+        time.sleep(pause)
 
 
 def _status(settings: Settings) -> Any:
@@ -111,6 +133,16 @@ def _alive(settings: Settings, name: str) -> list[str]:
 def _is_seen_by(settings: Settings, other: str, name: str) -> bool:
     said = ask(settings, ["STATUS", {"of": other, "brief": True}])
     return any(row[0] == name and row[2] == ALIVE for row in said.nodes)
+
+
+def _missed(settings: Settings, other: str, name: str) -> str:
+    """Why the other one, which sees this node because this one has called it, does not get here; "" when it does."""
+    try:
+        said: Checkup = ask(settings, ["DOCTOR", {"of": other, "visit": name}], VISIT_SECONDS)
+    except BDError:  # it visits for somebody else, or is too old to be asked
+        return ""
+    visits = [visit for visit in map(checkup.from_json, said.visits) if visit.name == name]
+    return next((each.line for each in checkup.findings({other: visits}) if each.severity is Severity.GRAVE), "")
 
 
 def _doubt(settings: Settings) -> str:

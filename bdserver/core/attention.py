@@ -273,7 +273,7 @@ def _unwelcome(facts: Facts) -> Iterator[Finding]:
     accusers, at = facts.doubted
     if accusers and 0 <= facts.now - at < DOUBT_SECONDS:
         words = f"suspected by {few(accusers)} a moment ago: they did not reach this node"
-        yield _warning("suspected", words, "is it, or the way to it, overloaded?")
+        yield _warning("suspected", words, "does a firewall keep them out, or is it, or the way to it, overloaded?")
 
 
 def _signatures(facts: Facts) -> Iterator[Finding]:

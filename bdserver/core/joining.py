@@ -31,6 +31,7 @@ WRONG_MAX = 10
 USES_MAX, SECONDS_MAX = 1000, 30 * 86400.0
 # How long it is told that an invitation has ended, instead of that there is none.
 TOLD_SECONDS = 86400.0
+ANEW = "bdctl invite prints another line"
 # What a stranger says: a token, and a signing request for dozens of hosts.
 MESSAGE_BYTES_MAX = 32 << 10
 REQUEST_CHARACTERS_MAX = 16 << 10
@@ -288,7 +289,7 @@ def wished(fields: dict[str, Any]) -> tuple[str, Role, int, float]:
     return name, role, uses, float(seconds)
 
 
-UNKNOWN = "the token is not known here: it was revoked, or is of another node"
+UNKNOWN = f"the token is not known here: it was revoked, or is of another node: {ANEW}"
 
 
 def checked(invitation: Invitation | None, secret: bytes, name: str, key: str, now: float) -> Invitation:
@@ -297,5 +298,5 @@ def checked(invitation: Invitation | None, secret: bytes, name: str, key: str, n
         raise Forbidden(UNKNOWN)
     why = refusal(invitation, name, key, now)
     if why is not None:
-        raise Forbidden(why)
+        raise Forbidden(f"{why}: {ANEW}")
     return invitation

@@ -242,11 +242,12 @@ class Checkup(NamedTuple):
 
 
 class Invited(NamedTuple):
-    """What a host needs to join: a token, and where to bring it; it ends at that time."""
+    """What a host needs to join: a token, and where to bring it; it ends at that time. `note`: what a person should know."""
 
     token: str
     address: str
     until: float
+    note: str = ""
 
 
 class Invitations(NamedTuple):
@@ -347,7 +348,12 @@ _ROWS_OF_ANSWERS = (
     Answer(
         Invited,
         "INVITED",
-        (Field("token", is_text, "token"), Field("address", is_text, "HOST:PORT"), Field("until", is_number, "until")),
+        (
+            Field("token", is_text, "token"),
+            Field("address", is_text, "HOST:PORT"),
+            Field("until", is_number, "until"),
+            Field("note", is_text, "note", True),
+        ),
     ),
     Answer(
         Invitations,
@@ -476,7 +482,7 @@ _ROWS = (
     Request(
         "DOCTOR",
         (NODE, ADMIN),
-        (Field("wish", is_object, '{"of": NAME}', True),),
+        (Field("wish", is_object, '{"of": NAME, "visit": NAME}', True),),
         (Checkup,),
         "Tell what needs attention at your host, and visit the others.",
     ),

@@ -124,8 +124,9 @@ def _refuse_name(node: Node, book: Book, invitation: Invitation, request: Signin
     record = view.records.get(name)
     given_at = book.given_at(name, key)
     mesh_says = f"a node at {record.address}" if record is not None else "a host that this node has signed for"
-    known = book.keys_of(name) | _keys_in(view, name)
-    is_alive = record is not None and record.is_there
+    in_the_mesh = _keys_in(view, name)
+    known = book.keys_of(name) | in_the_mesh
+    is_alive = record is not None and record.is_there and key not in in_the_mesh
     why = joining.name_refusal(invitation, name, key, known, is_alive, given_at, mesh_says)
     if why is not None:
         raise Forbidden(why)

@@ -33,6 +33,9 @@ RETRY_SECONDS, WAIT_SECONDS = 2.0, 60.0
 # logs, and what a connection needs while it is handed over. (Of the lines that the discoverer opens itself, as many again may
 # wait for somebody who is silent.)
 DESCRIPTORS_BESIDE = 64
+# What a node makes others may read, but for what is secret: that has a mode of its own. The umask of whoever starts it says how
+# they like their own files: a services folder of 0700 is served by nobody.
+UMASK = 0o022
 # The settings that name a file which must be there.
 LISTS = ("ws_policy", "black_list", "revoked", "publishers")
 

@@ -5,6 +5,7 @@ What is changed there is in a folder of the test alone. The checkout and the int
 
 import contextlib
 import os
+import shlex
 import subprocess
 import sys
 
@@ -72,7 +73,7 @@ class Machine:
 
     def type(self, line: str) -> subprocess.CompletedProcess:
         """A line as a person types it."""
-        return self.run(*line.split())
+        return self.run(*shlex.split(line))
 
     def end(self) -> None:
         """Everything that runs there."""

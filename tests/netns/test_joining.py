@@ -56,7 +56,7 @@ def test_three_empty_machines_are_a_mesh_by_three_commands(machines, addresses):
         each.network.on(each.name, *(["-6"] if is_v6 else []), "route", "add", "default", "dev", "eth0")
     said = ok(alpha.type(begin))
     line = said.splitlines()[-1].strip()
-    assert line.startswith("bdkeys join [" if is_v6 else "bdkeys join 10."), said
+    assert line.startswith("bdkeys join '[" if is_v6 else "bdkeys join 10."), said
     ok(beta.type(line))
     again = ok(alpha.run("bdctl", "invite")).strip()
     ok(gamma.type(again))
@@ -75,6 +75,17 @@ def test_three_empty_machines_are_a_mesh_by_three_commands(machines, addresses):
         until(lambda m=machine: m.type("bdwhereis hello").returncode == 0, 10, f"{machine.name} finds hello")
         assert "/hello" in ok(machine.type("bdwhereis hello"))
     assert os.stat(os.path.join(beta.root, "merged/var/lib/bdserver/keys/beta.key")).st_mode & 0o077 == 0
+
+
+def test_a_joiner_whose_firewall_lets_nobody_in_is_told_so_and_joins_when_it_is_open(machines):
+    """What goes out of it gets there, so that others know it; without a look the other way all would seem to be well."""
+    alpha, beta = machines("10.77.0.1", "10.77.0.2")
+    line = ok(alpha.type("bdkeys init --mesh home --here --host 10.77.0.1")).splitlines()[-1].strip()
+    beta.network.filter("beta", 9001)
+    refused = beta.type(line)
+    assert refused.returncode == 4 and refused.stderr.count("\n") == 1, refused.stderr
+    assert "beta runs, and the others can't call it: alpha does not reach beta: 10.77.0.2:9001: no answer" in refused.stderr
+    assert "firewall" in refused.stderr
 
 
 def test_a_joiner_behind_a_translated_address_says_by_which_it_is_reached(machines):

@@ -40,6 +40,18 @@ def test_another_node_is_asked_through_this_one(tmp_path, visited):
     assert node.ask("DOCTOR", {"of": "me"}).name == "me" and other.name == "other"
 
 
+def test_one_node_alone_is_visited_if_that_is_the_wish(tmp_path, visited):
+    node, *_ = a_mesh(tmp_path, "me", "other", "third")
+    node.ask("DOCTOR", {"visit": "third"})
+    assert [each.name for each in visited] == ["third"]
+    visited.clear()
+    node.ask("DOCTOR", {"of": "third", "visit": "me"})
+    assert [each.name for each in visited] == ["me"]
+    visited.clear()
+    node.ask("DOCTOR", {"visit": ["third"]})
+    assert visited == []
+
+
 def test_one_request_at_a_time_makes_visits_and_clients_have_none_made(tmp_path, visited):
     node = a_node(tmp_path)
     with module._alone(node), pytest.raises(TooBusy, match="under way already"):

@@ -29,6 +29,17 @@ def test_a_check_that_finds_nothing_says_who_the_node_is(host, capsys):
     assert capsys.readouterr().out == f"{host.config_path}: ok: alpha of demo at {host.address}\n"
 
 
+def test_folders_are_made_for_others_to_enter_whatever_the_umask(host):
+    """A web server is to serve the services, and every account to reach the socket."""
+    before = os.umask(0o077)
+    try:
+        assert main(["--check", host.config_path]) == 0
+    finally:
+        os.umask(before)
+    for folder in ("", "services", "run"):
+        assert os.stat(os.path.join(host.folder, "var", folder)).st_mode & 0o777 == 0o755, folder
+
+
 def test_what_only_an_editor_mends_is_2_and_a_line_each(host, capsys):
     host.write_config(prot=1, log_level="loud")
     assert main(["--check", host.config_path]) == 2

@@ -61,7 +61,7 @@ def test_what_is_wrong_is_told_to_nobody_who_does_not_know_the_secret():
     for invitation, secret in ((None, SECRET), (OPEN, b"x" * 16), (over, b"x" * 16)):
         with pytest.raises(Forbidden, match="the token is not known here"):
             joining.checked(invitation, secret, "beta", "k", NOW)
-    with pytest.raises(Forbidden, match="has ended"):
+    with pytest.raises(Forbidden, match="has ended 5 s ago: bdctl invite prints another line"):
         joining.checked(over, SECRET, "beta", "k", NOW)
     assert joining.checked(OPEN, SECRET, "beta", "k", NOW) is OPEN
 

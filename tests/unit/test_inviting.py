@@ -40,6 +40,10 @@ def test_an_invitation_is_one_line_to_paste(asked, capsys):
     assert bdctl.main(["invite"]) == 0 and capsys.readouterr().out == "bdkeys join 10.0.0.1:9001 TOKEN\n"
     asked.requests.pop()
     assert asked.requests == [["INVITE", {"name": "beta", "role": "admin", "uses": 1, "seconds": 7200.0}]]
+    asked.answers["INVITE"] = Invited("TOKEN", "[::1]:9001", 5.0, "beta is alive")
+    assert bdctl.main(["invite", "beta"]) == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("bdkeys join '[::1]:9001' TOKEN --name beta\n", "bdctl: note: beta is alive\n")
     assert bdctl.main(["invite", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["token"] == "TOKEN"
     assert bdctl.main(["invite", "--revoke", "ab"]) == 0 and asked.requests[-1] == ["UNINVITE", "ab"]
@@ -55,8 +59,8 @@ def test_invitations_are_listed_with_what_became_of_them(asked, capsys):
     assert bdctl.main(["invite", "--list"]) == 0
     first, second, third = capsys.readouterr().out.splitlines()
     assert first.startswith("ab: open, ") and first.endswith(" min left; any node, 1 of 2 (beta)")
-    assert second == "ab: used; node gamma, 1 of 2 (beta), 3 wrong secrets"
-    assert third == "4 tokens were tried that do not exist here"
+    assert second == "ab: used; node gamma, 1 of 2 (beta), wrong secrets: 3"
+    assert third == "tokens tried that do not exist here: 4"
     inviting.invite(SimpleNamespace(revoke=None, list=True, json=True), lambda request: Invitations([], 0))
     inviting.invite(SimpleNamespace(revoke=None, list=True, json=False), lambda request: Invitations([], 0))
     assert capsys.readouterr().out.endswith("nobody is invited\n")

@@ -10,9 +10,10 @@ import pytest
 
 from bdserver.commands import bdkeys, starting
 from bdserver.commands import joining as commands
+from bdserver.core import checkup
 from bdserver.core import joining as rules
 from bdserver.core.joining import Wish
-from bdserver.core.messages import Invited
+from bdserver.core.messages import Checkup, Invited
 from bdserver.errors import BadConfig, BadRequest, BDError, Forbidden, NobodyThere, NoSuchCommand
 from bdserver.files.settings import load
 from bdserver.net import keys, welcome
@@ -167,6 +168,28 @@ def test_a_name_that_somebody_has_is_refused_and_a_host_that_lost_its_keys_gets_
     assert join(tmp_path / "second", door, token(alpha, name="beta")) == 0
 
 
+def test_an_invitation_for_a_name_that_somebody_has_says_so_before_the_line_is_carried_away(alpha):
+    assert asked(alpha, "INVITE", {"name": "alpha"}).note == (
+        f"alpha is alive, at {alpha.address}: while it is, no other host is let in by this line"
+    )
+    assert asked(alpha, "INVITE", {"name": "another"}).note == asked(alpha, "INVITE", {}).note == ""
+
+
+def test_a_host_that_got_its_name_again_comes_again_by_the_same_key_while_its_node_lives(monkeypatch):
+    """The answer was lost, or what came after it failed; that somebody had the name before, by another key, is over."""
+    record = SimpleNamespace(address="h:1", is_there=True)
+    node = SimpleNamespace(cache=SimpleNamespace(view=lambda: SimpleNamespace(records={"beta": record})))
+    book = SimpleNamespace(keys_of=lambda name: {"before", joining.key_digest(ours)}, given_at=lambda name, key: 5.0)
+    ours = Key().key.public_key()
+    request = SimpleNamespace(name="beta", public_key=ours)
+    invitation = SimpleNamespace(name="beta", made_at=9.0)
+    monkeypatch.setattr(joining, "_keys_in", lambda view, name: {joining.key_digest(ours)})
+    joining._refuse_name(node, book, invitation, request)
+    monkeypatch.setattr(joining, "_keys_in", lambda view, name: {"before"})
+    with pytest.raises(Forbidden, match="the name beta is taken, by a node at h:1"):
+        joining._refuse_name(node, book, invitation, request)
+
+
 def test_a_config_that_is_there_keeps_what_it_says(alpha, door, tmp_path):
     os.makedirs(f"{tmp_path}/beta")
     path = f"{tmp_path}/beta/bdserverd.conf"
@@ -175,6 +198,85 @@ def test_a_config_that_is_there_keeps_what_it_says(alpha, door, tmp_path):
     assert join(tmp_path, door, token(alpha)) == 0
     text = open(path).read()
     assert text.startswith("max_dynamic=1\n\n# Added by bdkeys:\nusername=beta\n") and load(path).max_dynamic == 1
+
+
+def test_a_setting_that_the_config_has_otherwise_is_refused_instead_of_passed_over(alpha, door, tmp_path, capsys):
+    os.makedirs(f"{tmp_path}/beta")
+    with open(f"{tmp_path}/beta/bdserverd.conf", "w") as file:
+        file.write("max_dynamic=1\n")
+    assert join(tmp_path, door, token(alpha), max_dynamic=2) == 2
+    line = f"--set max_dynamic=2: {tmp_path}/beta/bdserverd.conf says otherwise, and is not overwritten: edit it there\n"
+    assert the_line(capsys.readouterr().err) == line and not os.path.exists(f"{tmp_path}/beta/var")
+    assert join(tmp_path, door, token(alpha), max_dynamic=1) == 0
+
+
+@pytest.mark.parametrize(("says", "web"), [("user=", "embedded"), ("axis_port=80", "none"), ("username=beta", "none")])
+def test_a_packages_config_says_nothing_of_a_web_server_so_ours_serves(alpha, door, tmp_path, monkeypatch, says, web):
+    monkeypatch.setattr(commands, "_has_web_server", lambda: False)
+    os.makedirs(f"{tmp_path}/beta")
+    with open(f"{tmp_path}/beta/bdserverd.conf", "w") as file:
+        file.write(f"# A package's.\n{says}\n")
+    assert join(tmp_path, door, token(alpha)) == 0
+    assert load(f"{tmp_path}/beta/bdserverd.conf").web == web
+
+
+def test_what_is_made_is_open_to_others_whatever_the_umask_and_keys_are_not(alpha, door, made, tmp_path):
+    text, before = token(alpha), os.umask(0o077)
+    try:
+        assert join(tmp_path, door, text) == 0
+        assert bdkeys.main(["init", f"{tmp_path}/ca", "--mesh", "other", "--here", *place(tmp_path, "gamma")]) == 0
+    finally:
+        os.umask(before)
+    for host in ("beta", "gamma"):
+        for path, mode in {"": 0o755, "/bdserverd.conf": 0o644, "/var/services": 0o755, "/var/run": 0o755}.items():
+            assert stat.S_IMODE(os.stat(f"{tmp_path}/{host}{path}").st_mode) == mode, path
+        for path, mode in {"/var/keys": 0o700, f"/var/keys/{host}.key": 0o600}.items():
+            assert stat.S_IMODE(os.stat(f"{tmp_path}/{host}{path}").st_mode) == mode, path
+    assert stat.S_IMODE(os.stat(f"{tmp_path}/ca").st_mode) == 0o700
+
+
+def test_an_address_that_is_translated_on_the_way_is_no_node_s(alpha, door, tmp_path, capsys, monkeypatch):
+    """The door says that it sees 192.0.2.7: a certificate for the address from which this host calls is of no use there."""
+    text = token(alpha)
+    line = ["join", door.address, text, "--name", "beta", "--config", f"{tmp_path}/beta/bdserverd.conf", "--no-start"]
+    line += ["--set", f"var_dir={tmp_path}/beta/var"]
+    assert bdkeys.main(line) == 2
+    said = the_line(capsys.readouterr().err)
+    assert "this host called from 127.0.0.1, and alpha sees 192.0.2.7" in said and "say with --host by which one" in said
+    assert not os.path.exists(f"{tmp_path}/beta/var") and not asked(alpha, "INVITATIONS").invitations[0]["joined"]
+    assert bdkeys.main([*line, "--host", "192.0.2.7", "--set", "advertise=192.0.2.7"]) == 0, "whoever says it is believed"
+    text = token(alpha, role="client")
+    assert bdkeys.main(["join", door.address, text, "--name", "joe", "--role", "client", *line[5:]]) == 0, (
+        "nobody calls clients"
+    )
+
+
+def test_an_account_that_may_not_write_there_makes_nothing_at_all(tmp_path, alpha, door, capsys, monkeypatch):
+    os.makedirs(f"{tmp_path}/closed")
+    real = os.access
+    closed = str(tmp_path / "closed")
+    monkeypatch.setattr(commands.os, "access", lambda path, *more, **kw: path != closed and real(path, *more, **kw))
+    places = {
+        "var_dir": ["--config", f"{tmp_path}/open/x.conf", "--set", f"var_dir={closed}/var"],
+        "key_dir": ["--config", f"{tmp_path}/open/x.conf", "--set", f"var_dir={tmp_path}/v", "--set", f"key_dir={closed}/k"],
+        "config": ["--config", f"{closed}/x.conf", "--set", f"var_dir={tmp_path}/v"],
+    }
+    for key, options in places.items():
+        begin = ["init", f"{tmp_path}/ca", "--mesh", "other", "--here"]
+        for words in (begin, ["join", door.address, token(alpha)]):
+            assert bdkeys.main([*words, "--name", "beta", "--host", "127.0.0.1", "--no-start", *options]) == 2
+            said = the_line(capsys.readouterr().err)
+            assert f"may not write into {closed}" in said and "do this as root, or choose another place with --" in said
+            assert ("--config FILE" in said) == (key == "config")
+    assert os.listdir(tmp_path) == ["closed"] and os.listdir(closed) == []
+
+
+def test_a_line_to_type_next_is_right_as_it_stands(tmp_path, monkeypatch):
+    odd = SimpleNamespace(path=f"{tmp_path}/my node/x.conf")
+    assert starting.line_of("bdserverd", odd) == f"bdserverd '{odd.path}'"
+    assert starting.line_of("bdctl status", odd) == f"bdctl --config '{odd.path}' status"
+    monkeypatch.setenv("BDSERVER_CONFIG", odd.path)
+    assert starting.line_of("bdctl status", odd) == "bdctl status"
 
 
 @pytest.mark.parametrize(
@@ -444,15 +546,21 @@ def test_in_the_foreground_the_command_becomes_the_daemon(here, monkeypatch):
     assert became[0][1][-2:] == ["--foreground", here.path]
 
 
-def seen(here, monkeypatch, alive, by=(), warnings=()):
-    """wait_seen, of a node that sees these and is seen by those."""
+def seen(here, monkeypatch, alive, by=(), warnings=(), visit=None):
+    """wait_seen, of a node that sees these and is seen by those; `visit`: what came of theirs."""
     monkeypatch.setattr(starting, "SEEN_SECONDS", 0.1)
+    monkeypatch.setattr(starting, "VISIT_PAUSE_SECONDS", 0.01)
     rows = [{"name": name, "status": "alive"} for name in ("beta", *alive)]
 
     def ask(settings, request, seconds=0):
         if request[0] == "HINT":
             return None
         of = request[1]["of"] if len(request) > 1 and "of" in request[1] else None
+        if request[0] == "DOCTOR":
+            assert request[1]["visit"] == "beta" and of in by
+            if isinstance(visit, BDError):
+                raise visit
+            return Checkup(of, [], [checkup.as_json(visit or checkup.Visit("beta", "h:1"))])
         status = [["beta", "h:1", "alive"]] if of in by else []
         return SimpleNamespace(nodes=status, own={}, next="")
 
@@ -475,6 +583,21 @@ def test_it_is_in_the_mesh_when_another_node_sees_it(here, monkeypatch):
             seen(here, monkeypatch, alive, [], warnings)
 
 
+def test_a_node_that_called_and_can_t_be_called_is_not_in_the_mesh(here, monkeypatch):
+    """The firewall that most hosts have: what goes out is let through, and what comes in is not."""
+    silent = checkup.Visit("beta", "h:1", NobodyThere.code, "h:1: no answer", "call", news="h:2: no answer")
+    with pytest.raises(NobodyThere) as caught:
+        seen(here, monkeypatch, ["alpha"], ["alpha"], visit=silent)
+    assert str(caught.value).startswith("beta runs, and the others can't call it: alpha does not reach beta: h:1: no answer: ")
+    assert "firewall" in str(caught.value)
+    no_news = checkup.Visit("beta", "h:1", news="h:2: no answer")
+    with pytest.raises(NobodyThere, match="on the port for news: h:2: no answer"):
+        seen(here, monkeypatch, ["alpha"], ["alpha"], visit=no_news)
+    policies = checkup.Visit("beta", "h:1", "policy-mismatch", "they do not meet", "call")
+    for fine in (policies, checkup.Visit("gamma", "h:3", NobodyThere.code, "no", "call"), NoSuchCommand("DOCTOR: none")):
+        assert "alpha sees it alive" in seen(here, monkeypatch, ["alpha"], ["alpha"], visit=fine)
+
+
 def test_a_node_that_does_not_answer_is_told_so(here, monkeypatch):
     monkeypatch.setattr(starting, "SEEN_SECONDS", 0.1)
     monkeypatch.setattr(starting, "READY_SECONDS", 0.1)
@@ -482,11 +605,12 @@ def test_a_node_that_does_not_answer_is_told_so(here, monkeypatch):
         starting.wait_seen(here, "beta", "alpha", "h:1")
     with pytest.raises(NobodyThere, match="is bdserverd running"):
         starting.invite(here)
-    monkeypatch.setattr(starting, "ask", lambda *_: Invited("T", "h:1", 5.0))
+    monkeypatch.setattr(starting, "ask", lambda *_: Invited("T", "[::1]:1", 5.0))
+    monkeypatch.setenv("BDSERVER_CONFIG", here.path)
     assert commands._is_begun(here).splitlines() == [
-        "beta runs at h:1: bdctl status, and what is wrong: bdctl doctor",
+        "beta runs at [::1]:1: bdctl status, and what is wrong: bdctl doctor",
         "on the next host, within an hour:",
-        "    bdkeys join h:1 T",
+        "    bdkeys join '[::1]:1' T",
     ]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable
@@ -29,13 +31,15 @@ def invite(options: Namespace, ask: Callable[[list[Any]], Any]) -> None:
     if options.json:
         line = json.dumps({"token": said.token, "address": said.address, "until": said.until, "line": line}, indent=2)
     print(line)
+    if said.note:
+        print(f"bdctl: note: {said.note}", file=sys.stderr)
 
 
 def _line(said: Invited, options: Namespace) -> str:
     """What the host types as it stands: without them it would take its own name, and become a node."""
     name = f" --name {options.name}" if options.name else ""
     role = f" --role {options.role}" if options.role != NODE else ""
-    return f"bdkeys join {said.address} {said.token}{name}{role}"
+    return f"bdkeys join {shlex.quote(said.address)} {said.token}{name}{role}"
 
 
 def _id_of(text: str) -> str:
@@ -55,9 +59,9 @@ def _list(said: Invitations, is_json: bool) -> None:
         until = f", {showing.duration(max(left, 0.0))} left" if each["state"] == "open" else ""
         joined = ", ".join(each["joined"]) or "nobody yet"
         whom = f"{each['role']} {each['name']}" if each["name"] else f"any {each['role']}"
-        wrong = f", {each['wrong']} wrong secrets" if each["wrong"] else ""
+        wrong = f", wrong secrets: {each['wrong']}" if each["wrong"] else ""
         print(f"{each['id']}: {each['state']}{until}; {whom}, {len(each['joined'])} of {each['uses']} ({joined}){wrong}")
     if not said.invitations:
         print("nobody is invited")
     if said.unknown:
-        print(f"{said.unknown} tokens were tried that do not exist here")
+        print(f"tokens tried that do not exist here: {said.unknown}")

@@ -27,21 +27,24 @@ ANSWER_SECONDS = 0.2
 
 
 def answer_doctor(session: Session, wish: dict[str, Any] | None = None) -> Checkup:
-    """Our own findings and visits; with {"of": NAME}, that node's, through us."""
-    node, view, of = session.node, session.view(), (wish or {}).get("of")
+    """Our own findings and visits; with {"of": NAME}, that node's, through us; with {"visit": NAME}, that visit alone."""
+    node, view, asked = session.node, session.view(), wish or {}
+    of = asked.get("of")
     if isinstance(of, str) and of != node.name:
-        said: Checkup = session.ask(of, ["DOCTOR", {}], session.left())
+        passed = {key: value for key, value in asked.items() if key == "visit"}
+        said: Checkup = session.ask(of, ["DOCTOR", passed], session.left())
         return said
     found = facts.findings(node, view, node.clock())
     with _alone(node):
-        visits = visit_all(node.call, _whom(node, view), session.deadline - ANSWER_SECONDS)
+        visits = visit_all(node.call, _whom(node, view, asked.get("visit")), session.deadline - ANSWER_SECONDS)
     told = pages.within(map(checkup.as_json, visits), pages.PAGE_BYTES // 2)
     return Checkup(node.name, pages.within(map(attention.as_json, found)), told)
 
 
-def _whom(node: Node, view: View) -> Iterator[Whom]:
-    """The others that are said to live."""
-    for name in checkup.whom(node.name, [record.name for record in view.others_there()]):
+def _whom(node: Node, view: View, only: object) -> Iterator[Whom]:
+    """The others that are said to live; of them `only` one, if that is a name."""
+    there = [record.name for record in view.others_there()]
+    for name in checkup.whom(node.name, [each for each in there if only in (None, each)]):
         record = view.records[name]
         yield Whom(name, record.address, membership.gossip_address(record))
 

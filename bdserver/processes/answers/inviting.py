@@ -35,7 +35,15 @@ def answer_invite(session: Session, wish: dict[str, Any]) -> Invited:
     invitation = Invitation(token.id.hex(), secret_hash, name, role, uses, now, now + seconds, str(session.caller))
     node.invitations.add(invitation, now)
     log.info("%s invites %s as %s, for %.0f s: %s", session.caller, name or "any host", role, seconds, invitation.id)
-    return Invited(token.text(), session.view().own.address, invitation.until)
+    return Invited(token.text(), session.view().own.address, invitation.until, _note(session.view(), name))
+
+
+def _note(view: View, name: str) -> str:
+    """Of a name that somebody has: whoever types the line would be refused, on another host and perhaps hours later."""
+    record = view.records.get(name)
+    if record is None or not record.is_there:
+        return ""
+    return f"{name} is alive, at {record.address}: while it is, no other host is let in by this line"
 
 
 def answer_invitations(session: Session) -> Invitations:
