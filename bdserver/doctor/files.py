@@ -44,7 +44,8 @@ def account(host: Host) -> Iterator[Finding]:
 def keys(host: Host) -> Iterator[Finding]:
     """Key, certificate and CA are there, secret, in date, and belong together."""
     if host.credentials is None:
-        yield Finding(GRAVE, "keys", host.keys_trouble, "bdkeys show tells what they are")
+        says_itself = host.keys_trouble.endswith(")")
+        yield Finding(GRAVE, "keys", host.keys_trouble, "" if says_itself else "bdkeys show tells what they are")
     elif host.credentials.identity.role != "node":
         words = f"the certificate in {host.given.key_dir} has the role {host.credentials.identity.role}, and a node needs node"
         yield Finding(GRAVE, "keys", words, f"bdkeys issue DIR {host.given.username} --role node")

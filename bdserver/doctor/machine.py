@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import shlex
 import stat
 from collections.abc import Iterator
 
@@ -34,7 +35,7 @@ def daemon(host: Host) -> Iterator[Finding]:
             yield Finding(GRAVE, "second-daemon", words, f"end it, or give this one another var_dir ({_holder(lock.path)})")
         else:
             words = f"no bdserverd runs with {host.given.path}"
-            yield Finding(NOTE, "not-running", words, "systemctl start bdserverd, or bdserverd " + host.given.path)
+            yield Finding(NOTE, "not-running", words, "systemctl start bdserverd, or bdserverd " + shlex.quote(host.given.path))
         return
     if host.status is None:
         words = f"bdserverd runs as process {_holder(pid_file.path)}, and does not answer: {host.daemon_trouble}"
@@ -131,16 +132,18 @@ def local_socket(host: Host) -> Iterator[Finding]:
     if not host.is_running or not host.given.socket_mode & 0o002:
         return
     folder = os.path.dirname(path)
+    closed: list[str] = []
     while folder != os.path.dirname(folder):
         try:
             mode = os.stat(folder).st_mode
         except OSError:
             return
         if not mode & stat.S_IXOTH:
-            words = f"ordinary accounts can't look up: {folder} above {path} is closed to them"
-            yield Finding(NOTE, "socket-closed", words, f"chmod o+x {folder}, or socket={usual.USUAL_SOCKET}")
-            return
+            closed.insert(0, folder)
         folder = os.path.dirname(folder)
+    if closed:
+        words = f"ordinary accounts can't look up: closed to them above {path}: {few(closed)}"
+        yield Finding(NOTE, "socket-closed", words, f"chmod o+x {shlex.join(closed)}, or socket={usual.USUAL_SOCKET}")
 
 
 def unit(host: Host) -> Iterator[Finding]:

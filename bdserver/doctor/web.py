@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import os
 import pwd
+import shlex
 import stat
 import time
 from collections.abc import Iterator
@@ -64,7 +65,7 @@ def _closed(settings: Settings) -> Iterator[Finding]:
         folder = os.path.dirname(folder)
     if closed:
         words = f"no service can be served by web=embedded: user {user.pw_name} (web_user) may not pass {few(closed)}"
-        yield Finding(GRAVE, "web-closed", words, f"chmod o+x {closed[0]}, or another services_dir")
+        yield Finding(GRAVE, "web-closed", words, f"chmod o+x {shlex.join(closed)}, or another services_dir")
 
 
 def _may_pass(folder: os.stat_result, user: int, groups: list[int]) -> bool:

@@ -95,7 +95,8 @@ def load(key_dir: str, username: str, group: str = "") -> Credentials:
     """A node's credentials, from USERNAME.key, USERNAME.crt and ca.crt in its key_dir.
 
     `group`: whose members may read the key, beside its owner and the system's own groups for keys."""
-    remedy = f"bdkeys issue DIR {username} --host HOST --out {key_dir}"
+    by_hand = f"bdkeys issue DIR {username} --host HOST --out {key_dir}"
+    remedy = f"bdkeys init --mesh NAME --here`, the line of `bdctl invite` on another host, or by hand `{by_hand}"
     return _load(key_dir, username, group, remedy)
 
 

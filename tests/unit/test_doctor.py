@@ -117,6 +117,26 @@ def test_a_config_that_is_not_there_or_is_for_others_eyes(host, run, monkeypatch
     assert "--config" in run(host)[1][0]["remedy"]
 
 
+def test_what_says_itself_what_to_do_is_not_told_another_thing(host):
+    os.chmod(os.path.join(host.folder, "alpha.key"), 0o644)
+    [found] = looked(files.keys, host)
+    assert found.line.endswith(f"others can read this private key (chmod 600 {host.folder}/alpha.key)")
+    [found] = looked(files.keys, host, key_dir="nowhere")
+    assert "bdkeys init --mesh NAME --here" in found.line and "bdkeys show" not in found.line
+
+
+def test_all_folders_that_are_closed_to_ordinary_accounts_are_opened_by_one_command(host, monkeypatch):
+    monkeypatch.setattr(Host, "is_running", True)
+    above, folder = os.path.join(host.folder, "a b"), os.path.join(host.folder, "a b", "run")
+    os.makedirs(folder)
+    for each in (above, folder):
+        os.chmod(each, 0o700)
+    [found] = looked(machine.local_socket, host, socket=f"{folder}/x.sock")
+    assert (
+        found.key == "socket-closed" and found.remedy.startswith("chmod o+x ") and f" '{above}' '{folder}', or" in found.remedy
+    )
+
+
 def test_a_clients_certificate_is_no_nodes(host, run):
     for name in ("alpha.key", "alpha.crt"):
         os.unlink(os.path.join(host.folder, name))
@@ -300,6 +320,10 @@ def test_an_embedded_web_server_serves_nothing_before_the_start_and_nothing_belo
     os.chmod(host.folder, 0o700)
     monkeypatch.setattr(web.pwd, "getpwnam", lambda name: SimpleNamespace(pw_name="nobody", pw_uid=4711, pw_gid=4711))
     assert served({}, web="embedded") == ["web-closed"]
+    os.chmod(os.path.join(host.folder, "var", "services"), 0o700)
+    [closed] = looked(web.web_server, host, web="embedded")
+    folders = f"{os.path.realpath(host.folder)} {os.path.realpath(host.folder)}/var/services"
+    assert closed.remedy.startswith("chmod o+x ") and f" {folders}, or" in closed.remedy, "all that are closed, in one line"
     monkeypatch.setattr(Host, "is_running", False)
     assert [each.key for each in looked(web.web_server, host)] == ["web-closed"]
     for mode, passes in ((0o700, [os.getuid(), 4711]), (0o070, [4711, os.getgid()]), (0o001, [4711, 4711])):

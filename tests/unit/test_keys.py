@@ -215,7 +215,9 @@ def test_a_nodes_missing_keys_are_made_with_a_host(tmp_path):
     with pytest.raises(BadConfig) as refusal:
         keys.load(str(tmp_path), "web1")
     names = ", ".join(f"{tmp_path}/{name}" for name in ("web1.key", "web1.crt", "ca.crt"))
-    assert str(refusal.value) == f"{names}: missing (make with `bdkeys issue DIR web1 --host HOST --out {tmp_path}`)"
+    by_hand = f"`bdkeys issue DIR web1 --host HOST --out {tmp_path}`"
+    begin = "`bdkeys init --mesh NAME --here`, the line of `bdctl invite` on another host"
+    assert str(refusal.value) == f"{names}: missing (make with {begin}, or by hand {by_hand})"
 
 
 def test_a_clients_missing_keys_are_made_with_its_role(tmp_path):
