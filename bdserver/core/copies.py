@@ -57,9 +57,11 @@ class Standing(NamedTuple):
 
 
 def is_withdrawn(record: Record | None, name: str, edition: Edition) -> bool:
-    """Whether the owner of this record has withdrawn this edition, or a later one."""
+    """Whether the owner of this record has withdrawn this edition, or a later one, and offers none that came after it."""
     withdrawal = record.withdrawn.get(name) if record is not None else None
-    return withdrawal is not None and withdrawal.counter >= edition.counter
+    if record is None or withdrawal is None or withdrawal.counter < edition.counter:
+        return False
+    return not has_original(record, name) or record.services[name].edition.counter <= withdrawal.counter
 
 
 def has_original(record: Record | None, name: str) -> bool:
@@ -75,10 +77,10 @@ def _lives(record: Record | None, name: str) -> bool:
 def standing(view: View, name: str, copy: Held) -> Standing:
     """How a copy stands, by what this view knows of its original."""
     record = view.records.get(copy.original)
+    if is_withdrawn(record, name, copy.edition):
+        return Standing(copy.original, copy.edition, is_withdrawn=True)
     if record is not None and _lives(record, name):
         return _followed(record, name, copy)
-    if is_withdrawn(record, name, copy.edition) and not has_original(record, name):
-        return Standing(copy.original, copy.edition, is_withdrawn=True)
     heir = _heir(view, name, copy)
     return _followed(heir, name, copy) if heir is not None else _orphaned(view, name, copy)
 
@@ -108,14 +110,24 @@ def _orphaned(view: View, name: str, copy: Held) -> Standing:
 
 def _heir(view: View, name: str, copy: Held) -> Record | None:
     """Of the nodes that have adopted it since, the one with the newest edition."""
+    line = _line(view, name, copy.original)
     heirs = [
         record
         for record in view.holders(name)
-        if has_original(record, name)
-        and record.services[name].after == copy.original
-        and record.services[name].edition.counter > copy.edition.counter
+        if record.name in line and record.services[name].edition.counter > copy.edition.counter
     ]
     return max(heirs, key=lambda record: (record.services[name].edition, record.name), default=None)
+
+
+def _line(view: View, name: str, original: str) -> set[str]:
+    """The nodes that have adopted it since, from there or from one of those: it may have been adopted again, when the node that
+    had adopted it was gone too."""
+    adopted = [(record.services[name].after, record.name) for record in view.having(name) if has_original(record, name)]
+    found, last = set[str](), {original}
+    while last:
+        found |= last
+        last = {node for after, node in adopted if after in last} - found
+    return found - {original}
 
 
 def is_stale(view: View, name: str, record: Record) -> bool:
@@ -189,7 +201,7 @@ def is_credible(view: View, name: str, giver: str, original: str, edition: Editi
     An orphan is believed as long as nobody who lives has an original, nor what the dead one's node said last. What was
     withdrawn is nobody's to give."""
     record = view.records.get(original)
-    if is_withdrawn(record, name, edition) and not has_original(record, name):
+    if is_withdrawn(record, name, edition):
         return False
     if original == giver:
         return True
@@ -212,10 +224,15 @@ def numbered(view: View, name: str, digest: str, here: Held | None, after: str, 
     before = _before(view, name, here)
     if not digest:  # what can't be copied is a new edition too, if what was here before could be
         return next_edition("", now, before) if before.digest else before
-    withdrawal = view.own.withdrawn.get(name)
-    last = Edition(withdrawal.counter) if withdrawal is not None else NO_EDITION
+    last = last_withdrawn(view, name)
     is_same = here is not None and here.type == STATIC and before.digest == digest and before.counter > last.counter
     return above_copies(view, name, before if is_same else next_edition(digest, now, before, last), after)
+
+
+def last_withdrawn(view: View, name: str) -> Edition:
+    """What this node has withdrawn of a service last: up to which counter."""
+    withdrawal = view.own.withdrawn.get(name)
+    return Edition(withdrawal.counter) if withdrawal is not None else NO_EDITION
 
 
 def _before(view: View, name: str, here: Held | None) -> Edition:

@@ -85,6 +85,16 @@ class Policies:
         """Whether the policies of these two nodes meet, as far as they are known here."""
         return self._meet(self.of(view, a), self.of(view, b))
 
+    def are_apart(self, view: View, a: str, b: str) -> bool:
+        """Whether the policies of both nodes are known here, and don't meet; false where that takes too long to find out."""
+        ones, others = self.of(view, view.records[a]), self.of(view, view.records[b])
+        if isinstance(ones, Unknown) or isinstance(others, Unknown):
+            return False
+        try:
+            return not policy.can_talk(ones, others, self.mode)
+        except TooLarge:
+            return False
+
     def talkable(self, view: View, record: Record) -> bool:
         """Whether our own policy lets us call that node; one whose policy is not known yet is tried."""
         if record.policy is None:

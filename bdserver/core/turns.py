@@ -99,6 +99,21 @@ def can_spare(view: View, name: str) -> bool:
     return view.me in _sure(view, name, service)[max(wanted_by(view, name, service), 1) :]
 
 
+def shut_out(view: View, name: str, are_apart: Callable[[str, str], bool]) -> str:
+    """Why our copy may not be here any more, as its original's .bdcert says now; "" while it may, and while its original is not
+    sure to be there to serve in its place. `are_apart(a, b)`: it is known that the policies of these two nodes don't meet."""
+    service = view.own.services.get(name)
+    record = view.records.get(service.original) if service is not None and service.type == DYNAMIC else None
+    if record is None or not has_original(record, name) or record.status != ALIVE or record.draining:
+        return ""
+    match record.services[name].copies:
+        case Copies.NONE:
+            return f"{record.name} wants no copies of it any more"
+        case Copies.MEETING if are_apart(record.name, view.me):
+            return f"our policy does not meet that of {record.name}, which wants copies where it does"
+    return ""
+
+
 def wishes_to_retire(held: Lately, now: float, replica_idle: float) -> bool:
     """Whether a copy was without calls for so long, and the mesh without a change in who holds it: 0: never. Since each change
     begins that time anew, a mesh loses one idle copy of a service in `replica_idle` seconds, however its load swings."""

@@ -41,11 +41,13 @@ class Look(NamedTuple):
 class Rules(NamedTuple):
     """What the node's settings and policies say: after how many seconds without a call a copy wishes to retire, and
     `may_have(name, record)`: whether that node may be asked to take a copy; `unoffered`: copies here that our record does not
-    tell of, since nobody has signed them, and that may be renewed all the same."""
+    tell of, since nobody has signed them, and that may be renewed all the same; `are_apart(a, b)`: the policies of these two
+    nodes are known, and don't meet."""
 
     replica_idle: float
     may_have: Callable[[str, Record], bool]
     unoffered: Mapping[str, Held] = MappingProxyType({})
+    are_apart: Callable[[str, str], bool] = lambda a, b: False
 
 
 class _Pause(NamedTuple):
@@ -126,7 +128,7 @@ class Upkeep:
         for name, service in view.own.services.items():
             if not self._is_for_all and not service.original and not service.replicas:
                 still_due.add((_TEND, name))
-            elif errand := self._tended(view, name, service, clock, wall, rules.replica_idle):
+            elif errand := self._tended(view, name, service, clock, wall, rules):
                 found.append(errand)
             if self._lacks(view, name, service):
                 still_due.add((_PLACE, name))
@@ -153,22 +155,24 @@ class Upkeep:
             self._asked[errand.name, errand.node] = _Asked(clock + HEARD_SECONDS, True)
 
     def failing(self) -> list[str]:
-        """What could not be done, and is still to be, a line each."""
-        return sorted([f"{name}: {pause.why}" for (_, name), pause in self._pauses.items()] + [*self._unplaced.values()])
+        """What could not be done, and is still to be, a line each, and none twice, though a look and its turn failed alike."""
+        return sorted({*(f"{name}: {pause.why}" for (_, name), pause in self._pauses.items()), *self._unplaced.values()})
 
     # -- what is due
 
-    def _tended(self, view: View, name: str, service: Service, clock: float, wall: float, replica_idle: float) -> Errand | None:
+    def _tended(self, view: View, name: str, service: Service, clock: float, wall: float, rules: Rules) -> Errand | None:
+        if why := turns.shut_out(view, name, rules.are_apart):
+            return Go(name, "retired", why)
         copy = self._copies.get(name) if self._copies is not None and service.original else None
         lately = copy.notice(view, name, service, clock) if copy is not None else None
-        if lately and turns.wishes_to_retire(lately, clock, replica_idle) and turns.can_spare(view, name):
+        if lately and turns.wishes_to_retire(lately, clock, rules.replica_idle) and turns.can_spare(view, name):
             self.idle[name] = int(wall - (clock - lately.called_at))
         if renewal := copies.to_renew(view, name, service):
             return renewal if clock >= self._turn(view, renewal, clock) else None
         return (
             copies.to_withdraw(view, name, service)
             or copies.to_raise(view, name, service)
-            or (turns.to_retire(view, name, lately, clock, replica_idle) if lately else None)
+            or (turns.to_retire(view, name, lately, clock, rules.replica_idle) if lately else None)
         )
 
     def _turn(self, view: View, renewal: Renew, clock: float) -> float:

@@ -385,13 +385,14 @@ class View:
 
     def holders(self, service: str) -> list[Record]:
         """The nodes that have a service, alive or suspect, this node too: found without a look at every record."""
-        return [record for record in self._having(service) if record.is_there]
+        return [record for record in self.having(service) if record.is_there]
 
     def dead_holders(self, service: str) -> list[Record]:
         """Those that had it when they were last heard of."""
-        return [record for record in self._having(service) if record.status == DEAD]
+        return [record for record in self.having(service) if record.status == DEAD]
 
-    def _having(self, service: str) -> list[Record]:
+    def having(self, service: str) -> list[Record]:
+        """The nodes that have it, or had it when they were last heard of."""
         if self._holders is None:
             found: dict[str, list[str]] = {}
             for name, record in self.records.items():

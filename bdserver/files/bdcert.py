@@ -99,7 +99,9 @@ class Service(NamedTuple):
 
 
 def read_service(folder: str, name: str) -> Service:
-    """The service `name` in a folder; BadService or BadConfig with FILE:LINE says what is wrong with its .bdcert."""
+    """The service `name` in a folder; BadService or BadConfig with FILE:LINE says what is wrong with its .bdcert.
+
+    One whose file is gone is not offered, though its .bdcert has a url: what never had a file has no digest of it."""
     cert = os.path.join(folder, name + SUFFIX)
     if not valid_name(name):
         raise BadService(f"{shown(cert)}: this is no service's name: 1 to 100 letters, digits and ._-")
@@ -122,8 +124,9 @@ def read_service(folder: str, name: str) -> Service:
         values.take("signer", "", str, lambda text: len(text) <= DIGEST_CHARACTERS, "a publisher's key"),
         values.take("signature", "", str, lambda text: len(text) <= SIGNATURE_CHARACTERS_MAX, "a signature"),
     )
-    if service.path is None and not url:
-        raise BadService(f"{shown(cert)}: there is no {name} beside it, and it names no url")
+    if service.path is None and (service.edition.digest or not url):
+        why = f"it is edition {service.edition.digest} of a file or folder" if service.edition.digest else "it names no url"
+        raise BadService(f"{shown(cert)}: there is no {name} beside it, and {why}")
     return service
 
 

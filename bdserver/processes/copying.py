@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from bdserver.core import turns
@@ -79,7 +80,9 @@ class Copying:
     def _start(self, view: View, clock: float, wall: float) -> None:
         told, trust, here = self._upkeep.idle, self._node.trust.untrusted(), self._node.services.all()
         unoffered = {name: here[name] for name in trust if name in here}
-        rules = Rules(self._node.settings.replica_idle, self._may_have(view), unoffered)
+        rules = Rules(
+            self._node.settings.replica_idle, self._may_have(view), unoffered, partial(self._node.policies.are_apart, view)
+        )
         for errand in self._upkeep.due(view, clock, wall, rules):
             self._run(errand, {})
         if self._upkeep.idle.keys() != told.keys():

@@ -113,6 +113,15 @@ def test_one_that_is_registered_by_its_url_is_not_given(tmp_path):
     assert is_clean(node)
 
 
+@pytest.mark.parametrize("is_by_config", [False, True])
+def test_what_is_not_to_be_copied_is_given_to_nobody_who_asks_for_it(tmp_path, is_by_config):
+    node, holder = a_node(tmp_path), a_node(tmp_path, "holder", **({"copies": "none"} if is_by_config else {}))
+    holder.offer("Echo", ECHO, **({} if is_by_config else {"copies": "none"}))
+    acquaint(node, holder)
+    assert holder.ask("GIVESERVICE", "Echo") == No() and node.ask("WILLYOUREPLICATE", "Echo") == NotGiven() and is_clean(node)
+    assert holder.ask("FIND", "Echo", [], 1).file is None
+
+
 def test_a_holder_whom_no_cache_mentions_is_searched(tmp_path):
     node, between = a_mesh(tmp_path, "me", "between")
     between.knows(a_node(tmp_path, "holder").offer("Echo", ECHO))

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from bdserver import errors
+from bdserver.core.membership import Withdrawal
 from bdserver.core.messages import No, NotGiven, Ok, Withdrawn
 from bdserver.core.roles import ADMIN
 from bdserver.processes.describing import Told, update_own
@@ -186,6 +187,40 @@ def test_an_orphan_is_adopted_before_it_is_withdrawn(tmp_path):
         away.ask("WITHDRAW", "Echo", role=ADMIN)
 
 
+@pytest.mark.parametrize("asked", [("PUBLISH", {"bytes": 0, "sha256": "", "url": "http://u/x"}), ("STATEMENT",)])
+def test_of_an_orphan_nobody_is_told_to_go_where_its_original_was(tmp_path, asked):
+    home, away = a_copied_service(tmp_path)
+    home.ask("WITHDRAW", "Echo", True, role=ADMIN)
+    acquaint(home, away)
+    command, *more = asked
+    with pytest.raises(errors.BadService, match="nobody has its original: bdctl adopt it first"):
+        away.ask(command, "Echo", *more, role=ADMIN)
+
+
+def test_what_became_a_url_takes_its_copies_along_when_it_is_withdrawn(tmp_path):
+    home, away = a_copied_service(tmp_path)
+    home.ask("PUBLISH", "Echo", {"bytes": 0, "sha256": "", "url": "http://u/x"}, role=ADMIN)
+    acquaint(home, away)
+    home.ask("WITHDRAW", "Echo", role=ADMIN)
+    acquaint(home, away)
+    assert tend(away) == [Ok()] and away.services.get("Echo") is None and newest(away)["why"] == "home has withdrawn it"
+
+
+def test_what_was_never_more_than_a_url_is_withdrawn_without_a_word_to_copies(tmp_path):
+    home = a_node(tmp_path, "home").offer("Echo", None, url="http://u/x")
+    assert home.ask("WITHDRAW", "Echo", role=ADMIN) == Withdrawn([], [])
+    assert home.services.get("Echo") is None and home.cache.view().own.withdrawn == {}
+
+
+def test_what_comes_back_from_the_graveyard_is_above_what_was_withdrawn_whatever_the_clock_says(tmp_path):
+    home, _ = a_copied_service(tmp_path)
+    home.ask("WITHDRAW", "Echo", role=ADMIN)
+    last = int(home.clock()) + 5000  # a copy was above it: a clock was ahead
+    update_own(home, Told(withdrawn={"Echo": Withdrawal(last, int(home.clock()))}))
+    home.ask("RESTORE", "Echo", role=ADMIN)
+    assert edition(home).counter > last and "Echo" in home.cache.view().own.services
+
+
 def test_what_has_a_living_original_or_is_none_of_ours_is_not_adopted(tmp_path):
     home, away = a_copied_service(tmp_path)
     with pytest.raises(errors.BadService, match="Echo has its original at home, which lives: withdraw it there first"):
@@ -209,7 +244,9 @@ def test_what_is_not_offered_here_is_told_with_where_it_is(tmp_path):
 def test_what_is_published_over_a_copy_is_refused_until_it_is_to_be_taken_over(tmp_path):
     home, away = a_copied_service(tmp_path)
     wish = {"bytes": 0, "sha256": "", "url": "http://u/x"}
-    with pytest.raises(errors.BadService, match="its original is at home: publish it there, or here with --take-over"):
+    with pytest.raises(
+        errors.BadService, match="its original is at home: publish it there, or publish it here with --take-over"
+    ):
         away.ask("PUBLISH", "Echo", wish, role=ADMIN)
     said = away.ask("PUBLISH", "Echo", {**wish, "take_over": True}, role=ADMIN)
     assert said.url == "http://u/x" and newest(away)["why"] == "taken over from home"

@@ -34,6 +34,16 @@ def test_a_service_without_a_file_is_registered_by_its_url(services, folder):
     assert services.get("a").path is None
 
 
+def test_a_service_whose_file_is_gone_is_not_offered_though_it_has_a_url(services, folder):
+    drop(folder, "a", "url=http://{host}/a\nedition=7:d1")
+    assert services.get("a").url == "http://{host}/a"
+    os.unlink(folder / "a")
+    assert services.get("a") is None
+    assert services.complaints == [f"{folder}/a.bdcert: there is no a beside it, and it is edition d1 of a file or folder"]
+    drop(folder, "a", "url=http://{host}/a\nedition=8:", None)  # nor has it a digest of one
+    assert services.get("a").path is None
+
+
 @pytest.mark.parametrize(
     ("cert", "complaint"),
     [

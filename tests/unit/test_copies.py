@@ -42,6 +42,13 @@ def test_a_withdrawal_does_not_count_for_a_later_edition_nor_where_the_original_
     assert standing(seen(withdrew("a", 1, original(*E2)))) == Standing("a", E2, is_stale=True)
 
 
+def test_a_withdrawal_counts_where_the_name_is_a_url_alone_since_then():
+    for status in ("alive", "dead"):
+        view = seen(withdrew("a", 1, original(*NO_EDITION), status=status))
+        assert standing(view).is_withdrawn and not copies.may_serve(view, NAME, a_copy("a")) and not believed(view)
+        assert standing(view, E2) == Standing("a", NO_EDITION if status == "alive" else E2, is_orphan=status == "dead")
+
+
 @pytest.mark.parametrize("gone", [[], [holds("a")], [holds("a", a_copy("x"))], [holds("a", a_copy("a"))]])
 def test_a_copy_whose_original_went_without_a_word_is_an_orphan_and_stays(gone):
     view = seen(*gone, holds("x", original(*E3)))
@@ -87,6 +94,16 @@ def test_the_others_follow_whoever_has_adopted_it_since():
         0,
     )  # it is back, and had never withdrawn
     assert standing(view) == Standing("a", E1)
+
+
+def test_who_follows_a_node_that_has_adopted_it_follows_on_when_it_is_adopted_from_there():
+    gone = holds("b", original(*E2, after="a"), status=DEAD)
+    c = holds("c", original(*E3, after="b"))
+    assert standing(seen(gone, c)) == Standing("c", E3, is_stale=True)  # it slept while b had it
+    assert standing(seen(gone, c), of="b") == Standing("c", E3, is_stale=True)
+    assert standing(seen(holds("b"), c)) == Standing("a", E1, is_orphan=True)  # nobody knows that b ever had it
+    around = holds("a", original(*E3, after="b"), status=DEAD)
+    assert standing(seen(gone, around)) == Standing("a", E1, is_stale=True, is_orphan=True)  # none of the two lives
 
 
 # --- what may be served ---------------------------------------------------------------------------------------------

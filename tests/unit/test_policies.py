@@ -50,6 +50,19 @@ def test_two_others_meet_as_far_as_both_are_known(view):
         assert not policies.can_talk(view, records[other], records["a"])
 
 
+def test_two_are_apart_when_it_is_known_that_they_do_not_meet(view, monkeypatch):
+    policies = Policies(None, "lax")
+    assert policies.are_apart(view, "a", "b") and not policies.are_apart(view, "a", "none")
+    for other in ("unknown", "broken", "a"):
+        assert not policies.are_apart(view, "a", other) and not policies.are_apart(view, other, "a")
+
+    def costly(*_):
+        raise TooLarge("it takes too long")
+
+    monkeypatch.setattr(policy, "can_talk", costly)
+    assert not policies.are_apart(view, "a", "b")
+
+
 def test_a_client_is_named_nodes_that_meet_its_policy_and_are_known(view):
     policies = Policies(parsed("X"), "lax")
     assert [name for name in view.records if policies.suits(view, parsed("A"), view.records[name])] == ["me", "none", "a"]

@@ -5,14 +5,14 @@ import os
 
 import pytest
 
-from bdserver.core import copies
-from bdserver.core.membership import Withdrawal
+from bdserver.core import copies, policy
+from bdserver.core.membership import Copies, Withdrawal
 from bdserver.core.messages import No, NotGiven, Ok, Yes
 from bdserver.core.roles import ADMIN
 from bdserver.errors import NobodyThere
 from bdserver.processes.answers import tending
 from bdserver.processes.describing import Told, update_own
-from tests.unit.nodes import NOW, a_mesh, a_node, acquaint
+from tests.unit.nodes import NOW, a_mesh, a_node, acquaint, document
 
 
 def tend(node, *names):
@@ -158,6 +158,20 @@ def test_a_copy_that_can_not_be_spared_any_more_stays(tmp_path, how):
     assert copy.ask("RETIRE", "Echo", "nobody called it", role=ADMIN) == Ok() and copy.services.get("Echo")
 
 
+@pytest.mark.parametrize("wish", ["none", "meeting"])
+def test_a_copy_goes_where_its_original_wants_none_any_more(tmp_path, wish):
+    _, copy = with_copies(tmp_path, "copy", replicas=2)
+    with copy.cache.locked() as view:
+        record = view.records["origin"]
+        said = {"Echo": record.services["Echo"]._replace(copies=Copies(wish))}
+        for name in "AB":
+            view.learn_policy(policy.digest(document(name)), document(name))
+        view.put(record._replace(services=said, policy=policy.digest(document("A"))))
+        view.put(view.own._replace(policy=policy.digest(document("B"))))
+    assert copy.ask("RETIRE", "Echo", "not wanted here", role=ADMIN) == Ok()
+    assert copy.services.get("Echo") is None and events(copy)[0] == ("retired", "Echo")
+
+
 def test_the_last_copy_keeps_its_slot(tmp_path):
     origin, holder, copy = a_mesh(tmp_path, "origin", "holder", "copy", max_dynamic=1)
     origin.offer("Echo", b"1")
@@ -183,10 +197,21 @@ def test_another_node_is_made_to_take_a_copy(tmp_path):
 
 def test_a_node_that_takes_none_says_why(tmp_path):
     origin, full, ready = a_mesh(tmp_path, "origin", "full", "ready")
-    origin.offer("Echo", b"1")
+    for name in ("Echo", "Nothing"):
+        origin.offer(name, b"1", replicas=2)
     update_own(full, Told(draining=True))
     acquaint(origin, full, ready)
     assert origin.ask("PLACE", "Echo", "full", role=ADMIN) == No()
+    os.unlink(os.path.join(origin.settings.services_dir, "Nothing"))
+    os.mkfifo(os.path.join(origin.settings.services_dir, "Nothing"))
     assert origin.ask("PLACE", "Nothing", "ready", role=ADMIN) == NotGiven()
     with pytest.raises(NobodyThere, match="nobody of that name"):
         origin.ask("PLACE", "Echo", "unknown", role=ADMIN)
+
+
+def test_nobody_is_made_to_take_a_copy_that_is_not_missing_any_more(tmp_path):
+    origin, _ = with_copies(tmp_path, "copy", replicas=2)
+    other = a_node(tmp_path, "other")
+    acquaint(origin, other)
+    assert origin.ask("PLACE", "Echo", "other", role=ADMIN) == Ok()
+    assert other.services.get("Echo") is None and ("placed", "Echo") not in events(origin)

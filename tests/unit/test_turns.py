@@ -132,6 +132,25 @@ def test_an_idle_copy_goes_when_it_has_said_so_for_a_while():
     assert retires(a) is None and retires(a, mine=original()) is None and retires(a, mine=a_copy("", idle_since=5)) is None
 
 
+def test_a_copy_may_stay_by_what_its_original_says_now():
+    ours = a_copy("a")
+
+    def shut_out(wish, mine=ours, are_apart=lambda a, b: False, **more):
+        return turns.shut_out(seen(holds("a", original(copies=wish), **more), mine=mine), NAME, are_apart)
+
+    def apart(one, other):
+        return (one, other) == ("a", "me")
+
+    assert shut_out(Copies.NONE) == "a wants no copies of it any more"
+    assert "does not meet that of a" in shut_out(Copies.MEETING, are_apart=apart)
+    assert shut_out(Copies.MEETING) == "" == shut_out(Copies.ANY, are_apart=apart)
+    for more in ({"status": SUSPECT}, {"status": DEAD}, {"draining": True}):
+        assert shut_out(Copies.NONE, **more) == ""  # it may be the last one
+    for mine in (None, original(), a_copy("another"), a_copy("")):
+        assert shut_out(Copies.NONE, mine) == ""
+    assert turns.shut_out(seen(holds("a"), mine=a_copy("a")), NAME, apart) == ""
+
+
 def test_the_last_holder_that_is_sure_to_be_there_never_goes():
     for others in (
         [], [holds("a", original(), SUSPECT)], [holds("a", original(), DEAD)], [holds("a", original(), draining=True)],

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from bdserver.core.copies import Go, Raise, Renew
-from bdserver.core.membership import STATIC, Edition
+from bdserver.core.membership import STATIC, Copies, Edition
 from bdserver.core.turns import Place
 from bdserver.core.upkeep import ERRANDS_MAX, HEARD_SECONDS, REFUSED_SECONDS, RENEWALS_A_SECOND, Look, Rules, Upkeep
 from tests.unit.offers import NAME, a_copy, holds, original, seen, withdrew
@@ -101,6 +101,14 @@ def test_a_service_whose_files_can_not_be_read_keeps_no_other_from_being_looked_
     assert upkeep.look([], 0.1) is None and upkeep.failing() == []
 
 
+def test_what_fails_for_two_reasons_alike_is_told_once():
+    life = Life(holds("a", original(*E2)), mine=a_copy("a")).note()
+    look = life.upkeep.look([NAME], 0.0)
+    (renewal,) = life.over(look, "nobody gives it").after(9).due()
+    life.over(renewal, "nobody gives it")
+    assert life.upkeep.failing() == ["Echo: nobody gives it"]
+
+
 # --- renewals -------------------------------------------------------------------------------------------------------
 
 
@@ -139,6 +147,13 @@ def test_an_idle_copy_says_so_and_goes_when_the_mesh_has_heard():
     assert life.after(600).note().due() == [] and life.upkeep.idle == {NAME: int(NOW + 599)}
     life.see(A, mine=a_copy("a", idle_since=int(NOW + 599)))
     assert life.after(4).due() == [] and life.after(1).due() == [Go(NAME, "retired", "nobody called it for 605 s")]
+
+
+def test_a_copy_that_may_not_be_here_any_more_goes_and_takes_no_new_edition():
+    life = Life(holds("a", original(*E2, copies=Copies.MEETING, replicas=2)), mine=a_copy("a")).note()
+    rules = Rules(0.0, lambda name, record: True, are_apart=lambda one, other: (one, other) == ("a", "me"))
+    (gone,) = life.upkeep.due(life.view, 0.0, NOW, rules)
+    assert (gone.what, gone.name) == ("retired", NAME) and "policy" in gone.why
 
 
 def test_a_copy_that_is_not_to_be_spared_does_not_wish_to_go():

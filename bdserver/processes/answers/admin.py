@@ -10,7 +10,7 @@ from typing import Any
 
 from bdserver.core import copies, membership, pages
 from bdserver.core.address import join_address, split_address
-from bdserver.core.membership import STATIC, Copies, Record, Withdrawal
+from bdserver.core.membership import NO_EDITION, STATIC, Copies, Record, Withdrawal
 from bdserver.core.messages import Goodbye, Graveyard, Ok, Withdrawn
 from bdserver.core.nudges import Look
 from bdserver.core.roles import ADMIN
@@ -136,13 +136,9 @@ _WISHES: dict[str, tuple[Any, Any, str]] = {
 
 def _taken_over(view: View, here: Service, wish: _Wish) -> str:
     """The node whose service is published here now; BadService while it is not wished so."""
-    original = copies.standing(view, here.name, here).original
     if not wish.take_over:
-        raise BadService(
-            f"{here.name} is a copy here, and its original is at {original or 'a node that is not known'}: "
-            "publish it there, or here with --take-over"
-        )
-    return original
+        raise BadService(f"{signing.is_a_copy(view, here, 'publish')}, or publish it here with --take-over")
+    return copies.standing(view, here.name, here).original
 
 
 def _said_of_rivals(view: View, name: str) -> list[str]:
@@ -175,13 +171,11 @@ def answer_withdraw(session: Session, service: str, here: bool = False) -> Withd
     if mine is None:
         raise CantFind(_not_here(session, service))
     if mine.is_copy and not here:
-        original = copies.standing(session.view(), service, mine)
-        where = "nobody has its original" if original.is_orphan else f"its original is at {original.original}"
-        remedy = "bdctl adopt it first" if original.is_orphan else "withdraw it there"
-        raise BadService(f"{service} is a copy here, and {where}: {remedy}, or withdraw it --here alone")
-    if mine.is_here and not mine.is_copy and not here:
+        raise BadService(f"{signing.is_a_copy(session.view(), mine, 'withdraw')}, or withdraw it --here alone")
+    if not mine.is_copy and not here:
         edition = copies.above_copies(session.view(), service, mine.edition, mine.after)
-        update_own(node, Told(withdrawn={service: Withdrawal(edition.counter, int(node.clock()))}))
+        if mine.is_here or edition != NO_EDITION:  # else it was never more than a URL
+            update_own(node, Told(withdrawn={service: Withdrawal(edition.counter, int(node.clock()))}))
     node.services.withdraw(service)
     node.hitlog.forget(service)
     update_own(node)
@@ -230,8 +224,9 @@ def answer_adopt(session: Session, service: str) -> Ok:
 
 
 def _make_original(node: Node, mine: Service, after: str) -> None:
-    edition = copies.next_edition(editions.digest_of(node, mine), node.clock(), mine.edition)
-    edition = copies.above_copies(node.cache.view(), mine.name, edition, after)
+    view, digest = node.cache.view(), editions.digest_of(node, mine)
+    edition = copies.next_edition(digest, node.clock(), mine.edition, copies.last_withdrawn(view, mine.name))
+    edition = copies.above_copies(view, mine.name, edition, after)
     node.services.relabel(
         mine.name,
         lambda now: now._replace(type=STATIC, arrived_at=0.0, original="", after=after, edition=edition),

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from bdserver.core import copies, membership, messages, pages, plan, routing, turns, weight
 from bdserver.core.address import host_part
 from bdserver.core.copies import Renew
-from bdserver.core.membership import COUNTER_MAX, Edition, Record
+from bdserver.core.membership import COUNTER_MAX, Copies, Edition, Record
 from bdserver.core.messages import DontHave, Found, NetFault, No, NotFound, NotGiven, Package, RelayedYes, Yes
 from bdserver.core.names import valid_name
 from bdserver.core.nudges import Hurry
@@ -350,12 +350,17 @@ def answer_giveservice(session: Session, service: str) -> Package | No:
     replicas."""
     node = session.node
     mine = node.services.get(service)
-    if mine is None or not node.trust.judged().may_give(mine):
+    if mine is None or not _may_give(node, mine):
         return No()
     given = _labelled(session, mine)
     node.hit(service, session.caller.host, node.clock(), "REPLICATE")
     node.journal.note("gave", service, node.clock(), taker=session.caller.name)
     return given
+
+
+def _may_give(node: Node, mine: Service) -> bool:
+    """Whether others may have a copy, whoever asks: one that has no new view yet, or another mind, would."""
+    return node.trust.judged().may_give(mine) and (mine.copies or node.settings.copies) != Copies.NONE
 
 
 def _labelled(session: Session, mine: Service) -> Package:
@@ -371,7 +376,7 @@ def find(session: Session, service: str, visited: list[str], steps: int) -> Foun
     node, view = session.node, session.view()
     mine = node.services.get(service)
     if mine is not None and service not in node.trust.untrusted():
-        if not node.trust.judged().may_give(mine):
+        if not _may_give(node, mine):
             return Found(node.name, {"url": membership.service_url(view.own, service, mine.url)})
         return Found(node.name, *_labelled(session, mine))
     met = dict.fromkeys([*visited, node.name])

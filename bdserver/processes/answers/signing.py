@@ -11,6 +11,7 @@ from typing import Any
 
 from bdserver.core import copies
 from bdserver.core.messages import Ok, Stated
+from bdserver.core.view import View
 from bdserver.errors import BadRequest, BadService, CantFind
 from bdserver.files import package, publishers
 from bdserver.files.bdcert import Service
@@ -60,9 +61,15 @@ def answer_sign(session: Session, service: str, signature: str) -> Ok:
 def _original(session: Session, service: str) -> Service | None:
     mine = session.node.services.get(service)
     if mine is not None and mine.is_copy:
-        original = copies.standing(session.view(), service, mine).original or "a node that is not known"
-        raise BadService(f"{service} is a copy here, and its original is at {original}: sign it there")
+        raise BadService(is_a_copy(session.view(), mine, "sign"))
     return mine
+
+
+def is_a_copy(view: View, mine: Service, wish: str) -> str:
+    """Why what is wished for (a verb) is not done to our copy, and what to do instead."""
+    found = copies.standing(view, mine.name, mine)
+    where = "nobody has its original" if found.is_orphan else f"its original is at {found.original}"
+    return f"{mine.name} is a copy here, and {where}: {'bdctl adopt it first' if found.is_orphan else f'{wish} it there'}"
 
 
 def _sha256(session: Session, mine: Service) -> str:

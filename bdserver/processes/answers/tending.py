@@ -6,6 +6,7 @@ child does it, and looks first whether it is due still.
 
 from __future__ import annotations
 
+import functools
 import logging
 
 from bdserver.core import copies, turns
@@ -104,17 +105,21 @@ def _let_go(session: Session, name: str, what: str, why: str) -> None:
 
 
 def answer_retire(session: Session, name: str, why: str) -> Ok:
-    """Our copy goes, if it can be spared still: it has told the mesh for a while that nobody calls it, so few calls are under
-    way."""
-    mine = session.node.services.get(name)
-    if mine is not None and mine.is_copy and turns.can_spare(session.view(), name):
-        _let_go(session, name, "retired", why)
+    """Our copy goes, if it can be spared still, or may not be here any more: it has told the mesh for a while that nobody calls
+    it, so few calls are under way."""
+    mine, view = session.node.services.get(name), session.view()
+    if mine is not None and mine.is_copy:
+        are_apart = functools.partial(session.node.policies.are_apart, view)
+        if turns.can_spare(view, name) or turns.shut_out(view, name, are_apart):
+            _let_go(session, name, "retired", why)
     return Ok()
 
 
 def answer_place(session: Session, name: str, node: str) -> Ok | No | NotGiven:
     """That node's answer: it has a copy now, has no room, or nobody gives it one."""
     view, journal, now = session.view(), session.node.journal, session.node.clock()
+    if not turns.missing(view, name):  # somebody has come back meanwhile
+        return Ok()
     why = f"{len(view.holders(name))} of {turns.wanted(view, name)} holders live"
     said = session.ask(node, ["WILLYOUREPLICATE", name, False], session.left())
     if isinstance(said, No | NotGiven):
