@@ -4,8 +4,8 @@ So whether this node lives is the node's own knowledge, and a probe from outside
 A listener that does not answer in time hangs: then the discoverer says so to the mesh, and answers for the node no longer,
 until the listener does again. A socket whose file is gone, or another one, says nothing of it: it is the listener's to mend.
 One that hangs up at once, as it does when all its children are busy, does not hang: else whoever fills them could have the node
-declared dead; nor one whose queue is full while it accepts, or any local user could. Nor does one that is late on a machine
-that is short of time, when the discoverer is late itself.
+declared dead; nor one whose queue is full while it accepts, or in whose queue the question waits then, or any local user could.
+Nor does one that is late on a machine that is short of time, when the discoverer is late itself.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ BEAT_SECONDS = 1.0
 # A spare child answers in a millisecond; on a machine that swaps, in some hundreds of them. Where the discoverer's own loop is
 # late, as when the listener forks for hundreds, it waits longer.
 PATIENCE = 2.0
+# While it accepts others, a question may wait so long in its queue: for a hundred of them, each of which a child is forked for.
+CROWDED_PATIENCE = 10.0
 
 log = logging.getLogger("bdserver.heartbeat")
 
@@ -62,7 +64,11 @@ class Heartbeat:
     def due(self, clock: float) -> None:
         """Ask, or lose patience."""
         if self._sock is not None:
-            if clock >= self._asked_at + self._seconds:
+            if clock < self._asked_at + self._seconds:
+                return
+            if self._accepted_at() > clock - BEAT_SECONDS and clock < self._asked_at + CROWDED_PATIENCE:
+                self._seconds += BEAT_SECONDS
+            else:
                 self._over("no answer")
         elif clock >= self._beat_at:
             self._ask(clock)

@@ -16,6 +16,7 @@ import gc
 import logging
 import math
 import os
+import select
 import selectors
 import signal
 import socket
@@ -177,6 +178,8 @@ class Listener:
             return  # the caller went away, or another process was quicker
         self._runs.accepted(time.monotonic())
         with sock:
+            if _has_hung_up(sock):  # while it waited in the queue; so who comes and goes costs no fork
+                return
             caller = _caller_of(sock, address)
             if self._may_come(caller):
                 self._hand_over(sock, caller)
@@ -401,6 +404,13 @@ class Listener:
                     os.waitpid(pid, 0)
         self._runs.close_sockets()
         self._loop.guarded(self._runs.say_goodbye)
+
+
+def _has_hung_up(sock: socket.socket) -> bool:
+    """Whether nobody is there to read an answer: of TCP that is a reset, since whoever says no more may still read."""
+    poll = select.poll()
+    poll.register(sock, 0)  # what is told in any case: an error, a hang-up
+    return bool(poll.poll(0))
 
 
 def _caller_of(sock: socket.socket, address: Any) -> Caller:

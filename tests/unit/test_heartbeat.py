@@ -168,6 +168,23 @@ def test_one_whose_queue_is_full_does_not_hang_as_long_as_it_accepts(listener, c
         hog.close()
 
 
+def test_a_question_that_waits_in_the_queue_of_one_that_accepts_has_longer_and_not_for_ever(listener, clock, monkeypatch):
+    """The queue is served in order, and others came before."""
+    monkeypatch.setattr(module, "CROWDED_PATIENCE", 1.0)
+    heart = Heartbeat(listener.path, listener.selector, clock.now, accepted_at=clock.monotonic)
+    answered(heart, listener)
+    until(heart, lambda: heart._sock is not None)
+    asked = heart._sock
+    for _ in range(90):  # three times its patience
+        turn(heart)
+        assert heart._sock is asked and not heart.is_hung
+    listener.hear()
+    listener.say(["PONG", "digest"])
+    until(heart, lambda: heart._sock is None)
+    assert not heart.is_hung
+    until(heart, lambda: heart.is_hung)
+
+
 def none_left(family):
     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 

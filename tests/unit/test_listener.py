@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import socket
+import struct
 import time
 
 import pytest
@@ -279,6 +280,24 @@ def test_a_spare_child_ends_with_its_listener_even_while_another_child_lives(run
     spare = node.spare(but=serving)
     node.send(number)
     until(lambda: is_gone(spare), 10, "it ended")
+
+
+def test_who_has_hung_up_while_it_waited_costs_no_child_and_who_says_no_more_is_heard(run):
+    listener = run()
+    os.kill(listener.pid, signal.SIGSTOP)
+    for _ in range(20):
+        listener.call_locally().close()
+        with listener.call() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+    waiting = [listener.call(), listener.call_locally()]
+    for sock in waiting:
+        sock.sendall(b"hello")
+        sock.shutdown(socket.SHUT_WR)
+    os.kill(listener.pid, signal.SIGCONT)
+    for sock in waiting:
+        with sock:
+            assert sock.recv(5) == b"hello"
+    assert len(listener.pids("serving")) == 2
 
 
 def test_the_cap_for_an_address_is_checked_before_the_fork(run):
