@@ -23,7 +23,8 @@ from bdserver.files import durable, pairs
 from bdserver.files.bdcert import SUFFIX, Service
 from bdserver.files.durable import shown
 
-# Of kills in the middle of a change, remains lie in scratch. After an hour nobody is at work on them.
+# Of kills in the middle of a change, remains lie in scratch, and old editions for calls that run. After an hour nobody is at
+# work on them.
 REMAINS_SECONDS = 3600.0
 CHANGE_SECONDS = 5.0
 
@@ -38,12 +39,12 @@ class Moves:
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
-        """One change at a time. Its remains, if it is killed, are swept by a later one."""
+        """One change at a time. Its remains, if it is killed, are swept by a later one, or in time."""
         os.makedirs(self.scratch_dir, mode=0o700, exist_ok=True)
         path = os.path.join(self.scratch_dir, ".lock")
         with durable.open_lock(path) as file:
             durable.lock(file.fileno(), CHANGE_SECONDS, path)
-            self._sweep()
+            self.sweep()
             try:
                 for folder in (self.services_dir, self.graveyard_dir):  # the steps of one that was killed come before ours
                     if os.path.isdir(folder):
@@ -123,11 +124,7 @@ class Moves:
 
     def buried(self) -> list[str]:
         """Names of the services in the graveyard."""
-        try:
-            names = os.listdir(self.graveyard_dir)
-        except OSError:
-            return []
-        buried = (name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX))
+        buried = (name.removesuffix(SUFFIX) for name in _names(self.graveyard_dir) if name.endswith(SUFFIX))
         return sorted(name for name in buried if valid_name(name))
 
     def clean(self, source: str | None) -> None:
@@ -175,16 +172,23 @@ class Moves:
             durable.sync(os.path.dirname(self.graveyard_dir) or ".")
         return os.path.join(self.services_dir, name), os.path.join(self.graveyard_dir, name)
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
+        """Remove what changes have left, once nobody is at work on it: another sweep at the same time harms nobody."""
         before = time.time() - REMAINS_SECONDS
         for folder in (self.scratch_dir, self.services_dir, self.graveyard_dir):
-            names = os.listdir(folder) if os.path.isdir(folder) else []
-            for name in names:
+            for name in _names(folder):
                 if _REMAINS.fullmatch(name) or (folder == self.scratch_dir and name != ".lock"):
                     path = os.path.join(folder, name)
                     with contextlib.suppress(OSError):  # another process' file that went its way meanwhile
                         if os.lstat(path).st_mtime < before:
                             _remove(path)
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def _are_files(source: str, target: str) -> bool:

@@ -262,6 +262,10 @@ class Services:
         """Names of the services in the graveyard."""
         return self._moves.buried()
 
+    def sweep(self) -> None:
+        """Remove what changes have left: old editions, and remains of those that were killed."""
+        self._moves.sweep()
+
     def _forget_oldest_retired(self) -> None:
         retired = []
         for name in self.buried():

@@ -26,6 +26,7 @@ from bdserver.core.view import View
 from bdserver.errors import BadConfig, BDError, NoSpace
 from bdserver.files import accesslog
 from bdserver.files.accesslog import AccessLog
+from bdserver.files.bdcert import Service
 from bdserver.processes import facts
 from bdserver.processes.copying import Copying
 from bdserver.processes.counters import STEP_SECONDS
@@ -41,6 +42,8 @@ from bdserver.processes.past import Past
 LOOK_SECONDS = 1.0
 HEALTH_SECONDS = 5.0
 TRIM_SECONDS = 20.0
+# Of what changes have left, that is what lies there for an hour.
+SWEEP_SECONDS = 600.0
 # More states than any node has; a thing that has a new name each time must not fill our memory.
 STATES_MAX = 1000
 # Of why a chore fails, STATUS tells this much.
@@ -95,6 +98,7 @@ class Chores:
         self._lag = 0.0  # the most since it was written down last
         self._health = Health(lambda name, why: call(lambda: self._say_health(name, why)))
         self._looking: threading.Thread | None = None
+        self._looked_at: frozenset[tuple[str, str, str]] = frozenset()  # name, how, where
         self._doubts = Doubts(node)
         self.copying = Copying(node, call, self.look_now)
         self._access_log: AccessLog | None = None
@@ -110,8 +114,10 @@ class Chores:
             Chore("the access log", LOOK_SECONDS, self._count_accesses),
             Chore("the weight of our services", LOOK_SECONDS, self._weigh),
             Chore("the health of our services", HEALTH_SECONDS, self._look_at_health),
+            Chore("the health of what is new here", LOOK_SECONDS, self._look_at_new_health),
             Chore("copies and their editions", LOOK_SECONDS, self._copy),
             Chore("trimming hit logs", TRIM_SECONDS, self._trim),
+            Chore("what changes have left", SWEEP_SECONDS, self._sweep),
             Chore("our certificate", LOOK_SECONDS, renew),
             Chore("our own record", LOOK_SECONDS, self._describe),
             Chore("records whose certificates count no longer", LOOK_SECONDS, self._drop_doubted),
@@ -215,8 +221,8 @@ class Chores:
         if self._looking is not None and self._looking.is_alive():
             return
         host, _ = split_address(self.node.cache.view().own.address)
-        urls = self._urls()
-        asked = [(each, urls[name]) for name, each in self.node.services.all().items() if each.health != "none"]
+        asked = self._asked_for_health()
+        self._looked_at = _ways(asked)
         if not asked and not self._health.sick:
             if self._health.sick is None:  # what the record says is of another life
                 self._health.look([], host, self.node.settings.axis_port)
@@ -224,6 +230,15 @@ class Chores:
         look = threading.Thread(target=self._health.look, args=(asked, host, self.node.settings.axis_port), daemon=True)
         self._looking = look
         look.start()
+
+    def _look_at_new_health(self, wall: float) -> None:
+        """What has just come is named as soon as it is here: it does not wait for its turn."""
+        if not _ways(self._asked_for_health()) <= self._looked_at:
+            self._look_at_health(wall)
+
+    def _asked_for_health(self) -> list[tuple[Service, str]]:
+        urls = self._urls()
+        return [(each, urls[name]) for name, each in self.node.services.all().items() if each.health != "none"]
 
     def _say_health(self, name: str, why: str) -> None:
         if self.states.say(f"health of {name}", why):
@@ -233,6 +248,10 @@ class Chores:
         for name in self.node.services.all():
             with contextlib.suppress(OSError, BDError):  # a log that is not trimmed now is at the next turn
                 self.node.hitlog.trim(name, wall, self.node.settings.hit_log_bytes)
+
+    def _sweep(self, wall: float) -> None:
+        """In a thread: an old edition may be a large tree."""
+        threading.Thread(target=self.node.services.sweep, name="sweep", daemon=True).start()
 
     def _describe(self, wall: float) -> None:
         """Our record, brought up to date only when it would differ: a quiet node writes nothing."""
@@ -319,3 +338,8 @@ class Chores:
         self._hook.end()
         with contextlib.suppress(BDError):  # nobody is there any more who could hear of it
             self._past.end()
+
+
+def _ways(asked: list[tuple[Service, str]]) -> frozenset[tuple[str, str, str]]:
+    """Of each, how it is asked and where."""
+    return frozenset((each.name, each.health, url) for each, url in asked)

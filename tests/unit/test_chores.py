@@ -1,7 +1,9 @@
 """What a node does for itself: each chore, and that none can stop the others."""
 
 import logging
+import os
 import socket
+import threading
 import time
 from types import SimpleNamespace
 
@@ -161,6 +163,34 @@ def test_a_service_that_is_not_well_is_not_offered_until_it_is(looking, caplog):
         assert "Echo" in looking.own.services and "health of Echo: well again" in said(caplog, logging.INFO)
 
 
+def test_the_health_of_a_service_that_has_just_come_is_looked_at_at_once(looking):
+    looking.node.service("Old", health="none")
+    looking.look()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    looking.node.service("Echo", url=f"http://127.0.0.1:{port}/", health="tcp")
+    looking.look()
+    looking.health()
+    looking.look()
+    assert looking.own.extra == {"unhealthy": ["Echo"]} and list(looking.own.services) == ["Old"]
+    with socket.create_server(("127.0.0.1", 0)) as listening:  # and of one that is asked elsewhere
+        looking.node.service("Echo", url=f"http://127.0.0.1:{listening.getsockname()[1]}/", health="tcp")
+        looking.look()
+        looking.health()
+        looking.look()
+        assert "Echo" in looking.own.services
+
+
+def test_what_changes_have_left_goes_in_time_though_nothing_changes_any_more(looking):
+    left = os.path.join(looking.node.services.scratch_dir, ".Echo.old.1.2")
+    os.makedirs(os.path.join(left, "folder"))
+    os.utime(left, (1.0, 1.0))
+    looking.look(module.SWEEP_SECONDS)
+    for thread in [each for each in threading.enumerate() if each.name == "sweep"]:
+        thread.join()
+    assert not os.path.lexists(left)
+
+
 def test_while_our_listener_hangs_no_service_is_offered(looking):
     looking.node.service("Echo", health="none")
     looking.look()
@@ -288,8 +318,8 @@ def test_a_chore_that_fails_is_said_once_and_the_others_go_on(looking, caplog, m
     assert "the weight of our services: well again" in said(caplog, logging.INFO)
 
 
-TABLE = ["the access log", "the weight of our services", "the health of our services", "copies and their editions",
-         "trimming hit logs", "our certificate", "our own record", "records whose certificates count no longer",
+TABLE = ["the access log", "the weight of our services", "the health of our services", "the health of what is new here", "copies and their editions",
+         "trimming hit logs", "what changes have left", "our certificate", "our own record", "records whose certificates count no longer",
          "whom we have heard from", "warnings", "company", "on_change",
          "counting", "the time line", "rates"]  # fmt: skip
 
@@ -318,7 +348,7 @@ def test_each_chore_that_fails_is_told_by_status_until_it_is_well_and_the_others
     assert Heard(looking.node.heard.path).report().failing == (f"{what}: a bug: KeyError('oops')",)
     assert f"{what}: a bug: KeyError('oops')" in nodes.warnings(looking.node)
     is_broken = False
-    looking.look(module.TRIM_SECONDS)
+    looking.look(max(each.seconds for each in chores._chores))
     assert Heard(looking.node.heard.path).report().failing == ()
 
 
