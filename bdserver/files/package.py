@@ -1,6 +1,7 @@
 """A service as a tar stream: pack, check everything, unpack to scratch.
 
-The stream is ustar with the service (NAME, or NAME/ and all below it) and NAME.bdcert: regular files and folders, nothing else.
+The stream is ustar with the service (NAME, or NAME/ and all below it) and NAME.bdcert, of a name of more than 93 characters
+.bdcert alone: regular files and folders, nothing else.
 It is read by our own loop over 512-byte headers and never by tarfile's extract: 3.11's tarfile has known escapes and
 an endless loop. Both sides keep to the same limits. What is unpacked lies in a scratch folder, whole and on the disk, and goes
 live by services' one rename.
@@ -28,8 +29,9 @@ BLOCK_BYTES = 512
 CHUNK_BYTES = 64 * 1024
 # A service deeper than this is no service that a web server serves; and removing a tree goes as deep as it is.
 DEPTH_MAX = 16
-# What file systems take; ustar itself ends at 256 for the whole path.
+# What file systems take; ustar itself ends at 256 for the whole path, and at 100 for a name that is no path.
 PART_BYTES_MAX = 255
+NAME_BYTES_MAX = 100
 # A .bdcert is a few lines; it is read whole.
 CERT_BYTES_MAX = 64 * 1024
 FILE, FOLDER = b"0", b"5"
@@ -145,13 +147,19 @@ def digest(file: BinaryIO) -> str:
 
 def _check_name(name: str, kind: bytes, service: str) -> None:
     """BadPackage for every name but NAME, NAME/… and the file NAME.bdcert."""
-    if name == service + SUFFIX and kind == FILE:
+    if name == _cert_name(service) and kind == FILE:
         return
     parts = name.split("/")
     if parts[0] != service or any(not _is_plain(part) for part in parts):
         raise BadPackage(f"package of {service}: the name {name[:80]!r} must not be in it")
     if len(parts) > DEPTH_MAX:
         raise BadPackage(f"package of {service}: {name[:80]!r} lies deeper than {DEPTH_MAX}")
+
+
+def _cert_name(service: str) -> str:
+    """What a .bdcert is called in the package: as its file, but for a service whose name leaves no room in a header."""
+    name = service + SUFFIX
+    return name if len(name) <= NAME_BYTES_MAX else SUFFIX
 
 
 def _is_plain(part: str) -> bool:
@@ -179,7 +187,7 @@ class _Sink:
         import tarfile  # here: 0.3 MiB and a millisecond of each node's start, and few of them ever pack
 
         _check_name(name, kind, self._service)
-        if self._files_left is not None and name != self._service + SUFFIX:
+        if self._files_left is not None and name != _cert_name(self._service):
             self._files_left -= 1
             if self._files_left < 0:
                 raise TooLarge(f"{self._service} has more than {self._files_max} files and folders")
@@ -246,7 +254,7 @@ def _pack_cert(out: _Sink, service: Service) -> None:
     cert = "".join(f"{key}={value}\n" for key, value in pairs).encode("utf-8", "replace")
     if len(cert) > CERT_BYTES_MAX:
         raise TooLarge(f"{service.name}: its .bdcert is larger than {CERT_BYTES_MAX} bytes")
-    out.member(service.name + SUFFIX, FILE, len(cert), FILE_MODE)
+    out.member(_cert_name(service.name), FILE, len(cert), FILE_MODE)
     out.write(cert)
     out.pad()
 
@@ -303,9 +311,10 @@ class _Source:
 
 def _unpack_members(source: _Source, service: str, folder: str, files_max: int) -> None:
     kinds: dict[str, bytes] = {}
+    cert = _cert_name(service)
     while any(header := source.block()):
         name, kind, mode, length = _read_header(source, header, service)
-        if len(kinds) - (service + SUFFIX in kinds) >= files_max and name != service + SUFFIX:
+        if len(kinds) - (cert in kinds) >= files_max and name != cert:
             raise TooLarge(f"package of {service}: more than {files_max} files and folders")
         if name in kinds:
             raise source.bad(f"{name[:80]!r} is in it twice")
@@ -313,13 +322,13 @@ def _unpack_members(source: _Source, service: str, folder: str, files_max: int) 
         if parent and kinds.get(parent) != FOLDER:
             raise source.bad(f"{name[:80]!r} comes before its folder")
         kinds[name] = kind
-        path = os.path.join(folder, name)
+        path = os.path.join(folder, service + SUFFIX if name == cert else name)
         if kind == FOLDER:
             os.mkdir(path)
             os.chmod(path, FOLDER_MODE)
         else:
             _unpack_file(source, path, length, PROGRAM_MODE if mode & 0o111 else FILE_MODE)
-    for name in (service, service + SUFFIX):
+    for name in (service, cert):
         if name not in kinds:
             raise source.bad(f"there is no {name} in it")
 
@@ -354,7 +363,7 @@ def _read_header(source: _Source, header: bytes, service: str) -> tuple[str, byt
         if length:
             raise source.bad(f"{text[:80]!r} is a folder with content")
     _check_name(text, kind, service)
-    if text == service + SUFFIX and length > CERT_BYTES_MAX:
+    if text == _cert_name(service) and length > CERT_BYTES_MAX:
         raise TooLarge(f"package of {service}: its .bdcert is larger than {CERT_BYTES_MAX} bytes")
     return text, kind, _octal(source, mode), length
 

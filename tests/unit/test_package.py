@@ -209,6 +209,21 @@ def test_the_longest_names(tmp_path, name):
         packed(service_at(tmp_path / "Echo"))
 
 
+@pytest.mark.parametrize("kind", ["a file", "a folder"])
+@pytest.mark.parametrize("length", [93, 94, 100])
+def test_a_service_of_any_name_that_it_may_have_can_be_packed(tmp_path, length, kind):
+    name = "n" * length
+    path = tmp_path / name
+    if kind == "a file":
+        path.write_text("x")
+    else:
+        path.mkdir()
+        (path / ("m" * 100)).write_text("x")
+    came = unpacked(packed(service_at(path, name), files_max=2), tmp_path / "scratch", name, files_max=2)
+    assert read_service(came, name).extra == (("rack", "7"),) and sorted(os.listdir(came)) == [name, f"{name}.bdcert"]
+    assert listing(path) == listing(os.path.join(came, name))
+
+
 # --- what can't be packed -----------------------------------------------------------------------------------------
 
 
