@@ -218,7 +218,7 @@ def render_service(snapshot: Snapshot, name: str, frame: Frame = PLAIN) -> str:
         dead=[(node, node.services[name]) for node in snapshot.dead_holders(name)],
         originals=[node.name for node, offer in holders if offer.type == STATIC],
         terms=next((TERMS[each] for each in (Copies.NONE, Copies.MEETING) if each in said), TERMS[Copies.ANY]),
-        warnings=dict.fromkeys(attention.lines(service.whole.findings()), ""),
+        warnings=_grouped([(node, finding.line) for node, finding in snapshot.findings_of_service(service)]),
         events=snapshot.lately.events(name),
         askers=snapshot.lately.askers(service=name),
         lookups=snapshot.lately.lookups(service=name),
@@ -259,12 +259,26 @@ def _seen(snapshot: Snapshot, node: Node) -> list[dict[str, Any]]:
     return rows
 
 
+# A measure in a complaint, by which nodes that have the same one differ.
+_MEASURE = re.compile(r"(?<= )\d+(?:\.\d+)?(?= (?:%|s|days|MiB)(?: |$))")
+
+
 def _grouped(warnings: list[tuple[str, str]]) -> dict[str, str]:
-    """A complaint -> the names of the nodes that it is about; twenty dead nodes are one line."""
-    groups: dict[str, list[str]] = {}
+    """A complaint -> the names of the nodes that it is about; twenty dead nodes are one line, and so are twenty overloaded ones
+    with a range of how much."""
+    groups: dict[str, list[tuple[str, str]]] = {}
     for name, said in warnings:
-        groups.setdefault(said, []).append(name)
-    return {said: few(names, 12) for said, names in groups.items()}
+        groups.setdefault(_MEASURE.sub("", said), []).append((name, said))
+    found = {}
+    for alike in groups.values():
+        said, ranges = alike[0][1], zip(*(_MEASURE.findall(each) for _, each in alike), strict=True)
+        shown = iter([_range(sorted(set(numbers), key=float)) for numbers in ranges])
+        found[_MEASURE.sub(lambda _: next(shown), said)] = few([name for name, _ in alike if name], 12)
+    return found
+
+
+def _range(numbers: list[str]) -> str:
+    return numbers[0] if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
 
 
 def _topology(snapshot: Snapshot, view: str, seconds: float) -> dict[str, Any]:

@@ -243,10 +243,7 @@ class Snapshot:
             static = sum(offer.type == STATIC for offer in offers)
             sick = [node.name for node in nodes if not node.services[name].is_healthy]
             names = [node.name for node in nodes]
-            share, seen = (
-                weight / whole if whole else 0.0,
-                holding.whole({node.name: node.services[name].held for node in nodes}),
-            )
+            share, seen = weight / whole if whole else 0.0, _whole(name, nodes)
             dynamic = len(offers) - static
             totals.append(ServiceTotal(name, weight, share, static, dynamic, names, sick, seen, together(offers)))
         return totals
@@ -327,9 +324,25 @@ class Snapshot:
         """What needs attention at one node."""
         return [finding for about, finding in self.findings() if about == name]
 
+    def findings_of_service(self, service: ServiceTotal) -> list[tuple[str, Finding]]:
+        """("", what needs attention of it as a whole), and (node, what keeps that holder from taking its calls)."""
+        found = [("", finding) for finding in service.whole.findings()]
+        for name in service.holders:
+            if name in service.sick:
+                found.append((name, attention.of_sick_service(service.name)))
+            found += [(name, finding) for finding in self.by_name[name].findings if finding.key in attention.OF_HOLDERS]
+        return found
+
     def warnings(self) -> list[tuple[str, str]]:
         """(node, what keeps it from being well), the gravest first; empty when all is well."""
         return [(name, line) for name, finding in self.findings() for line in attention.lines([finding])]
+
+
+def _whole(service: str, nodes: list[Node]) -> Whole:
+    """As the mesh counts: where it is not well it is not offered, and such a holder does not live."""
+    held = {node.name: node.services[service].held for node in nodes}
+    well = {node.name: held[node.name] for node in nodes if node.services[service].is_healthy}
+    return holding.whole(well or held)._replace(living=len(well))
 
 
 def _zone(digest: str | None, text: str | None) -> Zone:

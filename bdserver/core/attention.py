@@ -290,7 +290,11 @@ def _signatures(facts: Facts) -> Iterator[Finding]:
 
 def _overload(facts: Facts) -> Iterator[Finding]:
     if facts.load > 1:
-        yield _warning("overloaded", f"overloaded: {100 * facts.load:.0f} % of its threshold")
+        yield _warning("overloaded", _overloaded(facts.load))
+
+
+def _overloaded(load: float) -> str:
+    return f"overloaded: {max(round(100 * load), 101)} % of its threshold"
 
 
 def _discoverer(facts: Facts) -> Iterator[Finding]:
@@ -336,7 +340,7 @@ def _services(facts: Facts) -> Iterator[Finding]:
         words = f"{count} services are not told to the mesh, which has no room for them in a record: {names}"
         yield _warning("left-out", words, lasts=True)
     for name in facts.unhealthy:
-        yield _warning("unhealthy", f"the service {name} is not well, and not offered")
+        yield of_sick_service(name)
     if facts.stale:
         yield _warning("stale", f"copies here are older than their originals: {few(facts.stale)}")
     if facts.orphans:
@@ -378,7 +382,7 @@ def of_another(state: str, failure: str, load: float) -> Iterator[Finding]:
     elif failure:
         yield _warning("silent", f"did not answer: {failure}")
     if state in (ALIVE, SUSPECT) and load > 1:
-        yield _warning("overloaded", f"overloaded: {100 * load:.0f} % of its threshold")
+        yield _warning("overloaded", _overloaded(load))
 
 
 def of_disagreement(says: Mapping[str, Iterable[str]]) -> Finding:
@@ -389,6 +393,15 @@ def of_disagreement(says: Mapping[str, Iterable[str]]) -> Finding:
 
 def _few_with_why(why: Mapping[str, str]) -> str:
     return few(f"{name} ({said})" for name, said in sorted(why.items()))
+
+
+def of_sick_service(name: str) -> Finding:
+    """A holder has found that the service does not answer there."""
+    return _warning("unhealthy", f"the service {name} is not well, and not offered")
+
+
+# What of a node keeps calls from each of its services.
+OF_HOLDERS = frozenset({"dead", "suspect", "silent", "overloaded"})
 
 
 def of_service(living: int, wanted: int, stale: Iterable[str], orphans: Iterable[str], rivals: str) -> Iterator[Finding]:

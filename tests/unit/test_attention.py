@@ -32,6 +32,7 @@ TABLE = [
     ({"refusals": {"b": "too new"}}, WARNING, "record-refused", "b refuses our record: too new"),
     ({"doubted": (("b",), NOW - 5)}, WARNING, "suspected", "suspected by b"),
     ({"load": 1.1}, WARNING, "overloaded", "overloaded: 110 % of its threshold"),
+    ({"load": 1.001}, WARNING, "overloaded", "overloaded: 101 % of its threshold"),
     ({"hung": 31.0}, GRAVE, "hung", "the discoverer hangs for 31 s"),
     ({"lag": 0.8}, WARNING, "lag", "0.8 s late"),
     ({"is_short": True}, GRAVE, "shortage", "the discoverer lacks descriptors or memory"),

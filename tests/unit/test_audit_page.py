@@ -95,15 +95,52 @@ def rows(html, table):
 
 
 def test_the_page_of_a_service_shows_each_holder():
-    stale = COPY._replace(held=COPY.held._replace(edition=OLD, stale=True, idle_since=int(time.time()) - 590), is_healthy=False)
+    stale = COPY._replace(held=COPY.held._replace(edition=OLD, stale=True, idle_since=int(time.time()) - 590))
     html = service_page(stale, ORIGINAL, COPY._replace(held=Holder("dynamic", NEW, "gone", orphan=True, replicas=3)))
     original, first, second = rows(html, "holders-table")
     assert original[:5] == ["n001 10.0.0.1:9001", "original", "alive", "ab12cd34", "3 h ago"] and original[7] == "RWQkey"
-    assert first[1:5] == ["copy of n000", "alive stale idle not well not called for 10 min", "00000000", "9 d ago"]
+    assert first[1:5] == ["copy of n000", "alive stale idle not called for 10 min", "00000000", "9 d ago"]
     assert second[1] == "copy of gone" and second[2] == "alive orphan" and second[7] == "nobody"
     assert "<h1" in html and "The service Echo" in html and "3 of 3" in html and "All is well" not in html
     assert "copies that are older than their original: n000" in html and "bdctl adopt" in html
     assert 'href="?service=Echo&amp;format=json"' in html and 'href="?service=Echo&amp;refresh=5"' in html
+
+
+def attention_lines(html):
+    """The texts below what needs attention."""
+    return [
+        " ".join(re.sub(r"<[^>]+>", " ", line).split()) for line in re.findall(r'<li class="break">(.*?)</li>', html, re.DOTALL)
+    ]
+
+
+def test_the_page_of_a_service_says_what_keeps_a_holder_from_calls():
+    sick = COPY._replace(is_healthy=False)
+    html = service_page(ORIGINAL, sick, COPY)
+    assert "2 of 3" in html and "All is well" not in html and rows(html, "holders-table")[1][2] == "alive not well"
+    assert attention_lines(html) == [
+        "2 of 3 holders live: do enough hosts have a free slot, and may they have it?",
+        "n001 : the service Echo is not well, and not offered",
+    ]
+    made = crawls.mesh(3)
+    for number, weight in enumerate((101.0, 150.5, 5.0)):
+        made.statuses[f"n{number:03}"] = crawls.status(f"n{number:03}", number, {"Echo": ORIGINAL}, weight)
+    html = page.render_service(Snapshot(made), "Echo")
+    assert attention_lines(html) == ["n000, n001 : overloaded: 101 to 150 % of its threshold"] and "All is well" not in html
+
+
+def test_complaints_that_differ_in_a_measure_are_one_line_with_its_range():
+    def grouped(*said):
+        return page._grouped([(f"n{number}", each) for number, each in enumerate(said)])
+
+    assert grouped("overloaded: 99.5 % of it", "dead", "overloaded: 101 % of it", "dead") == {
+        "overloaded: 99.5 to 101 % of it": "n0, n2",
+        "dead": "n1, n3",
+    }
+    assert grouped("the disk of /a is nearly full: 31 MiB are left", "the disk of /a is nearly full: 9 MiB are left") == {
+        "the disk of /a is nearly full: 9 to 31 MiB are left": "n0, n1"
+    }
+    addresses = ["did not answer: 10.0.0.4:9001: refused", "did not answer: 10.0.0.5:9001: refused"]
+    assert list(grouped(*addresses)) == addresses and grouped() == {}
 
 
 def test_the_page_of_a_service_says_when_all_is_well_and_when_too_few_have_it():
@@ -243,6 +280,7 @@ def test_the_page_of_a_node_shows_what_is_known_of_it():
 def test_the_page_of_a_node_that_says_nothing_shows_what_others_say():
     html = page.render_node(Snapshot(crawls.troubled()), "n003")
     assert '<span class="bad">dead</span>' in html and "unknown" in html and '<li class="break">dead</li>' in html
+    assert html.count("Not known: it did not answer.") == 2 and "Nobody, within" not in html and "None since" not in html
     disputed = page.render_node(Snapshot(crawls.mesh(3, unknown=[(0, 2)])), "n002")
     assert {row[0]: row[1] for row in rows(disputed, "seen-table")} == {"alive": "n001", "unknown": "n000"}
     assert "No other node answered" in page.render_node(Snapshot(crawls.mesh(1)), "n000")

@@ -5,9 +5,12 @@ import json
 import pytest
 
 from bdserver.audit import jsonform
+from bdserver.audit.crawl import Offer
 from bdserver.audit.snapshot import Snapshot
 from bdserver.core import attention
 from bdserver.core.attention import Facts
+from bdserver.core.holding import Holder
+from bdserver.core.membership import Edition
 
 from . import crawls
 
@@ -50,6 +53,20 @@ def test_orange_is_silence_at_this_audit_and_red_a_death_that_is_none():
     assert snapshot.edge("n000", "n001") == "orange", "it is taken for alive, and did not answer"
     assert snapshot.edge("n000", "n002") == "red", "it answered, and is taken for dead"
     assert snapshot.edge("n000", "n003") == "green", "it answered, though it is suspected: the table of disagreements says so"
+
+
+def test_a_holder_where_it_is_not_well_does_not_live_as_the_mesh_counts():
+    made = crawls.mesh(2)
+    new, old = Holder(edition=Edition(9, "a" * 8), replicas=2), Holder(edition=Edition(5, "b" * 8), replicas=2)
+    for name, held, is_healthy in (("n000", new, False), ("n001", old, True)):
+        offer = Offer("static", 1.0, 1.0, is_healthy, "", held=held)
+        made.statuses[name] = made.statuses[name]._replace(services={"Echo": offer})
+    one = Snapshot(made).service("Echo")
+    assert (one.holders, one.sick, one.whole.living_of_wanted) == (["n000", "n001"], ["n000"], "1 of 2")
+    assert one.whole.newest == old.edition and jsonform.of_service(Snapshot(made), "Echo")["service"]["living"] == 1
+    made.statuses["n001"] = made.statuses["n001"]._replace(services={})
+    alone = Snapshot(made).service("Echo").whole
+    assert alone.living_of_wanted == "0 of 2" and alone.newest == new.edition
 
 
 def test_services_stand_in_the_order_of_2006():

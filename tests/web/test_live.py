@@ -197,6 +197,14 @@ def test_when_its_server_is_back_it_looks_at_once(made, by_gateway, open_at):
     until(page, "live.failures === 0")
 
 
+def test_when_its_server_is_gone_it_does_not_say_for_long_that_it_is_live(made, by_gateway, open_at):
+    page = open_at(by_gateway)
+    until(page, "live.source?.readyState === EventSource.OPEN")
+    page.execute_script("schedule(600_000); window.fetch = () => Promise.reject(new TypeError('gone'))")
+    made.gateway.stop.set()  # the stream ends, and the next one at once
+    until(page, "document.getElementById('live-state').textContent.includes('the server does not answer')")
+
+
 def test_where_there_was_no_room_for_it_it_listens_as_soon_as_there_is(made, by_gateway, open_at):
     places, taken = made.gateway.watchers, 0
     while places.acquire(blocking=False):

@@ -191,6 +191,7 @@ function listen() {
   live.source.addEventListener("open", () => { if (live.failures) schedule(0); });
   live.source.addEventListener("error", () => {  // it comes back by itself, unless there is no room for us
     if (live.source.readyState === EventSource.CLOSED) { live.source = null; schedule(QUICK); }
+    else if (!live.failures) schedule(TOGETHER);  // does it answer at all?
   });
 }
 
