@@ -13,8 +13,9 @@ import os
 import re
 import time
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
+from itertools import chain, zip_longest
 from typing import Any
 
 import jinja2
@@ -271,14 +272,15 @@ def _grouped(warnings: list[tuple[str, str]]) -> dict[str, str]:
         groups.setdefault(_MEASURE.sub("", said), []).append((name, said))
     found = {}
     for alike in groups.values():
-        said, ranges = alike[0][1], zip(*(_MEASURE.findall(each) for _, each in alike), strict=True)
-        shown = iter([_range(sorted(set(numbers), key=float)) for numbers in ranges])
-        found[_MEASURE.sub(lambda _: next(shown), said)] = few([name for name, _ in alike if name], 12)
+        ranges = map(_range, zip(*(_MEASURE.findall(said) for _, said in alike), strict=True))
+        words = zip_longest(_MEASURE.split(alike[0][1]), ranges, fillvalue="")
+        found["".join(chain.from_iterable(words))] = few([name for name, _ in alike if name], 12)
     return found
 
 
-def _range(numbers: list[str]) -> str:
-    return numbers[0] if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+def _range(numbers: Sequence[str]) -> str:
+    least, most = min(numbers, key=float), max(numbers, key=float)
+    return least if least == most else f"{least} to {most}"
 
 
 def _topology(snapshot: Snapshot, view: str, seconds: float) -> dict[str, Any]:
