@@ -90,15 +90,16 @@ def edition_of(sha256: str) -> str:
 
 def look(service: Service, files_max: int) -> str:
     """A digest that changes when the service does, by a look at its files' stamps, not at what is in them. A change within the
-    same tick of the file system's clock may be missed."""
+    same tick of the file system's clock may be missed; and one behind as many files as a package may have, which is too large."""
     seen = hashlib.sha256(repr(service).encode("utf-8", "surrogatepass"))
     to_see = [service.path] if service.path is not None else []
     with contextlib.suppress(OSError):  # packing says what is wrong
         for path in to_see:
             status = os.lstat(path)
             seen.update(repr((path, status.st_mode, durable.stamp_of(status))).encode("utf-8", "surrogatepass"))
-            if stat.S_ISDIR(status.st_mode) and len(to_see) <= files_max:
-                to_see += [os.path.join(path, name) for name in sorted(os.listdir(path))]
+            room = files_max + 1 - len(to_see)
+            if stat.S_ISDIR(status.st_mode) and room > 0:
+                to_see += [os.path.join(path, name) for name in sorted(os.listdir(path))[:room]]
     return seen.hexdigest()[:32]
 
 

@@ -26,8 +26,9 @@ from bdserver.net import dialling
 from bdserver.processes.node import Node
 
 ERRAND_SECONDS = 50.0
-# To look at the stamps of all files of all services may take a fiftieth of our time.
-LOOK_SHARE, LOOK_SECONDS = 50, 2.0
+# To look at the stamps of all files of all services may take a fiftieth of our time, and keeps the loop for a moment each time:
+# then it goes on later, with the next service.
+LOOK_SHARE, LOOK_SECONDS, LOOK_AT_ONCE_SECONDS = 50, 2.0, 0.02
 
 
 class Copying:
@@ -38,6 +39,8 @@ class Copying:
         self._node, self._call, self._changed = node, call, changed
         self._upkeep = Upkeep(node.rng)
         self._looks: dict[str, str] = {}  # service -> how its files looked when a child last saw which edition they are
+        self._seen_looks: dict[str, str] = {}  # and how they look now
+        self._to_look: list[str] = []  # what is left of this round
         self._look_at = 0.0
         self._seen: View | None = None
 
@@ -70,12 +73,19 @@ class Copying:
             return
         began, files_max = time.monotonic(), self._node.settings.package_files_max
         here = {name: each for name, each in self._node.services.all().items() if each.is_here}
-        looks = {name: package.look(each.offered(), files_max) for name, each in here.items()}
-        self._looks = {name: look for name, look in self._looks.items() if name in looks}
-        look = self._upkeep.look([name for name, each in looks.items() if self._looks.get(name) != each], clock)
+        self._to_look = self._to_look or sorted(here, reverse=True)
+        seen = {name: look for name, look in self._seen_looks.items() if name in here}
+        while self._to_look and time.monotonic() - began <= LOOK_AT_ONCE_SECONDS:
+            name = self._to_look.pop()
+            if name in here:
+                seen[name] = package.look(here[name].offered(), files_max)
+        self._seen_looks = seen
+        self._looks = {name: look for name, look in self._looks.items() if name in here}
+        look = self._upkeep.look([name for name, each in seen.items() if self._looks.get(name) != each], clock)
         if look is not None:
-            self._run(look, {name: looks[name] for name in look.names})
-        self._look_at = clock + max(LOOK_SECONDS, LOOK_SHARE * (time.monotonic() - began))
+            self._run(look, {name: seen[name] for name in look.names})
+        took = time.monotonic() - began
+        self._look_at = clock + max(0.0 if self._to_look else LOOK_SECONDS, LOOK_SHARE * took)
 
     def _start(self, view: View, clock: float, wall: float) -> None:
         told, trust, here = self._upkeep.idle, self._node.trust.untrusted(), self._node.services.all()

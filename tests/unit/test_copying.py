@@ -13,7 +13,7 @@ from bdserver.core.membership import Edition, Withdrawal
 from bdserver.core.messages import No, NotGiven, Ok, Yes
 from bdserver.errors import NobodyThere
 from bdserver.processes import copying as module
-from bdserver.processes.copying import LOOK_SECONDS, LOOK_SHARE, Copying
+from bdserver.processes.copying import LOOK_AT_ONCE_SECONDS, LOOK_SECONDS, LOOK_SHARE, Copying
 from bdserver.processes.describing import Told, update_own
 from tests.unit.nodes import NOW, a_mesh, a_node, acquaint
 
@@ -126,6 +126,28 @@ def test_a_look_at_all_files_takes_its_share_of_our_time_and_no_more(tmp_path, m
     for _ in range(20):
         loop.pass_()
     assert len(looks) == 20 / LOOK_SECONDS
+
+
+def test_a_look_at_many_services_leaves_the_loop_its_time_and_finds_each_change(tmp_path, monkeypatch):
+    names = [f"S{number}" for number in range(6)]
+    node = a_node(tmp_path)
+    for name in names:
+        node.offer(name, b"a")
+    loop, looks, now = Loop(node, monkeypatch), [], dict.fromkeys(names, "old")
+
+    def look(service, files_max):
+        looks.append(service.name)
+        loop.clock += 0.4 * LOOK_AT_ONCE_SECONDS
+        return now[service.name]
+
+    monkeypatch.setattr(module.package, "look", look)
+    tended = loop.pass_()
+    assert looks == names[:3] and tended == [["TEND", names[:3]]]
+    assert loop.pass_(0.5) == [] and looks == names[:3]
+    assert loop.pass_() == [["TEND", names[3:]]] and looks == names
+    now["S4"] = "new"
+    asked = [request for _ in range(6) for request in loop.pass_()]
+    assert asked == [["TEND", ["S4"]]] and looks.count("S0") <= 4
 
 
 def test_what_could_not_be_hashed_is_tried_again_alone(tmp_path, monkeypatch):

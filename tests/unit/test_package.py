@@ -209,6 +209,18 @@ def test_the_longest_names(tmp_path, name):
         packed(service_at(tmp_path / "Echo"))
 
 
+def test_a_look_at_a_folder_with_more_files_than_may_be_packed_ends(tmp_path, monkeypatch):
+    (tmp_path / "Echo").mkdir()
+    for number in range(30):
+        (tmp_path / "Echo" / f"{number:02}").write_text("x")
+    looked, lstat = [], os.lstat
+    monkeypatch.setattr(os, "lstat", lambda path: looked.append(path) or lstat(path))
+    before = package.look(service_at(tmp_path / "Echo"), 10)
+    assert len(looked) == 11
+    (tmp_path / "Echo" / "05").write_text("another")
+    assert package.look(service_at(tmp_path / "Echo"), 10) != before
+
+
 @pytest.mark.parametrize("kind", ["a file", "a folder"])
 @pytest.mark.parametrize("length", [93, 94, 100])
 def test_a_service_of_any_name_that_it_may_have_can_be_packed(tmp_path, length, kind):
