@@ -210,7 +210,7 @@ def hit(root, first, last, told=lambda what: None):
     for number in range(first, last):
         mine.append("a", HIT, "10.0.0.1", NOW + number)
         told(NOW + number)
-    mine._let_go()
+    mine.close()
 
 
 def hits(root):
@@ -220,7 +220,7 @@ def hits(root):
 def many_hits(root, told):
     mine = HitLog(root)
     mine.extend("a", [("10.0.0.1", NOW + each % 10) for each in range(30)])
-    mine._let_go()
+    mine.close()
     for each in range(30):
         told(NOW + each % 10)
 
