@@ -173,7 +173,7 @@ def signer(options: argparse.Namespace) -> None:
     certificate = authority.make_signer(folder, options.name, options.days)
     days = f"{_days_left(certificate):.0f} days"
     print(f"{folder}: {options.name} may sign for the mesh {authority.mesh}, for {days}")
-    print("next: both files into its key_dir, signer=yes into its config, and SIGHUP; two signers are better than one")
+    print("next: both files into its key_dir, the daemon's user their owner, signer=yes into its config, and SIGHUP")
 
 
 def request(options: argparse.Namespace) -> None:

@@ -251,7 +251,7 @@ def _clock(facts: Facts) -> Iterator[Finding]:
     off = facts.clock_off
     if off is not None and abs(off) > CLOCK_SECONDS:
         words = f"the clock here is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} the other nodes'"
-        yield _warning("clock", words, "set it, and have it kept by NTP")
+        yield _warning("clock", words, "if it is the wrong one, set it; and have NTP keep it")
 
 
 def _alone(facts: Facts) -> Iterator[Finding]:

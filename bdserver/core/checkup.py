@@ -97,7 +97,7 @@ def _clocks(told: Told) -> Iterator[Finding]:
     if len(clocks) == 2:
         (one, first), (two, second) = sorted(clocks.items())
         if abs(first - second) > CLOCK_SECONDS:
-            yield _clock(one, first - second, f"that of {two}")
+            yield _clock(one, first - second, f"that of {two}")._replace(remedy="set the wrong one, and have NTP keep both")
         return
     usual = sorted(clocks.values())[(len(clocks) - 1) // 2] if clocks else 0.0  # the median, of two the lower one
     for name, seconds in sorted(clocks.items()):

@@ -87,6 +87,13 @@ class Heard:
             self._unmet[whom] = code, text[:WORDS_CHARACTERS_MAX]
         self._is_new = True
 
+    def forgive(self) -> None:
+        """This node has another certificate or other CAs: what somebody had against those of before is no word on these."""
+        if self._refusals or self._unmet:
+            self._refusals.clear()
+            self._unmet.clear()
+            self._is_new = True
+
     def note_clock(self, name: str, ahead: float, others: int) -> None:
         """Our clock is so many seconds ahead of that node's. Where most others agree with us it is theirs that is off; one that
         differs is not believed while it is the only one asked of several `others` that live."""

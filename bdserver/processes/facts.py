@@ -6,6 +6,7 @@ Each is in memory or a small file: to gather them asks nobody, and takes a fract
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from bdserver.core import attention, namesakes, turns
 from bdserver.core.attention import Facts, Finding, Unmet
@@ -38,7 +39,7 @@ def gather(node: Node, view: View, now: float) -> Facts:
         certificate_ends_at=node.credentials.not_after,
         certificate_seconds=renewed_seconds(node.credentials),
         revocations=node.rules.revoked.complaint or "",
-        revoked_at=tuple(sorted(whom for whom, said in report.unmet.items() if attention.why_unmet(*said) is Unmet.REVOKED)),
+        revoked_at=_revoked_at(view, report.unmet),
         clock_off=report.clock_off,
         is_alone=not view.others_there(),
         hints=tuple(sorted((view.hints | set(settings.hints)) - {node.address})),
@@ -68,6 +69,12 @@ def gather(node: Node, view: View, now: float) -> Facts:
 def renewed_seconds(credentials: Credentials) -> float | None:
     """How long a certificate that a signer renews is good; None for one that was made by hand."""
     return credentials.not_after - credentials.identity.not_before if credentials.chain.signer is not None else None
+
+
+def _revoked_at(view: View, unmet: Mapping[str, tuple[str, str]]) -> tuple[str, ...]:
+    """Who says that our certificate is revoked; a node that was called by its name and as a hint is one."""
+    names = {record.address: record.name for record in view.records.values()}
+    return tuple(sorted({names.get(whom, whom) for whom, said in unmet.items() if attention.why_unmet(*said) is Unmet.REVOKED}))
 
 
 def _namesakes(node: Node, view: View, now: float) -> dict[str, str]:

@@ -230,6 +230,7 @@ class Node:
         self.signer = signer_of(self.settings, fresh)
         self.credentials = fresh
         self.proofs = Proofs(fresh, self.refusal, self.clock)
+        self.heard.forgive()
         self._keys_seen = stamps
 
     def _key_stamps(self) -> tuple[durable.Stamp | None, ...]:

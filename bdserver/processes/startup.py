@@ -209,7 +209,9 @@ def no_folder(path: str) -> str:
 def not_allowed(settings: Settings, files: list[str], log_file: str) -> list[str]:
     """The things that this process may not do, and the daemon must, a line each: at the start, or at the next SIGHUP."""
     who, found = name_of(os.geteuid()), []
-    keys = [os.path.join(settings.key_dir, name) for name in (f"{settings.username}.key", f"{settings.username}.crt", "ca.crt")]
+    suffixes = ("key", "crt", "signer.key", "signer.crt") if settings.signer == "yes" else ("key", "crt")
+    names = [*(f"{settings.username}.{suffix}" for suffix in suffixes), "ca.crt"]
+    keys = [os.path.join(settings.key_dir, name) for name in names]
     named = [getattr(settings, each) for each in LISTS]
     for path in dict.fromkeys([settings.path, *keys, *filter(None, named), *files]):
         try:

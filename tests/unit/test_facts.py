@@ -22,6 +22,7 @@ def test_a_node_that_is_alone_says_what_came_of_its_visits(tmp_path):
 def test_a_node_whose_certificate_is_revoked_says_so_though_it_is_not_alone(tmp_path):
     node, _other = a_mesh(tmp_path, "me", "other")
     node.heard.note_visit("other", "forbidden", "10.0.0.2:9001: the certificate of me (serial 7) is revoked here")
+    node.heard.note_visit("10.0.0.2:9001", "forbidden", "10.0.0.2:9001: the certificate of me (serial 7) is revoked here")
     node.heard.note_visit("third", "nobody-there", "no answer")
     node.heard.write({"other"}, 0.0, NOW)
     assert gathered(node).revoked_at == ("other",)

@@ -22,6 +22,18 @@ def test_our_clock_is_off_when_most_others_say_so(tmp_path):
     assert Heard(heard.path).report().clock_off is None
 
 
+def test_what_was_said_of_another_certificate_than_ours_of_now_is_forgotten(tmp_path):
+    heard = Heard(str(tmp_path / "heard"))
+    heard.note("c", 1.0)
+    heard.note_visit("h:1", "forbidden", "the certificate of a is revoked")
+    heard.note_refusal("b", "its certificate has ended")
+    heard.write({"b"}, 0.0, 1000.0)
+    heard.forgive()
+    heard.write({"b"}, 0.0, 1000.0 + WRITE_SECONDS)
+    report = Heard(heard.path).report()
+    assert report.unmet == {} and report.refusals == {}
+
+
 def test_of_two_nodes_nobody_knows_whose_clock_is_off(tmp_path):
     heard = Heard(str(tmp_path / "heard"))
     heard.note_clock("a", -60.0, others=1)

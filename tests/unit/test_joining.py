@@ -168,6 +168,13 @@ def test_a_name_that_somebody_has_is_refused_and_a_host_that_lost_its_keys_gets_
     assert join(tmp_path / "second", door, token(alpha, name="beta")) == 0
 
 
+def test_with_another_certificate_what_was_said_of_the_one_before_is_over(alpha):
+    alpha.heard.note_visit("beta", "forbidden", "h:1: the certificate of alpha is revoked")
+    alpha.read_keys_anew()
+    alpha.heard.write(set(), 0.0, time.time())
+    assert alpha.heard.report().unmet == {}
+
+
 def test_an_invitation_for_a_name_that_somebody_has_says_so_before_the_line_is_carried_away(alpha):
     assert asked(alpha, "INVITE", {"name": "alpha"}).note == (
         f"alpha is alive, at {alpha.address}: while it is, no other host is let in by this line"

@@ -12,6 +12,7 @@ import pytest
 
 from bdserver.errors import BadConfig, NotYet
 from bdserver.files.settings import load
+from bdserver.net.authority import Authority
 from bdserver.processes import startup
 from bdserver.processes.reload import read_anew
 from tests.hosts import Mesh
@@ -241,6 +242,19 @@ def test_what_that_user_may_not_use_is_named(shared, name, words):
     os.chmod(path, 0o700 if os.path.isdir(path) else 0o600)
     with pytest.raises(BadConfig, match=f"^[^\n]*{words}$"):
         startup.check(shared.config_path)
+
+
+@as_root
+def test_a_signers_key_that_the_daemon_may_not_read_is_named_before_it_is_to_be_read(shared):
+    """As it lies there when root has copied it from where the CA is."""
+    Authority.load(shared.mesh.authority).make_signer(shared.folder, "alpha")
+    startup.check(shared.config_path)
+    shared.write_config(signer="yes")
+    shutil.chown(shared.config_path, "www-data")
+    with pytest.raises(BadConfig, match="alpha.signer.key: user www-data must be able to read it: Permission denied"):
+        startup.check(shared.config_path)
+    shutil.chown(f"{shared.folder}/alpha.signer.key", "www-data")
+    startup.check(shared.config_path)
 
 
 @as_root
