@@ -134,9 +134,9 @@ class Cache:
         known = self._known
         if not self._could_save:
             return known
-        stamp = durable.stamp(self.path)
-        if stamp == known.stamp and self._could_read:
+        if self._could_read and durable.is_still(self.path, known.stamp):
             return known
+        stamp = durable.stamp(self.path)
         try:
             self._known = known = self._read(known, stamp) if stamp is not None else self._from_memory(known, None, "is gone")
         except OSError as error:

@@ -20,6 +20,7 @@ import errno
 import os
 import stat
 import time
+from _operator import attrgetter  # operator's import would cost bdwhereis as much as all that it saves
 
 from bdserver.core.tuples import NamedTuple
 from bdserver.errors import NoSpace, TooBusy
@@ -64,11 +65,21 @@ def stamp(path: str) -> Stamp | None:
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
-    """The stamp in a status. Five of them are taken for each look-up, so it is made without a word in between."""
-    return _new_tuple(Stamp, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+    """The stamp in a status."""
+    return _new_tuple(Stamp, fields_of(status))
 
 
+# What a stamp is made of. A look-up makes five looks, nearly all of which find nothing changed: those make no Stamp.
+fields_of = attrgetter("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
 _new_tuple = tuple.__new__
+
+
+def is_still(path: str, known: Stamp | None) -> bool:
+    """Whether a look at this file shows what a look before has shown; None: nothing."""
+    try:
+        return fields_of(os.stat(path)) == known
+    except OSError:
+        return known is None
 
 
 def has_name(descriptor: int, path: str) -> bool:

@@ -165,9 +165,8 @@ class HitLog:
 
     def called(self) -> frozenset[str]:
         """The services that were called within the last minute, as far as this process knows; some others may be among them."""
-        stamp = durable.stamp(self._list)
-        if stamp != self._list_stamp:
-            self._list_stamp, self._listed = stamp, frozenset()
+        if not durable.is_still(self._list, self._list_stamp):
+            self._list_stamp, self._listed = durable.stamp(self._list), frozenset()
             with contextlib.suppress(OSError, UnicodeDecodeError):  # it is made anew within a second
                 self._listed = frozenset(durable.read(self._list, LIST_BYTES_MAX, follow=False)[0].decode().split())
             self._called = None
@@ -323,7 +322,7 @@ class _Tally:
     def read(self, path: str, now: int) -> None:
         """Take in what was appended since; begin anew when the file is another one, or was cut."""
         self._has_looked = True
-        if durable.stamp_of(os.lstat(path)) == self._stamp:
+        if durable.fields_of(os.lstat(path)) == self._stamp:
             return
         descriptor = durable.open_regular(path, follow=False)
         try:

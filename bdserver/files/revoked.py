@@ -53,7 +53,7 @@ class Revoked:
     def refresh(self) -> bool:
         """Read the list anew if it changed, and could be read: then True. Before a fork, so that a child begins with the newest
         that could be read."""
-        if not self.complaint and self._stamp == self._stamp_now():
+        if not self.complaint and (not self.path or durable.is_still(self.path, self._stamp)):
             return False
         before = self.complaint
         try:

@@ -83,10 +83,11 @@ class Services:
 
     def all(self) -> dict[str, Service]:
         """name -> Service of everything that is live now. What is broken is left out, and in `complaints`."""
+        known = self._seen
+        if known is not None and durable.is_still(self.services_dir, known[0]) and durable.is_still(self._edited, known[1]):
+            return self._all
         try:
-            seen = durable.stamp_of(os.stat(self.services_dir)), durable.stamp(self._edited)
-            if seen != self._seen:
-                self._look(seen)
+            self._look((durable.stamp_of(os.stat(self.services_dir)), durable.stamp(self._edited)))
         except OSError as error:
             self._seen = self._looks = None
             self.complaints = [f"{shown(self.services_dir)}: {error.strerror}"]

@@ -332,3 +332,15 @@ def test_where_nothing_can_be_made_the_file_that_was_asked_for_is_named(tmp_path
     with pytest.raises(FileNotFoundError) as caught:
         durable.replace(str(tmp_path / "nowhere" / "a"), [b"x"])
     assert caught.value.filename == str(tmp_path / "nowhere" / "a")
+
+
+def test_a_look_tells_whether_a_file_is_still_what_it_was(tmp_path):
+    path = str(tmp_path / "file")
+    assert durable.is_still(path, None)
+    (tmp_path / "file").write_text("one")
+    known = durable.stamp(path)
+    assert durable.is_still(path, known) and not durable.is_still(path, None)
+    (tmp_path / "file").write_text("another")
+    assert not durable.is_still(path, known) and durable.is_still(path, durable.stamp(path))
+    os.unlink(path)
+    assert not durable.is_still(path, known) and durable.is_still(path, None)
