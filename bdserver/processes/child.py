@@ -42,7 +42,8 @@ from bdserver.net.conversation import CHUNK_BYTES, LocalStream, next_text, recei
 from bdserver.processes import joining, reload
 from bdserver.processes.answers import answer, ask_ourselves
 from bdserver.processes.node import Node
-from bdserver.processes.session import Caller, Session
+from bdserver.processes.repeating import Repeat
+from bdserver.processes.session import REQUEST_SECONDS_MAX, Caller, Session
 from bdserver.processes.terms import Terms
 
 if TYPE_CHECKING:
@@ -238,6 +239,7 @@ class _Conversation:
         self._title = ""
         self._text: bytes | None = None  # of the last message
         self._message: Any = None
+        self._before: Any = None  # the one that was answered last
         self._said: Any = object()  # the last answer, and its frame: the same one is not encoded anew
         self._frame = b""
         self._count_at = 0.0  # when to put what was counted to the others': at once after the first answer
@@ -246,6 +248,9 @@ class _Conversation:
         """Until it is over, for whatever reason."""
         try:
             while (message := self._next_message()) is not None:
+                if message is self._before and self._answered_again():
+                    continue
+                self._begin(message)
                 if messages.is_opening(message):
                     self._terms.take(message, str(self._caller))
                 elif not self._answered(message):
@@ -261,6 +266,13 @@ class _Conversation:
         finally:
             self._session.close()
             self._count()
+
+    def _begin(self, message: Any) -> None:
+        """A message that is not answered as the one before."""
+        self._before, session = message, self._session
+        if session.repeat is not None:
+            session.repeat.tell()
+            session.repeat = None
 
     def _next_message(self) -> Any:
         """The next message; None at the end, the caller's or ours."""
@@ -315,7 +327,9 @@ class _Conversation:
     def _due(self) -> float:
         """When there is something to do, if the caller says nothing before."""
         ends_at = self._session.taker.ends_at()
-        count_at = self._count_at if self._node.counters.has_some else math.inf
+        repeat = self._session.repeat
+        has_some = self._node.counters.has_some or (repeat is not None and repeat.noted)
+        count_at = self._count_at if has_some else math.inf
         return count_at if ends_at is None else min(ends_at, count_at)
 
     def _do_what_is_due(self) -> None:
@@ -326,6 +340,8 @@ class _Conversation:
 
     def _count(self) -> None:
         """What this connection came to is for the other processes to see."""
+        if self._session.repeat is not None:
+            self._session.repeat.tell()
         stream, counters = self._stream, self._node.counters
         counters.add("sent", "callers", by=stream.sent)
         counters.add("received", "callers", by=stream.received)
@@ -372,6 +388,30 @@ class _Conversation:
                 until = min(self._session.deadline, time.monotonic() + LAST_WORD_SECONDS)
                 if not self._stream.recv(CHUNK_BYTES, until):
                     return
+
+    def _answered_again(self) -> bool:
+        """Whether the request of before, which has come again, was answered as it was then. False where it is to be answered as
+        any other: nothing is done then."""
+        node, repeat = self._node, self._session.repeat
+        if repeat is None or repeat.said is not self._said or os.getppid() != node.life.listener_pid:
+            return False
+        began, now = time.monotonic(), node.clock()
+        try:
+            if not self._is_taken_again(repeat, now):
+                return False
+        except Exception:  # whatever it is, it is met again, and told
+            return False
+        repeat.noted.append((now, time.monotonic() - began))
+        self._stream.send(self._frame, began + max(min(self._terms.seconds, REQUEST_SECONDS_MAX), LAST_WORD_SECONDS))
+        if began >= self._count_at:  # behind the answer: nobody waits for it
+            self._count()
+        return True
+
+    def _is_taken_again(self, repeat: Repeat, now: float) -> bool:
+        identity = self._caller.identity
+        if not repeat.is_same_world() or (identity is not None and self._node.refusal(identity, repeat.world.view)):
+            return False
+        return repeat.agrees(now)
 
     def _show(self, command: str) -> None:
         """To be seen in `ps`; set when it changes, since that is a tenth of a WHEREIS on an open connection."""

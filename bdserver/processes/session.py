@@ -29,6 +29,7 @@ from bdserver.net.conversation import Conversation
 from bdserver.net.identity import Identity
 from bdserver.processes.node import Node
 from bdserver.processes.promising import Giver, Taker
+from bdserver.processes.repeating import Repeat
 from bdserver.processes.world import World
 
 # Whatever deadline a caller wishes for, a child does not work longer on one request.
@@ -94,6 +95,7 @@ class Session:
         self.doubted: dict[str, float] = {}  # who was silent a moment ago, and until when that counts
         self.question: Question | None = None  # of the last look-up without a policy
         self._waiting: dict[str, _Waiting] = {}  # who was asked and may still answer
+        self.repeat: Repeat | None = None  # of the last look-up
         # The service and the time of a call that we agreed to just now, for another node.
         self.agreed: tuple[str, float] | None = None
         self._has_place = False

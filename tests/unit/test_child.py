@@ -52,14 +52,20 @@ def soon(seconds=SECONDS):
 
 
 @pytest.fixture
-def node(tmp_path):
-    node = a_node(tmp_path)
-    be_its_listener(node)
-    yield node
+def own_signals():
+    """What a child does to signals is undone."""
+    yield
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # of one that waits yet
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture
+def node(tmp_path, own_signals):
+    node = a_node(tmp_path)
+    be_its_listener(node)
+    return node
 
 
 def be_its_listener(node, pid=None):

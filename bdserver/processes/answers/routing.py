@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from bdserver.core import routing
@@ -12,6 +13,7 @@ from bdserver.core.nudges import Hurry, Visit
 from bdserver.core.policy import Policy
 from bdserver.processes.describing import update_own
 from bdserver.processes.node import Node
+from bdserver.processes.repeating import BY_TICKET, Repeat
 from bdserver.processes.session import Session
 from bdserver.processes.world import World
 
@@ -21,8 +23,6 @@ log = logging.getLogger("bdserver.answers")
 ASKED_TOLD_MAX = 1000
 # Answers that are kept for the next look-up of the same service: they differ by how long it took, in tenths of a millisecond.
 PLACES_MAX = 1000
-# Why a host was named that nobody asked, for those who look at the last look-ups.
-BY_TICKET = "it had promised this call ahead"
 
 
 def answer_whereis(session: Session, service: str, client_policy: str | None) -> Place | Nobody | Mismatch:
@@ -34,12 +34,36 @@ def answer_whereis(session: Session, service: str, client_policy: str | None) ->
     only = _of_the_only_one(session, world, service) if client is None else None
     said = only or _searched(session, _question(session, world, client), service)
     _count(session, said, time.monotonic() - began)
+    if only is not None and world.is_told and not log.isEnabledFor(logging.DEBUG):
+        agrees = _agreement(session, world, service)
+        session.repeat = Repeat(session.node, session.caller.host, world, only, _is_by_ticket(only), agrees)
     return said
+
+
+def _agreement(session: Session, world: World, service: str) -> Callable[[float], bool]:
+    """Whether the only one who may be named in this world takes one more call now, as `_of_the_only_one` finds out."""
+    node, host, known = session.node, session.caller.host, world.candidates[service]
+    if known.own is None:
+        [other] = known.others
+        return lambda now: session.taker.spend(other, service) is not None
+
+    def agrees(now: float) -> bool:
+        if node.load.is_overloaded(now, service, world.services):
+            return False
+        node.hit(service, host, now)
+        return True
+
+    return agrees
+
+
+def _is_by_ticket(said: Place | Nobody | Mismatch) -> bool:
+    asked = said.details["asked"]
+    return bool(asked) and asked[-1]["answer"] == routing.TICKET
 
 
 def _count(session: Session, said: Place | Nobody | Mismatch, seconds: float) -> None:
     node, details = session.node, said.details
-    is_by_ticket = details["asked"] and details["asked"][-1]["answer"] == routing.TICKET
+    is_by_ticket = _is_by_ticket(said)
     phase, by = str(details["phase"] or word_of(said).lower()), "ticket" if is_by_ticket else "question"
     node.counters.add("lookups", phase, by)
     node.counters.took(seconds)
