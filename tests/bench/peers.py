@@ -203,7 +203,7 @@ class Node:
         def tell(nodes: list[Node]) -> None:
             described = {"bytes": 0, "sha256": "", "url": "http://127.0.0.1/"}
             said = self.host.ask(["PUBLISH", TAGGED, described] if is_offered else ["WITHDRAW", TAGGED])
-            assert said[0] == "OK", said
+            assert said[0] == ("OK" if is_offered else "WITHDRAWN"), said
 
         knows.tell = tell  # type: ignore[attr-defined]
         return knows

@@ -120,7 +120,7 @@ class _Soak:
                     self._note(host, f"{what}: anonymous memory, MiB", now, _anonymous_mib(pid))
                     self._note(host, f"{what}: descriptors", now, len(os.listdir(f"/proc/{pid}/fd")))
                     self._note(host, f"{what}: threads", now, len(os.listdir(f"/proc/{pid}/task")))
-            sizes = [entry.stat().st_size for entry in _files(os.path.join(host.folder, "var")) if entry.is_file()]
+            sizes = _sizes(os.path.join(host.folder, "var"))
             self._note(host, "files of the node", now, len(sizes))
             self._note(host, "their size, KiB", now, sum(sizes) / 1024)
             cache = os.path.join(host.folder, "var", f"{host.name}.bdcache")
@@ -144,6 +144,16 @@ def _anonymous_mib(pid: int) -> float:
     """Of it, what a fork shares counts whole: by shares it would grow whenever a child ends, or writes, that had one."""
     with open(f"/proc/{pid}/smaps_rollup") as file:
         return sum(int(line.split()[1]) for line in file if line.startswith("Anonymous:")) / 1024
+
+
+def _sizes(folder: str) -> list[int]:
+    """Of all files below it; one that goes meanwhile is none."""
+    found = []
+    for entry in _files(folder):
+        with contextlib.suppress(FileNotFoundError):
+            if entry.is_file():
+                found.append(entry.stat().st_size)
+    return found
 
 
 def _files(folder: str) -> list[os.DirEntry]:
