@@ -25,11 +25,11 @@ def administered(node, *request, **options):
     return node.ask(*request, role=ADMIN, **options)
 
 
-def packed(tmp_path, name="Echo", content=b"print(1)"):
+def packed(tmp_path, name="Echo", content=b"print(1)", extra=()):
     """({"bytes", "sha256"}, the package, at its beginning)."""
     (tmp_path / name).write_bytes(content)
     out = io.BytesIO()
-    length, sha256 = package.pack(Service(name, "static", 1.0, "", "none", str(tmp_path / name), 0.0, ()), out)
+    length, sha256 = package.pack(Service(name, "static", 1.0, "", "none", str(tmp_path / name), 0.0, extra), out)
     out.seek(0)
     return {"bytes": length, "sha256": sha256}, out
 
@@ -101,6 +101,15 @@ def test_living_holders_that_could_never_be_are_not_wished_for(tmp_path):
     with pytest.raises(errors.BadService, match="replicas=3 can't be had, since only a file or folder is copied"):
         administered(node, "PUBLISH", "Echo", {"bytes": 0, "sha256": "", "url": "http://h/x", "replicas": 3})
     assert node.services.all() == {}
+
+
+def test_what_is_published_anew_keeps_keys_that_nobody_knows(tmp_path):
+    node = a_node(tmp_path).offer("Echo", b"v1", rack="7", owner="ann")
+    described, file = packed(tmp_path, content=b"v2", extra=(("owner", "bob"), ("x", "")))
+    administered(node, "PUBLISH", "Echo", described, package=file)
+    assert node.services.get("Echo").extra == (("rack", "7"), ("owner", "bob"), ("x", ""))
+    administered(node, "PUBLISH", "Echo", {"bytes": 0, "sha256": "", "url": "http://h/x"})
+    assert node.services.get("Echo").extra == ()
 
 
 @pytest.mark.parametrize(

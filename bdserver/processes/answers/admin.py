@@ -73,7 +73,10 @@ def answer_publish(session: Session, name: str, described: dict[str, Any]) -> Ok
     source = (
         _received(session, name, described) if length else Service(name, STATIC, wish.cost, wish.url, wish.health, None, 0.0)
     )
-    service = signing.labelled(session, wish.of_service(source)._replace(after=after), signed)
+    wished = wish.of_service(source)._replace(after=after)
+    if here is not None and length and signed is None:  # what is signed is what it is, to the last key
+        wished = wished._replace(extra=tuple({**dict(here.extra), **dict(source.extra)}.items()))
+    service = signing.labelled(session, wished, signed)
     notes = signing.take(session, service)
     node.services.publish(service)
     update_own(node)
