@@ -90,7 +90,7 @@ def edition_of(sha256: str) -> str:
 
 def look(service: Service, files_max: int) -> str:
     """A digest that changes when the service does, by a look at its files' stamps, not at what is in them. A change within the
-    same tick of the file system's clock may be missed; and one behind as many files as a package may have, which is too large."""
+    same tick of the file system's clock may be missed, and one behind as many files as a package may have: it is too large."""
     seen = hashlib.sha256(repr(service).encode("utf-8", "surrogatepass"))
     to_see = [service.path] if service.path is not None else []
     with contextlib.suppress(OSError):  # packing says what is wrong
