@@ -13,7 +13,7 @@ from random import Random
 
 from bdserver.core import copies, turns, weight
 from bdserver.core.copies import Go, Raise, Renew
-from bdserver.core.membership import DYNAMIC, STATIC, Record, Service, Withdrawal, standing
+from bdserver.core.membership import DYNAMIC, NO_EDITION, STATIC, Copies, Record, Service, Withdrawal, standing
 from bdserver.core.turns import Place
 from bdserver.core.upkeep import Rules, Upkeep
 from bdserver.core.view import TOMBSTONE_SECONDS, View
@@ -90,7 +90,7 @@ class Host:
         for name, each in self.disk.items():
             if each.type == DYNAMIC:
                 services[name] = each._replace(idle_since=self.upkeep.idle.get(name, 0))
-            elif name not in withdrawn:
+            elif name not in withdrawn or not each.replicable:
                 services[name] = each
         free = max(self.slots - sum(each.type == DYNAMIC for each in self.disk.values()), 0)
         return self.view.describe(
@@ -158,7 +158,7 @@ class Host:
     def act(self):
         self._is_woken = False
         told = self.upkeep.idle.keys()
-        rules = Rules(self.idle, lambda name, record: True)
+        rules = Rules(self.idle, lambda name, record: turns.may_have(self.view, name, record, meets), are_apart=is_apart)
         for errand in self.upkeep.due(self.view, self.net.now, self.wall(), rules):
             self.net.begin(self, errand)
         if self.upkeep.idle.keys() != told:
@@ -174,9 +174,18 @@ class Host:
         self.changed()
         return edition
 
+    def publish_url(self, name):
+        """The name stands for a URL from now on."""
+        edition = copies.numbered(self.view, name, "", self.disk.get(name), "", self.wall())
+        self.disk[name] = Service(STATIC, 1.0, "http://elsewhere/", False, edition)
+        self.changed()
+
     def withdraw(self, name):
         mine = self.disk[name]
         edition = copies.above_copies(self.view, name, mine.edition, mine.after)
+        if not mine.replicable and edition == NO_EDITION:
+            self.drop(name)
+            return
         said = {**self.view.own.withdrawn, name: Withdrawal(edition.counter, int(self.wall()))}
         self.view.describe(self.view.own._replace(withdrawn=said), self.wall())
         for known in (self.net.withdrawn, self.net.ever_withdrawn):
@@ -263,8 +272,8 @@ class Net:
         here = host.disk.get(renewal.name)
         if here is None or here.type == STATIC or copies.to_renew(host.view, renewal.name, here) != renewal:
             return ""
-        followed = host.view.records[renewal.original].services.get(renewal.name) if renewal.original != here.original else None
-        if followed is not None and followed.after != here.original:
+        line = self._line(host, renewal.name, here.original)
+        if renewal.original != here.original and self.hosts[renewal.original] not in line:
             self.faults.append(f"{self.now:.1f} {host.name} turns from {here.original} to {renewal.original}, no heir of it")
         if here.edition.digest == renewal.edition.digest:
             host.disk[renewal.name] = here._replace(original=renewal.original, edition=renewal.edition)
@@ -293,6 +302,11 @@ class Net:
             if not self._was_withdrawn(gone.name, here):
                 self.faults.append(f"{self.now:.1f} {host.name} takes {here.edition} as withdrawn, and nobody has withdrawn it")
             self._remove(host, gone.name, "withdrawn")
+        elif gone.what == "retired" and turns.shut_out(host.view, gone.name, is_apart):
+            record = host.view.records[here.original]
+            if record.services[gone.name].copies == Copies.ANY:
+                self.faults.append(f"{self.now:.1f} {host.name} sends {gone.name} away, which may be anywhere")
+            self._remove(host, gone.name, gone.why)
         elif gone.what == "retired" and turns.can_spare(host.view, gone.name):
             self._remove(host, gone.name, gone.why)
         return ""
@@ -324,6 +338,8 @@ class Net:
         """WILLYOUREPLICATE; why not, or nothing."""
         if name in host.disk:
             return ""
+        if is_call and not turns.may_have(host.view, name, host.view.own, meets):
+            return "it may not be here"
         dynamic = [each for each, offered in host.disk.items() if offered.type == DYNAMIC]
         giving_way = None
         if len(dynamic) >= host.slots:
@@ -335,7 +351,7 @@ class Net:
         self.rng.shuffle(holders)
         for giver in (self.hosts[record.name] for record in holders):
             given = giver.disk.get(name) if host.reaches(giver) else None
-            if given is None or not given.edition.digest or self.rng.random() < self.failures:
+            if given is None or not given.edition.digest or self.rng.random() < self.failures or given.copies == Copies.NONE:
                 continue
             original = given.original or giver.name
             if copies.is_credible(host.view, name, giver.name, original, given.edition):
@@ -384,27 +400,55 @@ class Net:
                 owner = self.hosts.get(offered.original)
                 theirs = owner.disk.get(name) if owner is not None and owner.is_up else None
                 if theirs is not None and theirs.type == STATIC:
-                    if theirs.edition != offered.edition or found.is_orphan or found.is_stale:
+                    is_here_in_vain = not owner.draining and may_not_be(theirs.copies, owner.name, host.name)
+                    if is_here_in_vain:
+                        wrong.append(f"{host.name} has {name} of {owner.name}, which wants copies={theirs.copies}")
+                    if theirs.replicable and (theirs.edition != offered.edition or found.is_orphan or found.is_stale):
                         wrong.append(
                             f"{host.name} has {name} {offered.edition}, its original at {owner.name} is {theirs.edition}"
                         )
-                elif any(self._is_heir(host, name, offered.original) for host in self.hosts.values()):
+                elif any(self._is_heir(each, name, offered) for each in self._line(host, name, offered.original)):
                     wrong.append(f"{host.name} has {name} {offered.edition} of {offered.original}, and follows no heir")
                 elif not found.is_orphan:
                     wrong.append(f"{host.name} has {name} of {offered.original}, which is gone, and is {found}")
-                kin.setdefault((name, offered.original), set()).add(offered.edition)
+                if theirs is None or theirs.replicable:
+                    kin.setdefault((name, offered.original), set()).add(offered.edition)
         wrong += [f"{name} of {original} has editions {each}" for (name, original), each in kin.items() if len(each) > 1]
         return wrong
 
+    def _line(self, host, name, original):
+        """Who has adopted it since, as far as this host knows."""
+        known = {r.name: r.services[name] for r in host.view.records.values() if copies.has_original(r, name)}
+        found, last = set(), {original}
+        while last:
+            found |= last
+            last = {each for each, service in known.items() if service.after in last} - found
+        return [self.hosts[each] for each in found - {original}]
+
     @staticmethod
-    def _is_heir(host, name, original):
-        return host.is_up and name in host.disk and host.disk[name].after == original
+    def _is_heir(host, name, copy):
+        there = host.disk.get(name) if host.is_up else None
+        return there is not None and there.type == STATIC and there.edition.counter > copy.edition.counter
 
     def _is_known_withdrawn(self, owner, name, edition):
         """Withdrawn, and somebody who lives has heard of it."""
         is_told = self.withdrawn.get((owner, name), -1) >= edition.counter
         records = [host.view.records.get(owner) for host in self.hosts.values() if host.is_up]
         return is_told and any(record is not None and name in record.withdrawn for record in records)
+
+
+def meets(one, other):
+    """The policies of nodes here: those of one half of the names meet."""
+    return (int(one[1:]) + int(other[1:])) % 2 == 0
+
+
+def is_apart(one, other):
+    return not meets(one, other)
+
+
+def may_not_be(wish, original, host):
+    """Whether a copy may not be at this host, as its original's word is."""
+    return wish == Copies.NONE or (wish == Copies.MEETING and not meets(original, host))
 
 
 class Swing:

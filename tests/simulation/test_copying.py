@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from bdserver.core.membership import STATIC
+from bdserver.core.membership import STATIC, Copies
 from tests.simulation.copying import Net, Swing, digests
 
 SEEDS = range(400 if os.environ.get("BD_LONG") else 15)
@@ -35,7 +35,7 @@ class Chaos:
         event = self.rng.choice((
             self.publish, self.publish, self.publish, self.publish, self.withdraw, self.drop, self.adopt, self.kill, self.kill,
             self.come_back, self.come_back, self.reinstall, self.restore, self.partition, self.heal, self.demand, self.demand,
-            self.step_clock, self.take_over, self.drain,
+            self.step_clock, self.take_over, self.drain, self.narrow, self.publish_url,
         ))  # fmt: skip
         self.story.append(f"{self.net.now:.1f} {event.__name__} {event()}")
 
@@ -53,9 +53,22 @@ class Chaos:
             host = self._one(lambda host: host.is_up)
         return host and (host.name, host.publish(name, next(self.digests), replicas=self.rng.choice([0, 2, 3, 5])))
 
+    def narrow(self):
+        """The same content may be somewhere else from now on."""
+        host, wish = self._of(NAME, True), self.rng.choice(list(Copies))
+        if host is None or not host.disk[NAME].replicable:
+            return None
+        return host.name, wish, host.publish(NAME, next(self.digests), replicas=self.rng.choice([0, 3]), copies=wish)
+
+    def publish_url(self):
+        withdrew = self._one(lambda host: host.is_up and "Other" not in host.disk and "Other" in host.view.own.withdrawn)
+        host = withdrew or self._of("Other", True)
+        return host and (host.name, host.publish_url("Other"))
+
     def withdraw(self):
-        host = self._of(NAME, True)
-        return host and (host.name, host.withdraw(NAME))
+        name = self.rng.choice([NAME, NAME, "Other"])
+        host = self._of(name, True)
+        return host and (host.name, name, host.withdraw(name))
 
     def drop(self):
         name = self.rng.choice([NAME, "Other"])
@@ -63,8 +76,9 @@ class Chaos:
         return host and (host.name, name, host.drop(name))
 
     def adopt(self):
-        host = self._of(NAME, False)
-        return host and (host.name, host.adopt(NAME))
+        name = self.rng.choice([NAME, NAME, "Other"])
+        host = self._of(name, False)
+        return host and (host.name, name, host.adopt(name))
 
     def drain(self):
         host = self._one(lambda host: host.is_up)
@@ -149,6 +163,30 @@ def after_chaos(seed, count=None):
 def test_after_the_last_fault_all_copies_are_what_their_originals_are_or_marked(seed, count):
     net, story = after_chaos(seed, count)
     assert net.disagreements() == [], f"seed {seed}\n" + "\n".join(story)
+
+
+@pytest.mark.parametrize("seed", [*range(3), *(long(seed) for seed in range(3, 30))])
+def test_a_copy_that_slept_through_two_adoptions_is_what_the_last_one_is(seed):
+    net = Net(seed, 6)
+    a, *others = net.start()
+    net.run(5)
+    a.publish(NAME, "d1", replicas=6)
+    net.run(60)
+    rng = net.rng
+    rng.shuffle(others)
+    first, second, sleeper, *_ = others
+    sleeper.stop()
+    for dying, heir, digest in ((a, first, "d2"), (first, second, "d3")):
+        dying.stop()
+        net.run(30)
+        assert heir.adopt(NAME), f"seed {seed}"
+        heir.publish(NAME, digest, heir.disk[NAME].after, replicas=6)
+        net.run(60)
+    sleeper.start()
+    net.run(90)
+    digests = {host.name: host.disk[NAME].edition.digest for host in net.holders(NAME)}
+    assert digests == dict.fromkeys((second.name, sleeper.name, *(host.name for host in others[3:])), "d3"), f"seed {seed}"
+    assert net.disagreements() == [], f"seed {seed}"
 
 
 # Until two halves have found each other, here: the longest pause between two rounds.
