@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 
 from bdserver.core.tuples import NamedTuple
 
@@ -27,8 +28,16 @@ ROUNDS = 60
 # Inside the oval, in shares of its radius: how far out a service stands at most, and those of nodes all around.
 INNER, CENTRE = 0.68, 0.3
 # Where a service inside looks for a place with no line behind it; how near to the oval, and to a line; of how many.
-STEPS = sorted(((16 * x, 12 * y) for x in range(-6, 7) for y in range(-6, 7)), key=lambda step: (math.hypot(*step), step))
+STEPS_X, STEPS_Y = 96, 72
+STEPS = sorted(
+    ((x, y) for x in range(-STEPS_X, STEPS_X + 1, 16) for y in range(-STEPS_Y, STEPS_Y + 1, 12)),
+    key=lambda step: (math.hypot(*step), step),
+)
 INSIDE, CLEAR, LINES_MAX, LOOSE_MAX = 0.8, 5.0, 60, 24
+# A line that is to be seen weighs as much as so many offers; and how often each service looks around, as others move.
+GRAVE, LOOKS = 100, 2
+# Meshes, and views of them, whose places are kept.
+KEPT_MAX = 8
 # Below it the holders' mean direction says nothing.
 SPREAD = 0.2
 
@@ -66,15 +75,28 @@ def angle(number: int, count: int) -> float:
 
 def arrange(
     nodes: Mapping[str, Size], services: Mapping[str, tuple[Size, Sequence[str]]], lines: Sequence[tuple[str, str]] = ()
-) -> tuple[dict[str, Place], dict[str, Place]]:
+) -> tuple[Mapping[str, Place], Mapping[str, Place]]:
     """The places of nodes, and of services, each with the names of its holders. `lines`: pairs of nodes with an edge that is to
     be seen; no service is laid on it if it can stand elsewhere."""
+    offered = ((name, (size, tuple(holders))) for name, (size, holders) in services.items())
+    return _arranged(tuple(nodes.items()), tuple(offered), tuple(lines[:LINES_MAX]))
+
+
+@lru_cache(KEPT_MAX)
+def _arranged(
+    of_nodes: tuple[tuple[str, Size], ...],
+    of_services: tuple[tuple[str, tuple[Size, tuple[str, ...]]], ...],
+    lines: tuple[tuple[str, str], ...],
+) -> tuple[Mapping[str, Place], Mapping[str, Place]]:
+    """From one look to the next a mesh seldom changes in what counts here."""
+    nodes, services = dict(of_nodes), dict(of_services)
     radius = max(RADIUS_MIN, 8.0 * len(nodes)) if len(nodes) > 1 else 0.0
     angles = {name: angle(number, len(nodes)) for number, name in enumerate(nodes)}
     for tried in range(TRIES):
         boxes = {name: _Box(_on_oval(at, radius), nodes[name], True) for name, at in angles.items()}
         loose = _services(services, angles, boxes, radius)
-        behind = _off_the_lines(list(loose.values()), [(boxes[a], boxes[b]) for a, b in lines[:LINES_MAX]], radius)
+        offers = [(boxes[holder], loose[name]) for name, (_, holders) in services.items() for holder in holders]
+        behind = _off_the_lines(list(loose.values()), [(boxes[a], boxes[b]) for a, b in lines], offers, radius)
         _push_apart(list(boxes.values()), list(loose.values()))
         if (not behind or tried >= WIDENED) and _is_apart(list(boxes.values()) + list(loose.values())):
             break
@@ -142,29 +164,61 @@ def _outside(at: float, radius: float, count: int, size: Size, boxes: Mapping[st
     return found
 
 
-def _off_the_lines(loose: list[_Box], lines: list[tuple[_Box, _Box]], radius: float) -> int:
+# A line between the middles of two boxes.
+Line = tuple[_Box, _Box]
+
+
+def _off_the_lines(loose: list[_Box], lines: list[Line], offers: list[Line], radius: float) -> int:
     """Each service inside the oval to the nearest place near it where fewest lines run behind it, and nothing else stands. How
-    many are still on lines."""
-    if not lines or len(loose) > LOOSE_MAX:
+    many are still on lines.
+
+    The lines from holders to services, `offers`, count less: of many, some must cross."""
+    if not (lines or offers) or len(loose) > LOOSE_MAX:
         return 0
-    left = 0
-    for box in loose:
-        if not _is_inside(box.x, box.y, radius):
-            continue
-        others = [other for other in loose if other is not box]
-        x, y, fewest = box.x, box.y, math.inf
-        for dx, dy in STEPS:
-            if not _is_inside(x + dx, y + dy, radius):
-                continue
-            tried = _Box(Place(x + dx, y + dy), box.size, False)
-            behind = sum(_crosses(tried, one, two) for one, two in lines)
-            behind += 2 * sum(min(_overlap(tried, other)) > 0 for other in others)
-            if behind < fewest:
-                fewest, box.x, box.y = behind, tried.x, tried.y
-            if not behind:
-                break
-        left += fewest > 0
+    for _ in range(LOOKS):
+        left = sum(_move(box, loose, lines, offers, radius) >= GRAVE for box in loose if _is_inside(box.x, box.y, radius))
     return left
+
+
+def _move(box: _Box, loose: list[_Box], lines: list[Line], offers: list[Line], radius: float) -> float:
+    """One service to its best place; how much is wrong with that."""
+    x, y = box.x, box.y
+    around = _Box(Place(x, y), Size(box.size.width + 2 * STEPS_X, box.size.height + 2 * STEPS_Y), False)
+    near = [line for line in lines if _crosses(around, *line)]
+    foreign = [line for line in offers if line[1] is not box and _crosses(around, *line)]
+    own, others = [holder for holder, service in offers if service is box], [other for other in loose if other is not box]
+    fewest = math.inf
+    for dx, dy in STEPS:
+        if not _is_inside(x + dx, y + dy, radius):
+            continue
+        tried = _Box(Place(x + dx, y + dy), box.size, False)
+        behind = 0
+        for fault in _faults(tried, near, foreign, own, others):
+            behind += fault
+            if behind >= fewest:
+                break
+        else:
+            fewest, box.x, box.y = behind, tried.x, tried.y
+        if not fewest:
+            break
+    return fewest
+
+
+def _faults(box: _Box, lines: list[Line], foreign: list[Line], own: list[_Box], others: list[_Box]) -> Iterator[int]:
+    """What is wrong with a service's place, the gravest first."""
+    for other in others:
+        if min(_overlap(box, other)) > 0:
+            yield 2 * GRAVE
+    for line in lines:
+        if _crosses(box, *line):
+            yield GRAVE
+    for line in foreign:
+        if _crosses(box, *line):
+            yield 1
+    for holder in own:
+        for other in others:
+            if _crosses(other, holder, box):
+                yield 1
 
 
 def _is_inside(x: float, y: float, radius: float) -> bool:

@@ -270,22 +270,45 @@ def test_what_is_not_drawn_is_noted_below_where_no_edge_runs():
     assert len(set(at.values())) == 7
 
 
+@pytest.fixture
+def arranged(monkeypatch):
+    """What `layout.arrange` was given and found, of each picture."""
+    found, arrange = [], layout.arrange
+
+    def keep(nodes, services, lines):
+        found.append((nodes, services, lines, *arrange(nodes, services, lines)))
+        return found[-1][3:]
+
+    monkeypatch.setattr(topology.layout, "arrange", keep)
+    return found
+
+
 @pytest.mark.parametrize("count", range(2, 13))
 @pytest.mark.parametrize("trouble", [{}, {"dead": [1]}, {"overloaded": [0]}, {"suspect": [0], "silent": [1]}], ids=str)
-def test_no_edge_that_says_something_runs_behind_a_services_label(monkeypatch, count, trouble):
-    made = Snapshot(crawls.mesh(count + len(trouble), **trouble))
-    arranged = []
-
-    def arrange(nodes, services, lines):
-        arranged.append((nodes, services, lines, *layout_arrange(nodes, services, lines)))
-        return arranged[-1][3:]
-
-    layout_arrange = layout.arrange
-    monkeypatch.setattr(topology.layout, "arrange", arrange)
-    topology.dot(made)
+def test_no_edge_that_says_something_runs_behind_a_services_label(monkeypatch, arranged, count, trouble):
+    topology.dot(Snapshot(crawls.mesh(count + len(trouble), **trouble)))
     [(nodes, services, lines, places, at)] = arranged
     monkeypatch.setattr(layout, "CLEAR", 0.0)
     boxes = {name: layout._Box(place, nodes[name], True) for name, place in places.items()}
     for key, (size, _) in services.items():
         label = layout._Box(at[key], size, False)
         assert not [(key, a, b) for a, b in lines if layout._crosses(label, boxes[a], boxes[b])]
+
+
+@pytest.mark.parametrize(("count", "most"), [(12, 1), (16, 1), (20, 1), (25, 1), (30, 1), (40, 4)])
+@pytest.mark.parametrize("trouble", [{}, {"dead": [1, 9], "overloaded": [2], "unknown": [(0, 5), (3, 5)]}], ids=str)
+def test_hardly_a_line_to_another_service_runs_behind_a_services_label(monkeypatch, arranged, count, most, trouble):
+    """Else nobody sees which of the two a node has."""
+    topology.dot(Snapshot(crawls.mesh(count, **trouble)))
+    [(nodes, services, _, places, at)] = arranged
+    monkeypatch.setattr(layout, "CLEAR", 0.0)
+    boxes = {name: layout._Box(place, nodes[name], True) for name, place in places.items()}
+    labels = {key: layout._Box(at[key], size, False) for key, (size, _) in services.items()}
+    lines = [(holder, key) for key, (_, holders) in services.items() for holder in holders]
+    behind = [
+        (key, holder, other)
+        for key, label in labels.items()
+        for holder, other in lines
+        if other != key and layout._crosses(label, boxes[holder], labels[other])
+    ]
+    assert len(behind) <= most, behind
