@@ -13,6 +13,7 @@ from bdserver.core.tuples import NamedTuple
 
 HEIGHT = 40
 TICKS = 4
+DAY_HOURS = 24
 # A single event is to be seen, however long the line.
 BAR_SHARE = 1 / 250
 
@@ -53,6 +54,7 @@ class Drawing(NamedTuple):
 def drawing(line: Line) -> Drawing:
     """The pictures."""
     width = line.now + 1 - line.first
+    clock = _clock_of(line)
     gaps = [
         Box(start - line.first, end - start, 0, HEIGHT, f"nothing is known of {clock(start)} to {clock(end)}")
         for start, end in line.gaps
@@ -70,9 +72,10 @@ def drawing(line: Line) -> Drawing:
     return Drawing(width, line.hours, gaps, strips, ticks, f"The last {line.hours} h. {words}. {unknown}".strip(), unknown)
 
 
-def clock(minute: int) -> str:
-    """A minute of the epoch, for a person here."""
-    return time.strftime("%H:%M", time.localtime(minute * 60))
+def _clock_of(line: Line) -> Callable[[int], str]:
+    """A minute of the epoch, for a person here: with its day where a time of day would be of more than one."""
+    form = "%H:%M" if line.hours <= DAY_HOURS else "%a %H:%M"
+    return lambda minute: time.strftime(form, time.localtime(minute * 60))
 
 
 def duration(minutes: int) -> str:
@@ -111,17 +114,22 @@ def _area(line: Line, run: list[Span], value: Callable[[Span], float], most: flo
 
 
 def _weight(line: Line) -> Strip:
-    threshold = line.spans[-1].threshold if line.spans else 0.0
+    threshold, clock = line.spans[-1].threshold if line.spans else 0.0, _clock_of(line)
     peak = max(line.spans, key=lambda span: span.peak, default=None)
     most = max([threshold, *(span.peak for span in line.spans)]) * 1.05 or 1.0
     words = (
-        f"now {line.spans[-1].weight:.1f}, at most {peak.peak:.1f} at {clock(peak.start)}, of {threshold:g}"
+        f"{line.spans[-1].weight:.1f} on average {_lately(line.step)}, at most {peak.peak:.1f} at {clock(peak.start)}, "
+        f"of {threshold:g}"
         if peak is not None
         else "unknown"
     )
     areas = [_area(line, run, lambda span: span.weight, most) for run in _runs(line)]
     peaks = [_points(_steps(line, run, lambda span: span.peak, most)) for run in _runs(line)]
     return Strip("Weight", words, areas, peaks, [], HEIGHT - HEIGHT * threshold / most if threshold else None)
+
+
+def _lately(minutes: int) -> str:
+    return "in this minute" if minutes == 1 else f"in the last {minutes} min"
 
 
 def _calls(line: Line) -> Strip:
@@ -143,7 +151,7 @@ def _events(line: Line, width: int, name: str, count: Callable[[Span], int]) -> 
             max(line.step, width * BAR_SHARE),
             HEIGHT - HEIGHT * count(span) / most,
             HEIGHT * count(span) / most,
-            f"{count(span)} at {clock(span.start)}",
+            f"{count(span)} at {_clock_of(line)(span.start)}",
         )
         for span in line.spans
         if count(span)

@@ -128,6 +128,24 @@ def test_the_page_of_a_service_says_what_keeps_a_holder_from_calls():
     assert attention_lines(html) == ["n000, n001 : overloaded: 101 to 150 % of its threshold"] and "All is well" not in html
 
 
+@pytest.mark.parametrize(
+    ("days", "signer", "ends", "shown"),
+    [
+        (4.0, "beta", False, "<span>4 days"),
+        (9.0, "", True, 'bad">9 days'),
+        (0.5, "beta", True, 'bad">12 h'),
+        (-1, "", True, "0 s"),
+    ],
+)
+def test_a_certificate_stands_out_where_it_needs_attention(days, signer, ends, shown):
+    """As the node itself says: one for five days that renews itself is well."""
+    made = crawls.mesh(1)
+    found = [attention.from_json({"key": "certificate-ends", "text": "x"})] if ends else []
+    made.statuses["n000"] = made.statuses["n000"]._replace(days_left=days, signer=signer, findings=found)
+    html = re.sub(' title="[^"]*"', "", rendered(made))
+    assert shown in html
+
+
 def test_complaints_that_differ_in_a_measure_are_one_line_with_its_range():
     def grouped(*said):
         return page._grouped([(f"n{number}", each) for number, each in enumerate(said)])

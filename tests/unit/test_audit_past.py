@@ -26,11 +26,18 @@ def minute(back, calls=2, deaths=0, copies=0, weight=10.0, peak=20.0):
 def test_four_strips_tell_in_words_what_they_show():
     drawn = past.drawing(line([minute(back, deaths=int(back == 7), copies=2 * (back == 9)) for back in range(60)]))
     words = {strip.name: strip.words for strip in drawn.strips}
-    assert words["Weight"].startswith("now 10.0, at most 20.0 at ") and words["Weight"].endswith("of 100")
+    assert words["Weight"].startswith("10.0 on average in this minute, at most 20.0 at ") and words["Weight"].endswith("of 100")
     assert words["Calls"] == "120 in all, at most 2 a minute"
     assert words["Deaths seen"] == "1 in all" and words["Copies taken and given"] == "2 in all"
     assert drawn.unknown == "" and drawn.gaps == [] and len(drawn.ticks) == past.TICKS + 1
     assert all(strip.words in drawn.words for strip in drawn.strips)
+
+
+def test_a_time_of_more_than_a_day_is_told_with_its_day():
+    of_a_day, of_a_week = (past.drawing(line([minute(back) for back in range(90)], hours)) for hours in (24, 168))
+    assert all(re.fullmatch(r"\d\d:\d\d", tick) for tick in of_a_day.ticks)
+    assert all(re.fullmatch(r"\w+ \d\d:\d\d", tick) for tick in of_a_week.ticks) and len({*of_a_week.ticks}) == past.TICKS + 1
+    assert re.search(r"on average in the last \d+ min, at most 20.0 at \w+ \d\d:\d\d,", of_a_week.strips[0].words)
 
 
 def test_a_gap_cuts_the_curve_and_is_told():
