@@ -27,6 +27,8 @@ TRIES, WIDENED = 12, 6
 ROUNDS = 60
 # Inside the oval, in shares of its radius: how far out a service stands at most, and those of nodes all around.
 INNER, CENTRE = 0.68, 0.3
+# By how much those are turned from where nodes stand, so that no line to one runs behind the next: two begin side by side.
+BESIDE, ASKEW = math.pi / 2, 1.0
 # Where a service inside looks for a place with no line behind it; how near to the oval, and to a line; of how many.
 STEPS_X, STEPS_Y = 96, 72
 STEPS = sorted(
@@ -133,7 +135,8 @@ def _services(
             found[name] = _Box(_on_oval(at, INNER * share * radius), size, False)
     for number, name in enumerate(everywhere):
         distance = CENTRE * radius if len(everywhere) > 1 or len(order) % 2 == 0 else 0.0
-        found[name] = _Box(_on_oval(angle(number, len(everywhere)) - 0.35, distance), services[name][0], False)
+        beside = BESIDE if len(everywhere) == 2 else ASKEW
+        found[name] = _Box(_on_oval(angle(number, len(everywhere)) + beside, distance), services[name][0], False)
     for at, names in outside.items():
         widest, highest = (max(services[name][0][side] for name in names) for side in (0, 1))
         for name, place in zip(names, _outside(at, radius, len(names), Size(widest, highest), boxes), strict=True):

@@ -29,7 +29,7 @@ ENDS = {
 }
 DASHES = {"--": "6 4", "··": "2 4"}
 # Pixels: how far the page makes a picture smaller, before it scrolls, goes by its own width.
-SMALL, LARGE = 900, 1300
+TINY, SMALL, LARGE = 440, 900, 1300
 
 
 def inline(drawn: bytes, described: str) -> Markup:
@@ -45,11 +45,16 @@ def inline(drawn: bytes, described: str) -> Markup:
     kept.attrib |= {
         "width": str(width),
         "height": str(height),
-        "class": f"picture {'small' if width < SMALL else 'large' if width > LARGE else 'medium'}",
+        "class": f"picture {_size_of(width)}",
         "role": "group",
         "aria-label": described,
     }
     return Markup(ElementTree.tostring(kept, encoding="unicode"))  # of listed elements alone, and escaped
+
+
+def _size_of(width: int) -> str:
+    """As the style of the page knows it: a tiny one fits a telephone, and stays legible."""
+    return next((size for limit, size in ((TINY, "tiny"), (SMALL, "small"), (LARGE, "medium")) if width < limit), "large")
 
 
 def _kept(element: ElementTree.Element) -> ElementTree.Element | None:

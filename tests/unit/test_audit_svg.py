@@ -71,7 +71,7 @@ def test_a_picture_has_its_size_its_words_and_colours_for_the_dark():
     assert svg.style().startswith("@media screen and (prefers-color-scheme: dark)"), "and paper is light"
 
 
-@pytest.mark.parametrize(("points", "kind"), [(600, "small"), (700, "medium"), (1000, "large")])
+@pytest.mark.parametrize(("points", "kind"), [(300, "tiny"), (600, "small"), (700, "medium"), (1000, "large")])
 def test_a_picture_says_how_large_it_is(points, kind):
     drawn = DRAWN.format("").replace("75pt", f"{points}pt").encode()
     assert ElementTree.fromstring(str(svg.inline(drawn, ""))).get("class") == f"picture {kind}"
