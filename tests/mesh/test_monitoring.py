@@ -39,6 +39,30 @@ def test_the_rules_are_what_prometheus_takes_for_such():
     assert done.returncode == 0 and "11 rules found" in done.stdout, done
 
 
+def test_a_certificate_of_a_few_days_that_renews_itself_is_no_alert(tmp_path):
+    needs("promtool")
+    series = {"short": (4, 0), "late": (4, 1), "long": (80, 1)}
+    given = "".join(
+        f"""
+      - {{series: 'bdserver_node_certificate_expires_in_seconds{{node="{node}"}}', values: {days * 86400}}}
+      - {{series: 'bdserver_node_warnings{{node="{node}"}}', values: {warnings}}}"""
+        for node, (days, warnings) in series.items()
+    )
+    (tmp_path / "test.yml").write_text(f"""
+rule_files: [{RULES}]
+tests:
+  - input_series: {given}
+    promql_expr_test:
+      - expr: ALERTS{{alertname="BDserverCertificateEnds"}}
+        eval_time: 0m
+        exp_samples:
+          - labels: ALERTS{{alertname="BDserverCertificateEnds", alertstate="firing", node="late", severity="critical"}}
+            value: 1
+""")
+    done = subprocess.run(["promtool", "test", "rules", "test.yml"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_figures_are_as_prometheus_wants_them(mesh):
     needs("promtool")
     alpha = mesh.start(1)[0]
