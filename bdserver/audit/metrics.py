@@ -35,9 +35,9 @@ def text(snapshot: Snapshot) -> bytes:
     for state in Status:
         nodes.labels(state).set(totals[state])
     edges = gauge("edges", "What nodes say of each other; see the colours of the topology.", "colour")
-    for colour, count in snapshot.edge_counts().items():
+    for colour, count in snapshot.edge_counts.items():
         edges.labels(colour).set(count)
-    gauge("disagreements", "Nodes of which not all say the same.").set(len(snapshot.disagreements()))
+    gauge("disagreements", "Nodes of which not all say the same.").set(len(snapshot.disagreements))
     gauge("warnings", "What the audit page lists as needing attention.").set(len(snapshot.warnings()))
     findings = gauge("findings", "What needs attention, by its key and how grave it is.", "node", "key", "severity")
     for (name, key, severity), count in Counter((name, f.key, f.severity) for name, f in snapshot.findings()).items():

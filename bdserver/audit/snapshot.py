@@ -9,6 +9,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from typing import Any
 
 from bdserver.audit.crawl import UNVISITED, Crawl, Offer, Sight
@@ -201,6 +202,7 @@ class Snapshot:
                 if observed != observer:
                     yield observer, observed, self.edge(observer, observed)
 
+    @cached_property
     def edge_counts(self) -> dict[str, int]:
         """colour -> how many edges."""
         counts = Counter(colour for *_, colour in self.edges())
@@ -302,6 +304,7 @@ class Snapshot:
 
     # -- what a person should look at
 
+    @cached_property
     def disagreements(self) -> list[tuple[str, dict[str, list[str]]]]:
         """(name, {state: the observers that say so}) of each node on which they disagree; "unknown" is said by silence."""
         found = []
@@ -317,7 +320,7 @@ class Snapshot:
     def findings(self) -> list[tuple[str, Finding]]:
         """(node, what needs attention there), the gravest first: core.attention's rule, and none beside it."""
         found = [(node.name, finding) for node in self.nodes for finding in node.findings]
-        found += [(name, attention.of_disagreement(says)) for name, says in self.disagreements()]
+        found += [(name, attention.of_disagreement(says)) for name, says in self.disagreements]
         return sorted(found, key=lambda each: attention.RANK[each[1].severity])
 
     def findings_of(self, name: str) -> list[Finding]:

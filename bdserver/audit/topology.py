@@ -108,7 +108,7 @@ def render(source: str, form: str, seconds: float, scale: float = SCALE) -> byte
 
 def description(snapshot: Snapshot) -> str:
     """The picture in words, for those who do not see it."""
-    totals, counts = snapshot.totals(), snapshot.edge_counts()
+    totals, counts = snapshot.totals(), snapshot.edge_counts
     edges = ", ".join(f"{counts[colour]:,} {colour} ({words})" for colour, words in EDGES.items() if counts[colour])
     states = ", ".join(f"{totals[state]} {state}" for state in Status if totals[state])
     return f"Topology of {snapshot.mesh}: {states or 'no nodes'}. Edges: {edges or 'none'}."

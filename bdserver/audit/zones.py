@@ -36,7 +36,7 @@ def chosen(snapshot: Snapshot) -> list[ServiceTotal]:
 
 def draw_by_service(graph: pydot.Dot, snapshot: Snapshot, theme: Theme) -> None:
     """Zones in the middle, services on both sides."""
-    places, inside = _largest(snapshot), _inside(snapshot)
+    places, inside = _largest(snapshot), _inside(snapshot, _between(snapshot))
     services = chosen(snapshot)
     half = (len(services) + 1) // 2
     height = max(half * ROW, len(places) * 2.0 * ROW)
@@ -91,7 +91,8 @@ def _holders(snapshot: Snapshot, each: ServiceTotal) -> dict[int, tuple[int, int
 
 def draw_by_zone(graph: pydot.Dot, snapshot: Snapshot, theme: Theme) -> None:
     """Zones on an oval, with what they say of each other, each with its nodes that need attention."""
-    numbers, inside = _largest(snapshot), _inside(snapshot)
+    numbers, counts = _largest(snapshot), _between(snapshot)
+    inside = _inside(snapshot, counts)
     radius = 0.0 if len(numbers) == 1 else max(230.0, 105.0 * len(numbers) / math.pi)
     places = {}
     for index, number in enumerate(numbers):
@@ -99,7 +100,6 @@ def draw_by_zone(graph: pydot.Dot, snapshot: Snapshot, theme: Theme) -> None:
         places[number] = Place(WIDER * radius * math.cos(at), radius * math.sin(at))
         graph.add_node(_zone(theme, number, places[number], _lines(snapshot, number, inside[number])))
         _draw_apart(graph, snapshot, theme, number, places[number], at, len(numbers))
-    counts = _between(snapshot)
     for one, two in itertools.combinations(numbers, 2):
         between = {colour: count for colour in EDGES if (count := counts[min(one, two), max(one, two), colour])}
         if between:
@@ -119,9 +119,8 @@ def _between(snapshot: Snapshot) -> Counter[tuple[int, int, str]]:
     return counts
 
 
-def _inside(snapshot: Snapshot) -> dict[int, str]:
+def _inside(snapshot: Snapshot, counts: Counter[tuple[int, int, str]]) -> dict[int, str]:
     """zone -> what its nodes say of each other, in words."""
-    counts = _between(snapshot)
     return {
         number: ", ".join(f"{counts[number, number, colour]:,} {colour}" for colour in EDGES if counts[number, number, colour])
         for number in range(len(snapshot.zones))

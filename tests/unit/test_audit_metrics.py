@@ -26,7 +26,7 @@ def test_metrics_are_what_prometheus_reads(troubled):
     [info] = families["bdserver_mesh_info"].samples
     assert info.labels == {"mesh": "demo", "entry": "n000"} and all(family.documentation for family in families.values())
     edges = {sample.labels["colour"]: sample.value for sample in families["bdserver_edges"].samples}
-    assert edges == troubled.edge_counts()
+    assert edges == troubled.edge_counts
     found = [tuple(map(each.labels.get, ("node", "key", "severity"))) for each in families["bdserver_findings"].samples]
     assert ("n003", "dead", "grave") in found and ("n002", "overloaded", "warning") in found
 

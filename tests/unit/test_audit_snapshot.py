@@ -101,9 +101,9 @@ def test_a_policy_that_nobody_told_or_that_is_broken_is_not_guessed():
 def test_who_disagrees_is_named():
     made = crawls.mesh(4)
     made.sights["n003"]["n001"] = crawls.sight("n001", 1, "dead")
-    [(name, says)] = Snapshot(made).disagreements()
+    [(name, says)] = Snapshot(made).disagreements
     assert name == "n001" and says == {"alive": ["n000", "n001", "n002"], "dead": ["n003"]}
-    assert Snapshot(crawls.mesh(4)).disagreements() == []
+    assert Snapshot(crawls.mesh(4)).disagreements == []
 
 
 def test_of_two_words_on_a_silent_node_the_newer_counts():
