@@ -35,6 +35,10 @@ class Counted(NamedTuple):
 
 
 OTHER = "?"
+# What may happen to a service of a node: the kinds of events in its journal, which are counted too.
+EVENTS = (
+    "published", "signed", "updated", "adopted", "replicated", "gave", "placed", "refused", "retired", "withdrawn", "restored",
+)  # fmt: skip
 _WORDS = {row.word or kind.__name__.upper() for kind, row in messages.ANSWER_ROWS.items()}
 KINDS = (*messages.REQUESTS, OTHER)
 OUTCOMES = tuple(dict.fromkeys((*sorted(word.lower() for word in _WORDS), *BY_CODE)))
@@ -57,7 +61,7 @@ COUNTERS = (
         "events",
         "service_events",
         ("what",),
-        (("published", "withdrawn", "restored", "replicated", "gave", "retired", OTHER),),
+        ((*EVENTS, OTHER),),
         "What happened to services of this node.",
     ),
     Row("deaths", "deaths", (), (), "Nodes that this one saw die."),

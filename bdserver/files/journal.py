@@ -31,8 +31,7 @@ class Journal:
         self.counted: Callable[[str], None] = _nothing  # is told the kind of each event
 
     def note(self, what: str, service: str, now: float, **details: str) -> None:
-        """Append an event: {"at": epoch, "what", "service", …}. `what` is one of published, updated, adopted, replicated, gave,
-        placed, refused, retired, withdrawn, restored."""
+        """Append an event: {"at": epoch, "what", "service", …}. `what` is one of core.counting's EVENTS."""
         self.counted(what)
         line = json.dumps({"at": round(now, 3), "what": what, "service": service, **details}) + "\n"
         try:

@@ -1,14 +1,18 @@
 """The table of counters, and how they are told."""
 
 import math
+import pathlib
+import re
 
 import pytest
 
+import bdserver
 from bdserver.core import counting
 from bdserver.core.counting import (
     BUCKETS,
     COUNT,
     COUNTERS,
+    EVENTS,
     FIRST_BUCKET,
     KEYS,
     SUM_SLOT,
@@ -29,9 +33,17 @@ def test_each_combination_of_labels_has_a_slot_of_its_own():
 
 def test_a_word_that_nobody_knows_is_the_odd_one():
     assert slot("requests", "NONSENSE", "bad-request") == slot("requests", "?", "bad-request")
-    assert slot("events", "adopted") == slot("events", "?")
+    assert slot("events", "nonsense") == slot("events", "?")
     with pytest.raises(KeyError):
         slot("nothing")
+
+
+def test_each_kind_of_event_that_a_node_notes_is_counted_by_its_name():
+    noted = re.compile(r'(?<!\w)_?note(?:_once)?\(\s*(?:session, )?"(\w+)"')
+    sources = [path.read_text() for path in (pathlib.Path(bdserver.__file__).parent / "processes").rglob("*.py")]
+    found = {what for text in sources for what in noted.findall(text)}
+    assert found | {"withdrawn", "retired"} == set(EVENTS), "the two of copies.Go"
+    assert {KEYS[slot("events", what)] for what in EVENTS} == {("events", what) for what in EVENTS}
 
 
 @pytest.mark.parametrize(("seconds", "limit"), [(0.0, 0.001), (0.001, 0.001), (0.0011, 0.0025), (10.0, 10.0), (99.0, math.inf)])

@@ -41,8 +41,6 @@ FIND_STEPS = 4
 FIND_SECONDS = 2.0
 # Of a service's holders, the journal names this many.
 HOLDERS_TOLD = 5
-# Of the newest events, so many are looked at for a refusal that is told already.
-REFUSALS_LOOKED_AT = 50
 # Two callers want the same replica at once: the second looks this often whether the first has it, and gives up so long
 # before its own caller's patience ends.
 COPY_POLL_SECONDS, COPY_MARGIN_SECONDS = 0.02, 0.2
@@ -310,19 +308,11 @@ def _believed(session: Session, service: str, found: Found, renewal: Renew | Non
         why = "another edition than its original's node tells"
     except (BadPackage, BadConfig) as error:
         why = str(error)
-        _note_refusal(session, service, found.giver, why)
+        session.node.journal.note_once("refused", service, session.node.clock(), giver=found.giver, why=why)
     log.info("%s from %s is not taken: %s", service, found.giver, why)
     if found.file is not None:
         found.file.close()
     return None
-
-
-def _note_refusal(session: Session, service: str, giver: str, why: str) -> None:
-    """In the journal, once while it is among the newest: whoever asks for it again and again does not fill it."""
-    event = {"what": "refused", "service": service, "giver": giver, "why": why}
-    journal = session.node.journal
-    if not any(event.items() <= known.items() for known in journal.recent(REFUSALS_LOOKED_AT)):
-        journal.note("refused", service, session.node.clock(), giver=giver, why=why)
 
 
 def _fetched_through_others(session: Session, service: str, far: list[str], renewal: Renew | None) -> Found | None:
