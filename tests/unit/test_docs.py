@@ -35,6 +35,13 @@ def test_make_generate_leaves_no_diff(monkeypatch):
     assert list(generate.outdated()) == []
 
 
+def test_every_file_of_a_node_stands_in_its_man_page_and_in_the_picture_of_the_architecture():
+    suffixes = re.findall(r'beside_the_cache\("(\.\w+)"\)', (ROOT / "bdserver/processes/nodefiles.py").read_text())
+    man_page, picture = (ROOT / "docs/man/bdserverd.8").read_text(), (ROOT / "docs/ARCHITECTURE.md").read_text()
+    assert len(suffixes) >= 7
+    assert [each for each in suffixes if f"USERNAME{each}" not in man_page or f"USERNAME{each}" not in picture] == []
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_a_man_page_and_stands_in_the_readme(command):
     assert [path for path in MAN_PAGES if path.stem == command and path.suffix in (".1", ".8")]
