@@ -61,7 +61,7 @@ class Hook:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._waiting: list[dict[str, Any]] = []
-        self._left_out = 0
+        self._left_out = self._told_left_out = 0
         self._told: list[dict[str, Any]] = []
         self._not_before = float("-inf")
         self._pid, self._until, self._program = 0, 0.0, ""
@@ -98,13 +98,12 @@ class Hook:
         left_out = {"left_out": self._left_out} if self._left_out else {}
         environment = {"PATH": PATH, "LANG": "C.UTF-8", "BDSERVER_CONFIG": str(about["config"]), "HOME": "/"}
         facts = {**about, "changes": self._told, **left_out}
-        self._program, self._said, self._is_late = program, b"", False
+        self._program, self._said, self._is_late, self._told_left_out = program, b"", False, self._left_out
         try:
             self._spawn(program, json.dumps(facts).encode() + b"\n", environment)
         except OSError as error:
             self._failed(error.strerror or str(error))
             return
-        self._left_out = 0
         self._until = self._clock() + seconds
 
     def _spawn(self, program: str, told: bytes, environment: dict[str, str]) -> None:
@@ -146,6 +145,7 @@ class Hook:
         code = os.waitstatus_to_exitcode(status)
         if code == 0 and not self._is_late:
             self.complaint, self._told = "", []
+            self._left_out -= self._told_left_out
         else:
             self._failed("it took too long" if self._is_late else _how(code))
         return True

@@ -126,17 +126,27 @@ def _supervise(settings: Settings, web: Web, life: int) -> None:
     child = 0
     while True:
         if child == 0:
-            child = os.fork()
-            if child == 0:
-                try:
-                    _serve(settings, web)
-                finally:
-                    os._exit(1)
+            child = _forked(settings, web)
         if select.select([life], [], [], PAUSE_SECONDS)[0]:
-            os.kill(child, signal.SIGKILL)
+            if child:
+                os.kill(child, signal.SIGKILL)
             return
-        if os.waitpid(child, os.WNOHANG)[0]:
+        if child and os.waitpid(child, os.WNOHANG)[0]:
             child = 0
+
+
+def _forked(settings: Settings, web: Web) -> int:
+    """The process that serves; 0 while there is no room for one."""
+    try:
+        child = os.fork()
+    except OSError:
+        return 0
+    if child == 0:
+        try:
+            _serve(settings, web)
+        finally:
+            os._exit(1)
+    return child
 
 
 def _serve(settings: Settings, web: Web) -> None:

@@ -182,10 +182,15 @@ def test_at_the_nodes_end_it_ends(hook, program):
     assert "signal 15" in hook.complaint
 
 
-def test_more_than_can_be_told_is_counted(hook, program, tmp_path):
+def test_more_than_can_be_told_is_counted_until_it_was_told(hook, program, tmp_path, clock):
     hook.tell([change(number) for number in range(module.CHANGES_MAX + 7)])
+    run(hook, program("exit 1"))
+    clock.now += module.RETRY_SECONDS
     run(hook, program(f"cat >> {tmp_path}/told"))
-    (told,) = lines(tmp_path / "told")
+    hook.tell([change(0)])
+    run(hook, program(f"cat >> {tmp_path}/told"))
+    told, later = lines(tmp_path / "told")
+    assert later["changes"] == [change(0)] and "left_out" not in later
     assert told["left_out"] == 7 and len(told["changes"]) == module.CHANGES_MAX and told["changes"][0] == change(7)
 
 

@@ -1,9 +1,9 @@
 """The embedded web server's start: its ports, its account, its life; a real node with it is in tests/mesh."""
 
+import errno
 import http.client
 import os
 import socket
-import time
 
 import pytest
 
@@ -84,20 +84,38 @@ def test_it_serves_files_until_its_node_is_gone(tmp_path):
     until(is_gone, 10, "it has ended")
 
 
-def test_what_supervises_it_starts_another_one_and_ends_with_the_node(tmp_path, monkeypatch):
+NO_ROOM = BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+@pytest.mark.parametrize(
+    ("forked", "reaped", "killed"),
+    [
+        ([101, 102], [(101, 9), (0, 0)], [102]),
+        ([101, NO_ROOM, 102], [(101, 9), (0, 0)], [102]),
+        ([NO_ROOM, NO_ROOM, NO_ROOM], [], []),
+    ],
+    ids=["it dies", "it dies, and there is no room for another one", "there is never any room"],
+)
+def test_what_supervises_it_starts_another_one_and_ends_with_the_node(tmp_path, monkeypatch, forked, reaped, killed):
     """In this process; what is forked is told by its pid."""
-    forked, killed = iter([101, 102]), []
-    reaped = iter([(101, 9), (0, 0)])
+    coming, ends, ended = iter(forked), iter(reaped), []
+
+    def fork():
+        child = next(coming)
+        if isinstance(child, OSError):
+            raise child
+        return child
+
     monkeypatch.setattr(webserver, "PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(webserver.os, "fork", lambda: next(forked))
-    monkeypatch.setattr(webserver.os, "kill", lambda pid, number: killed.append(pid))
+    monkeypatch.setattr(webserver.os, "fork", fork)
+    monkeypatch.setattr(webserver.os, "kill", lambda pid, number: ended.append(pid))
     monkeypatch.setattr(webserver.setproctitle, "setproctitle", lambda title: None)
     monkeypatch.setattr(webserver.signal, "signal", lambda number, handler: None)
-    looks = iter([False, False, True])
+    looks = iter([False] * max(len(forked) - 1, 2) + [True])
     monkeypatch.setattr(webserver.select, "select", lambda *arguments: ([3] if next(looks) else [], [], []))
-    monkeypatch.setattr(webserver.os, "waitpid", lambda pid, how: next(reaped))
+    monkeypatch.setattr(webserver.os, "waitpid", lambda pid, how: next(ends, (0, 0)))
     webserver._supervise(settings(tmp_path), Web([], None), 3)
-    assert killed == [102]
+    assert ended == killed and next(coming, None) is None
 
 
 def test_it_serves_on_each_of_its_sockets(tmp_path, monkeypatch):
@@ -114,6 +132,6 @@ def test_it_serves_on_each_of_its_sockets(tmp_path, monkeypatch):
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     webserver._serve(settings(tmp_path), Web(sockets, (5, 5)))
     until(lambda: made.count("serves") == 2, 5, "both")
-    assert made[0] == ("127.0.0.1", True, str(tmp_path / "services")) and time.monotonic()
+    assert made[0] == ("127.0.0.1", True, str(tmp_path / "services"))
     for each in sockets:
         each.close()
