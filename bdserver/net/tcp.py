@@ -76,7 +76,7 @@ def resolve(host: str, port: int, deadline: float) -> list[tuple[int, Any]]:
 
     answers: queue.SimpleQueue[list[tuple[int, Any]] | OSError | UnicodeError] = queue.SimpleQueue()
     if not look_up(host, port, answers.put):
-        raise NobodyThere(f"{host}: {LOOK_UPS_MAX} names are being looked up already, and no name server answers")
+        raise NobodyThere(f"{host}: {LOOK_UPS_MAX} names are being looked up already, or there is no room for a thread")
     try:
         answer = answers.get(timeout=max(deadline - time.monotonic(), 0.0))
     except queue.Empty:
@@ -90,7 +90,8 @@ _looking: list[Thread] = []  # of a process from before a fork, none is alive
 
 
 def look_up(host: str, port: int, done: Callable[[list[tuple[int, Any]] | OSError | UnicodeError], object]) -> bool:
-    """Look a name up in a thread, from which `done` is called with what came of it; False when too many are under way."""
+    """Look a name up in a thread, from which `done` is called with what came of it; False when too many are under way, or there
+    is no room for one more."""
     import threading
 
     _looking[:] = [thread for thread in _looking if thread.is_alive()]
@@ -105,7 +106,10 @@ def look_up(host: str, port: int, done: Callable[[list[tuple[int, Any]] | OSErro
         done(answer)
 
     thread = threading.Thread(target=look, daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:
+        return False
     _looking.append(thread)
     return True
 

@@ -122,7 +122,10 @@ class Copying:
                 failed = dict.fromkeys(names, f"a bug: {error!r}")
             self._call(lambda: self._over(errand, failed, looks))
 
-        threading.Thread(target=run, name=request[0], daemon=True).start()
+        try:
+            threading.Thread(target=run, name=request[0], daemon=True).start()
+        except RuntimeError:  # no room for one: tried again after a pause, as all that fails
+            self._over(errand, dict.fromkeys(names, "there was no room for a thread"), looks)
 
     def _over(self, errand: Errand | Look, failed: dict[str, str], looks: dict[str, str]) -> None:
         self._upkeep.over(errand, failed, time.monotonic())

@@ -106,6 +106,18 @@ def test_what_lies_in_the_folder_is_hashed_once_and_again_when_it_has_changed(tm
     assert loop.pass_(9) == [["TEND", ["B"]]]
 
 
+def test_an_errand_for_which_there_is_no_thread_is_told_and_begun_again_after_its_pause(tmp_path, monkeypatch):
+    loop = Loop(a_node(tmp_path).offer("A", b"a"), monkeypatch)
+
+    def none_left(thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_left)
+        assert loop.pass_() == [] and loop.copying.failing() == ["A: there was no room for a thread"]
+    assert [["TEND", ["A"]]] in [loop.pass_(30) for _ in range(4)] and loop.copying.failing() == []
+
+
 def test_a_look_at_all_files_takes_its_share_of_our_time_and_no_more(tmp_path, monkeypatch):
     node = a_node(tmp_path).offer("A", b"a")
     loop, looks = Loop(node, monkeypatch), []

@@ -158,6 +158,16 @@ def test_a_name_server_that_never_answers_costs_so_many_threads_and_no_more(sile
     assert [thread.is_alive() for thread in tcp._looking] == [True] * tcp.LOOK_UPS_MAX
 
 
+def test_without_room_for_a_thread_a_name_is_not_known_now(silent_name_server, monkeypatch):
+    def none_left(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    with pytest.raises(errors.NobodyThere, match="or there is no room for a thread"):
+        connect("slow.example:1", soon())
+    assert tcp._looking == []
+
+
 def test_a_node_whose_name_nobody_says_leaves_time_for_the_one_behind_it(silent_name_server, listening):
     ways = [lambda until, where=where: connect(where, until) for where in ("slow.example:1", address_of(listening))]
     started = time.monotonic()
