@@ -72,7 +72,7 @@ def _described(node: Node, own: Record, now: float, told: Told, two: Namesakes |
                 and (each.is_copy or name not in withdrawn or not each.is_here)
             },
             free_dynamic=min(max(node.settings.max_dynamic - node.dynamic_count(), 0), membership.FREE_DYNAMIC_MAX),
-            load=weight.load_step(total, node.settings.receiver_threshold),
+            load=weight.load_step(total, node.settings.receiver_threshold, own.load),
             receiver_threshold=node.settings.receiver_threshold,
             web_port=node.settings.axis_port,
             gossip_port=node.settings.gossip_port,

@@ -5,6 +5,7 @@ import os
 from bdserver.core.membership import DEAD, LEFT, Record, as_json, from_json, raised
 from bdserver.core.nudges import Look
 from bdserver.core.roles import NODE
+from bdserver.core.weight import BACK, HIT
 from bdserver.files.settings import load
 from bdserver.net.authority import Authority, general_names
 from bdserver.processes.describing import Told, mark_left, update_own
@@ -37,6 +38,15 @@ def test_a_node_describes_itself(tmp_path):
     assert (own.free_dynamic, own.load, own.receiver_threshold, own.web_port, own.web_dir) == (2, 15, 2.0, 80, "w")
     assert own.service_url == "http://{host}/" and own.policy == node.rules.document.digest
     assert node.cache.view().policies == {own.policy: document("A")} and own.address == node.address
+
+
+def test_a_load_that_swings_about_the_border_of_two_steps_is_told_once(tmp_path):
+    node = a_node(tmp_path, receiver_threshold=100).offer("Echo", weight=1)
+    told = []
+    for calls in (14, 2, -2, 2, 5, 60):  # weights of 14, 16, 14, 16, 21, 81
+        node.hitlog.append("Echo", HIT if calls > 0 else BACK, "10.0.0.9", node.clock(), abs(calls))
+        told.append((update_own(node), node.cache.view().own.load))
+    assert told == [(True, 1), (False, 1), (False, 1), (False, 1), (True, 2), (True, 8)]
 
 
 def test_its_record_is_signed_and_with_new_keys_signed_anew(config, folder):  # noqa: F811
