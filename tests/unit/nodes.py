@@ -33,6 +33,7 @@ from bdserver.processes.nodefiles import open_files
 from bdserver.processes.rules import Rules
 from bdserver.processes.session import Caller, Session
 from bdserver.processes.terms import Terms
+from tests.unit.clocks import Clock
 from tests.unit.seals import Believing
 
 NOW = 1_700_000_000.0
@@ -75,16 +76,6 @@ class Credentials(NamedTuple):
 
     def days_left(self, now):
         return (self.not_after - now) / 86400
-
-
-class Clock:
-    """What time it is, as the test says."""
-
-    def __init__(self):
-        self.now = NOW
-
-    def __call__(self):
-        return self.now
 
 
 class Network:
@@ -314,7 +305,7 @@ def a_node(tmp_path, name="me", policy="", days=365.0, **settings):
         os.makedirs(each)
     network = Network.of(tmp_path)
     number = len(network.nodes) + 1
-    address, clock = f"10.0.0.{number}:9001", Clock()
+    address, clock = f"10.0.0.{number}:9001", Clock(NOW)
     identity = Identity("mesh", NODE, name, (f"10.0.0.{number}",), NOW + days * 86400, number)
     read = policyfile.read(inner.ws_policy)
     lists = BlackList(inner.black_list), Revoked(inner.revoked), publishers.read(inner.publishers)

@@ -17,19 +17,14 @@ import dns.rrset
 
 from bdserver.core.membership import ALIVE, DEAD
 from bdserver.demo.stage import NAMES, THRESHOLD
+from tests.unit import clocks
 
 # As Primes.bdcert says it, and for how long a node remembers a call.
 WEIGHT, REMEMBERED_SECONDS = 5.0, 60.0
 
 
-class Clock:
+class Clock(clocks.Clock):
     """Stands still, but for whoever sleeps."""
-
-    def __init__(self):
-        self.now = 1000.0
-
-    def monotonic(self):
-        return self.now
 
     def sleep(self, seconds):
         self.now += seconds

@@ -16,6 +16,7 @@ from bdserver.errors import (
 )
 from bdserver.net import entrances as module
 from bdserver.net.entrances import PASSED_OVER, SHARE, enter, in_turn, located
+from tests.unit.clocks import Clock
 from tests.unit.sockets import soon
 
 
@@ -77,16 +78,9 @@ def test_what_a_node_says_of_the_request_is_the_answer_and_ends_it(error):
     assert second.until is None and not first.talk.is_open
 
 
-class Clock:
-    now = 0.0
-
-    def monotonic(self):
-        return self.now
-
-
 @pytest.fixture
 def clock(monkeypatch):
-    clock = Clock()
+    clock = Clock(0.0)
     monkeypatch.setattr(module, "time", clock)
     return clock
 

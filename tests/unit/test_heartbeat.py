@@ -11,6 +11,7 @@ import pytest
 from bdserver.core.wire import Decoder, encode
 from bdserver.processes import heartbeat as module
 from bdserver.processes.heartbeat import Heartbeat
+from tests.unit.clocks import Clock
 
 
 class Listener:
@@ -51,18 +52,9 @@ class Listener:
         self.sock.settimeout(10)
 
 
-class Clock:
-    """Whose time passes in turns of the loop alone: so a machine that is busy is no listener that hangs."""
-
-    def __init__(self):
-        self.now = 1000.0
-
-    def monotonic(self):
-        return self.now
-
-
 @pytest.fixture(autouse=True)
 def clock(monkeypatch):
+    """Time passes in turns of the loop alone: so a machine that is busy is no listener that hangs."""
     clock = Clock()
     monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(module, "BEAT_SECONDS", 0.02)

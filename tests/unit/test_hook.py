@@ -11,19 +11,13 @@ from bdserver.core.membership import ALIVE, DEAD, Record
 from bdserver.processes import hook as module
 from bdserver.processes.hook import Hook, Sights
 from tests.hosts import is_gone, until
+from tests.unit.clocks import Clock
 from tests.unit.descriptors import none_left
 from tests.unit.peers import StandIn
 from tests.unit.views import NOW
 
 ABOUT = {"node": "me", "mesh": "home", "config": "/etc/x.conf"}
 SECONDS = 30.0
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self):
-        return self.now
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 
 from bdserver.processes import logs
 from bdserver.processes.lograte import BURST, TELL_SECONDS
+from tests.unit.clocks import Clock
 
 PLAIN = logging.Formatter("%(message)s")
 
@@ -38,19 +39,11 @@ class Lines(list):
         self.append(text)
 
 
-class Clock:
-    def __init__(self):
-        self.now = 100.0
-
-    def monotonic(self):
-        return self.now
-
-
 # --- what is said -------------------------------------------------------------------------------------------------
 
 
 def test_a_line_that_comes_again_and_again_is_said_thrice_and_then_how_often(logger, monkeypatch):
-    lines, clock = Lines(), Clock()
+    lines, clock = Lines(), Clock(100.0)
     monkeypatch.setattr(logs, "time", clock)
     into(logger, lines)
     for number in range(40):
@@ -71,7 +64,7 @@ def test_a_line_that_comes_again_and_again_is_said_thrice_and_then_how_often(log
 
 
 def test_a_flood_without_end_is_a_line_a_minute(logger, monkeypatch):
-    lines, clock = Lines(), Clock()
+    lines, clock = Lines(), Clock(100.0)
     monkeypatch.setattr(logs, "time", clock)
     into(logger, lines)
     for _ in range(28_800):
@@ -122,7 +115,7 @@ def test_what_is_remembered_has_a_bound(logger):
 
 def test_a_kind_of_line_that_comes_in_ever_other_words_is_left_out_and_counted(logger, monkeypatch):
     """One process after the other, as children are."""
-    lines, clock = Lines(), Clock()
+    lines, clock = Lines(), Clock(100.0)
     monkeypatch.setattr(logs, "time", clock)
     into(logger, lines)
     for number in range(BURST + 40):

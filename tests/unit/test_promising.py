@@ -12,24 +12,16 @@ from bdserver.core.weight import is_overloaded
 from bdserver.errors import NobodyThere
 from bdserver.files.revoked import Revoked
 from bdserver.processes.describing import Told, update_own
+from tests.unit.clocks import Clock
 from tests.unit.nodes import a_node, acquaint
 
 TAKES = {"spent": 0}
 
 
-class Clock:
-    """The monotonic one, which stands still: a ticket lasts a second, and a machine that is busy stops for as long."""
-
-    def __init__(self):
-        self.now = time.monotonic()
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture(autouse=True)
 def clock(monkeypatch):
-    clock = Clock()
+    """The monotonic one: a ticket lasts a second, and a machine that is busy stops for as long."""
+    clock = Clock(time.monotonic())
     monkeypatch.setattr(time, "monotonic", clock)
     return clock
 
