@@ -16,7 +16,7 @@ from functools import lru_cache, partial
 
 from bdserver.core.names import NAME_WORDS, valid_name
 from bdserver.core.tuples import NamedTuple
-from bdserver.errors import BadConfig, BadFrame, BadRequest, Forbidden, NobodyThere
+from bdserver.errors import BadConfig, BadFrame, BadRequest, Deadline, Forbidden, NobodyThere
 from bdserver.files.settings import BY_NAME, default_path, load, local_socket
 from bdserver.net import dialling
 from bdserver.net.entrances import enter, located
@@ -162,21 +162,29 @@ class Mesh:
         """What `say(conversation, deadline)` returns on the open connection, or on a new one if that broke."""
         deadline = time.monotonic() + self.timeout
         self._forget_parents()
-        with self._lock:
-            kept, self._open = self._open, None
-            if kept is not None:
-                try:
-                    result = say(kept, deadline)
-                    self._open = kept
-                    return result
-                except NobodyThere:  # it has hung up: a new call will tell more
-                    pass
-                finally:
-                    if self._open is None:
-                        kept.close()
-            entered = enter(self._entrances, deadline, say)
-            self._open = entered.conversation
-            return entered.result
+        lock = self._lock
+        if not lock.acquire(timeout=max(self.timeout, 0.0)):
+            raise Deadline("other threads have asked on this connection all the time")
+        try:
+            return self._asked(say, deadline)
+        finally:
+            lock.release()
+
+    def _asked(self, say: Callable[[Conversation, float], Any], deadline: float) -> Any:
+        kept, self._open = self._open, None
+        if kept is not None:
+            try:
+                result = say(kept, deadline)
+                self._open = kept
+                return result
+            except NobodyThere:  # it has hung up: a new call will tell more
+                pass
+            finally:
+                if self._open is None:
+                    kept.close()
+        entered = enter(self._entrances, deadline, say)
+        self._open = entered.conversation
+        return entered.result
 
     def close(self) -> None:
         """Hang up. It may be used again, and then dials anew."""

@@ -121,6 +121,28 @@ def test_threads_are_served_one_after_the_other_on_one_connection(node):
     assert found == ["beta"] * 20 and node.dialled == 1
 
 
+def test_who_waits_for_other_threads_waits_no_longer_than_its_time(node):
+    asking, go_on = threading.Event(), threading.Event()
+
+    def answer(*request):
+        asking.set()
+        go_on.wait(20)
+        return place()
+
+    node.answers["WHEREIS"] = answer
+    with bdserver.Mesh() as mesh:
+        thread = threading.Thread(target=mesh.whereis, args=("Echo",))
+        thread.start()
+        asking.wait(20)
+        mesh.timeout = 0.05
+        with pytest.raises(errors.Deadline, match="other threads have asked"):
+            mesh.whereis("Echo")
+        go_on.set()
+        thread.join()
+        mesh.timeout = 10.0
+        assert mesh.whereis("Echo").node == "beta"
+
+
 def test_a_child_that_was_forked_while_a_thread_was_asking_opens_a_connection_of_its_own(node):
     asking, go_on = threading.Event(), threading.Event()
 
