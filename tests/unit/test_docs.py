@@ -35,6 +35,13 @@ def test_make_generate_leaves_no_diff(monkeypatch):
     assert list(generate.outdated()) == []
 
 
+def test_whoever_adds_a_request_is_told_of_the_modules_that_there_are():
+    text = (ROOT / "CONTRIBUTING.md").read_text().partition("the module of its kind (")[2].partition(")")[0]
+    assert set(re.findall(r"`(\w+)`", text)) == {
+        path.stem for path in (ROOT / "bdserver/processes/answers").glob("*.py") if path.stem != "__init__"
+    }
+
+
 def test_every_file_of_a_node_stands_in_its_man_page_and_in_the_picture_of_the_architecture():
     suffixes = re.findall(r'beside_the_cache\("(\.\w+)"\)', (ROOT / "bdserver/processes/nodefiles.py").read_text())
     man_page, picture = (ROOT / "docs/man/bdserverd.8").read_text(), (ROOT / "docs/ARCHITECTURE.md").read_text()
