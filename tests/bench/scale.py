@@ -29,6 +29,7 @@ from bdserver.net.proofs import PREFIX
 from tests.bench.memory import pss_mib
 from tests.bench.pairs import Row, measure, milliseconds
 from tests.bench.peers import cpu_seconds
+from tests.exchanges import synchronise
 from tests.hosts import Host, Mesh, until
 
 NODES, SERVICES = 1000, 10
@@ -231,7 +232,7 @@ class _Pair:
         def once(host: Host) -> None:
             view = views[host.name]
             with dialling.dial(host.gossip_address, self.credentials, time.monotonic() + SECONDS) as talk:
-                exchange.synchronise(lambda: view, lambda theirs: {}, lambda say: _turn(talk, say))
+                synchronise(lambda: view, lambda theirs: {}, lambda say: _turn(talk, say))
 
         return self._measure(
             "a round of SYNCHRONIZE, nothing new", "ms", lambda h: milliseconds(lambda: once(h), 5), pairs, budget

@@ -26,6 +26,7 @@ from bdserver.core.membership import DEAD, LEFT, Record
 from bdserver.core.messages import Pong
 from bdserver.core.view import View
 from bdserver.core.wire import encode
+from tests.exchanges import synchronise
 from tests.unit.seals import prove, seal_own, sealed
 
 EPOCH = 1_700_000_000.0
@@ -243,7 +244,7 @@ class Net:
             return Pong(digest)
         if isinstance(action, Push):
             return Taken(self._tell(caller, callee, list(action.news), action.until))
-        exchange.synchronise(
+        synchronise(
             lambda: caller.view,
             lambda theirs: self._absorbed(caller, callee, theirs).answer,
             lambda say: self._turn(caller, callee, say),

@@ -17,9 +17,10 @@ from bdserver.errors import BadRequest, Deadline, NoSuchCommand, PolicyMismatch,
 from bdserver.processes import tellers
 from bdserver.processes.callers import Slot
 from bdserver.processes.ears import Ears
+from tests.exchanges import synchronise
 from tests.unit.peers import StandIn
 from tests.unit.seals import Believing, believe
-from tests.unit.views import NOW, synchronise
+from tests.unit.views import NOW
 
 
 class Hearing:

@@ -18,8 +18,8 @@ from bdserver.core.policy import digest
 from bdserver.core.view import View, bucket
 from bdserver.core.wire import FRAME_BYTES_MAX, Decoder, encode, payload
 from bdserver.errors import BadRequest, Quarantined, TooBusy
+from tests.exchanges import synchronise
 from tests.unit.seals import believe, certificate_of, prove, seal_own, sealed
-from tests.unit.views import synchronise
 
 NOW = 1_700_000_000.0
 

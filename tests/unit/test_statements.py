@@ -10,7 +10,7 @@ from bdserver.core.membership import Record
 from bdserver.core.statements import NAME, SERIAL, SIGNER, Holder, Revocation, Revocations, Roll, Statement
 from bdserver.core.view import View
 from bdserver.errors import BadRequest
-from tests.unit.views import synchronise
+from tests.exchanges import synchronise
 
 NOW = 1_000_000.0
 DAY = 86400.0

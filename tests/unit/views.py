@@ -1,10 +1,7 @@
 """Records and views for the tests of the core, as a mesh might hold them."""
 
-import contextlib
-
 from hypothesis import strategies as st
 
-from bdserver.core import exchange
 from bdserver.core.membership import ACCUSERS_MAX, ALIVE, DEAD, LEFT, SUSPECT, Record, Service
 from bdserver.core.view import View
 
@@ -49,12 +46,3 @@ def changed(view, do):
     twin = view.copy()
     do(twin)
     return twin
-
-
-def synchronise(read, take, turn):
-    """A conversation as its caller has it (`exchange.turns`): `turn` sends an exchange and returns the (checked) answer."""
-    conversation = exchange.turns(read, take)
-    say = next(conversation)
-    with contextlib.suppress(StopIteration):
-        while True:
-            say = conversation.send(turn(say))
