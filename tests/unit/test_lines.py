@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import queue
 import socket
 import threading
 import time
@@ -51,10 +52,11 @@ class Caller:
     def __init__(self, folder, authority):
         self.node = make_node(str(folder), authority, "me")
         self.hung_up, self.late = [], []
+        self.calls = queue.SimpleQueue()  # what a thread that looks a name up leaves to the loop
         self.board = Switchboard(
             self.node,
             [],
-            Names(lambda function: function(), lambda: self.lines.open_waiting()),
+            Names(self.calls.put, lambda: self.lines.open_waiting()),
             None,
             self.hung_up.append,
             self.late.append,
@@ -67,6 +69,8 @@ class Caller:
 
     def turn(self):
         self.board.turn(min(self.board.next_at() - time.monotonic(), 0.02))
+        while not self.calls.empty():
+            self.calls.get()()
 
     def until(self, is_so):
         deadline = time.monotonic() + PATIENCE
