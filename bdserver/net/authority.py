@@ -86,7 +86,7 @@ class Authority:
 
     def refuse_another_roll(self) -> None:
         """BadConfig while hosts may still hang under the CA before this one: the next roll drops it from ca.crt."""
-        age = (datetime.now(UTC) - self.certificate.not_valid_before_utc).days
+        age = (datetime.now(UTC) - openssl.begins(self.certificate)).days
         if len(self.certificates) > 1 and age < AGAIN_DAYS:
             raise BadConfig(
                 f"{self.folder}: was rolled {age} days ago, and one more drops the CA before that from ca.crt: first see "
