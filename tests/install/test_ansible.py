@@ -13,11 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 INVENTORY = """[mesh]
 alpha ansible_connection=local ansible_host=127.0.0.1
 """
-SETTINGS = {
-    "bdserver_deb": "/tmp/bdserver.deb",
-    "bdserver_settings": {"receiver_threshold": 50},
-    "bdserver_hints": ["127.0.0.1:9001"],
-}
+SETTINGS = {"bdserver_settings": {"receiver_threshold": 50}}
 
 
 def play(machine, **changes):
@@ -45,7 +41,8 @@ def machine(package):  # noqa: F811
     with machines.Machine() as machine:
         install(machine, package)
         shutil.copytree(ROOT / "packaging" / "ansible", machine.path("/tmp/ansible"))
-        shutil.copy(package, machine.path("/tmp/bdserver.deb"))
+        machine.do("mkdir", "-p", "/dist")
+        shutil.copy(package, machine.path(f"/dist/{package.name}"))
         machine.write("/tmp/hosts", INVENTORY)
         machine.do("rm", "-f", "/sbin/init")  # the copy is started by init scripts, whatever this machine is started by
         machine.do("bdkeys", "init", "/root/mesh", "--mesh", "home")
@@ -58,6 +55,9 @@ def test_the_role_makes_a_node_that_is_well_and_a_second_run_changes_nothing(mac
     assert "well: nothing needs attention" in machine.do("bdctl", "doctor")
     status = json.loads(machine.do("bdctl", "--json", "status"))
     assert (status["name"], status["receiver_threshold"]) == ("alpha", 50)
+    assert "\nhints=127.0.0.1:9001\n" in machine.read("/etc/bdserver/bdserverd.conf"), (
+        "what its certificate is for, not its name"
+    )
     assert play(machine)["changed"] == 0
     changed = play(machine, bdserver_settings={"receiver_threshold": 70})
     assert changed["changed"] == 2, "the config, and the daemon is started anew"

@@ -229,6 +229,9 @@ def test_the_one_command_of_readme_debian_begins_a_mesh(machine):
     said = machine.do("sh", "-ec", f"{begin} --name alpha --host 127.0.0.1")
     assert re.search(r"^ *bdkeys join 127\.0\.0\.1:9001 ", said, re.MULTILINE), said
     assert status(machine)["name"] == "alpha" and service(machine, "status") == 0
+    machine.do("sh", "-ec", "echo hello > /tmp/hello; bdctl publish /tmp/hello --health http")
+    assert machine.do("sh", "-ec", 'curl -s "$(bdwhereis hello)"') == "hello\n", "nobody has to know of web servers"
+    assert "bdctl roll" in machine.do("bdkeys", "roll", "/root/bdserver-ca"), "Debian's cryptography can do this too"
     machine.do("service", "bdserverd", "stop")
 
 
