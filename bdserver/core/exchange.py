@@ -74,6 +74,11 @@ _T = TypeVar("_T")
 # Why a record is not believed, of which the certificate is this text; None when it is. TooBusy: its teller has told too many.
 Prove = Callable[[Record, str], str | None]
 
+
+class Later(Exception):
+    """Raised by `Prove`: nothing is against the record, and it is passed over for now, which is not its teller's fault."""
+
+
 # Why a statement about certificates is not believed; None when it is.
 Vouch = Callable[[Statement], str | None]
 # Stands around the reading of one record that is not known word for word; Quarantined when it is left out.
@@ -257,6 +262,8 @@ def absorb(
                     taking.take(value)
             except Quarantined as error:
                 taking.refused.append(str(error))
+            except Later:
+                continue
     if "policies" in theirs:
         _take_policies(view, theirs["policies"])
     answer = _lacking(view, taking.lacking)

@@ -3,7 +3,8 @@
 To prove a record costs a tenth of a millisecond of the one loop that hears news, so a node that tells thousands that are made
 up would keep it from all else. Within a minute a teller may have so many proved, and so many of them may be refused, which is
 more than a mesh of thousands that comes back after a power cut has to tell; a teller that has spent that is answered NO until
-the minute is over.
+the minute is over. A node that changes its own record without end is passed over for the rest of the minute, whoever tells of
+it: else it would spend the budgets of all that pass it on.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from hashlib import blake2b
 
-from bdserver.core.exchange import Absorbed, Guard, Prove
+from bdserver.core.exchange import Absorbed, Guard, Later, Prove
 from bdserver.core.membership import Record
 from bdserver.errors import TooBusy
 from bdserver.files.quarantine import Kind
@@ -22,6 +24,8 @@ from bdserver.processes.node import Node
 
 MINUTE = 60.0
 PROVED_MAX, REFUSED_MAX = 6000, 600
+# So often may one node's own word be news within a minute: a person or a script that publishes changes it a few times a second.
+CHANGES_MAX = 1500
 # Tellers have certificates, so there are as many as nodes; those whose minute is over are forgotten beyond this.
 TELLERS_MAX = 1000
 SHOWN_CHARACTERS_MAX = 300
@@ -48,6 +52,8 @@ class Tellers:
     def __init__(self, node: Node, clock: Callable[[], float] = time.monotonic) -> None:
         self._node, self._clock = node, clock
         self._tellers: dict[str, _Teller] = {}
+        self._changes: Counter[str] = Counter()  # of each node: how often its own word was news in the minute of all of them
+        self._changes_began = 0.0
 
     def is_spent(self, name: str) -> bool:
         """Whether this one must wait until its minute is over."""
@@ -59,14 +65,28 @@ class Tellers:
         teller.was_refused = teller.refused
 
         def prove(record: Record, certificate: str) -> str | None:
+            if self._has_changed_enough(record.name):
+                raise Later
             if teller.is_spent:
                 raise TooBusy(f"{name} has told too much for a minute")
             teller.proved += 1
             why = self._node.proofs.doubt(record, certificate)
             teller.refused += why is not None
+            if why is None:
+                self._changes[record.name] += 1
             return why
 
         return prove
+
+    def _has_changed_enough(self, name: str) -> bool:
+        clock = self._clock()
+        if clock >= self._changes_began + MINUTE:
+            self._changes.clear()
+            self._changes_began = clock
+        if self._changes[name] == CHANGES_MAX:
+            log.warning("%s changed what it says %d times within a minute: the rest is passed over", name, CHANGES_MAX)
+            self._changes[name] += 1  # it is said once
+        return self._changes[name] > CHANGES_MAX
 
     def guard_for(self, name: str) -> Guard:
         """What stands around the reading of each record that this one tells."""

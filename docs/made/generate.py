@@ -178,6 +178,7 @@ def limits_table() -> str:
             ],
             ["records of one teller that are proved within a minute", tellers.PROVED_MAX],
             ["of those, and of what is no record, refused", tellers.REFUSED_MAX],
+            ["times that one node's own word is news within a minute", tellers.CHANGES_MAX],
             ["texts of policies that a node keeps", membership.POLICIES_MAX],
             ["texts of policies asked for at once", exchange.POLICIES_ASKED_MAX],
             ["accusers that a record names", membership.ACCUSERS_MAX],

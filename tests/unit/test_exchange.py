@@ -478,6 +478,17 @@ def test_a_teller_that_has_told_too_much_is_heard_no_further():
     assert absorbed.names == ["n1"] and {"n0", "n1"} <= a.records.keys() and "n3" not in a.records
 
 
+def test_what_is_passed_over_for_now_is_nobodys_fault_and_keeps_back_nothing_else():
+    def restless(record, certificate):
+        if record.name == "n2":
+            raise exchange.Later
+        return prove(record, certificate)
+
+    a, b = signed_view("a", "n0"), signed_view("b", *(f"n{number}" for number in range(4)))
+    absorbed = told(a, exchange.push(b, ["n1", "n2", "n3"]) | {"certificates": b.certificates}, prove=restless)
+    assert absorbed.names == ["n1", "n3"] and not absorbed.refused and "n2" not in a.records
+
+
 def test_one_message_asks_for_so_many_certificates_and_tells_so_many_records(monkeypatch):
     a, b = signed_view("a"), signed_view("b", *(f"n{number}" for number in range(30)))
     monkeypatch.setattr(exchange, "CERTIFICATES_ASKED_MAX", 7)

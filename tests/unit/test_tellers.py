@@ -1,14 +1,16 @@
 """A budget for each teller, and what is said of those who tell what is not believed."""
 
+import contextlib
+import itertools
 import logging
 
 import pytest
 
-from bdserver.core.exchange import Absorbed
+from bdserver.core.exchange import Absorbed, Later
 from bdserver.core.membership import Record
 from bdserver.errors import TooBusy
 from bdserver.processes import tellers as module
-from bdserver.processes.tellers import MINUTE, PROVED_MAX, REFUSED_MAX, Tellers
+from bdserver.processes.tellers import CHANGES_MAX, MINUTE, PROVED_MAX, REFUSED_MAX, Tellers
 from tests.unit.seals import Believing
 
 RECORD = Record("n0", "n0:1", (1, 0))
@@ -48,14 +50,16 @@ class Telling:
     def __init__(self):
         self.clock = 1000.0
         self.node = Node()
+        self.numbers = itertools.count()
         self.tellers = Tellers(self.node, lambda: self.clock)
 
     def tell(self, name, good=0, bad=0, broken=0, lacking=0):
         """As absorb does it; how many were looked at."""
         prove, refused, count = self.tellers.prove_for(name), ["a record must be an object"] * broken, 0
         for number in [0] * good + [1] * bad:
+            about = RECORD if number else RECORD._replace(name=f"n0{next(self.numbers)}")
             try:
-                why = prove(RECORD._replace(version=(1, number)), "")
+                why = prove(about._replace(version=(1, number)), "")
             except TooBusy:
                 break
             count += 1
@@ -108,6 +112,33 @@ def test_the_log_has_who_tells_it_and_how_much_without_a_line_each(telling, capl
     caplog.clear()
     telling.tell("n1", bad=10 * REFUSED_MAX)
     assert len(caplog.messages) == 1 and "n1 told too much for a minute" in caplog.messages[0]
+
+
+def test_a_node_that_changes_without_end_is_passed_over_whoever_tells_it_and_nobody_is_blamed(telling, caplog):
+    """Else it would spend the budgets of all nodes that pass on what it says."""
+
+    def news(teller, count, name="restless"):
+        prove, taken = telling.tellers.prove_for(teller), 0
+        for number in range(count):
+            with contextlib.suppress(Later):
+                taken += prove(RECORD._replace(name=name, version=(1, 2 * number)), "") is None
+        telling.tellers.took(teller, Absorbed({}, [], [], 0))
+        return taken
+
+    assert news("n1", 1000) + news("n2", 1000) + news("restless", PROVED_MAX) == CHANGES_MAX
+    assert not any(telling.tellers.is_spent(name) for name in ("n1", "n2", "restless"))
+    assert news("n1", 1, "another") == 1
+    assert caplog.messages == [f"restless changed what it says {CHANGES_MAX} times within a minute: the rest is passed over"]
+    telling.clock += MINUTE
+    assert news("n1", 5) == 5
+
+
+def test_what_is_not_believed_spends_nothing_of_the_node_that_it_names(telling):
+    prove = telling.tellers.prove_for("liar")
+    with contextlib.suppress(TooBusy):
+        for _ in range(CHANGES_MAX):
+            assert prove(RECORD._replace(name="victim", version=(1, 1)), "") == "it is odd"
+    assert telling.tellers.prove_for("n1")(RECORD._replace(name="victim"), "") is None
 
 
 def test_many_tellers_do_not_fill_memory(telling, monkeypatch):
