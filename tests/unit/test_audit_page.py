@@ -146,6 +146,14 @@ def test_a_certificate_stands_out_where_it_needs_attention(days, signer, ends, s
     assert shown in html
 
 
+def test_an_edition_stands_out_where_its_content_is_another():
+    def marked(edition):
+        html = service_page(ORIGINAL, ORIGINAL._replace(held=ORIGINAL.held._replace(edition=edition)))
+        return re.findall(r'data-label="edition"[^>]* class="warn">', html)
+
+    assert marked(Edition(NEW.counter - 5, NEW.digest)) == [] and len(marked(OLD)) == 1
+
+
 def test_complaints_that_differ_in_a_measure_are_one_line_with_its_range():
     def grouped(*said):
         return page._grouped([(f"n{number}", each) for number, each in enumerate(said)])
