@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import shlex
@@ -151,14 +152,23 @@ def unit(host: Host) -> Iterator[Finding]:
     found = _unit_of(host.given.path)
     if found.get("ProtectSystem", [""])[-1] != "strict":
         return
-    writable = [path for each in found.get("ReadWritePaths", []) for path in each.split()]
+    writable = _words_of(found, "ReadWritePaths")
     for key, above in UNIT_DIRECTORIES.items():
-        writable += [os.path.join(above, name) for each in found.get(key, []) for name in each.split()]
+        writable += [os.path.join(above, name) for name in _words_of(found, key)]
     allowed = [os.path.realpath(path.lstrip("-+")) for path in writable]
     closed = [folder for folder in startup.folders(host.given) if not any(_is_below(folder, each) for each in allowed)]
     if closed:
         words = f"systemd's unit does not let the daemon write to {few(closed)} (ProtectSystem=strict)"
-        yield Finding(GRAVE, "unit", words, f"systemctl edit bdserverd: [Service] ReadWritePaths={' '.join(closed)}")
+        yield Finding(GRAVE, "unit", words, f"systemctl edit bdserverd: [Service] ReadWritePaths={shlex.join(closed)}")
+
+
+def _words_of(unit: dict[str, list[str]], key: str) -> list[str]:
+    """A list of a unit, whose words are quoted as a shell's; systemd passes over a line that is not."""
+    found = []
+    for each in unit.get(key, []):
+        with contextlib.suppress(ValueError):
+            found += shlex.split(each)
+    return found
 
 
 def _is_below(folder: str, above: str) -> bool:

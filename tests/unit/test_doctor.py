@@ -231,6 +231,8 @@ def test_a_unit_that_lets_the_daemon_write_elsewhere(host, tmp_path, monkeypatch
     drop = units / "bdserverd.service.d" / "paths.conf"
     drop.write_text(f"[Service]\nReadWritePaths=\nReadWritePaths=-{host.folder}\n")
     assert looked(machine.unit, host) == []
+    drop.write_text(f"[Service]\nReadWritePaths=\nReadWritePaths='/my files' \"-{host.folder}\"\nReadWritePaths='/half\n")
+    assert looked(machine.unit, host) == []
     machine._read_unit(str(tmp_path / "nowhere"), {})
 
 
