@@ -38,7 +38,8 @@ class Report(NamedTuple):
     """`times`: name -> epoch seconds. `lag`: the most seconds that the loop was late, of the last WRITE_SECONDS or more.
     `failing`: a line for each thing that the discoverer could not do when it last tried. `refusals`: who does not take in our
     record -> why. `unmet`: name or address of a node that was called in vain -> code and text of why. `doubted`: who said that
-    this node is suspect or dead, and when. `clock_off`: by how many seconds our clock is ahead of most others'."""
+    this node is suspect or dead, and when. `clock_off`: by how many seconds our clock is ahead of most others', of the `clocks`
+    that were asked."""
 
     times: dict[str, float]
     lag: float = 0.0
@@ -47,6 +48,7 @@ class Report(NamedTuple):
     unmet: Mapping[str, tuple[str, str]] = MappingProxyType({})
     doubted: tuple[tuple[str, ...], float] = ((), 0.0)
     clock_off: float | None = None
+    clocks: int = 0
 
 
 class Heard:
@@ -94,20 +96,18 @@ class Heard:
             self._unmet.clear()
             self._is_new = True
 
-    def note_clock(self, name: str, ahead: float, others: int) -> None:
-        """Our clock is so many seconds ahead of that node's. Where most others agree with us it is theirs that is off; one that
-        differs is not believed while it is the only one asked of several `others` that live."""
+    def note_clock(self, name: str, ahead: float) -> None:
+        """Our clock is so many seconds ahead of that node's. Where most others agree with us it is theirs that is off."""
         self._clocks.pop(name, None)
         self._clocks[name] = ahead
         if len(self._clocks) > CLOCKS_MAX:
             del self._clocks[next(iter(self._clocks))]
-        if len(self._clocks) == 1 < others:
-            return
         found = sorted(self._clocks.values())
         low, high = found[(len(found) - 1) // 2], found[len(found) // 2]
         off, before = round(low if abs(low) < abs(high) else high, 1), self._report.clock_off
-        self._report = self._report._replace(clock_off=off)
-        self._is_new |= before is None or abs(off - before) >= CLOCK_CHANGE_SECONDS
+        is_second = self._report.clocks < 2 <= len(found)
+        self._report = self._report._replace(clock_off=off, clocks=len(found))
+        self._is_new |= before is None or abs(off - before) >= CLOCK_CHANGE_SECONDS or is_second
 
     def note_doubters(self, names: Sequence[str], now: float) -> None:
         """These say that this node is suspect or dead."""
@@ -140,6 +140,7 @@ class Heard:
             "unmet": dict(report.unmet),
             "doubted": report.doubted,
             "clock_off": report.clock_off,
+            "clocks": report.clocks,
         }
         try:
             self._stamp = durable.replace(self.path, [json.dumps(said).encode()], is_synced=False)
@@ -150,7 +151,7 @@ class Heard:
         """At a start of the node: who refused its record before has a new one to judge."""
         report = self.report()
         if report.refusals or report.unmet or report.doubted[0] or report.clock_off is not None:
-            self._write(report._replace(refusals={}, unmet={}, doubted=((), 0.0), clock_off=None))
+            self._write(report._replace(refusals={}, unmet={}, doubted=((), 0.0), clock_off=None, clocks=0))
 
     def report(self) -> Report:
         """As the discoverer wrote it last."""
@@ -167,7 +168,8 @@ class Heard:
                 doubted = tuple(map(str, names)), float(at)
                 off = said.get("clock_off")
                 clock_off = float(off) if off is not None else None
-                self._report = Report(times, float(said["lag"]), failing, refusals, unmet, doubted, clock_off)
+                clocks = min(int(said.get("clocks", 0)), CLOCKS_MAX)
+                self._report = Report(times, float(said["lag"]), failing, refusals, unmet, doubted, clock_off, clocks)
             except (OSError, ValueError, TypeError, AttributeError, KeyError):
                 pass  # none that can be read: what we had
         return self._report

@@ -12,6 +12,7 @@ from bdserver.core import attention, namesakes, turns
 from bdserver.core.attention import Facts, Finding, Unmet
 from bdserver.core.view import View
 from bdserver.files import disks
+from bdserver.files.heard import Report
 from bdserver.files.quarantine import Entry, Kind
 from bdserver.net.keys import Credentials
 from bdserver.processes.describing import left_out, namesakes_of
@@ -24,6 +25,11 @@ OWNERS_SHOWN = 3
 def findings(node: Node, view: View, now: float) -> list[Finding]:
     """What needs attention at this node, the gravest first."""
     return attention.findings(gather(node, view, now))
+
+
+def _clock_off(report: Report, view: View) -> float | None:
+    """One clock that differs may be its own fault, unless there is but one other node: then nobody knows whose it is."""
+    return report.clock_off if report.clocks > 1 or len(view.others_there()) < 2 else None
 
 
 def gather(node: Node, view: View, now: float) -> Facts:
@@ -40,7 +46,7 @@ def gather(node: Node, view: View, now: float) -> Facts:
         certificate_seconds=renewed_seconds(node.credentials),
         revocations=node.rules.revoked.complaint or "",
         revoked_at=_revoked_at(view, report.unmet),
-        clock_off=report.clock_off,
+        clock_off=_clock_off(report, view),
         is_alone=not view.others_there(),
         hints=tuple(sorted((view.hints | set(settings.hints)) - {node.address})),
         unmet=report.unmet,

@@ -151,7 +151,7 @@ class Talks:
             except StopIteration:
                 name = self._name_at(whom)
                 if ahead is not None:
-                    self.node.heard.note_clock(name, ahead, len(self._view().others_there()))
+                    self.node.heard.note_clock(name, ahead)
                 if refused or is_alike:
                     self.node.heard.note_refusal(name, refused)
                 return There()

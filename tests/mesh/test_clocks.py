@@ -37,6 +37,7 @@ def test_a_node_two_days_ahead_is_told_so_and_is_back_with_the_right_time(mesh):
 def test_a_node_whose_clock_is_a_minute_ahead_says_so_itself_and_nobody_else_does(mesh):
     """Nobody refuses it for that, so without this nobody would know until hits and certificates are judged by it."""
     one, two = mesh.start(2)
+    mesh.wait_known()  # of two nodes nobody knows whose clock is off
     three = mesh.host("n3", hints=one.address)
     ahead(three, 60)
     three.start()

@@ -32,6 +32,18 @@ def test_a_node_whose_certificate_is_revoked_says_so_though_it_is_not_alone(tmp_
     )
 
 
+def test_one_clock_that_differs_is_believed_where_there_is_no_other_one_to_ask(tmp_path):
+    node, _ = a_mesh(tmp_path, "me", "other")
+    node.heard.note_clock("other", 60.0)
+    assert gathered(node).clock_off == 60.0
+    (tmp_path / "three").mkdir()
+    node, *_ = a_mesh(tmp_path / "three", "me", "other", "third")
+    node.heard.note_clock("other", 60.0)
+    assert gathered(node).clock_off is None
+    node.heard.note_clock("third", 60.4)
+    assert gathered(node).clock_off == 60.0
+
+
 def test_services_that_nobody_checks_are_a_note(tmp_path):
     node = a_node(tmp_path).offer("Echo").offer("Watched", health="tcp")
     [note] = facts.findings(node, node.cache.view(), NOW)
