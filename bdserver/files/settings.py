@@ -358,9 +358,9 @@ SETTINGS = (
     Setting("hit_log_bytes", COUNT, 1 << 20, "A hit log larger than this is trimmed to what counts.", NODE),
     Setting(
         "callers_seen_by",
-        _one_of("admin", "client"),
-        "admin",
-        "Who is told the addresses of those who call here: admin alone, or every client.",
+        _one_of("client", "admin"),
+        "client",
+        "Who is told the addresses of those who call: client and audit, or admin alone.",
         NODE,
     ),
     Setting("timeline_hours", _whole(0, 168), 24, "The time line that the audit shows: 2 kB an hour; 0: none.", DISCOVERER),

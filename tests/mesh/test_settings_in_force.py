@@ -32,7 +32,7 @@ def changes(folder):
         "publishers": folder / "publishers", "require_signed": "yes",
         "on_change": "/bin/true", "on_change_seconds": 9, "idle_timeout": 17, "request_timeout": 3, "package_bytes_max": 1000, "package_files_max": 3, "hit_log_bytes": 500,
         "copies": "none", "replica_idle": 900, "certificate_days": 5, "signer": "yes", "timeline_hours": 2,
-        "callers_seen_by": "client",
+        "callers_seen_by": "admin",
     }  # fmt: skip
 
 

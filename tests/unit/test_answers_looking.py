@@ -215,21 +215,21 @@ def callers_told(node, role, **wish):
     return {client for rows in own["askers"].values() for client, _ in rows} | {each["client"] for each in own["lookups"]}
 
 
-def test_a_callers_address_is_told_to_administrators_and_counted_for_all(tmp_path):
-    node = a_node(tmp_path).offer("Echo")
+def test_a_callers_address_may_be_told_to_administrators_alone_and_is_counted_for_all(tmp_path):
+    node = a_node(tmp_path, callers_seen_by="admin").offer("Echo")
     node.ask("WHEREIS", "Echo", None, role=CLIENT)
     assert callers_told(node, ADMIN) == {ADDRESS}
     assert callers_told(node, CLIENT) == callers_told(node, CLIENT, callers=True) == callers_told(node, NODE) == {""}
     own = node.ask("STATUS", {"detail": "Echo"}, role=CLIENT).own
     assert own["askers"] == {"Echo": [["", 1]]} and own["lookups"][0]["node"] == "me"
-    assert callers_told(a_node(tmp_path, "other", callers_seen_by="client").offer("Echo"), CLIENT) == set()
+    assert callers_told(a_node(tmp_path, "other").offer("Echo"), CLIENT) == set()
     node.settings = node.settings.__class__(node.settings.path, {**node.settings.given, "callers_seen_by": "client"})
     assert callers_told(node, CLIENT) == {ADDRESS}
 
 
 @pytest.mark.parametrize(("role", "told"), [(ADMIN, ADDRESS), (CLIENT, "")])
 def test_through_another_node_callers_are_told_to_administrators_alone(tmp_path, role, told):
-    node, other = a_mesh(tmp_path, "me", "other")
+    node, other = a_mesh(tmp_path, "me", "other", callers_seen_by="admin")
     other.offer("Echo").ask("WHEREIS", "Echo", None, role=CLIENT)
     assert callers_told(node, role, of="other") == {told}
 
