@@ -119,7 +119,10 @@ def test_look_ups_by_tls_and_root_s_go_on_and_the_node_is_not_taken_for_hung(mes
             deadline = time.monotonic() + SECONDS
             with dialling.dial(target.address, client, deadline) as talk:
                 assert talk.ask(["WHEREIS", "Echo", None], deadline).host == "ME", "by TLS"
-            assert other.lookup("Echo", seconds=SECONDS)[0] != "CANTFIND", "the other node's, which asks this one"
+            # On a machine that has no processor left a question may be late for one look-up, and so for the next ones of a second.
+            until(
+                lambda: other.lookup("Echo", seconds=SECONDS)[0] != "CANTFIND", SECONDS, "the other node's, which asks this one"
+            )
             time.sleep(0.2)
     assert (target.process.pid, target.discoverer_pid()) == pids, "nobody died"
     said = "".join(host.log[before:] for host, before in said_before.items())
