@@ -73,7 +73,13 @@ def with_copies(hosts, count, *options, **keywords):
     """The first host's Echo v1, and its copies: in all, so many hosts have it, and all hosts know."""
     publish(hosts[0], "Echo", "v1", "--replicas", str(count), *options, **keywords)
 
-    until(lambda: all(len(holders(host)) == count for host in hosts), 3 * SECONDS, f"all know {count} holders")
+    def known():
+        return {host.name: sorted(holders(host)) for host in hosts}
+
+    try:  # a copy whose node answered too late was placed twice, then: the surplus one stays for up to a minute
+        until(lambda: all(len(names) == count for names in known().values()), 5 * SECONDS, f"all know {count} holders")
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {known()}") from None
     return [host for host in hosts if content(host, "Echo") is not None]
 
 
@@ -273,7 +279,7 @@ def test_hosts_die_one_after_the_other_and_no_call_fails_as_long_as_two_live(ser
             dead.add(victim.name)
             wanted = min(3, len(hosts) - len(dead))
             until(
-                lambda n=wanted: len(holders(asker) - dead) == n, 2 * SECONDS, f"{wanted} live holders without {sorted(dead)}"
+                lambda n=wanted: len(holders(asker) - dead) == n, 5 * SECONDS, f"{wanted} live holders without {sorted(dead)}"
             )
     # A call to a host that died between its answer and the call fails, as it must.
     assert [each for each in failures(made) if not any(f"then {name}:" in each for name in dead)] == []
