@@ -81,6 +81,11 @@ def test_a_node_whose_listener_alone_hangs_says_so_and_is_dead_until_it_answers_
     three.add_service("Echo")
     mesh.wait_known()
     until(lambda: any("Echo" in node["services"] for node in one.nodes()), 20, "Echo is known")
+    until(
+        lambda: three.ctl("status")["uptime"] > 3,
+        20,
+        "its discoverer has heard its listener: one not heard yet may be on its way",
+    )
     os.kill(three.process.pid, signal.SIGSTOP)
     try:
         until(lambda: not any("Echo" in node["services"] for node in one.nodes()), 20, "n3 offers nothing any more")
