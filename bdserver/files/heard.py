@@ -168,7 +168,7 @@ class Heard:
                 doubted = tuple(map(str, names)), float(at)
                 off = said.get("clock_off")
                 clock_off = float(off) if off is not None else None
-                clocks = min(int(said.get("clocks", 0)), CLOCKS_MAX)
+                clocks = min(max(int(said.get("clocks", 0)), 0), CLOCKS_MAX)
                 self._report = Report(times, float(said["lag"]), failing, refusals, unmet, doubted, clock_off, clocks)
             except (OSError, ValueError, TypeError, AttributeError, KeyError):
                 pass  # none that can be read: what we had

@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 from bdserver.files.heard import CLOCKS_MAX, LATE_SECONDS, REFUSALS_MAX, WRITE_SECONDS, Heard, Report
 
 
@@ -32,6 +34,16 @@ def test_what_was_said_of_another_certificate_than_ours_of_now_is_forgotten(tmp_
     heard.write({"b"}, 0.0, 1000.0 + WRITE_SECONDS)
     report = Heard(heard.path).report()
     assert report.unmet == {} and report.refusals == {}
+
+
+@pytest.mark.parametrize(("said", "clocks"), [("-1e300", 0), ("1e300", CLOCKS_MAX), ("2", 2)])
+def test_a_damaged_count_of_clocks_is_none_that_could_not_be_written_again(tmp_path, said, clocks):
+    path = tmp_path / "heard"
+    path.write_text(f'{{"heard": {{}}, "lag": 0.0, "clocks": {said}}}')
+    heard = Heard(str(path))
+    assert heard.report().clocks == clocks
+    heard.tell(("something",))
+    assert Heard(str(path)).report() == heard.report()
 
 
 def test_another_process_reads_what_the_discoverer_wrote(tmp_path):
