@@ -2,13 +2,15 @@
 
 One a line, `#` comments. Looked at by stat before each request, so a line added shuts its owner out at once, on
 connections that are open as well. It never fails open: without a list that can be read a node does not start, and a list
-that becomes unreadable or wrong while it runs leaves the old one in force, and a complaint until it is well again.
+that becomes unreadable or wrong while it runs leaves the old one in force, and a complaint until it is well again. A line that
+goes away lets its owner in a second later, since a list that an editor writes in place is empty or cut for a moment.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+import time
 
 from bdserver.core.names import valid_name
 from bdserver.errors import BadConfig
@@ -19,6 +21,8 @@ log = logging.getLogger("bdserver.revoked")
 _SERIAL = re.compile(r"serial[: ]\s*((?:[0-9a-f]{1,40}:)*[0-9a-f]{1,40})", re.IGNORECASE)
 # RFC 5280 ends serial numbers at 20 octets, here with a colon behind each.
 SERIAL_CHARACTERS_MAX = 60
+# How long a list is to be as it is, until those who stand in it no more are let in.
+SETTLED_SECONDS = 1.0
 
 
 class Revoked:
@@ -32,6 +36,7 @@ class Revoked:
         self._stamp: durable.Stamp | None = None
         self._names: frozenset[str] = frozenset()
         self._serials: frozenset[int] = frozenset()
+        self._settled_at = float("inf")  # when those in force are the ones in the file alone; infinite: they are
         self._take()
 
     @property
@@ -53,15 +58,20 @@ class Revoked:
     def refresh(self) -> bool:
         """Read the list anew if it changed, and could be read: then True. Before a fork, so that a child begins with the newest
         that could be read."""
-        if not self.complaint and (not self.path or durable.is_still(self.path, self._stamp)):
+        is_still = not self.complaint and (not self.path or durable.is_still(self.path, self._stamp))
+        if is_still and time.monotonic() < self._settled_at:
             return False
-        before = self.complaint
+        before, (names, serials) = self.complaint, self.entries
         try:
             self.reload(self.path)
         except BadConfig:
             if self.complaint != before:  # said once, tried at each look: what failed may pass without a change of the file
                 log.error("%s", self.complaint)
             return False
+        if not is_still and not (names <= self._names and serials <= self._serials):
+            self._names |= names
+            self._serials |= serials
+            self._settled_at = time.monotonic() + SETTLED_SECONDS
         if before:
             log.info("%s is read again", self.path)
         return True
@@ -79,7 +89,7 @@ class Revoked:
     def _take(self) -> None:
         stamp = self._stamp_now()  # before reading: what changes meanwhile is seen at the next look
         self._names, self._serials = _read(self.path) if self.path else (frozenset(), frozenset())
-        self._stamp = stamp
+        self._stamp, self._settled_at = stamp, float("inf")
 
     def _stamp_now(self) -> durable.Stamp | None:
         return durable.stamp(self.path) if self.path else None

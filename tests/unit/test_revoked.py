@@ -6,7 +6,7 @@ import os
 import pytest
 
 from bdserver.errors import BadConfig
-from bdserver.files.revoked import Revoked
+from bdserver.files.revoked import SETTLED_SECONDS, Revoked
 
 
 @pytest.fixture
@@ -51,7 +51,15 @@ def test_a_list_that_cannot_be_read_is_said_at_the_start(path, content):
         Revoked(str(path))
 
 
-def test_a_change_counts_at_once_and_a_bad_one_not_at_all(path, caplog):
+@pytest.fixture
+def clock(monkeypatch):
+    """The monotonic clock that the list sees: a list of one number."""
+    now = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    return now
+
+
+def test_a_change_counts_at_once_and_a_bad_one_not_at_all(path, caplog, clock):
     path.write_text("joe\n")
     revoked = Revoked(str(path))
     path.write_text("joe\nann\n")
@@ -63,7 +71,41 @@ def test_a_change_counts_at_once_and_a_bad_one_not_at_all(path, caplog):
     assert revoked.refusal("ann", 1) and caplog.text.count("stays as it was") == 2, "said once a change"
     assert "No such file" in revoked.complaint
     path.write_text("")
+    assert revoked.refusal("ann", 1) and revoked.complaint == ""
+    clock[0] += SETTLED_SECONDS
     assert revoked.refusal("ann", 1) is None and revoked.complaint == ""
+
+
+@pytest.mark.parametrize("cut", ["", "serial 7f", "jo"])
+@pytest.mark.parametrize("then", ["joe\nserial 7f:ff\n", "no line: that\n"])
+def test_a_list_that_is_rewritten_in_place_lets_nobody_in_meanwhile(path, clock, cut, then):
+    path.write_text("joe\nserial 7f:ff\n")
+    revoked = Revoked(str(path))
+    path.write_text(cut)  # as whoever looks between an editor's open and its write finds it
+    assert revoked.refusal("joe", 1) and revoked.refusal("ann", 0x7FFF)
+    clock[0] += SETTLED_SECONDS / 2
+    path.write_text(then)
+    for _ in range(3):
+        assert revoked.refusal("joe", 1) and revoked.refusal("ann", 0x7FFF)
+        clock[0] += SETTLED_SECONDS
+
+
+def test_who_was_taken_out_is_let_in_when_the_list_has_been_still_for_a_second_and_that_is_a_change(path, clock):
+    path.write_text("joe\nann\n")
+    revoked = Revoked(str(path))
+    path.write_text("ann\nsue\n")
+    assert revoked.refresh() and revoked.refusal("joe", 1) and revoked.refusal("sue", 1) and not revoked.refresh()
+    clock[0] += SETTLED_SECONDS / 2
+    path.write_text("ann\n")
+    assert revoked.refresh() and revoked.refusal("joe", 1) and revoked.refusal("sue", 1)
+    clock[0] += SETTLED_SECONDS * 0.75
+    assert not revoked.refresh() and revoked.refusal("joe", 1)
+    clock[0] += SETTLED_SECONDS / 2
+    assert revoked.refresh() and revoked.entries == ({"ann"}, set()) and not revoked.refresh()
+    path.write_text("ann\nbob\n")
+    assert revoked.refresh(), "one that only grows"
+    clock[0] += SETTLED_SECONDS
+    assert not revoked.refresh() and revoked.refusal("bob", 1)
 
 
 def test_a_running_node_says_a_wrong_serial_number_and_keeps_the_old_list(path, caplog):
@@ -91,13 +133,15 @@ def test_a_list_that_could_not_be_read_for_a_while_is_read_though_it_did_not_cha
     assert not revoked.refresh()
 
 
-def test_a_reload_that_fails_leaves_the_list_in_force_until_the_new_one_can_be_read(path, tmp_path):
+def test_a_reload_that_fails_leaves_the_list_in_force_until_the_new_one_can_be_read(path, tmp_path, clock):
     path.write_text("joe\n")
     revoked = Revoked(str(path))
     with pytest.raises(BadConfig, match="other: No such file"):
         revoked.reload(str(tmp_path / "other"))
     assert revoked.refusal("joe", 1) and "other: No such file" in revoked.complaint
     (tmp_path / "other").write_text("ann\n")
+    assert revoked.refusal("ann", 1) and revoked.refusal("joe", 1) and revoked.complaint == ""
+    clock[0] += SETTLED_SECONDS
     assert revoked.refusal("ann", 1) and revoked.refusal("joe", 1) is None and revoked.complaint == ""
     revoked.reload("")
     assert revoked.refusal("ann", 1) is None
