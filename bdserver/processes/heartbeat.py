@@ -30,6 +30,8 @@ BEAT_SECONDS = 1.0
 PATIENCE = 2.0
 # While it accepts others, a question may wait so long in its queue: for a hundred of them, each of which a child is forked for.
 CROWDED_PATIENCE = 10.0
+# One that has never answered may be on its way: a hundred nodes that start on one machine take so long.
+START_SECONDS = 30.0
 
 log = logging.getLogger("bdserver.heartbeat")
 
@@ -53,7 +55,7 @@ class Heartbeat:
         self._decoder = Decoder()
         self._asked_at = self._beat_at = beat_at
         self._seconds = PATIENCE  # that this question may take
-        self._answered_at = float("inf")  # until it has answered once, it may be on its way
+        self._answered_at = beat_at + START_SECONDS  # until then it may be on its way
         self._file: tuple[int, int] | None = None  # device and inode of the socket on which it did so last
         self.is_hung = self.is_short = False  # the listener hangs; this process had no descriptor to ask it
 

@@ -114,8 +114,13 @@ def test_it_asks_as_callers_do_once_in_a_while(beating, listener, clock):
     assert not beating.is_hung and clock.now - began >= 0.04
 
 
-def test_one_that_never_answered_may_be_on_its_way(beating, listener):
-    turn_for(beating, 1.0)
+def test_one_that_never_answered_may_be_on_its_way_for_half_a_minute(beating, listener):
+    turn_for(beating, module.START_SECONDS - 1)
+    assert not beating.is_hung
+    until(beating, lambda: beating.is_hung)
+    listener.accept_all()
+    until(beating, lambda: beating._sock is None)
+    answered(beating, listener)
     assert not beating.is_hung
 
 
