@@ -497,8 +497,9 @@ def test_sockets_that_were_made_anew_are_accepted_on_and_the_old_ones_no_longer(
 
     def listening(name):
         sock = socket.socket(socket.AF_UNIX)
-        sock.bind(str(tmp_path / name))
+        sock.bind(str(tmp_path / f"{name}.new"))
         sock.listen()
+        (tmp_path / f"{name}.new").rename(tmp_path / name)  # who finds the file finds somebody who listens
         return sock
 
     sockets.append(listening("first"))
