@@ -204,6 +204,7 @@ class Discoverer:
         self._is_reload_due = False
         for complaint in reload.read_anew(self.node):
             log.debug("reload: %s", complaint)  # the listener has said it
+        log.debug("the discoverer has read all anew, too")
         self._board.renew()  # they were opened with the old keys
         self._chores.look_now()
 
