@@ -302,7 +302,9 @@ def socket_whose_path_is_too_long(patient):
 
 def folder_moved_while_it_runs(patient):
     patient.host.start()
-    os.rename(os.path.join(patient.folder, "var", "graveyard"), os.path.join(patient.folder, "var", "moved"))
+    graveyard = os.path.join(patient.folder, "var", "graveyard")
+    until(lambda: os.listdir(graveyard), 20, "the discoverer has looked at the services, which makes what is not there")
+    os.rename(graveyard, os.path.join(patient.folder, "var", "moved"))
 
 
 def port_of_the_embedded_web_server_taken(patient):
