@@ -4,7 +4,11 @@ die), and whatever else a test has them run before anything of ours."""
 from __future__ import annotations
 
 import os
+import re
 import sys
+import time
+
+from tests.hosts import Host
 
 # Read by the daemon's interpreter before anything of ours.
 _SITE = """
@@ -29,9 +33,14 @@ IN_SERVICES = """
 from bdserver.files import services
 services.read_service = planted(services.read_service)
 """
+# By what the owner said; that another one suspects it is written beside it.
 IN_RECORDS = """
 from bdserver.core import membership
-membership.from_json = planted(membership.from_json)
+from_json, meet = membership.from_json, planted(lambda said: None)
+def read(value):
+    meet(value.get("said") if isinstance(value, dict) else None)
+    return from_json(value)
+membership.from_json = read
 """
 # A copy that is one too many goes after seconds, where a real one has a minute (tests/simulation/test_copying.py).
 HASTE = """
@@ -47,3 +56,11 @@ def plant(folder: str | os.PathLike[str], *bugs: str) -> list[str]:
     with open(os.path.join(place, "sitecustomize.py"), "w") as file:
         file.write(_SITE.format(paths=[each for each in sys.path if each]) + "".join(bugs))
     return ["env", f"PYTHONPATH={place}"]
+
+
+def is_restless(host: Host, *sick: Host) -> bool:
+    """Whether this host leaves out whatever these say of themselves, which say something new at each question."""
+    for each in sick:
+        each.add_service("News", weight=round(time.monotonic(), 2))
+    said = "\n".join(host.ask(["STATUS"])[1]["warnings"])
+    return all(re.search(f"a record of {each.name} that .*: in quarantine, .* went wrong [4-9] times", said) for each in sick)

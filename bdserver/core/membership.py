@@ -280,15 +280,20 @@ def from_json(value: object) -> Record:
 _NAME_IN = re.compile(r'"name":"([A-Za-z0-9._-]{1,100})"')
 
 
+def named_in(value: object) -> str:
+    """The name in a record that somebody sent, found without reading it; "" where none is to be seen."""
+    said = value.get("said") if isinstance(value, dict) else None
+    found = _NAME_IN.search(said) if isinstance(said, str) and len(said) <= RECORD_BYTES_MAX else None
+    return found[1] if found is not None else ""
+
+
 def restated(value: object, known: Mapping[str, Record]) -> str:
     """The name in a record that somebody sent, when it is told again in its owner's very words, with nobody else's beside them:
     it is known, and need not be read. Else ""."""
     if not isinstance(value, dict) or "status" in value:
         return ""
-    said = value.get("said")
-    found = _NAME_IN.search(said) if isinstance(said, str) and len(said) <= RECORD_BYTES_MAX else None
-    record = known.get(found[1]) if found is not None else None
-    return record.name if record is not None and record.said == said else ""
+    record = known.get(named_in(value))
+    return record.name if record is not None and record.said == value.get("said") else ""
 
 
 def untimely(record: Record, now: float) -> str | None:

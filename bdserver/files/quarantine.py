@@ -3,7 +3,8 @@
 A policy, a record, a service or a package comes from somebody else, and a bug of ours in reading it must not end the node
 again and again. `guard` stands around each reading. An exception that nobody expected is a strike; so is the death of the
 process: what it reads stands in a note, a file that it holds locked and that outlives it, and the next reader of the same
-finds that, or `settle` does. A reading that goes well takes the strike back.
+finds that, or `settle` does. A reading that goes well takes the strike back. A node says ever new things of itself: when
+its records have struck four times, all are left out, for ten minutes after the last.
 
 Promises that two strikes are enough, that all processes of the node leave the thing out then, and that `status` can name it,
 and where it came from. A process that must not die, like the listener, has another one read (`read_elsewhere`). A line of the
@@ -37,6 +38,8 @@ from bdserver.files.values import value_in
 
 # The first time may have been a kill, or a lack of memory.
 STRIKES = 2
+# When things about one node have struck so often, all are left out, for so long after the last.
+RESTLESS_STRIKES, RESTLESS_SECONDS = 4, 600.0
 # The newest of so many are kept: whoever makes more of them does not fill the disk, and each costs its readers two crashes.
 ENTRIES_MAX = 200
 FILE_BYTES_MAX = 1 << 20
@@ -68,7 +71,7 @@ _QUICKLY_READ = (Kind.POLICY, Kind.SERVICE)
 
 class Entry(NamedTuple):
     """One thing that its readers crashed of. `origin`: the file, or the node that told it; `why`: how the last one ended; `at`:
-    epoch seconds."""
+    epoch seconds; `about`: the node that it seems to be of, if that says ever new ones."""
 
     kind: Kind
     digest: str
@@ -77,6 +80,7 @@ class Entry(NamedTuple):
     at: float = 0.0
     strikes: int = 0
     software: str = __version__
+    about: str = ""
 
     @property
     def is_left_out(self) -> bool:
@@ -101,14 +105,15 @@ class Quarantine:
         self._deaths = self._raised = 0
 
     @contextlib.contextmanager
-    def guard(self, kind: Kind, digest: str, origin: str) -> Iterator[None]:
+    def guard(self, kind: Kind, digest: str, origin: str, about: str = "") -> Iterator[None]:
         """Read what has this digest within. Quarantined when it is left out, or met a bug just now; what the reader itself says
         against it, and what the host lacks, is passed on."""
-        entry = Entry(kind, digest, origin)
+        entry = Entry(kind, digest, origin, about=about)
         with self._notes.of(entry):
             known = self._look().get(digest)
-            if known is not None and known.is_left_out:
-                raise Quarantined(known.words())
+            for left_out in (known, self._restless(about) if about else None):
+                if left_out is not None and left_out.is_left_out:
+                    raise Quarantined(left_out.words())
             try:
                 with self._within_its_time(kind):
                     yield
@@ -203,8 +208,17 @@ class Quarantine:
         return self._deaths - before
 
     def entries(self) -> list[Entry]:
-        """What is left out now, the newest last."""
-        return [entry for entry in self._look().values() if entry.is_left_out]
+        """What is left out now; of a node that all is left out of, the newest."""
+        all_of = {about: self._restless(about) for about in sorted({entry.about for entry in self._look().values()} - {""})}
+        found = [entry for entry in self._entries.values() if entry.is_left_out and all_of.get(entry.about) is None]
+        return found + [entry for entry in all_of.values() if entry is not None]
+
+    def _restless(self, about: str) -> Entry | None:
+        """The newest thing about this node, with the strikes of all, when those are enough to leave out the next one unread."""
+        found = [entry for entry in self._entries.values() if entry.about == about and entry.software == __version__]
+        strikes = sum(entry.strikes for entry in found)
+        is_enough = strikes >= RESTLESS_STRIKES and abs(time.time() - found[-1].at) < RESTLESS_SECONDS
+        return found[-1]._replace(strikes=strikes) if is_enough else None
 
     # -- the file
 
@@ -340,7 +354,9 @@ def _parsed(line: bytes) -> Entry | None:
     """The entry in a line; None when it is none of ours."""
     try:
         said: dict[str, Any] = value_in(line)
-        digest, origin, why = (str(said[key])[:WORDS_CHARACTERS_MAX] for key in ("digest", "origin", "why"))
-        return Entry(Kind(said["kind"]), digest, origin, why, float(said["at"]), int(said["strikes"]), str(said["software"]))
+        digest, origin, why, about = (str(said[key])[:WORDS_CHARACTERS_MAX] for key in ("digest", "origin", "why", "about"))
+        return Entry(
+            Kind(said["kind"]), digest, origin, why, float(said["at"]), int(said["strikes"]), str(said["software"]), about
+        )
     except (ValueError, TypeError, KeyError):
         return None

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable
 from hashlib import blake2b
 
+from bdserver.core import membership
 from bdserver.core.exchange import Absorbed, Guard, Later, Prove
 from bdserver.core.membership import Record
 from bdserver.errors import TooBusy
@@ -94,7 +95,9 @@ class Tellers:
         def guard(value: object) -> contextlib.AbstractContextManager[None]:
             said = value.get("said") if isinstance(value, dict) else None
             digest = blake2b(repr(said).encode(errors="replace"), digest_size=16).hexdigest()
-            return self._node.quarantine.guard(Kind.RECORD, digest, f"a record that {name} told")
+            about = membership.named_in(value)
+            of = f" of {about}" if about else ""
+            return self._node.quarantine.guard(Kind.RECORD, digest, f"a record{of} that {name} told", about)
 
         return guard
 

@@ -1,10 +1,12 @@
 """A bug in a reader, planted in the processes of a real daemon: the node goes on, and says what it left out."""
 
 import os
+import re
 import threading
 
+from bdserver.files.quarantine import RESTLESS_STRIKES
 from tests.hosts import until
-from tests.plants import IN_POLICIES, IN_RECORDS, IN_SERVICES, plant
+from tests.plants import IN_POLICIES, IN_RECORDS, IN_SERVICES, is_restless, plant
 from tests.unit.nodes import document
 
 
@@ -69,13 +71,21 @@ def test_a_record_that_ends_its_readers_is_left_out_and_said_while_the_mesh_goes
 
     def is_said():
         assert two.lookup("Echo")
-        said = [line for line in one.ask(["STATUS"])[1]["warnings"] if "a record that" in line and "in quarantine" in line]
+        said = [line for line in one.ask(["STATUS"])[1]["warnings"] if "a record of" in line and "in quarantine" in line]
         return any("its reader died" in line for line in said) and any("KeyError" in line for line in said)
 
     until(is_said, 40, "both records are named")
+    until(lambda: is_restless(one, *sick), 60, "whatever they say anew is left out, too", 0.2)
     until(lambda: one.discoverer_pid(), 20, "a discoverer is there")
     before = one.discoverer_pid()
     other = mesh.host("n3", hints=one.address).start()
     until(lambda: "n3" in one.alive_names() and "n1" in other.alive_names(), 20, "newcomers are met")
+    for host in sick:
+        host.add_service(f"{host.name}Last", weight=0)
+    until(lambda: {f"{host.name}Last" for host in sick} <= two.ctl("services").keys(), 20, "n2 has heard")
+    other.add_service("Last", weight=0)
+    until(lambda: "Last" in one.ctl("services"), 20, "n1 hears what others say")
     assert one.discoverer_pid() == before, "nothing dies of it any more"
+    died = re.findall("a record of nDies that .* told: a process died", one.log)
+    assert len(died) <= RESTLESS_STRIKES, "not two for each of its records"
     assert not {"nDies", "nRaises"} & set(one.alive_names())

@@ -5,7 +5,7 @@ import threading
 import time
 
 from tests.hosts import until
-from tests.plants import IN_POLICIES, IN_RECORDS, plant
+from tests.plants import IN_POLICIES, IN_RECORDS, is_restless, plant
 from tests.unit.nodes import document
 
 LOOK_UP_SECONDS = 1.0
@@ -62,9 +62,11 @@ def test_ten_nodes_answer_within_a_second_while_eight_crash_of_what_the_others_s
             return any(re.match(origin, line) for line in said)
 
         for host in eight:
-            until(lambda host=host: names(host, "a record that .* told"), 60, f"{host.name} names the record", 0.2)
+            until(lambda host=host: names(host, "a record of .* told"), 60, f"{host.name} names the record", 0.2)
         caller = r"the caller's policy \(.*policy from 10\.77\.0\.10\)"
         until(lambda: names(eight[0], caller), 60, "whom the other has called names its policy", 0.2)
+        for host in eight:
+            until(lambda host=host: is_restless(host, dies), 60, f"{host.name} leaves out whatever nDies says anew", 0.5)
         until(lambda: all(host.discoverer_pid() for host in eight), 60, "all have a discoverer")
         before = [host.discoverer_pid() for host in eight]
         lan.host("n11", hints=hints, within=planted).start()

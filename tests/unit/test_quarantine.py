@@ -162,6 +162,41 @@ def test_the_record_that_a_reader_died_of_is_told_from_those_that_it_has_read(pa
     assert (entry.kind, entry.digest, entry.strikes, entry.why) == (Kind.RECORD, "d2", 2, "its reader died")
 
 
+def tell(quarantine, digest, about, fault=None):
+    with quarantine.guard(Kind.RECORD, digest, f"a record of {about}", about):
+        if fault is not None:
+            raise fault
+    return "read"
+
+
+@pytest.mark.parametrize("times", [1, 2], ids=["ever others", "each twice"])
+def test_a_node_whose_records_all_meet_a_bug_costs_four_strikes_not_two_for_each_that_it_makes(path, monkeypatch, times):
+    now = [1e9]
+    monkeypatch.setattr(module.time, "time", lambda: now[0])
+    quarantine, met = Quarantine(path), 0
+    for number in range(20):
+        for _ in range(times):
+            now[0] += 1.0
+            with pytest.raises(Quarantined) as refused:
+                tell(quarantine, f"d{number}", "sick", KeyError("oops"))
+            met += isinstance(refused.value.__cause__, KeyError)
+    assert met == module.RESTLESS_STRIKES
+    for each in (quarantine, Quarantine(path)):
+        said = {entry.origin: entry.words() for entry in each.entries()}
+        assert list(said) == ["a record of sick"] and "went wrong" in said["a record of sick"]
+        assert tell(each, "other", "well") == "read" and tell(each, "nobody's", "") == "read"
+        with pytest.raises(
+            Quarantined, match=r"a record of sick: in quarantine, since reading it went wrong 4 times \(KeyError"
+        ):
+            tell(each, "not yet read", "sick")
+    now[0] += module.RESTLESS_SECONDS
+    assert tell(quarantine, "well again", "sick") == "read"
+    with pytest.raises(Quarantined):
+        tell(quarantine, "sick again", "sick", KeyError("oops"))
+    with pytest.raises(Quarantined, match="went wrong 5 times"):
+        tell(quarantine, "and again", "sick")
+
+
 def test_a_disk_that_is_full_costs_the_count_not_the_record(path, monkeypatch):
     def full(descriptor, data, at):
         raise OSError(errno.ENOSPC, "No space left on device")
