@@ -55,8 +55,8 @@ TICKET = "TICKET"
 NEXT_SECONDS = 0.1
 # Patience with one holder, in seconds: a healthy one answers in 10 ms, a hung one must not eat a client's 5 s.
 HOLDER_SECONDS = 0.8
-# In phase 3 there is nobody else to turn to.
-LATE_SECONDS = 5.0
+# In phase 3 there is nobody else to turn to: who has more patience than usual is served late rather than not.
+LATE_SECONDS = 15.0
 # In phase 4, of so many: a node that lives answers in 10 ms, and whoever looks up what nobody has any more waits no longer.
 DEAD_SECONDS = 0.4
 DEAD_TRIES = 2

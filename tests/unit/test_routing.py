@@ -483,6 +483,13 @@ def test_the_only_holder_has_its_whole_patience():
         assert mesh.due == {}
 
 
+@pytest.mark.parametrize(("seconds", "found"), [(30.0, "a"), (10.0, "")])
+def test_whose_caller_has_patience_the_only_holder_may_be_very_late(seconds, found):
+    mesh = Hedged(record("a"), slow={"a": (2.0, 10.0)})
+    mesh.deadline = seconds
+    assert mesh.search().whereis().node == found and mesh.clock < seconds
+
+
 def test_who_answers_nobody_is_told_to_serve_late_and_then_nobody_has_it():
     mesh = Hedged(record("a"), record("b"), slow={"a": (0.0, NEVER), "b": (NEVER, 0.0)})
     search = mesh.search()
