@@ -164,6 +164,14 @@ def digest_of(cert: str) -> str:
     return blake2b(os.fsencode(os.path.basename(cert)) + b"\0" + content, digest_size=16).hexdigest()
 
 
+def is_whole(cert: str) -> bool:
+    """Whether it is as a node has written it, to its end: what a person writes shows that by resting alone."""
+    try:
+        return lines.split_ending(durable.read(cert, lines.FILE_BYTES_MAX, follow=False)[0])[1]
+    except OSError:
+        return False
+
+
 class _Values:
     """The pairs of a .bdcert, each with its line."""
 

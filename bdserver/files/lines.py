@@ -6,6 +6,7 @@ KEY=VALUE is the business of pairs, what an entry of a list means that of its re
 from __future__ import annotations
 
 import os
+from zlib import crc32
 
 from bdserver.errors import BadConfig
 from bdserver.files import durable
@@ -40,6 +41,17 @@ def numbered(data: bytes) -> Iterator[tuple[int, str, str]]:
             yield number, "", "a NUL byte"
         elif line:
             yield number, line, ""
+
+
+def ending(rows: bytes) -> bytes:
+    """A last line, a comment, which shows that the rows before it are all there, as they were written."""
+    return b"# %08x\n" % crc32(rows)
+
+
+def split_ending(data: bytes) -> tuple[bytes, bool]:
+    """The rows before the last line, and whether that is their ending."""
+    rows = data[: data.rfind(b"\n", 0, -1) + 1]
+    return rows, data[len(rows) :] == ending(rows)
 
 
 def entries(path: str, data: bytes) -> Iterator[tuple[int, str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bdserver.errors import BadConfig
 from bdserver.files import durable
-from bdserver.files.lines import SHOWN_CHARACTERS_MAX, content, numbered
+from bdserver.files.lines import SHOWN_CHARACTERS_MAX, content, ending, numbered
 
 TYPE_CHECKING = False  # as typing's, whose import would cost bdwhereis two milliseconds
 if TYPE_CHECKING:
@@ -41,9 +41,10 @@ def parsed(data: bytes, *, quotes: bool = True) -> Iterator[tuple[int, str, str,
 
 
 def write(path: str, pairs: Iterable[tuple[str, str]]) -> None:
-    """Write a file of these pairs so that it is there whole or not at all. NoSpace when the disk does not take it;
-    BadConfig for a pair that would not be read back the same."""
-    durable.replace(path, [_line(path, key, value) for key, value in pairs])
+    """Write a file of these pairs so that it is there whole or not at all, with an ending (lines). NoSpace when the disk does
+    not take it; BadConfig for a pair that would not be read back the same."""
+    rows = b"".join(_line(path, key, value) for key, value in pairs)
+    durable.replace(path, [rows, ending(rows)])
 
 
 def _line(path: str, key: str, value: str) -> bytes:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from zlib import crc32
 
 from bdserver.core.membership import COUNTER_MAX
 from bdserver.core.names import valid_name
@@ -52,7 +51,7 @@ class Seen:
         try:
             # The folder is not synced, which would be half of the cost: installing what was signed syncs its own right
             # behind this, and a power cut between the two, which is no attacker's to choose, costs this one counter.
-            durable.replace(self.path, [rows, _last_line(rows)], is_named=False)
+            durable.replace(self.path, [rows, lines.ending(rows)], is_named=False)
         except OSError as error:
             raise BadConfig(f"{durable.shown(self.path)}: {error.strerror}") from None
 
@@ -64,8 +63,8 @@ class Seen:
         except OSError as error:
             raise BadConfig(f"{durable.shown(self.path)}: {error.strerror}") from None
         found = {}
-        rows = data[: data.rfind(b"\n", 0, -1) + 1]
-        if data[len(rows) :] != _last_line(rows):
+        rows, is_whole = lines.split_ending(data)
+        if not is_whole:
             raise BadConfig(f"{durable.shown(self.path)}: is damaged: nothing that is signed is taken in until it is removed")
         for number, line in lines.entries(self.path, rows):
             counter, _, name = line.partition(" ")
@@ -85,7 +84,3 @@ class Seen:
         with file:
             durable.lock(file.fileno(), LOCK_SECONDS, path)
             yield
-
-
-def _last_line(rows: bytes) -> bytes:
-    return b"# %08x\n" % crc32(rows)

@@ -4,6 +4,8 @@ A service with its .bdcert in the folder is live. A broken .bdcert takes out its
 Readers wait for nobody; changes are made one at a time, and are there whole or not at all (moves).
 What comes, goes or is renamed changes the folder's time, and counts at once. A .bdcert that somebody edits in place does not:
 one process looks at each (`look`), and tells the others by a file, so that who serves a caller looks at two times alone.
+What somebody writes in place is empty or cut for a moment: what a .bdcert said before counts until the new text has rested, and
+nothing is written over it meanwhile. One that a node has written shows that it is whole, and counts at once.
 What a .bdcert says is the business of bdcert, counting hits hitlog's; deciding what to retire is core.weight's.
 """
 
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import shutil
 import time
@@ -18,7 +21,7 @@ from collections.abc import Callable
 
 from bdserver.core.membership import DYNAMIC
 from bdserver.core.tuples import NamedTuple
-from bdserver.errors import BadConfig, BadPackage, BadService, CantFind, Quarantined
+from bdserver.errors import BadConfig, BadPackage, BadService, CantFind, Quarantined, TooBusy
 from bdserver.files import bdcert, durable, pairs
 from bdserver.files.bdcert import SUFFIX, Service, digest_of, read_service
 from bdserver.files.durable import Stamp, shown
@@ -33,8 +36,10 @@ READ_AT_ONCE = 100
 SERVICES_MAX = 1000
 # Retired replicas lie elsewhere too, or they would not have been copied; a hundred of them are kept to come back.
 RETIRED_MAX = 100
-# What changed less than this ago may change again within the same tick of the file system's clock.
-SETTLED_NS = 50_000_000
+# What changed less than this ago may change again within the same tick of the file system's clock; of some that is a second.
+SETTLED_NS, SETTLED_NS_COARSE = 50_000_000, 1_000_000_000
+# How long a .bdcert is to be as it is, until it is believed whole; and after how long that is said of one that does not rest.
+REST_NS, RESTLESS_SECONDS = 1_000_000_000, 10.0
 
 
 class _Look(NamedTuple):
@@ -62,6 +67,7 @@ class _Read(NamedTuple):
     digest: str
     service: Service | None
     complaints: list[str]
+    is_whole: bool  # a node has written it
 
 
 class Services:
@@ -78,13 +84,21 @@ class Services:
         self._looks: _Looks | None = None
         self._told: _Looks | None = None
         self._seen: tuple[Stamp, Stamp | None] | None = None  # None: look again, something may change within the same tick
+        # What was written, and is not believed whole: since when, by the monotonic clock, and when to look at it again.
+        self._restless: dict[str, float] = {}
+        self._again_at = math.inf
 
     # -- looking
 
     def all(self) -> dict[str, Service]:
         """name -> Service of everything that is live now. What is broken is left out, and in `complaints`."""
         known = self._seen
-        if known is not None and durable.is_still(self.services_dir, known[0]) and durable.is_still(self._edited, known[1]):
+        if (
+            known is not None
+            and durable.is_still(self.services_dir, known[0])
+            and durable.is_still(self._edited, known[1])
+            and (not self._restless or time.monotonic() < self._again_at)
+        ):
             return self._all
         try:
             self._look((durable.stamp_of(os.stat(self.services_dir)), durable.stamp(self._edited)))
@@ -119,18 +133,20 @@ class Services:
 
     def _look(self, seen: tuple[Stamp, Stamp | None]) -> None:
         is_settled, looks = _is_settled(seen[0]), _looks(self.services_dir)
-        if looks != self._looks or not all(each.is_settled for each in self._read.values()):
-            self._looks = looks if self._take(looks) else None
+        if looks != self._looks or self._restless or not all(each.is_settled for each in self._read.values()):
+            self._looks = looks if self._take(looks, seen[0]) else None
         is_settled = is_settled and all(each.is_settled for each in self._read.values())
         self._seen = seen if is_settled and self._looks is not None else None
 
-    def _take(self, looks: _Looks) -> bool:
+    def _take(self, looks: _Looks, folder: Stamp) -> bool:
         """False when some could not be read now: they are as they were."""
         found = {name: self._known(name, look) for name, look in looks.by_name.items()}
+        found |= self._kept(found, looks, folder)
         new = [name for name, read in found.items() if read is None]
         has_all = all(self._has_read(found, looks, new[at : at + READ_AT_ONCE]) for at in range(0, len(new), READ_AT_ONCE))
         read = {name: each for name in found if (each := found[name] or self._read.get(name)) is not None}
         complaints = [line for name in read for line in read[name].complaints]
+        complaints += [RESTLESS % shown(self._cert(name)) for name, at in self._restless.items() if _is_long_ago(at)]
         if looks.in_all > SERVICES_MAX:
             complaints.append(
                 f"{shown(self.services_dir)}: of {looks.in_all} services only the first {SERVICES_MAX} by name are offered"
@@ -157,6 +173,40 @@ class Services:
             return None
         return known._replace(is_settled=known.is_settled or look.is_settled())
 
+    def _kept(self, found: dict[str, _Read | None], looks: _Looks, folder: Stamp) -> dict[str, _Read]:
+        """Of what was read before, what counts though there is another .bdcert now, or none: that has just been written."""
+        before, changed_at = self._restless, {}
+        for name, known in self._read.items():
+            look = looks.by_name.get(name)
+            if found.get(name) is not None or known.service is None or known.look.cert is None:
+                continue
+            if look is None and known.service.is_here and not os.path.lexists(self._cert(name)):
+                if os.path.lexists(os.path.join(self.services_dir, name)):  # else both are gone: it was withdrawn
+                    changed_at[name] = folder
+            elif look is not None and look.cert is not None and look.has_service >= known.look.has_service:
+                changed_at[name] = look.cert
+        kept = {name: self._read[name] for name, stamp in changed_at.items() if self._is_being_written(name, stamp)}
+        now = time.monotonic()
+        self._restless = {name: before.get(name, now) for name in kept}
+        left = min((REST_NS - _age_ns(changed_at[name]) for name in kept), default=0)
+        self._again_at = now + max(left, 0) / 1e9
+        return kept
+
+    def _is_being_written(self, name: str, stamp: Stamp) -> bool:
+        """Whether what has just changed at this time took the place of what was whole, and may not be whole itself."""
+        known = self._read[name]
+        was_whole = known.is_whole or (known.look.cert is not None and abs(stamp.ctime_ns - known.look.cert.ctime_ns) > REST_NS)
+        return was_whole and _age_ns(stamp) <= REST_NS and not bdcert.is_whole(self._cert(name))
+
+    def _check_rested(self, name: str) -> None:
+        """TooBusy while somebody is writing it: who has the file open would go on with one that has no name any more."""
+        cert, known = self._cert(name), self._read.get(name)
+        now = durable.stamp(cert)
+        is_read = now is not None and known is not None and known.look.cert == now
+        if now is None or not is_read or (_age_ns(now) <= REST_NS and not bdcert.is_whole(cert)):
+            self._seen = None
+            raise TooBusy(f"{shown(cert)}: is being changed by hand: it is written by the node when it has rested for a second")
+
     def _check_room(self, name: str) -> None:
         """One more would take the place of another."""
         if len(self.all()) >= SERVICES_MAX and name not in self.all():
@@ -166,15 +216,16 @@ class Services:
         return os.path.join(self.services_dir, name + SUFFIX)
 
     def _read_one(self, name: str, look: _Look) -> _Read:
-        is_settled, digest = look.is_settled(), digest_of(self._cert(name))
+        cert = self._cert(name)
+        is_settled, digest, is_whole = look.is_settled(), digest_of(cert), bdcert.is_whole(cert)
         try:
-            return _Read(look, is_settled, digest, self._read_service(self.services_dir, name), [])
+            return _Read(look, is_settled, digest, self._read_service(self.services_dir, name), [], is_whole)
         except (BadService, BadConfig, Quarantined) as error:
             complaints = str(error).splitlines()
             if isinstance(error.__cause__, OSError) and durable.is_passing(error.__cause__):
                 known = self._read.get(name)  # it can't be read now: it is as it was, and is read again at the next look
-                return _Read(_Look(None, False), False, digest, known.service if known else None, complaints)
-            return _Read(look, is_settled, digest, None, complaints)
+                return _Read(_Look(None, False), False, digest, known.service if known else None, complaints, False)
+            return _Read(look, is_settled, digest, None, complaints, is_whole)
 
     def _read_service(self, folder: str, name: str) -> Service:
         """As read_service; Quarantined when it is left out."""
@@ -221,13 +272,15 @@ class Services:
             raise BadPackage(str(error).splitlines()[0]) from None
 
     def relabel(self, name: str, change: Callable[[Service], Service]) -> Service | None:
-        """Write anew what the .bdcert says, not what is offered: `change` gets it as it is now. None when it is gone."""
+        """Write anew what the .bdcert says, not what is offered: `change` gets it as it is now. None when it is gone; TooBusy
+        while somebody is writing it."""
         with self._moves.changing():
             service = self.get(name)
             if service is None:
                 return None
             changed = change(service)
             if changed != service:
+                self._check_rested(name)
                 pairs.write(os.path.join(self.services_dir, name) + SUFFIX, changed.pairs())
             return changed
 
@@ -310,4 +363,16 @@ def _stamp(entry: os.DirEntry[str]) -> Stamp | None:
 
 def _is_settled(stamp: Stamp) -> bool:
     """Whether a change from now on would show in its ctime, which every change sets."""
-    return abs(time.time_ns() - stamp.ctime_ns) > SETTLED_NS
+    return _age_ns(stamp) > (SETTLED_NS if stamp.ctime_ns % SETTLED_NS_COARSE else SETTLED_NS_COARSE)
+
+
+def _age_ns(stamp: Stamp) -> int:
+    """How long ago it was changed. A time to come, after the clock was set back, says nothing: that is as long ago."""
+    return abs(time.time_ns() - stamp.ctime_ns)
+
+
+RESTLESS = "%s: is written again and again: what it said before counts until it has rested for a second"
+
+
+def _is_long_ago(at: float) -> bool:
+    return time.monotonic() - at > RESTLESS_SECONDS

@@ -20,7 +20,7 @@ from bdserver.core.policies import Policies
 from bdserver.core.roles import NODE
 from bdserver.core.wire import VERSION, Decoder, encode
 from bdserver.errors import BDError, NobodyThere, Refused, from_wire
-from bdserver.files import policyfile, publishers
+from bdserver.files import lines, policyfile, publishers
 from bdserver.files.blacklist import BlackList
 from bdserver.files.revoked import Revoked
 from bdserver.files.settings import Settings
@@ -255,13 +255,14 @@ class InMemory(Node):
             return talk.ask(list(request), package=package)
 
     def offer(self, service, content=b"hello", **pairs):
-        """A service dropped into the folder, as an administrator does; without content, registered by its url."""
+        """A service dropped into the folder, whole at once; without content, registered by its url."""
         path = os.path.join(self.settings.services_dir, service)
         if content is not None:
             with open(path, "wb") as file:
                 file.write(content)
-        with open(path + ".bdcert", "w", encoding="utf-8") as file:
-            file.writelines(f"{key}={value}\n" for key, value in pairs.items())
+        rows = "".join(f"{key}={value}\n" for key, value in pairs.items()).encode()
+        with open(path + ".bdcert", "wb") as file:
+            file.write(rows + lines.ending(rows))
         update_own(self)
         return self
 

@@ -33,10 +33,13 @@ VALUES = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zs", "Zl", "Zp"]
 
 
 @given(st.lists(st.tuples(KEYS, VALUES.map(str.strip)), max_size=8))
-def test_pairs_that_are_written_are_read_the_same(tmp_path_factory, content):
-    path = str(tmp_path_factory.getbasetemp() / "pairs")
-    pairs.write(path, content)
-    assert [(key, value) for _, key, value in pairs.read(path)] == content
+def test_pairs_that_are_written_are_read_the_same_and_no_part_of_them_looks_whole(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "pairs"
+    pairs.write(str(path), content)
+    assert [(key, value) for _, key, value in pairs.read(str(path))] == content
+    written = path.read_bytes()
+    assert lines.split_ending(written) == ("".join(f"{key}={value}\n" for key, value in content).encode(), True)
+    assert not any(lines.split_ending(written[:at])[1] for at in range(len(written)))
 
 
 @given(st.binary(max_size=200))
@@ -79,7 +82,7 @@ def test_a_pair_that_would_be_read_back_otherwise_is_not_written(tmp_path, pair)
     pairs.write(str(path), [("before", "1")])
     with pytest.raises(BadConfig, match="pairs: "):
         pairs.write(str(path), [("x", "y"), pair])
-    assert path.read_text() == "before=1\n"
+    assert path.read_bytes() == b"before=1\n" + lines.ending(b"before=1\n")
     assert os.listdir(tmp_path) == ["pairs"]
 
 
@@ -93,7 +96,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(NoSpace, match=f"^{path}: No space left on device$"):
         pairs.write(str(path), [("a", "2")])
-    assert path.read_text() == "a=1\n"
+    assert path.read_bytes() == b"a=1\n" + lines.ending(b"a=1\n")
     assert os.listdir(tmp_path) == ["pairs"]
 
 

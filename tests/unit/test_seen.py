@@ -6,6 +6,7 @@ import stat
 import pytest
 
 from bdserver.errors import BadConfig, BadPackage
+from bdserver.files import lines
 from bdserver.files import seen as module
 from bdserver.files.seen import Seen
 from tests.unit.forks import forked, has_ended_well
@@ -32,7 +33,7 @@ def test_an_older_counter_is_refused_and_the_same_one_is_not(seen):
 def test_a_file_that_can_not_be_read_refuses_all(seen, content):
     rows = f"{content}\n".encode()
     with open(seen.path, "wb") as file:
-        file.write(rows + module._last_line(rows))
+        file.write(rows + lines.ending(rows))
     for asked in (lambda: seen.newest("Echo"), lambda: seen.check("Echo", 7), lambda: seen.raise_to("Echo", 7)):
         with pytest.raises(BadConfig, match=r"n\.bdsigned:1: "):
             asked()

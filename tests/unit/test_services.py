@@ -7,9 +7,10 @@ import time
 
 import pytest
 
-from bdserver.errors import BadPackage, BadService, CantFind
+from bdserver.errors import BadPackage, BadService, CantFind, TooBusy
 from bdserver.files import services as module
 from bdserver.files.bdcert import Service
+from bdserver.files.durable import Stamp
 from bdserver.files.services import RETIRED_MAX, Services
 from tests.unit import changes
 from tests.unit.changes import drop, install, left_in_scratch, publish, scratch
@@ -236,7 +237,7 @@ def test_of_retired_replicas_the_newest_are_kept_and_all_that_was_withdrawn(serv
 
 
 def test_a_bdcert_is_written_anew_when_it_says_something_else(services, folder):
-    drop(folder, "a", "weight=1\n")
+    publish(services, None, "a", 1.0, "http://h/")
     before = os.stat(folder / "a.bdcert")
     assert services.relabel("a", lambda service: service).cost == 1 and os.stat(folder / "a.bdcert") == before
     assert services.relabel("a", lambda service: service._replace(cost=2.0)).cost == 2
@@ -354,3 +355,144 @@ def test_a_folder_that_can_not_be_looked_at_is_not_empty(folder, services, monke
         drop(folder, "b")
         assert list(services.all()) == ["a"] and services.complaints == [f"{folder}: {os.strerror(number)}"]
     assert list(services.all()) == ["a", "b"] and services.complaints == []
+
+
+# --- written in place ---------------------------------------------------------------------------------------------
+
+WHOLE = "weight=3\ncopies=none\nreplicas=0\nurl=http://{host}/a\n"
+
+
+@pytest.fixture
+def rested(services, folder, monkeypatch):
+    """A service whose .bdcert has been as it is for long: a rest takes a twentieth of a second here."""
+    monkeypatch.setattr(module, "REST_NS", 50_000_000)
+    drop(folder, "a", WHOLE)
+    services.all()
+    rest(folder / "a.bdcert")
+    return services.get("a")
+
+
+def rest(path):
+    """Wait until this file, or folder, has rested."""
+    while time.time_ns() - os.stat(path).st_ctime_ns <= module.REST_NS:
+        time.sleep(0.001)
+
+
+def write(file, data):
+    """In place, and not whole before it is closed."""
+    file.write(data)
+    file.flush()
+
+
+@pytest.mark.parametrize("at", range(len(WHOLE)))
+def test_a_bdcert_that_is_cut_anywhere_for_a_moment_says_what_it_said_before(services, folder, rested, monkeypatch, at):
+    monkeypatch.setattr(module, "REST_NS", 10**12)  # no machine is too slow for that
+    os.utime(folder / "a.bdcert")
+    services._read["a"] = services._read["a"]._replace(is_whole=True)
+    with open(folder / "a.bdcert", "w") as file:
+        write(file, WHOLE[:at])
+        services.look()
+        assert services.get("a") == rested and services.complaints == []
+        write(file, WHOLE[at:])
+    services.look()
+    assert services.get("a") == rested
+
+
+def test_what_is_written_in_place_counts_when_it_has_rested_in_each_process(services, folder, rested, monkeypatch):
+    child = Services(services.services_dir, services.graveyard_dir, services.scratch_dir)
+    assert child.get("a") == rested
+    for text, cost in (("weight=4\n", 4), ("weight=5\n", 5)):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "REST_NS", 10**12)
+            services._read["a"] = services._read["a"]._replace(is_whole=True)
+            child._read["a"] = child._read["a"]._replace(is_whole=True)
+            (folder / "a.bdcert").write_text(text)
+            services.look()
+            assert services.get("a").cost == child.get("a").cost == cost - 1
+        rest(folder / "a.bdcert")
+        services._again_at = child._again_at = 0.0
+        assert services.get("a").cost == child.get("a").cost == cost
+        rest(folder / "a.bdcert")
+
+
+def test_what_has_just_come_counts_at_once_and_so_does_each_change_before_it_has_rested(services, folder):
+    (folder / "a").write_text("a")
+    for text, cost in (("", 1), ("weigh", None), ("weight=1", 1), ("weight=15\n", 15)):
+        (folder / "a.bdcert").write_text(text)
+        services.look()
+        assert (services.get("a").cost if services.get("a") else None) == cost
+
+
+def test_a_bdcert_that_a_node_has_written_counts_at_once(services, folder, rested):
+    services.relabel("a", lambda service: service._replace(cost=7.0))
+    assert services.get("a").cost == 7
+    content = (folder / "a.bdcert").read_bytes()
+    (folder / "a.bdcert").write_bytes(content.replace(b"7", b"8"))  # whose last line is that of before
+    services.look()
+    assert services.get("a").cost == 7
+    (folder / "a.bdcert").write_bytes(content)
+    services.look()
+    assert services.get("a").cost == 7 and not services._restless
+
+
+def test_what_somebody_is_writing_is_not_written_over(services, folder, rested):
+    with open(folder / "a.bdcert", "w") as file:
+        for _ in range(2):  # known to be under way, or not yet
+            with pytest.raises(TooBusy, match=r"a\.bdcert: is being changed by hand"):
+                services.relabel("a", lambda service: service._replace(cost=7.0))
+            services.look()
+        write(file, "weight=9\n")
+    rest(folder / "a.bdcert")
+    services._again_at = 0.0
+    services.look()
+    assert services.relabel("a", lambda service: service._replace(replicas=2)).cost == 9
+    assert "weight=9" in (folder / "a.bdcert").read_text()
+
+
+def test_a_bdcert_that_is_away_for_a_moment_takes_no_service_and_one_that_is_removed_does(
+    services, folder, rested, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "REST_NS", 10**12)
+        services._read["a"] = services._read["a"]._replace(is_whole=True)
+        (folder / "a.bdcert").rename(folder / "a.bdcert~")  # as editors and git do
+        assert services.get("a") == rested
+        (folder / "a.bdcert").write_text(WHOLE)
+        assert services.get("a") == rested
+        (folder / "a.bdcert").unlink()
+        assert services.get("a") == rested
+    rest(folder)
+    services._again_at = 0.0
+    assert services.get("a") is None and not services._restless
+    assert services.complaints == []
+
+
+def test_what_is_withdrawn_is_so_at_once_though_it_had_rested(services, folder, rested):
+    services.withdraw("a")
+    assert services.get("a") is None
+    services.restore("a")
+    rest(folder / "a.bdcert")
+    assert services.get("a") is not None
+    (folder / "a").unlink()
+    assert services.get("a").path is None  # it has a url left
+
+
+def test_a_bdcert_that_never_rests_is_said_and_what_it_said_before_counts(services, folder, rested, monkeypatch):
+    monkeypatch.setattr(module, "REST_NS", 10**12)
+    services._read["a"] = services._read["a"]._replace(is_whole=True)
+    (folder / "a.bdcert").write_text("weight=4\n")
+    services.look()
+    assert services.complaints == []
+    services._restless["a"] -= module.RESTLESS_SECONDS
+    services._again_at = 0.0
+    services.look()
+    assert services.get("a") == rested and services.complaints == [module.RESTLESS % (folder / "a.bdcert")]
+
+
+def test_on_a_clock_of_whole_seconds_what_is_read_is_read_again_until_the_second_is_over(monkeypatch):
+    now = 10**9 * 1_700_000_000
+    monkeypatch.setattr(module.time, "time_ns", lambda: now + 400_000_000)
+    coarse, fine = (Stamp(1, 2, 3, at, at) for at in (now, now + 1))
+    assert not module._is_settled(coarse) and module._is_settled(fine)
+    monkeypatch.setattr(module.time, "time_ns", lambda: now + 1_000_000_001)
+    assert module._is_settled(coarse)
