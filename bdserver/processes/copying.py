@@ -2,7 +2,7 @@
 
 Whenever the view or the services folder has changed, core.upkeep says what is to be done for our services. A child does it
 (answers.tending), and a thread waits for that: hashing and fetching take their time, and the loop has none. What fails is a
-warning as long as it is still to be done.
+warning as long as it is still to be done. Files that somebody is writing are hashed when they have rested (core.stillness).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from bdserver.core import turns
 from bdserver.core.copies import Go
 from bdserver.core.membership import Record
 from bdserver.core.messages import Ok
+from bdserver.core.stillness import Stillness
 from bdserver.core.turns import Errand, Place
 from bdserver.core.upkeep import Look, Rules, Upkeep
 from bdserver.core.view import View
@@ -29,6 +30,10 @@ ERRAND_SECONDS = 50.0
 # To look at the stamps of all files of all services may take a fiftieth of our time, and keeps the loop for a moment each time:
 # then it goes on later, with the next service.
 LOOK_SHARE, LOOK_SECONDS, LOOK_AT_ONCE_SECONDS = 50, 2.0, 0.02
+# The next look while something is to rest: with the next second's turn of the loop.
+REST_LOOK_SECONDS = 0.5
+
+RESTLESS = "%s: its files change again and again, and are no new edition before they rest (is a log among them?)"
 
 
 class Copying:
@@ -40,6 +45,7 @@ class Copying:
         self._upkeep = Upkeep(node.rng)
         self._looks: dict[str, str] = {}  # service -> how its files looked when a child last saw which edition they are
         self._seen_looks: dict[str, str] = {}  # and how they look now
+        self._stillness = Stillness()
         self._to_look: list[str] = []  # what is left of this round
         self._look_at = 0.0
         self._seen: View | None = None
@@ -65,10 +71,10 @@ class Copying:
 
     def failing(self) -> list[str]:
         """What could not be done, a line each."""
-        return self._upkeep.failing()
+        return [*self._upkeep.failing(), *(RESTLESS % name for name in self._stillness.restless())]
 
     def _look_at_files(self, clock: float) -> None:
-        """Which services look otherwise than when a child last saw which edition they are."""
+        """Which services look otherwise than when a child last saw which edition they are, and have rested."""
         if clock < self._look_at:
             return
         began, files_max = time.monotonic(), self._node.settings.package_files_max
@@ -79,13 +85,18 @@ class Copying:
             name = self._to_look.pop()
             if name in here:
                 seen[name] = package.look(here[name].offered(), files_max)
+                self._stillness.note(name, seen[name], clock)
+        self._stillness.keep(frozenset(here))
         self._seen_looks = seen
         self._looks = {name: look for name, look in self._looks.items() if name in here}
-        look = self._upkeep.look([name for name, each in seen.items() if self._looks.get(name) != each], clock)
+        changed = [name for name, each in seen.items() if self._looks.get(name) != each]
+        rested = [name for name in changed if self._stillness.has_rested(name)]
+        look = self._upkeep.look(rested, clock)
         if look is not None:
             self._run(look, {name: seen[name] for name in look.names})
         took = time.monotonic() - began
-        self._look_at = clock + max(0.0 if self._to_look else LOOK_SECONDS, LOOK_SHARE * took)
+        pause = 0.0 if self._to_look else REST_LOOK_SECONDS if len(rested) < len(changed) else LOOK_SECONDS
+        self._look_at = clock + max(pause, LOOK_SHARE * took)
 
     def _start(self, view: View, clock: float, wall: float) -> None:
         told, trust, here = self._upkeep.idle, self._node.trust.untrusted(), self._node.services.all()

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import ClassVar, NamedTuple
 
 from bdserver.core import attention, messages, nudges
+from bdserver.core.membership import NO_EDITION
 from bdserver.core.messages import Error, Found, Package
 from bdserver.core.policies import Policies
 from bdserver.core.roles import NODE
@@ -25,7 +26,7 @@ from bdserver.files.blacklist import BlackList
 from bdserver.files.revoked import Revoked
 from bdserver.files.settings import Settings
 from bdserver.net.identity import Identity
-from bdserver.processes import facts
+from bdserver.processes import editions, facts
 from bdserver.processes.answers import answer, ask_ourselves
 from bdserver.processes.describing import Told, describe, own_record, update_own
 from bdserver.processes.node import Life, Node
@@ -254,8 +255,9 @@ class InMemory(Node):
         with self.call_me(role) as talk:
             return talk.ask(list(request), package=package)
 
-    def offer(self, service, content=b"hello", **pairs):
-        """A service dropped into the folder, whole at once; without content, registered by its url."""
+    def offer(self, service, content=b"hello", *, is_seen=True, **pairs):
+        """A service dropped into the folder, whole at once; without content, registered by its url. `is_seen`: and somebody has
+        seen which edition it is."""
         path = os.path.join(self.settings.services_dir, service)
         if content is not None:
             with open(path, "wb") as file:
@@ -263,6 +265,10 @@ class InMemory(Node):
         rows = "".join(f"{key}={value}\n" for key, value in pairs.items()).encode()
         with open(path + ".bdcert", "wb") as file:
             file.write(rows + lines.ending(rows))
+        mine = self.services.get(service)
+        if is_seen and mine is not None and mine.is_here and not mine.is_copy and mine.edition == NO_EDITION:
+            edition = editions.of_original(self, self.cache.view(), mine)
+            self.services.relabel(service, lambda now: now._replace(edition=edition))
         update_own(self)
         return self
 

@@ -90,7 +90,7 @@ def test_a_node_of_another_name_at_the_address_is_a_refusal(tmp_path):
 
 
 def test_a_node_tells_how_it_is(tmp_path):
-    node = a_node(tmp_path, receiver_threshold=2.0, days=3.0).offer("Echo", weight=1.5, url="http://{host}/e")
+    node = a_node(tmp_path, receiver_threshold=2.0, days=3.0).offer("Echo", weight=1.5, url="http://{host}/e", is_seen=False)
     node.clock.now += 7
     node.overload("Echo")
     own = node.ask("STATUS", role=CLIENT).own
@@ -141,7 +141,7 @@ def test_a_node_tells_whom_it_knows_and_what_is_only_hinted(tmp_path):
 
 def test_a_node_tells_how_the_services_stand(tmp_path):
     node, other = a_node(tmp_path), a_node(tmp_path, "other")
-    other.offer("Echo", replicas=3, edition="5:" + "a" * 32, health="http").offer("Plain")
+    other.offer("Echo", replicas=3, edition="5:" + "a" * 32, health="http").offer("Plain", is_seen=False)
     node.offer("Echo", health="tcp", type="dynamic", original="other", edition="4:" + "b" * 32)
     acquaint(node, other)
     status = node.ask("STATUS")

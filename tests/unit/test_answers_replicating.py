@@ -64,7 +64,7 @@ def test_a_copy_is_fetched_goes_live_and_takes_the_call(tmp_path):
     assert node.ask("WILLYOUREPLICATE", "Echo") == Yes(8080, "axis", "http://10.0.0.1:8080/axis/Echo?wsdl")
     here = node.services.get("Echo")
     assert (content(node), here.type, here.arrived_at, here.extra) == (ECHO, "dynamic", NOW, (("rack", "joe"),))
-    assert here.original == "holder" and here.edition.counter == 0 and here.edition.digest, "nobody has numbered it yet"
+    assert here.original == "holder" and here.edition == holder.services.get("Echo").edition
     assert node.hitlog.runs("Echo", NOW) == [("HIT", int(NOW), 1)]
     assert holder.hitlog.runs("Echo", NOW) == [("REPLICATE", int(NOW), 1)]
     assert node.cache.view().own.free_dynamic == 4 and "Echo" in node.cache.view().own.services
@@ -175,7 +175,7 @@ def test_what_is_withdrawn_while_it_comes_does_not_go_live(tmp_path, monkeypatch
     def give_and_withdraw(session, service):
         package = give(session, service)
         holder.services.withdraw(service)
-        update_own(holder, Told(withdrawn={service: Withdrawal(1, int(NOW))}))
+        update_own(holder, Told(withdrawn={service: Withdrawal(int(NOW), int(NOW))}))
         acquaint(node, holder)
         return package
 
@@ -257,11 +257,23 @@ def test_what_can_not_be_packed_is_said_and_leaves_nothing(tmp_path):
     node = a_node(tmp_path).offer("Echo", None, url="http://h/")
     os.mkfifo(os.path.join(node.settings.services_dir, "folder-pipe"))
     os.makedirs(os.path.join(node.settings.services_dir, "Folder"))
-    os.symlink("/etc/passwd", os.path.join(node.settings.services_dir, "Folder", "link"))
     node.offer("Folder", None)
+    os.symlink("/etc/passwd", os.path.join(node.settings.services_dir, "Folder", "link"))
     with pytest.raises(errors.BadPackage, match="only files and folders"):
         node.ask("GIVESERVICE", "Folder")
     assert is_clean(node)
+
+
+def test_what_nobody_has_numbered_yet_is_not_given_since_it_may_be_half_there(tmp_path):
+    node, holder = a_mesh(tmp_path, "me", "holder")
+    holder.offer("Echo", b"hal", is_seen=False, replicas=2)
+    acquaint(node, holder)
+    assert not holder.cache.view().own.services["Echo"].replicable
+    assert holder.ask("GIVESERVICE", "Echo") == No() and node.ask("WILLYOUREPLICATE", "Echo") == NotGiven()
+    assert found(holder).described == {"url": "http://10.0.0.2:8080/axis/Echo?wsdl"}
+    holder.offer("Echo", b"whole", replicas=2)
+    acquaint(node, holder)
+    assert isinstance(node.ask("WILLYOUREPLICATE", "Echo"), Yes) and content(node) == b"whole"
 
 
 # --- FIND ---------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pytest
 
 from bdserver.core.membership import Edition, Withdrawal
 from bdserver.core.messages import No, NotGiven, Ok, Yes
+from bdserver.core.stillness import Stillness
 from bdserver.errors import NobodyThere
 from bdserver.processes import copying as module
 from bdserver.processes.copying import LOOK_AT_ONCE_SECONDS, LOOK_SECONDS, LOOK_SHARE, Copying
@@ -38,13 +39,21 @@ class Socket:
         return self.answer(request)
 
 
-class Loop:
-    """A discoverer's loop around one Copying: time passes as the test says."""
+class AtRest(Stillness):
+    """Nobody writes to anything."""
 
-    def __init__(self, node, monkeypatch, answer=lambda request: Ok()):
+    def has_rested(self, name):
+        return True
+
+
+class Loop:
+    """A discoverer's loop around one Copying: time passes as the test says. `stillness`: when files are believed to rest."""
+
+    def __init__(self, node, monkeypatch, answer=lambda request: Ok(), stillness=AtRest):
         self.node, self.calls, self.changes = node, queue.Queue(), 0
         self.socket = Socket(answer)
         monkeypatch.setattr(module.dialling, "dial_local", self.socket)
+        monkeypatch.setattr(module, "Stillness", stillness)
         self.copying = Copying(node, self.calls.put, self.change)
         self.clock = 100.0
         self.weights = {}
@@ -169,6 +178,37 @@ def test_what_could_not_be_hashed_is_tried_again_alone(tmp_path, monkeypatch):
     assert loop.pass_(9) == [["TEND", ["B"]]]
     loop.socket.answer = lambda request: Ok()
     assert loop.pass_(9) == [["TEND", ["B"]]] and loop.copying.failing() == [] and loop.pass_(9) == []
+
+
+def test_files_that_are_being_written_are_hashed_when_they_have_rested(tmp_path, monkeypatch):
+    node = a_node(tmp_path).offer("A", b"a").offer("B", b"b")
+    loop = Loop(node, monkeypatch, stillness=Stillness)
+    assert [loop.pass_() for _ in range(4)] == [[], [], [["TEND", ["A", "B"]]], []]
+    with open(os.path.join(node.settings.services_dir, "A"), "wb") as file:
+        for _ in range(30):
+            file.write(b"more")
+            file.flush()
+            assert loop.pass_() == []
+        assert loop.copying.failing() == [module.RESTLESS % "A"]
+    assert loop.pass_() == loop.pass_() == []  # as long as a pause of such an upload
+    asked = [request for _ in range(4) for request in loop.pass_()]
+    assert asked == [["TEND", ["A"]]] and loop.copying.failing() == []
+
+
+def test_what_is_written_for_ever_holds_up_no_other_service_and_is_no_new_edition(tmp_path, monkeypatch):
+    node = a_node(tmp_path).offer("A", b"a").offer("B", b"b")
+    loop, asked = Loop(node, monkeypatch, stillness=Stillness), []
+    for second in range(100):
+        with open(os.path.join(node.settings.services_dir, "A"), "ab") as file:
+            file.write(b"a line\n")
+        if second == 50:
+            with open(os.path.join(node.settings.services_dir, "B"), "wb") as file:
+                file.write(b"new")
+        asked += loop.pass_()
+    assert asked == [["TEND", ["B"]]] * 2 and loop.copying.failing() == [module.RESTLESS % "A"]
+    node.services.withdraw("A")
+    loop.pass_(2)
+    assert loop.copying.failing() == []
 
 
 # --- errands --------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from bdserver.core.membership import Copies, Withdrawal
 from bdserver.core.messages import No, NotGiven, Ok, Yes
 from bdserver.core.roles import ADMIN
 from bdserver.errors import NobodyThere
+from bdserver.files import package
 from bdserver.processes.answers import tending
 from bdserver.processes.describing import Told, update_own
 from tests.unit.nodes import NOW, a_mesh, a_node, acquaint, document
@@ -52,7 +53,7 @@ def with_copies(tmp_path, *names, **pairs):
 
 
 def test_what_an_administrator_dropped_or_changed_gets_its_edition(tmp_path):
-    node = a_node(tmp_path).offer("Echo", b"1", signer="joe", signature="by joe")
+    node = a_node(tmp_path).offer("Echo", b"1", signer="joe", signature="by joe", is_seen=False)
     assert node.services.get("Echo").edition.digest == ""
     assert tend(node) == Ok()
     first = node.services.get("Echo")
@@ -130,8 +131,26 @@ def test_a_copy_that_was_changed_by_hand_is_fetched_anew_where_somebody_has_it(t
     assert tend(copy) == Ok() and content(copy) == b"by hand"  # an orphan: nobody has it
 
 
+def test_what_is_changed_while_it_is_hashed_is_no_edition_but_tried_again(tmp_path, monkeypatch):
+    node = a_node(tmp_path).offer("Echo", b"1" * 1000)
+    first, path = node.services.get("Echo"), os.path.join(node.settings.services_dir, "Echo")
+    hash_ = package.edition_digest
+
+    def cut_meanwhile(*arguments):
+        os.truncate(path, 500)
+        found = hash_(*arguments)
+        os.truncate(path, 400)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(package, "edition_digest", cut_meanwhile)
+        assert tend(node).notes == ["Echo: it was changed while it was hashed"]
+    assert node.services.get("Echo") == first and node.cache.view().own.services["Echo"].edition == first.edition
+    assert tend(node) == Ok() and node.services.get("Echo").edition.digest != first.edition.digest
+
+
 def test_what_there_is_no_time_for_is_noted_and_what_was_done_is_done(tmp_path, monkeypatch):
-    node = a_node(tmp_path).offer("A", b"a").offer("B", b"b")
+    node = a_node(tmp_path).offer("A", b"a", is_seen=False).offer("B", b"b", is_seen=False)
     left = itertools.chain([9.0, 9.0], itertools.repeat(tending.LEFT_SECONDS))
     monkeypatch.setattr("bdserver.processes.session.Session.left", lambda session: next(left))
     assert tend(node, "A", "B").notes == ["B: there was no time left to look at it"]

@@ -12,7 +12,8 @@ import logging
 from bdserver.core import copies, turns
 from bdserver.core.membership import Edition
 from bdserver.core.messages import No, NotGiven, Ok
-from bdserver.errors import BDError, CantFind
+from bdserver.errors import BDError, CantFind, TooBusy
+from bdserver.files import package
 from bdserver.files.bdcert import Service
 from bdserver.processes import editions
 from bdserver.processes.answers import replicating
@@ -49,8 +50,11 @@ def answer_tend(session: Session, names: list[str]) -> Ok:
 
 
 def _tend_original(session: Session, mine: Service) -> None:
-    node = session.node
+    node, files_max = session.node, session.node.settings.package_files_max
+    before = package.look(mine.offered(), files_max)
     edition = editions.of_original(node, session.view(), mine)
+    if package.look(mine.offered(), files_max) != before:
+        raise TooBusy("it was changed while it was hashed")
     if edition != mine.edition:
         _renumber(node, mine, edition)
     told = session.view().own.services.get(mine.name)
