@@ -1,9 +1,9 @@
 """Which things that change by hand have come to rest: what somebody writes in place is half of itself for a moment.
 
 A large file that is uploaded changes for minutes, and a log that lies in a service's folder does for ever. How each thing looks
-is noted again and again, and it has rested when it looked the same for a moment. That moment is longer for what has been changing
-longer: an upload may falter, and a log is not to be something new with each line. What follows from rest is its caller's
-business.
+is noted again and again, and it has rested when it looked the same for a moment. That moment is longer for what has been
+changing longer: an upload may falter, and a log is not to be something new with each line. What follows from rest is its
+caller's business.
 """
 
 from __future__ import annotations

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 LOCK_POLL_SECONDS = 0.002
+# What an editor, cp or scp writes in place is empty or cut for a moment: it is believed whole when it was as it is for so long.
+REST_NS = 1_000_000_000
 
 
 class Stamp(NamedTuple):
@@ -80,6 +82,16 @@ def is_still(path: str, known: Stamp | None) -> bool:
         return fields_of(os.stat(path)) == known
     except OSError:
         return known is None
+
+
+def age_ns(known: Stamp) -> int:
+    """How long ago it was changed. A time to come, as after the clock was set back, says nothing: it is as long ago."""
+    return abs(time.time_ns() - known.ctime_ns)
+
+
+def rests_in(known: Stamp | None) -> float:
+    """In how many seconds it is believed whole, if it stays as it is; 0: it is so now, or is not there."""
+    return max(REST_NS - age_ns(known), 0) / 1e9 if known is not None else 0.0
 
 
 def has_name(descriptor: int, path: str) -> bool:

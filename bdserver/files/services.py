@@ -38,8 +38,8 @@ SERVICES_MAX = 1000
 RETIRED_MAX = 100
 # What changed less than this ago may change again within the same tick of the file system's clock; of some that is a second.
 SETTLED_NS, SETTLED_NS_COARSE = 50_000_000, 1_000_000_000
-# How long a .bdcert is to be as it is, until it is believed whole; and after how long that is said of one that does not rest.
-REST_NS, RESTLESS_SECONDS = 1_000_000_000, 10.0
+# After so long it is said that a .bdcert does not rest; one that was emptied is looked at again so often.
+RESTLESS_SECONDS, AGAIN_SECONDS = 10.0, 1.0
 
 
 class _Look(NamedTuple):
@@ -188,22 +188,24 @@ class Services:
         kept = {name: self._read[name] for name, stamp in changed_at.items() if self._is_being_written(name, stamp)}
         now = time.monotonic()
         self._restless = {name: before.get(name, now) for name in kept}
-        left = min((REST_NS - _age_ns(changed_at[name]) for name in kept), default=0)
-        self._again_at = now + max(left, 0) / 1e9
+        self._again_at = now + min((durable.rests_in(changed_at[name]) or AGAIN_SECONDS for name in kept), default=0.0)
         return kept
 
     def _is_being_written(self, name: str, stamp: Stamp) -> bool:
-        """Whether what has just changed at this time took the place of what was whole, and may not be whole itself."""
+        """Whether what has changed at this time took the place of what was whole, and may not be whole itself. What is empty
+        never is: a full disk leaves it so, and an upload that falters."""
         known = self._read[name]
-        was_whole = known.is_whole or (known.look.cert is not None and abs(stamp.ctime_ns - known.look.cert.ctime_ns) > REST_NS)
-        return was_whole and _age_ns(stamp) <= REST_NS and not bdcert.is_whole(self._cert(name))
+        before = known.look.cert
+        was_whole = known.is_whole or (before is not None and abs(stamp.ctime_ns - before.ctime_ns) > durable.REST_NS)
+        is_emptied = not stamp.size and before is not None and before.size > 0
+        return was_whole and (is_emptied or durable.rests_in(stamp) > 0) and not bdcert.is_whole(self._cert(name))
 
     def _check_rested(self, name: str) -> None:
         """TooBusy while somebody is writing it: who has the file open would go on with one that has no name any more."""
         cert, known = self._cert(name), self._read.get(name)
         now = durable.stamp(cert)
         is_read = now is not None and known is not None and known.look.cert == now
-        if now is None or not is_read or (_age_ns(now) <= REST_NS and not bdcert.is_whole(cert)):
+        if not is_read or (durable.rests_in(now) > 0 and not bdcert.is_whole(cert)):
             self._seen = None
             raise TooBusy(f"{shown(cert)}: is being changed by hand: it is written by the node when it has rested for a second")
 
@@ -363,15 +365,10 @@ def _stamp(entry: os.DirEntry[str]) -> Stamp | None:
 
 def _is_settled(stamp: Stamp) -> bool:
     """Whether a change from now on would show in its ctime, which every change sets."""
-    return _age_ns(stamp) > (SETTLED_NS if stamp.ctime_ns % SETTLED_NS_COARSE else SETTLED_NS_COARSE)
+    return durable.age_ns(stamp) > (SETTLED_NS if stamp.ctime_ns % SETTLED_NS_COARSE else SETTLED_NS_COARSE)
 
 
-def _age_ns(stamp: Stamp) -> int:
-    """How long ago it was changed. A time to come, after the clock was set back, says nothing: that is as long ago."""
-    return abs(time.time_ns() - stamp.ctime_ns)
-
-
-RESTLESS = "%s: is written again and again: what it said before counts until it has rested for a second"
+RESTLESS = "%s: is empty, or written again and again: what it said before counts until it is whole, and has rested for a second"
 
 
 def _is_long_ago(at: float) -> bool:

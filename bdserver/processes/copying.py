@@ -32,6 +32,9 @@ ERRAND_SECONDS = 50.0
 LOOK_SHARE, LOOK_SECONDS, LOOK_AT_ONCE_SECONDS = 50, 2.0, 0.02
 # The next look while something is to rest: with the next second's turn of the loop.
 REST_LOOK_SECONDS = 0.5
+# What was changed by hand is hashed once more: a write to mapped memory, or from another host of a network file system, may show
+# in a file's times when it begins, and not when it ends. Linux writes what is mapped to the disk within half a minute.
+ONCE_MORE_SECONDS = 60.0
 
 RESTLESS = "%s: its files change again and again, and are no new edition before they rest (is a log among them?)"
 
@@ -46,6 +49,7 @@ class Copying:
         self._looks: dict[str, str] = {}  # service -> how its files looked when a child last saw which edition they are
         self._seen_looks: dict[str, str] = {}  # and how they look now
         self._stillness = Stillness()
+        self._once_more: dict[str, float] = {}  # service -> when it is hashed once more
         self._to_look: list[str] = []  # what is left of this round
         self._look_at = 0.0
         self._seen: View | None = None
@@ -88,7 +92,9 @@ class Copying:
                 self._stillness.note(name, seen[name], clock)
         self._stillness.keep(frozenset(here))
         self._seen_looks = seen
-        self._looks = {name: look for name, look in self._looks.items() if name in here}
+        due = [name for name, at in self._once_more.items() if at <= clock]
+        self._once_more = {name: at for name, at in self._once_more.items() if at > clock}
+        self._looks = {name: look for name, look in self._looks.items() if name in here and name not in due}
         changed = [name for name, each in seen.items() if self._looks.get(name) != each]
         rested = [name for name in changed if self._stillness.has_rested(name)]
         look = self._upkeep.look(rested, clock)
@@ -140,7 +146,10 @@ class Copying:
 
     def _over(self, errand: Errand | Look, failed: dict[str, str], looks: dict[str, str]) -> None:
         self._upkeep.over(errand, failed, time.monotonic())
-        self._looks |= {name: look for name, look in looks.items() if name not in failed}
+        seen = {name: look for name, look in looks.items() if name not in failed}
+        again_at = time.monotonic() + ONCE_MORE_SECONDS
+        self._once_more |= {name: again_at for name in seen if name in self._looks}
+        self._looks |= seen
         self._seen = None  # look again
 
 

@@ -37,6 +37,8 @@ log = logging.getLogger("bdserver.listener")
 DRAIN_SECONDS = 10.0
 # Without descriptors accept() would spin: so long the callers wait in the kernel's backlog, and children may end meanwhile.
 NO_ROOM_PAUSE = 0.1
+# SIGHUP may come while somebody writes what it reads, be it from logrotate: it waits for that, and so long at most.
+REST_SECONDS_MAX = 5.0
 # Whether each listening socket is still there is looked at this often: somebody may have deleted the local one's file.
 SOCKETS_SECONDS = 2.0
 
@@ -58,6 +60,7 @@ class Runs(NamedTuple):
     is_refused: Callable[[str], bool] = lambda host: False  # the black list
     has_changed: Callable[[], bool] = lambda: False  # since when it was last asked: no child from before serves anybody more
     refresh: Callable[[], None] = _nothing  # before each fork: read anew what changed; a spare that gets a connection does, too
+    rests_in: Callable[[], float] = lambda: 0.0  # seconds until what SIGHUP reads is believed whole
     reload: Callable[[], Iterable[str]] = _no_complaints  # on SIGHUP; what is wrong, a line each
     on_ready: Callable[[], None] = _nothing  # the listener answers
     on_leaving: Callable[[], None] = _nothing  # it does no longer; running requests end
@@ -84,6 +87,7 @@ class Listener:
         self._loop = Loop(self._wait_for_room)
         self._sockets: list[socket.socket] = []  # on which connections are accepted now
         self._ends_at = math.inf  # finite: it is leaving
+        self._reloads_by = math.inf  # finite: SIGHUP has come, and waits for files that are being written
         self._actions: dict[int, Callable[[], None]] = {
             signal.SIGTERM: self._leave,
             signal.SIGINT: self._leave,
@@ -358,6 +362,13 @@ class Listener:
                 self._close_line(child)
 
     def _reload(self) -> None:
+        now, seconds = time.monotonic(), self._runs.rests_in()
+        self._reloads_by = min(self._reloads_by, now + REST_SECONDS_MAX)
+        if seconds > 0 and now < self._reloads_by:
+            self._loop.call_later(min(seconds, self._reloads_by - now), self._reload)
+            return
+        self._loop.cancel(self._reload)
+        self._reloads_by = math.inf
         self._renew_children()
         self._loop.guarded(self._read_anew)
         for pid in [self._discoverer.pid, *(child.pid for child in self._pool.children(State.SERVING))]:

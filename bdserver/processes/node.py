@@ -204,14 +204,15 @@ class Node:
             return policy.parse(text, whose)
 
     def look_at_keys(self) -> bool:
-        """Read our certificate and the CAs anew if another process of ours has put others in their place: then True. A node
-        whose certificate was made by hand waits for SIGHUP: what a person copies, file by file, is not whole before."""
+        """Read our certificate and the CAs anew if another process of ours has put others in their place, a second ago: then
+        True. Sooner a person may be writing them in place. A node whose certificate was made by hand waits for SIGHUP: what a
+        person copies, file by file, is not whole before."""
         clock = time.monotonic()
         if self.credentials.chain.signer is None or clock < self._keys_again_at:
             return False
         self._keys_again_at = clock + KEYS_SECONDS
         stamps = self._key_stamps()
-        if stamps == self._keys_seen:
+        if stamps == self._keys_seen or max(map(durable.rests_in, stamps)) > 0:
             return False
         self._keys_seen = stamps
         try:
@@ -232,6 +233,13 @@ class Node:
         self.proofs = Proofs(fresh, self.refusal, self.clock)
         self.heard.forgive()
         self._keys_seen = stamps
+
+    def rests_in(self) -> float:
+        """In how many seconds all that SIGHUP reads is believed whole, if nobody writes to it meanwhile."""
+        settings, sources = self.settings, self.sources
+        paths = settings.path, sources.ws_policy or settings.ws_policy, sources.black_list or settings.black_list
+        stamps = [durable.stamp(path) for path in (*paths, settings.publishers) if path]
+        return max(map(durable.rests_in, [*stamps, *self._key_stamps()]))
 
     def _key_stamps(self) -> tuple[durable.Stamp | None, ...]:
         names = f"{self.settings.username}.crt", "ca.crt", f"{self.settings.username}.signer.crt"

@@ -2,7 +2,8 @@
 caller.
 
 All do the same, here; a child does before its next request. Children that wait for a caller are forked anew. Each part is read
-for itself: one that is bad is told, and what was before stays in force. Nothing is written: that this node now says something
+for itself: one that is bad is told, and what was before stays in force. The listener waits until those files have rested for a
+second, since what is being written is empty or cut. Nothing is written: that this node now says something
 else of itself is the discoverer's to find, which looks at once.
 """
 
@@ -43,6 +44,10 @@ def read_anew(node: Node) -> list[str]:
 
 def _settings(node: Node) -> None:
     fresh = load(node.settings.path)
+    if node.settings.given and not fresh.given:
+        raise BadConfig(
+            f"{durable.shown(node.settings.path)}: nothing is set in it, as when a disk was full while it was written"
+        )
     node.kept = node.settings.kept_against(fresh)
     node.settings = node.settings.with_reloadable(fresh)
 

@@ -58,6 +58,7 @@ def _parts(node: Node, sockets: Sockets, claims: Sequence[PidFile], on_ready: Ca
         is_refused=node.is_black_listed,
         has_changed=lambda: node.rules.revoked.refresh() | node.look_at_keys(),  # not bound: SIGHUP may make other rules
         refresh=node.refresh,
+        rests_in=node.rests_in,
         reload=functools.partial(_reload, node),
         on_ready=functools.partial(_ready, node, on_ready),
         on_leaving=lambda: systemd.notify(STOPPING=1, STATUS="leaving: running requests end"),

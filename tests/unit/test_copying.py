@@ -211,6 +211,17 @@ def test_what_is_written_for_ever_holds_up_no_other_service_and_is_no_new_editio
     assert loop.copying.failing() == []
 
 
+def test_what_was_changed_by_hand_is_hashed_once_more_since_its_times_may_not_show_the_end(tmp_path, monkeypatch):
+    node = a_node(tmp_path).offer("A", b"a").offer("B", b"b")
+    loop = Loop(node, monkeypatch)
+    assert loop.pass_() == [["TEND", ["A", "B"]]] and loop.pass_(99) == []
+    with open(os.path.join(node.settings.services_dir, "A"), "w") as file:
+        file.write("half")
+    assert loop.pass_(9) == [["TEND", ["A"]]]
+    assert loop.pass_(module.ONCE_MORE_SECONDS - 1) == []
+    assert loop.pass_(2) == [["TEND", ["A"]]] and loop.pass_(99) == loop.pass_(99) == []
+
+
 # --- errands --------------------------------------------------------------------------------------------------------
 
 

@@ -366,6 +366,27 @@ def test_sighup_reloads_and_drops_no_connection(run):
     assert node.is_echoing(sock) and node.is_echoing(node.call())
 
 
+def test_sighup_waits_for_what_is_being_written_and_not_for_ever(run, tmp_path):
+    busy = tmp_path / "busy"
+    busy.touch()
+    node = run(begin=lambda: setattr(module, "REST_SECONDS_MAX", 60.0), rests_in=lambda: 0.05 * busy.exists())
+    node.send(signal.SIGHUP)
+    sock = node.call()
+    assert node.is_echoing(sock) and "reload" not in node.said()
+    busy.unlink()
+    until(lambda: node.said().count("reload") == 1, 10, "the reload")
+    busy.touch()
+    node.end()
+
+
+def test_sighup_for_files_that_never_rest_reads_them_all_the_same(run):
+    node = run(begin=lambda: setattr(module, "REST_SECONDS_MAX", 0.3), rests_in=lambda: 0.05)
+    node.send(signal.SIGHUP)
+    until(lambda: "reload" in node.said(), 10, "the reload")
+    node.send(signal.SIGHUP)
+    until(lambda: node.said().count("reload") == 2, 10, "the second one")
+
+
 def test_sigterm_stops_accepting_lets_children_end_and_says_goodbye(run):
     node = run()
     sock = node.call()

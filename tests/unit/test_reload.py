@@ -8,7 +8,7 @@ import pytest
 
 from bdserver import errors
 from bdserver.core.roles import CLIENT
-from bdserver.files import policyfile, quarantine
+from bdserver.files import durable, policyfile, quarantine
 from bdserver.files.settings import load
 from bdserver.net.identity import Identity
 from bdserver.processes import reload
@@ -49,6 +49,32 @@ def test_a_reload_takes_all_that_may_change(config, tmp_path):  # noqa: F811
     config()
     assert read_anew(node) == [] and node.rules.document == policyfile.NONE and not node.refusal(whose("joe"))
     assert not node.rules.publishers.are_asked_for
+
+
+def test_a_config_that_was_emptied_leaves_the_settings_as_they_were(config, tmp_path):  # noqa: F811
+    node = open_node(load(config(receiver_threshold=8)))
+    with open(node.settings.path, "w") as file:
+        file.write("# nothing\n")
+    [said] = read_anew(node)
+    assert "nothing is set in it" in said and node.settings.receiver_threshold == 8 and said in node.stale
+    config(receiver_threshold=9)
+    assert read_anew(node) == [] and node.settings.receiver_threshold == 9
+
+
+def test_what_is_read_rests_a_second_after_it_was_written_last(config, tmp_path, monkeypatch):  # noqa: F811
+    paths = {"black_list": tmp_path / "b", "publishers": tmp_path / "k", "ws_policy": tmp_path / "p"}
+    for path, text in zip(paths.values(), ("", KEY.public.line, document("A")), strict=True):
+        path.write_text(text)
+    node = open_node(load(config(**paths)))
+    keys = os.path.join(node.settings.key_dir, "ca.crt"), os.path.join(node.settings.key_dir, f"{node.settings.username}.crt")
+    for path in (node.settings.path, *map(str, paths.values()), *keys):
+        now = time.time_ns()
+        monkeypatch.setattr(durable.time, "time_ns", lambda now=now: now + 5 * durable.REST_NS)
+        assert node.rests_in() == 0
+        os.utime(path)
+        monkeypatch.setattr(durable.time, "time_ns", lambda path=path: os.stat(path).st_ctime_ns + durable.REST_NS // 4)
+        assert node.rests_in() == 0.75
+        monkeypatch.undo()
 
 
 def test_a_list_of_publishers_that_is_broken_shuts_out_all_until_it_is_mended(config, tmp_path):  # noqa: F811
