@@ -14,6 +14,7 @@ from bdserver.core.policies import Policies
 from bdserver.core.roles import CLIENT
 from bdserver.core.view import Rival
 from bdserver.files import policyfile
+from bdserver.files.revoked import SETTLED_SECONDS
 from bdserver.files.settings import Settings, load
 from bdserver.net import dialling
 from bdserver.net.identity import Identity
@@ -134,7 +135,8 @@ def test_an_overloaded_node_is_not_well(tmp_path):
     assert status["overloaded"] and status["warnings"] == ["overloaded: 110 % of its threshold"]
 
 
-def test_a_list_of_the_revoked_that_can_not_be_read_is_warned_of_until_it_can(tmp_path):
+def test_a_list_of_the_revoked_that_can_not_be_read_is_warned_of_until_it_can(tmp_path, monkeypatch):
+    monkeypatch.setattr("time.monotonic", lambda: 1000.0)
     (tmp_path / "revoked").write_text("joe\n")
     node = a_node(tmp_path, revoked=str(tmp_path / "revoked"))
     (tmp_path / "revoked").write_text("no name!\n")
@@ -142,6 +144,8 @@ def test_a_list_of_the_revoked_that_can_not_be_read_is_warned_of_until_it_can(tm
     [warning] = warnings(node)
     assert "revoked:1" in warning
     (tmp_path / "revoked").write_text("jim\n")
+    assert node.refusal(whose("jim")) and warnings(node) == []
+    monkeypatch.setattr("time.monotonic", lambda: 1000.0 + SETTLED_SECONDS)
     assert node.refusal(whose("jim")) and not node.refusal(whose("joe")) and warnings(node) == []
 
 
