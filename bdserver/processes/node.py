@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 
 from bdserver.core import nudges, policy, statements
-from bdserver.core.address import join_address, split_address
+from bdserver.core.address import join_address, split_address, without_zone
 from bdserver.core.nudges import Nudge
 from bdserver.core.policies import Policies, Unknown
 from bdserver.core.policy import Policy
@@ -228,6 +228,10 @@ class Node:
         fresh = keys.load(self.settings.key_dir, self.settings.username, self.settings.group)
         if (fresh.identity.name, fresh.identity.mesh, fresh.identity.role) != (self.name, self.mesh, "node"):
             raise BadConfig(f"{self.settings.username}.crt is now for another node: restart instead")
+        host = without_zone(split_address(self.address)[0])
+        if host not in fresh.identity.hosts:  # by it this node would be refused by all that know it there
+            hosts = " and ".join(fresh.identity.hosts) or "no host"
+            raise BadConfig(f"{self.settings.username}.crt is now for {hosts}, and the others know this node at {host}: restart it")
         self.signer = signer_of(self.settings, fresh)
         self.credentials = fresh
         self.proofs = Proofs(fresh, self.refusal, self.clock)

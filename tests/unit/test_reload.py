@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import time
 
 import pytest
@@ -15,6 +16,7 @@ from bdserver.processes import reload
 from bdserver.processes.node import open_node
 from bdserver.processes.reload import read_anew
 from bdserver.processes.run import begin
+from tests.unit.certificates import make_keys
 from tests.unit.configs import config, folder  # noqa: F401 (fixtures)
 from tests.unit.nodes import NOW, a_mesh, document, warnings
 from tests.unit.signed import KEY, SIGNER
@@ -180,6 +182,24 @@ def test_keys_of_another_are_refused_and_the_old_ones_stay(config, tmp_path, fol
     [complaint] = read_anew(node)
     assert "me.crt" in complaint and node.credentials is before
     assert ("is now for another node: restart instead" in complaint) == (as_ != "nobody")
+
+
+def test_a_certificate_that_does_not_name_our_address_is_refused_and_the_old_one_stays(config, tmp_path, folder):  # noqa: F811
+    keys = tmp_path / "me"
+
+    def certify(*hosts):
+        shutil.rmtree(keys, ignore_errors=True)
+        make_keys(tmp_path, f"{folder}/ca", "me", *hosts)
+
+    certify("10.0.0.1")
+    node = open_node(load(config(key_dir=keys)))
+    before = node.credentials
+    certify("10.0.0.2", "me.example.org")
+    [complaint] = read_anew(node)
+    words = "me.crt is now for me.example.org and 10.0.0.2, and the others know this node at 10.0.0.1: restart it"
+    assert complaint == words and node.credentials is before
+    certify("10.0.0.2", "10.0.0.1")
+    assert not read_anew(node) and node.credentials is not before
 
 
 def test_whatever_goes_wrong_at_sighup_ends_nobody_and_the_old_one_stays(tmp_path, monkeypatch):
