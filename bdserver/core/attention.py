@@ -94,7 +94,8 @@ REMEDIES = {
     Unmet.SILENCE: "does it run, and lets every firewall between through both its ports?",
 }
 RENAME = "each host needs a name of its own, and a certificate for it; one that was stolen: bdctl revoke --serial"
-ADOPT, WITHDRAW_ONE = "bdctl adopt, where it is to live on", "withdraw one of the two: bdctl withdraw --here"
+ADOPT = "bdctl adopt, where it is to live on, or bdctl publish --take-over, where it is published anew"
+WITHDRAW_ONE = "withdraw one of the two: bdctl withdraw --here"
 MAKE_ROOM = "do enough hosts have a free slot, and may they have it?"
 
 

@@ -212,6 +212,14 @@ def is_credible(view: View, name: str, giver: str, original: str, edition: Editi
     return not originals(view, name)
 
 
+def left_behind(view: View, name: str) -> str:
+    """The node whose original is gone while others have copies of it; of several, that of the newest edition. "" for none."""
+    copied = [record.services[name] for record in view.holders(name) if not has_original(record, name)]
+    found = [standing(view, name, copy) for copy in copied if copy.original]
+    newest = max((each for each in found if each.is_orphan), key=lambda each: (each.newest, each.original), default=None)
+    return newest.original if newest is not None else ""
+
+
 def next_edition(digest: str, now: float, *before: Edition) -> Edition:
     """The edition of what has changed: its counter is above those before."""
     counter = max(int(now), *(each.counter + 1 for each in before), 0)

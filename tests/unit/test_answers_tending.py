@@ -1,5 +1,6 @@
 """TEND, RETIRE, PLACE: what becomes of copies, each with its event in the journal."""
 
+import io
 import os
 import time
 
@@ -9,6 +10,8 @@ from bdserver import errors
 from bdserver.core.membership import Withdrawal
 from bdserver.core.messages import No, NotGiven, Ok, Withdrawn
 from bdserver.core.roles import ADMIN
+from bdserver.files import package
+from bdserver.files.bdcert import Service
 from bdserver.processes.describing import Told, update_own
 
 from .nodes import a_mesh, a_node, acquaint
@@ -40,6 +43,15 @@ def a_copied_service(tmp_path, *more, replicas=3):
     away.ask("WILLYOUREPLICATE", "Echo")
     acquaint(home, away, *others)
     return home, away, *others
+
+
+def publish(node, content, **wishes):
+    path, file = os.path.join(node.settings.var_dir, "to-publish"), io.BytesIO()
+    with open(path, "wb") as source:
+        source.write(content)
+    length, sha256 = package.pack(Service("Echo", "static", 1.0, "", "none", path, 0.0), file)
+    file.seek(0)
+    return node.ask("PUBLISH", "Echo", {"bytes": length, "sha256": sha256, **wishes}, role=ADMIN, package=file)
 
 
 def newest(node):
@@ -185,6 +197,23 @@ def test_an_orphan_is_adopted_before_it_is_withdrawn(tmp_path):
     acquaint(home, away)
     with pytest.raises(errors.BadService, match="nobody has its original: bdctl adopt it first"):
         away.ask("WITHDRAW", "Echo", role=ADMIN)
+
+
+@pytest.mark.parametrize("is_there_already", [False, True])
+def test_who_publishes_anew_what_others_have_orphans_of_is_told_and_takes_them_over(tmp_path, is_there_already):
+    home, away, third = a_copied_service(tmp_path, "third")
+    home.ask("WITHDRAW", "Echo", True, role=ADMIN)
+    acquaint(home, away, third)
+    if is_there_already:  # the same content, as a node has it that was named home before
+        said = publish(third, ECHO)
+        assert "whose original was at home: with --take-over they follow this one" in said.notes[-1]
+        acquaint(home, away, third)
+        assert tend(away) == [Ok()] and away.services.get("Echo").original == "home"
+    said = publish(third, ECHO, take_over=True)
+    assert not any("take-over" in note for note in said.notes) and newest(third)["why"] == "taken over from home"
+    acquaint(home, away, third)
+    tend(away)
+    assert away.services.get("Echo").original == "third" and edition(away) == edition(third)
 
 
 @pytest.mark.parametrize("asked", [("PUBLISH", {"bytes": 0, "sha256": "", "url": "http://u/x"}), ("STATEMENT",)])

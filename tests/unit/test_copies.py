@@ -106,6 +106,15 @@ def test_who_follows_a_node_that_has_adopted_it_follows_on_when_it_is_adopted_fr
     assert standing(seen(gone, around)) == Standing("a", E1, is_stale=True, is_orphan=True)  # none of the two lives
 
 
+def test_whose_copies_were_left_behind():
+    orphan, older = holds("b", a_copy("a", *E2)), holds("c", a_copy("gone", *E1))
+    assert copies.left_behind(seen(holds("me", original(*E3)), orphan, older), NAME) == "a"
+    assert copies.left_behind(seen(holds("a", original(*E2)), orphan), NAME) == ""
+    assert copies.left_behind(seen(holds("d", original(*E3, after="a")), orphan), NAME) == "", "they follow that one"
+    assert copies.left_behind(seen(withdrew("a", 2), orphan), NAME) == "", "they go"
+    assert copies.left_behind(seen(), NAME) == ""
+
+
 # --- what may be served ---------------------------------------------------------------------------------------------
 
 

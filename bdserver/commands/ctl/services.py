@@ -181,7 +181,7 @@ COMMANDS = {
                 help="where it may be copied to (default: as before, else the node's)",
             ),
             option("--sign", metavar="KEY", help="sign it with this publisher's key"),
-            option("--take-over", action="store_true", help="though it is a copy here, and its original is elsewhere"),
+            option("--take-over", action="store_true", help="though it is a copy here; copies elsewhere whose original is gone follow it, too"),
         ],
     ),
     "sign": Command(

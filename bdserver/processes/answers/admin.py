@@ -65,9 +65,7 @@ def answer_publish(session: Session, name: str, described: dict[str, Any]) -> Ok
     wish = _Wish.of({**before, **described})
     if not length and not wish.url:
         raise BadRequest("INVALID REQUEST: PUBLISH needs a file or a url")
-    after = here.after if here is not None else ""
-    if here is not None and here.is_copy:
-        after = _taken_over(session.view(), here, wish)
+    after = _published_after(session.view(), name, here, wish)
     wish.refuse_replicas(name, has_file=bool(length))
     signed = signing.read(wish.signature, described["sha256"] if length else "")
     source = (
@@ -80,10 +78,10 @@ def answer_publish(session: Session, name: str, described: dict[str, Any]) -> Ok
     notes = signing.take(session, service)
     node.services.publish(service)
     update_own(node)
-    _note(session, "published", name, **({"why": f"taken over from {after}"} if after else {}))
+    _note(session, "published", name, **({"why": f"taken over from {after}"} if wish.take_over and after else {}))
     url = membership.service_url(session.look_again().own, name, wish.url)
     unchecked = [UNCHECKED] if service.health == "none" else []
-    return Ok(url, [*unchecked, *notes, *_said_of_rivals(session.view(), name)])
+    return Ok(url, [*unchecked, *notes, *_said_of_others(session.view(), name)])
 
 
 class _Wish(NamedTuple):
@@ -137,22 +135,28 @@ _WISHES: dict[str, tuple[Any, Any, str]] = {
 }
 
 
-def _taken_over(view: View, here: Service, wish: _Wish) -> str:
-    """The node whose service is published here now; BadService while it is not wished so."""
+def _published_after(view: View, name: str, here: Service | None, wish: _Wish) -> str:
+    """The node whose copies are to follow what is published here now; BadService for a copy while it is not wished so."""
+    if here is None or not here.is_copy:
+        before = here.after if here is not None else ""
+        return (copies.left_behind(view, name) or before) if wish.take_over else before
     if not wish.take_over:
         raise BadService(f"{signing.is_a_copy(view, here, 'publish')}, or publish it here with --take-over")
-    return copies.standing(view, here.name, here).original
+    return copies.standing(view, name, here).original
 
 
-def _said_of_rivals(view: View, name: str) -> list[str]:
-    rivals = copies.rivals(view, name)
-    if rivals is None:
-        return []
-    ours = rivals.digests.get(view.me, "")[: copies.DIGEST_SHOWN]
-    return [
-        f"{name} has another original, which differs, at {rivals.words(view.me)} (here: edition {ours}): "
-        "copies follow the one that they came from"
-    ]
+def _said_of_others(view: View, name: str) -> list[str]:
+    """Of originals elsewhere that differ, and of copies that do not follow what is published here."""
+    said, rivals, gone = [], copies.rivals(view, name), copies.left_behind(view, name)
+    if rivals is not None:
+        ours = rivals.digests.get(view.me, "")[: copies.DIGEST_SHOWN]
+        said.append(
+            f"{name} has another original, which differs, at {rivals.words(view.me)} (here: edition {ours}): "
+            "copies follow the one that they came from"
+        )
+    if gone:
+        said.append(f"note: others have copies of {name} whose original was at {gone}: with --take-over they follow this one")
+    return said
 
 
 def _received(session: Session, name: str, described: dict[str, Any]) -> Service:
