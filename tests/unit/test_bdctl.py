@@ -38,6 +38,7 @@ from bdserver.errors import (
 from bdserver.files import package
 from bdserver.files.password import password_matches
 from bdserver.net.container import Container
+from bdserver.processes.pidfile import PidFile
 from tests.unit.canned import OFFER, Node, let_dial, let_in, outcome, own, seen, unvisited
 
 
@@ -377,6 +378,28 @@ def test_export_keeps_a_backend_that_is_asked_for(node, run):
 def test_a_command_that_is_one_request_is_silent_when_it_went_well(node, run, arguments, request_sent):
     node.answers |= dict.fromkeys(["FORGET", "ADOPT", "LEAVE", "DRAIN", "RESTORE"], Ok())
     assert run(*arguments) == (0, "", "") and node.asked == [request_sent]
+
+
+def test_leave_is_back_when_the_node_has_ended(node, run, tmp_path, monkeypatch):
+    (tmp_path / "conf").write_text(f"username=a\nvar_dir={tmp_path}\npid_file={tmp_path}/pid\n")
+    node.answers["LEAVE"] = Ok()
+    daemon, looks = PidFile(f"{tmp_path}/pid"), []
+    daemon.claim()
+
+    def sleep(seconds):
+        looks.append(seconds)
+        if len(looks) == 3:
+            daemon.release()
+
+    monkeypatch.setattr(nodes.time, "sleep", sleep)
+    leave = "--config", f"{tmp_path}/conf", "leave"
+    assert run(*leave) == (0, "", "") and len(looks) == 3
+    daemon.claim()
+    assert run("--socket", "/any", "leave") == (0, "", ""), "whose node that is nobody knows here"
+    monkeypatch.setattr(nodes, "END_SECONDS", 0.0)
+    looks += [0.0] * 3
+    status, _, err = run("--timeout", "0.01", *leave)
+    assert (status, err) == (4, f"bdctl: {tmp_path}/pid: the node leaves, and has not ended yet\n")
 
 
 def test_a_command_that_is_one_request_prints_the_answer_as_json(node, told):

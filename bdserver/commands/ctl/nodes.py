@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from argparse import Namespace
 from typing import Any
@@ -23,12 +24,16 @@ from bdserver.core import pages
 from bdserver.core.membership import ALIVE, LEFT
 from bdserver.core.messages import NoPong
 from bdserver.errors import BadConfig, Deadline, Forbidden, NobodyThere
+from bdserver.files.settings import Settings, default_path, load
 from bdserver.net.conversation import Conversation
 
 DRAIN_POLL_SECONDS = 1.0
 # A node that is there is visited within a round trip of its hint; after so long the person is told how it stands.
 HINT_SECONDS = 3.0
 HINT_POLL_SECONDS = 0.1
+# A node that leaves gives its callers 10 s to end, and tells up to six others, each a second long.
+END_SECONDS = 20.0
+END_POLL_SECONDS = 0.05
 
 
 def ping(options: Namespace) -> int:
@@ -160,6 +165,25 @@ def drain(options: Namespace) -> None:
         time.sleep(DRAIN_POLL_SECONDS)
 
 
+def leave(options: Namespace) -> None:
+    """Tell the mesh, and end the node; the one of this host has ended then, so that it can be started anew at once."""
+    plain("LEAVE")(options)
+    if not (options.node or options.socket):
+        with contextlib.suppress(BadConfig):  # the node has read a better one
+            _wait_ended(load(options.config or default_path()), time.monotonic() + max(options.timeout, END_SECONDS))
+
+
+def _wait_ended(settings: Settings, until: float) -> None:
+    """Until no daemon of this config lives; Deadline when its end takes longer."""
+    from bdserver.processes.pidfile import PidFile
+
+    pid_file = PidFile(settings.pid_file)
+    while pid_file.is_held():
+        if time.monotonic() > until:
+            raise Deadline(f"{pid_file.path}: the node leaves, and has not ended yet")
+        time.sleep(END_POLL_SECONDS)
+
+
 def kill(options: Namespace) -> int:
     """End the node at once; with --all every node that can be found from it."""
     from bdserver.net.killing import kill_request
@@ -220,7 +244,7 @@ COMMANDS = {
             option("--off", action="store_true", help="take calls again"),
         ],
     ),
-    "leave": Command(plain("LEAVE"), "tell the mesh, and end the node", []),
+    "leave": Command(leave, "tell the mesh, and end the node; back when the one of this host has ended", []),
     "kill": Command(
         kill,
         "end the node at once",
