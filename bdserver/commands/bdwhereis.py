@@ -38,7 +38,9 @@ def _look_up(options: Namespace) -> None:
 def _parser() -> calling.Parser:
     parser = calling.Parser(prog="bdwhereis", description="Ask the mesh for a host that serves SERVICE now.")
     calling.add_options(parser)
-    parser.add_argument("--policy", metavar="FILE", help="the client's WS-Policy: only hosts that it meets are named")
+    parser.add_argument(
+        "--policy", metavar="FILE", type=calling.path, help="the client's WS-Policy: only hosts that it meets are named"
+    )
     parser.add_argument("--json", action="store_true", help="print the whole answer as JSON")
     parser.add_argument("--explain", action="store_true", help="tell on stderr which nodes were asked, and what they said")
     parser.add_argument("service", metavar="SERVICE", type=calling.service_name)

@@ -64,18 +64,26 @@ class Parser(ArgumentParser):
 
 def add_options(parser: ArgumentParser) -> None:
     """The options that choose the node, and --version."""
-    parser.add_argument("--config", metavar="CONFIG", help=f"the local node's config (default: {default_path()})")
-    parser.add_argument("--socket", metavar="PATH", help="the local node's socket, where its config can't be read")
+    parser.add_argument("--config", metavar="CONFIG", type=path, help=f"the local node's config (default: {default_path()})")
+    parser.add_argument("--socket", metavar="PATH", type=path, help="the local node's socket, where its config can't be read")
     parser.add_argument(
         "--node", metavar="HOST[:PORT]", action="append", help="ask this node over TLS (may be repeated; port: 9001)"
     )
     parser.add_argument(
         "--keys",
         metavar="DIR/NAME",
+        type=path,
         help="with --node: whose certificate to show (default: $BDSERVER_KEYS, else the local node's)",
     )
     parser.add_argument("--timeout", metavar="SECONDS", type=seconds, default=api.TIMEOUT_SECONDS, help="default: 10")
     parser.add_argument("--version", action="version", version=f"{parser.prog} {__version__}")
+
+
+def path(text: str) -> str:
+    """A file's path, as argparse's `type`: a shell's variable that is not set must not choose another node, or no policy."""
+    if not text:
+        raise ArgumentTypeError("an empty text is no path")
+    return text
 
 
 def seconds(text: str) -> float:

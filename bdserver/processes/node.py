@@ -231,7 +231,9 @@ class Node:
         host = without_zone(split_address(self.address)[0])
         if host not in fresh.identity.hosts:  # by it this node would be refused by all that know it there
             hosts = " and ".join(fresh.identity.hosts) or "no host"
-            raise BadConfig(f"{self.settings.username}.crt is now for {hosts}, and the others know this node at {host}: restart it")
+            raise BadConfig(
+                f"{self.settings.username}.crt is now for {hosts}, and the others know this node at {host}: restart it"
+            )
         self.signer = signer_of(self.settings, fresh)
         self.credentials = fresh
         self.proofs = Proofs(fresh, self.refusal, self.clock)

@@ -112,6 +112,22 @@ def test_ping_of_all_and_of_some_is_wrong_usage(node, run):
     assert (status, out, node.asked) == (2, "", []) and "--all is all that are known" in err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["revoke", "beta", "--list"],
+        ["revoke", "--list", "--in", "10m"],
+        ["invite", "beta", "--list"],
+        ["invite", "beta", "--revoke", "1f"],
+        ["invite", "--list", "--revoke", "1f"],
+    ],
+)
+def test_a_list_beside_what_would_change_something_is_wrong_usage(node, run, arguments):
+    """Who has typed it would believe that beta is out, or in."""
+    status, out, err = run(*arguments)
+    assert (status, out, node.asked) == (2, "", []) and "give" in err and err.count("\n") == 1
+
+
 def test_status_at_a_glance(node, run):
     services = {
         "Echo": OFFER | {"checked": True},
@@ -657,6 +673,12 @@ def test_kill_by_role_or_by_password(node, run, monkeypatch):
     assert node.asked == [["KILL"], ["KILL", "open sesame"]]
 
 
+@pytest.mark.parametrize("all_", [[], ["--all"]])
+def test_nobody_is_killed_with_a_password_that_nobody_has_typed(node, run, monkeypatch, all_):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert run("kill", "--password", *all_) == (2, "", "bdctl: an empty password: nobody is ended\n") and node.asked == []
+
+
 @pytest.fixture
 def three(node, monkeypatch):
     """alpha, which is asked, knows beta, and only beta knows gamma."""
@@ -764,6 +786,9 @@ def test_an_error_of_the_system_is_one_line_without_its_number(node, run):
         (["--timeout", "0", "status"], "--timeout: 0 is no number of seconds above 0"),
         (["--timeout", "nan", "status"], "--timeout: 'nan' is no number"),
         (["--timeout", "1e9", "status"], "--timeout"),
+        (["--config", "", "kill"], "--config: an empty text is no path"),
+        (["--socket", "", "kill"], "--socket: an empty text is no path"),
+        (["services", ""], "'' is no service's name"),
     ],
 )
 def test_wrong_usage_is_exit_2_and_one_line_that_says_what_was_meant(node, run, arguments, words):

@@ -86,6 +86,11 @@ def test_what_is_no_service_s_name_is_not_asked_for(node, run):
     )
 
 
+def test_a_policy_without_a_name_is_no_look_up_without_a_policy(node, run):
+    status, out, err = run("--policy", "", "Echo")
+    assert (status, out, node.asked) == (2, "", []) and "--policy: an empty text is no path" in err
+
+
 def test_version_and_wrong_usage(node, run):
     assert run("--version") == (0, f"bdwhereis {__version__}\n", "")
     status, out, err = run()

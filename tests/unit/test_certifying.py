@@ -94,7 +94,7 @@ def test_what_is_revoked_is_refused_told_and_listed(alpha, made, capsys):
     revoking.show([], False)
     revoking.show([{"what": "signer", "value": "a", "at": 0, "why": ""}], True)
     out = capsys.readouterr().out
-    assert "name beta: since " in out and "(stolen)" in out and "says nothing to be revoked" in out
+    assert "name beta: since " in out and "(stolen)" in out and "has revoked nothing" in out
 
 
 def test_all_that_a_signer_has_signed_is_revoked_when_its_time_comes(alpha):

@@ -14,6 +14,8 @@ def invite(options: Namespace) -> None:
     """Print the line by which a host joins; with --list the invitations, with --revoke end one."""
     from bdserver.commands.ctl import inviting
 
+    if sum(map(bool, (options.name, options.list, options.revoke))) > 1:
+        raise BadConfig("invite: a NAME, --list and --revoke are three things: give one of them")
     inviting.invite(options, lambda request: ask(options, request))
 
 
@@ -22,6 +24,7 @@ def revoke(options: Namespace) -> None:
     from bdserver.commands.ctl import revoking
 
     if options.list:
+        revoking.refuse_beside_list(options)
         return revoking.show(status_of(options).own.get("revoked", []), options.json)
     wish = revoking.wish(options)
     for line in ask(options, ["REVOKE", wish]).notes:

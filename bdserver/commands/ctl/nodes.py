@@ -189,6 +189,8 @@ def kill(options: Namespace) -> int:
     from bdserver.net.killing import kill_request
 
     password = typed_password() if options.password else None
+    if password == "":
+        raise BadConfig("an empty password: nobody is ended")
     if options.all:
         return _kill_all(options, password)
     ask(options, kill_request(password))

@@ -37,6 +37,12 @@ def wish(options: Namespace) -> dict[str, Any]:
     return {"statement": {"said": text, "signature": signature, "certificate": credentials.der}}
 
 
+def refuse_beside_list(options: Namespace) -> None:
+    """BadConfig for a name beside --list: whoever gives both takes it for revoked afterwards."""
+    if options.value is not None or options.serial or options.signer or options.within is not None or options.why:
+        raise BadConfig("revoke: --list shows what is revoked, and revokes nothing: give it alone")
+
+
 def _value(options: Namespace, what: str) -> str:
     value = options.value
     if value is None:
@@ -77,4 +83,4 @@ def show(revoked: list[dict[str, Any]], is_json: bool) -> None:
         why = f" ({each['why']})" if each["why"] else ""
         print(f"{what} {each['value']}: since {at}{why}")
     if not revoked:
-        print("the mesh says nothing to be revoked; a node's own file may")
+        print("the mesh has revoked nothing (what the file of one node alone revokes is not told here)")

@@ -137,7 +137,7 @@ COMMANDS = {
     "services": Command(
         services,
         "all services, and the nodes that have them; of one, how its holders stand",
-        [option("service", metavar="SERVICE", nargs="?")],
+        [option("service", metavar="SERVICE", nargs="?", type=calling.service_name)],
     ),
     "find": Command(find, "search the mesh for a service that no cache mentions", [SERVICE]),
     "export": Command(
@@ -181,7 +181,11 @@ COMMANDS = {
                 help="where it may be copied to (default: as before, else the node's)",
             ),
             option("--sign", metavar="KEY", help="sign it with this publisher's key"),
-            option("--take-over", action="store_true", help="though it is a copy here; copies elsewhere whose original is gone follow it, too"),
+            option(
+                "--take-over",
+                action="store_true",
+                help="though it is a copy here; copies elsewhere whose original is gone follow it, too",
+            ),
         ],
     ),
     "sign": Command(
@@ -205,7 +209,7 @@ COMMANDS = {
         "list what was withdrawn or retired, or bring it back",
         [
             option("action", nargs="?", choices=("restore",), metavar="restore"),
-            option("service", metavar="SERVICE", nargs="?"),
+            option("service", metavar="SERVICE", nargs="?", type=calling.service_name),
         ],
     ),
 }
