@@ -32,8 +32,8 @@ ERRAND_SECONDS = 50.0
 LOOK_SHARE, LOOK_SECONDS, LOOK_AT_ONCE_SECONDS = 50, 2.0, 0.02
 # The next look while something is to rest: with the next second's turn of the loop.
 REST_LOOK_SECONDS = 0.5
-# What was changed by hand is hashed once more: a write to mapped memory, or from another host of a network file system, may show
-# in a file's times when it begins, and not when it ends. Linux writes what is mapped to the disk within half a minute.
+# What was changed by hand is hashed once more: a write to mapped memory, or from another host of a network file system, may
+# show in a file's times when it begins, and not when it ends. Linux writes what is mapped to the disk within half a minute.
 ONCE_MORE_SECONDS = 60.0
 
 RESTLESS = "%s: its files change again and again, and are no new edition before they rest (is a log among them?)"
