@@ -265,6 +265,7 @@ class InMemory(Node):
         rows = "".join(f"{key}={value}\n" for key, value in pairs.items()).encode()
         with open(path + ".bdcert", "wb") as file:
             file.write(rows + lines.ending(rows))
+        self.services.look()  # as the discoverer does: one that is written anew does not change the folder's time
         mine = self.services.get(service)
         if is_seen and mine is not None and mine.is_here and not mine.is_copy and mine.edition == NO_EDITION:
             edition = editions.of_original(self, self.cache.view(), mine)

@@ -53,7 +53,7 @@ def content(parcel):
 
 
 def test_those_who_ask_at_once_share_one_file_and_the_last_removes_it(tmp_path, parcels, packed_names):
-    service = a_node(tmp_path).offer("Echo", b"x" * 10_000).services.get("Echo")
+    service = a_node(tmp_path).offer("Echo", b"x" * 10_000, is_seen=False).services.get("Echo")
     given = [parcels.packed(service, *LIMITS, 1.0) for _ in range(40)]
     assert packed_names == ["Echo"] and len(lying(parcels)) == 1
     assert len({content(parcel) for parcel in given}) == 1
@@ -79,7 +79,7 @@ def test_a_service_that_has_changed_is_packed_anew(tmp_path, parcels, packed_nam
     os.makedirs(folder)
     with open(os.path.join(folder, "a"), "w") as file:
         file.write("a")
-    before = node.offer("Folder", None).services.get("Folder")
+    before = node.offer("Folder", None, is_seen=False).services.get("Folder")
     first = parcels.packed(before, *LIMITS, 1.0)
     if change != "cost":
         with open(os.path.join(folder, "a" if change == "content" else "b"), "w") as file:
@@ -110,7 +110,7 @@ def test_one_packs_and_the_others_wait_for_as_long_as_they_may(tmp_path, parcels
 
 
 def test_what_is_larger_than_we_copy_is_not_packed_and_leaves_nothing(tmp_path, parcels):
-    service = a_node(tmp_path).offer("Echo", b"x" * 10_000).services.get("Echo")
+    service = a_node(tmp_path).offer("Echo", b"x" * 10_000, is_seen=False).services.get("Echo")
     with pytest.raises(errors.TooLarge):
         parcels.packed(service, 5_000, 100, 1.0)
     assert lying(parcels) == []

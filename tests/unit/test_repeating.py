@@ -87,7 +87,8 @@ def test_a_ticket_is_spent_for_each_and_no_more(tmp_path, worked_out):
 
 
 def withdraw(node):
-    os.unlink(os.path.join(node.settings.services_dir, "Echo.bdcert"))
+    for name in ("Echo.bdcert", "Echo"):
+        os.unlink(os.path.join(node.settings.services_dir, name))
 
 
 def edit(node):
