@@ -84,6 +84,7 @@ class DnsServer:
         self._since: dict[asyncio.StreamWriter, float] = {}  # when each connection came, or asked last: the oldest first
         self._tasks: set[asyncio.Task[None]] = set()
         self._open: dict[socket.socket, asyncio.BaseTransport | asyncio.Server] = {}
+        self._changing = asyncio.Lock()  # of `_open`: a socket that is to be left may not be answered at yet
         self._loop = asyncio.new_event_loop()
         self._end = asyncio.Event()  # loop.stop() would be lost if it came in the turn in which the loop's task ends
         self._thread = threading.Thread()
@@ -106,7 +107,7 @@ class DnsServer:
 
     def listen(self, sock: socket.socket) -> None:
         """Answer on this one too."""
-        asyncio.run_coroutine_threadsafe(self._begin(sock), self._loop)
+        asyncio.run_coroutine_threadsafe(self._begin([sock]), self._loop)
 
     def leave(self, sock: socket.socket) -> None:
         """Close it, when what came there is answered; connections that it has taken live on."""
@@ -128,20 +129,23 @@ class DnsServer:
         self._loop.close()
 
     async def _listen(self, sockets: list[socket.socket]) -> None:
-        for sock in sockets:
-            await self._begin(sock)
+        await self._begin(sockets)
         await self._end.wait()
 
-    async def _begin(self, sock: socket.socket) -> None:
-        if sock.type == socket.SOCK_DGRAM:
-            self._open[sock], _ = await self._loop.create_datagram_endpoint(lambda: _Datagrams(self), sock=sock)
-        else:
-            self._open[sock] = await asyncio.start_server(self._serve, sock=sock)
+    async def _begin(self, sockets: list[socket.socket]) -> None:
+        async with self._changing:
+            for sock in sockets:
+                if sock.type == socket.SOCK_DGRAM:
+                    self._open[sock], _ = await self._loop.create_datagram_endpoint(lambda: _Datagrams(self), sock=sock)
+                else:
+                    self._open[sock] = await asyncio.start_server(self._serve, sock=sock)
 
     async def _end_with(self, sock: socket.socket) -> None:
+        async with self._changing:
+            left = self._open.pop(sock)
         if sock.type == socket.SOCK_DGRAM and self._tasks:
             await asyncio.wait(self._tasks.copy())
-        self._open.pop(sock).close()
+        left.close()
 
     # -- UDP and TCP
 

@@ -255,6 +255,17 @@ def test_other_settings_count_from_now_on_and_what_is_under_way_is_answered(make
     until(lambda: "queries_per_second" in server.refused or not send_udp(server), SECONDS, "there is less room")
 
 
+@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM], ids=["UDP", "TCP"])
+def test_an_address_that_is_left_before_it_is_answered_at_is_left(make, kind):
+    """Two SIGHUPs, one after the other, on a machine that has no processor left between them."""
+    server, sock = make().server, socket.socket(type=kind)
+    sock.bind(("127.0.0.1", 0))
+    sock.setblocking(False)
+    server.listen(sock)
+    server.leave(sock)
+    until(lambda: sock.fileno() < 0, SECONDS, "it is closed")
+
+
 @pytest.mark.parametrize(
     ("url", "place"),
     [
