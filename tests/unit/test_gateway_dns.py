@@ -14,6 +14,7 @@ import pytest
 
 from bdserver.core.messages import Status
 from bdserver.errors import BadFrame, CantFind, Forbidden, NobodyThere, PolicyMismatch
+from bdserver.gateway import calls
 from bdserver.gateway import dns as serving
 from bdserver.gateway.dns import Budget, DnsServer, place_of
 from bdserver.gateway.follower import Follower
@@ -87,12 +88,18 @@ def make(follower):
         yield made
 
 
+@pytest.fixture
+def patiently(monkeypatch):
+    """However long this machine takes from one question to the next, they are of one call: how long is a test of calls alone."""
+    monkeypatch.setattr(calls, "SECONDS", SECONDS)
+
+
 def code(said):
     return dns.rcode.to_text(said.rcode())
 
 
 @pytest.mark.parametrize("how", [dns.query.udp, dns.query.tcp])
-def test_address_and_port_are_one_look_up(make, how):
+def test_address_and_port_are_one_look_up(make, how, patiently):
     server = make()
     said = [server.ask("echo.bd.internal", kind, how) for kind in ("A", "AAAA", "SRV")]
     assert said[0].answer[0][0].to_text() == "10.0.0.2" and not said[1].answer and said[2].answer[0][0].port == 8080
@@ -102,7 +109,7 @@ def test_address_and_port_are_one_look_up(make, how):
     assert {outcome for _, outcome in server.counted} == {"noerror"}
 
 
-def test_questions_that_come_while_the_answer_is_looked_for_wait_for_it(make):
+def test_questions_that_come_while_the_answer_is_looked_for_wait_for_it(make, patiently):
     server = make()
     server.gate.clear()
     with socket.socket(type=socket.SOCK_DGRAM) as sock:
