@@ -120,7 +120,7 @@ def test_where_all_are_being_answered_who_comes_is_hung_up_on(web):
 
 def test_a_silent_connection_is_hung_up_on_though_its_own_listener_is_gone(web):
     server = web()
-    server.adjustments.channel_timeout, server.adjustments.cleanup_interval = 3, 0.1
+    server.adjustments.cleanup_interval = 0.1
     sock = server.port()
     server.port()
     with socket.create_connection(sock.getsockname(), 20) as connection:
@@ -128,6 +128,7 @@ def test_a_silent_connection_is_hung_up_on_though_its_own_listener_is_gone(web):
         server.leave(sock)
         until(lambda: sock.fileno() < 0, 20, "the listener is gone")
         assert ask(connection) == 200
+        server.adjustments.channel_timeout = 1
         assert connection.recv(9) == b"", "it hangs up"
 
 
