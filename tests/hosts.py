@@ -96,13 +96,16 @@ class Host(hosts.Host):
         super().write_config()
 
     def add_service(self, name: str, text: str = "#!/bin/sh\necho\n", **bdcert) -> None:
-        """Drop a service into the services folder, as a person would."""
-        path = os.path.join(self.services, name)
-        with open(path, "w") as file:
-            file.write(text)
-        os.chmod(path, 0o755)
-        with open(path + ".bdcert", "w") as file:
-            file.writelines(f"{key}={value}\n" for key, value in ({"weight": 1, "type": "static"} | bdcert).items())
+        """Drop a service into the services folder: each of its two files is there whole or not at all, since a daemon that looks
+        meanwhile would take an empty one for what is offered."""
+        pairs = {"weight": 1, "type": "static"} | bdcert
+        lines = "".join(f"{key}={value}\n" for key, value in pairs.items())
+        new = os.path.join(self.services, f".{name}.dropped")
+        for end, content, mode in (("", text, 0o755), (".bdcert", lines, 0o644)):
+            with open(new, "w") as file:
+                file.write(content)
+            os.chmod(new, mode)
+            os.replace(new, os.path.join(self.services, name + end))
 
     def run_daemon(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`bdserverd … CONFIG`, to its end."""
