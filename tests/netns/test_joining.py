@@ -1,6 +1,7 @@
 """Three empty machines become a mesh by three commands, over IPv4, IPv6, and through an address that is translated."""
 
 import contextlib
+import json
 import os
 import shutil
 import time
@@ -110,8 +111,10 @@ def test_a_signer_that_is_away_keeps_nobody_else_waiting(machines):
         shutil.move(os.path.join(alpha.root, "merged/tmp/beta", name), os.path.join(keys, name))
     with open(os.path.join(beta.root, "merged/etc/bdserver/bdserverd.conf"), "a") as file:
         file.write("signer=yes\n")
+    pid_file = os.path.join(beta.root, "merged", json.loads(ok(beta.type("bdctl --json status")))["settings"]["pid_file"][1:])
+    assert os.path.exists(pid_file)
     ok(beta.type("bdctl leave"))
-    until(lambda: beta.type("bdctl ping").returncode != 0, 20, "beta has left")
+    until(lambda: not os.path.exists(pid_file), 30, "beta has left")  # it answers no more long before it has said goodbye
     ok(beta.type("bdserverd /etc/bdserver/bdserverd.conf"))
     alpha.network.cut("alpha")
     began = time.monotonic()
