@@ -283,7 +283,7 @@ class Services:
             changed = change(service)
             if changed != service:
                 self._check_rested(name)
-                pairs.write(os.path.join(self.services_dir, name) + SUFFIX, changed.pairs())
+                pairs.write(self._cert(name), changed.pairs())
             return changed
 
     def withdraw(self, name: str) -> None:
@@ -313,6 +313,9 @@ class Services:
                 raise BadService(f"{name} is here already: withdraw it first")
             self._check_room(name)
             self._moves.dig_up(name)
+            service = self.get(name)
+            if service is not None:  # a rename looks as a change does: now it shows that it is whole
+                pairs.write(self._cert(name), service.pairs())
 
     def buried(self) -> list[str]:
         """Names of the services in the graveyard."""

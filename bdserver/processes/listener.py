@@ -117,6 +117,7 @@ class Listener:
         gc.enable()
         self._start_discoverer()
         self._look_at_discoverer()
+        self._loop.call_later(SOCKETS_SECONDS, self._look_around)
         self._loop.guarded(self._runs.on_ready)
         self._pool.postpone(time.monotonic())  # a child forked ahead, while the discoverer makes us known
         self._loop.call_later(0.0, self._pulse)
@@ -267,6 +268,11 @@ class Listener:
             self._loop.selector.unregister(line)
         line.close()
 
+    def _look_around(self) -> None:
+        """No child is kept long that has not seen the newest change, also while nobody calls."""
+        self._loop.call_later(SOCKETS_SECONDS, self._look_around)
+        self._renew_if_changed()
+
     def _renew_if_changed(self) -> None:
         """If the list of revoked certificates changes twice in a row, a child forked before may see only the second
         version; so all children are renewed at each change."""
@@ -392,6 +398,7 @@ class Listener:
         self._ends_at = time.monotonic() + DRAIN_SECONDS  # this first: whatever fails below, we leave
         self._loop.cancel(self._start_discoverer)
         self._loop.cancel(self._look_at_discoverer)
+        self._loop.cancel(self._look_around)
         self._loop.cancel(self._look_at_sockets)
         self._loop.guarded(self._runs.on_leaving)
         for sock in list(self._sockets):

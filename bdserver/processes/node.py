@@ -107,6 +107,7 @@ class Node:
         self._refreshed: View | None = None
         self._unread: dict[str, str] = {}  # of its policies
         self._world: World | None = None
+        self._services_seen: dict[str, Service] | None = None
         self._keys_again_at = 0.0
         self._keys_seen = self._key_stamps()
 
@@ -186,6 +187,12 @@ class Node:
             self._unread = self.policies.unread(view)
         if self._unread:
             self._read_policies()
+
+    def look_at_services(self) -> bool:
+        """Whether the services here are others than at the last look. A process that has not seen what a .bdcert said before
+        would take one that is being written for new: so none from before a change is kept for callers to come."""
+        before, self._services_seen = self._services_seen, self.services.all()
+        return before is not None and before is not self._services_seen
 
     def _read_policies(self) -> None:
         """Some of those that are new; what can't be read now, each process parses when it needs it."""

@@ -56,7 +56,7 @@ def _parts(node: Node, sockets: Sockets, claims: Sequence[PidFile], on_ready: Ca
         sockets=sockets.now,
         close_sockets=sockets.close,
         is_refused=node.is_black_listed,
-        has_changed=lambda: node.rules.revoked.refresh() | node.look_at_keys(),  # not bound: SIGHUP may make other rules
+        has_changed=functools.partial(_has_changed, node),
         refresh=node.refresh,
         rests_in=node.rests_in,
         reload=functools.partial(_reload, node),
@@ -72,6 +72,12 @@ def _parts(node: Node, sockets: Sockets, claims: Sequence[PidFile], on_ready: Ca
         beat=node.beat.at,
         accepted=node.accepted.note,
     )
+
+
+def _has_changed(node: Node) -> bool:
+    """Whether what children know from before their fork is out of date; each is looked at."""
+    found = node.rules.revoked.refresh(), node.look_at_keys(), node.look_at_services()
+    return any(found)
 
 
 def begin(node: Node) -> None:

@@ -22,6 +22,7 @@ from bdserver.processes.describing import own_record
 from bdserver.processes.node import Life, Node, open_node
 from bdserver.processes.reload import read_anew
 from bdserver.processes.rules import Rules, Sources
+from tests.hosts import until
 from tests.unit.configs import config, folder  # noqa: F401 (fixtures)
 from tests.unit.nodes import NOW, a_mesh, a_node, acquaint, document, warnings
 
@@ -210,3 +211,14 @@ def test_without_dice_of_its_own_a_node_has_some(tmp_path):
     rules = Rules(policyfile.NONE, Policies(None, "lax"), node.rules.black_list, node.rules.revoked)
     bare = Node(Settings(str(tmp_path / "x"), {}), node.credentials, "h:1", rules, node.files)
     assert isinstance(bare.rng, Random) and own_record(bare).version == (0, 0)
+
+
+def test_a_change_of_the_services_here_is_seen_once_by_who_looks_for_it(tmp_path):
+    node = a_node(tmp_path)
+    assert not node.look_at_services(), "the first look"
+    for change in (lambda: node.offer("Echo"), lambda: node.services.withdraw("Echo")):
+        change()
+        assert node.look_at_services()
+        until(lambda: node.services.all() is node.services.all(), 10, "nothing changes any more within the same tick")
+        node.look_at_services()
+        assert not node.look_at_services()

@@ -478,6 +478,13 @@ def test_what_is_withdrawn_is_so_at_once_though_it_had_rested(services, folder, 
     assert services.get("a").path is None  # it has a url left
 
 
+def test_what_comes_back_from_the_graveyard_is_whole_whoever_wrote_it(services, folder, rested):
+    services.withdraw("a")
+    services.restore("a")
+    assert services.get("a") == rested
+    assert services.relabel("a", lambda service: service._replace(cost=7.0)).cost == 7
+
+
 def test_a_bdcert_that_was_emptied_for_good_changes_nothing_and_is_said(services, folder, rested):
     """As by a disk that was full when it was written; and nothing is written over whoever goes on after a while."""
     with open(folder / "a.bdcert", "w") as file:
