@@ -170,9 +170,10 @@ def is_decider(view: View, name: str) -> bool:
 
 
 def missing(view: View, name: str) -> int:
-    """How many holders there are too few that another node could become, for the node that sees to it; else 0."""
+    """How many holders there are too few that another node could become, for the node that sees to it; else 0. What nobody has
+    numbered yet may be half there."""
     service = view.own.services.get(name)
-    if service is None or not service.replicable or service.copies == Copies.NONE:
+    if service is None or not service.replicable or not service.edition.digest or service.copies == Copies.NONE:
         return 0
     return lacking(view, name, service)
 

@@ -27,8 +27,8 @@ class Judged(NamedTuple):
     untrusted: frozenset[str]
 
     def may_give(self, service: Service) -> bool:
-        """Whether others may have a copy of it: not before it is known which edition it is, since it may be half there."""
-        return service.is_here and bool(service.edition.digest) and service.name not in self.doubts
+        """Whether others may have a copy of it."""
+        return service.is_here and service.name not in self.doubts
 
     def signer(self, service: Service) -> str:
         """The key of who has signed it; where signatures are not asked for, of who is said to have."""

@@ -88,6 +88,7 @@ def test_whatever_becomes_of_a_file_while_the_node_runs_look_ups_go_on(mesh, is_
     write(f"{one.folder}/revoked", b"# nobody\njoan\nserial 0a:0b\n")
     write(f"{one.folder}/black", b"192.0.2.1\n")
     write(f"{one.folder}/access.log", b"")
+    one.is_hasty = is_told  # hundreds of SIGHUPs, each behind a change
     one.start()
     two = mesh.host("n2", hints=one.address).start()
     for name in ("Echo", "Other", "Old"):

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from bdserver import errors
-from bdserver.core import plan
+from bdserver.core import plan, turns
 from bdserver.core.membership import Withdrawal
 from bdserver.core.messages import (
     DontHave,
@@ -26,7 +26,7 @@ from bdserver.core.messages import (
 )
 from bdserver.core.nudges import Hurry
 from bdserver.core.roles import ADMIN
-from bdserver.files import package
+from bdserver.files import durable, package
 from bdserver.processes.answers import ANSWERS, replicating
 from bdserver.processes.describing import Told, update_own
 from tests.unit.nodes import NOW, a_mesh, a_node, acquaint, document
@@ -264,16 +264,22 @@ def test_what_can_not_be_packed_is_said_and_leaves_nothing(tmp_path):
     assert is_clean(node)
 
 
-def test_what_nobody_has_numbered_yet_is_not_given_since_it_may_be_half_there(tmp_path):
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_what_nobody_has_numbered_yet_is_not_given_while_somebody_writes_it(tmp_path, monkeypatch, is_folder):
     node, holder = a_mesh(tmp_path, "me", "holder")
-    holder.offer("Echo", b"hal", is_seen=False, replicas=2)
+    if is_folder:
+        os.makedirs(os.path.join(holder.settings.services_dir, "Echo", "within"))
+    holder.offer("Echo", None if is_folder else b"hal", is_seen=False, replicas=2)
     acquaint(node, holder)
-    assert not holder.cache.view().own.services["Echo"].replicable
     assert holder.ask("GIVESERVICE", "Echo") == No() and node.ask("WILLYOUREPLICATE", "Echo") == NotGiven()
     assert found(holder).described == {"url": "http://10.0.0.2:8080/axis/Echo?wsdl"}
-    holder.offer("Echo", b"whole", replicas=2)
-    acquaint(node, holder)
-    assert isinstance(node.ask("WILLYOUREPLICATE", "Echo"), Yes) and content(node) == b"whole"
+    assert not turns.missing(holder.cache.view(), "Echo")
+    assert turns.missing(holder.offer("Echo", None, replicas=2).cache.view(), "Echo") == 1
+    holder.offer("Echo", None, is_seen=False)
+    with monkeypatch.context() as patch:  # a second later
+        patch.setattr(durable, "REST_NS", 0)
+        assert isinstance(node.ask("WILLYOUREPLICATE", "Echo"), Yes)
+    assert node.services.get("Echo").edition.counter == 0
 
 
 # --- FIND ---------------------------------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bdserver.core.membership import STATIC
 from bdserver.errors import BadPackage, NoSpace, TooLarge
-from bdserver.files import package
+from bdserver.files import durable, package
 from bdserver.files.bdcert import Service, read_service
 from bdserver.files.package import CERT_BYTES_MAX, DEPTH_MAX, pack, unpack
 
@@ -415,3 +416,22 @@ def test_nothing_but_a_services_name_names_its_scratch_folder(tmp_path, file):
     with pytest.raises(BadPackage, match="no service's name"):
         unpacked(packed(file), tmp_path / "scratch", name="../Echo")
     assert sorted(os.listdir(tmp_path)) == ["Echo"]
+
+
+def test_what_somebody_writes_has_rested_when_all_of_it_has(tmp_path, monkeypatch):
+    folder = tmp_path / "Echo"
+    (folder / "within").mkdir(parents=True)
+    (folder / "within" / "file").write_text("half")
+    service = Service("Echo", STATIC, 1.0, "", "none", str(folder), 0.0)
+    one = service._replace(path=str(folder / "within" / "file"))
+    newest = max(path.stat().st_ctime_ns for path in (folder, *folder.rglob("*")))
+    for passed, left in ((durable.REST_NS // 4, 0.75), (durable.REST_NS, 0.0)):
+        monkeypatch.setattr(durable.time, "time_ns", lambda passed=passed: newest + passed)
+        assert package.rests_in(service, 9) == left and package.rests_in(one, 9) <= left
+    monkeypatch.undo()
+    (folder / "within" / "file").write_text("whole")
+    assert package.rests_in(service, 9) > 0 and package.rests_in(one, 9) > 0
+    assert package.rests_in(service._replace(path=None), 9) == package.rests_in(service._replace(path="gone"), 9) == 0
+    monkeypatch.setattr(durable, "rests_in", lambda known: 0.0 if known is None else pytest.fail("it looked"))
+    monkeypatch.setattr(durable, "stamp", lambda path: None if path == str(folder) else "it looked")
+    assert package.rests_in(service, 0) == 0, "more than is ever given"

@@ -349,8 +349,11 @@ def answer_giveservice(session: Session, service: str) -> Package | No:
 
 
 def _may_give(node: Node, mine: Service) -> bool:
-    """Whether others may have a copy, whoever asks: one that has no new view yet, or another mind, would."""
-    return node.trust.judged().may_give(mine) and (mine.copies or node.settings.copies) != Copies.NONE
+    """Whether others may have a copy, whoever asks: one that has no new view yet, or another mind, would. What nobody has
+    numbered yet may be half there, as long as somebody writes it."""
+    if not node.trust.judged().may_give(mine) or (mine.copies or node.settings.copies) == Copies.NONE:
+        return False
+    return bool(mine.edition.digest) or not package.rests_in(mine, node.settings.package_files_max)
 
 
 def _labelled(session: Session, mine: Service) -> Package:
