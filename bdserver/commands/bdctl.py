@@ -20,9 +20,12 @@ COMMANDS: dict[str, Command] = {**nodes.COMMANDS, **services.COMMANDS, **access.
 
 def main(arguments: list[str] | None = None, spent: float = 0.0) -> int:
     """Run one command. `spent`: seconds of the time to wait that are over already."""
-    options = _parser().parse_args(arguments)
+    return calling.outcome("bdctl", lambda: _run(_parser().parse_args(arguments), spent))
+
+
+def _run(options: argparse.Namespace, spent: float) -> int | None:
     options.timeout = max(options.timeout - spent, 0.0)
-    return calling.outcome("bdctl", lambda: COMMANDS[options.command].run(options))
+    return COMMANDS[options.command].run(options)
 
 
 def _parser() -> calling.Parser:

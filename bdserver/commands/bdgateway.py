@@ -31,9 +31,12 @@ SIGNALS = (*ENDING, signal.SIGHUP)
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit 0 when it was told to end, 2 wrong usage or configuration, 1 the host says no."""
-    options = _parser().parse_args(arguments)
+    return calling.outcome("bdgateway", lambda: _until_told_to_end(_parser().parse_args(arguments)))
+
+
+def _until_told_to_end(options: argparse.Namespace) -> int:
     try:
-        return calling.outcome("bdgateway", lambda: _run(options))
+        return _run(options)
     except SystemExit:
         return 0
 

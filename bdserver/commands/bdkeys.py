@@ -22,6 +22,7 @@ from cryptography import x509
 
 from bdserver import __version__
 from bdserver.commands import calling
+from bdserver.commands.output import written
 from bdserver.core.names import valid_name
 from bdserver.core.roles import NODE, Role
 from bdserver.errors import BadConfig, BDError
@@ -39,15 +40,19 @@ PUBLISHER = "publisher"
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit 0, or another status with one line that says which file, name or token is wrong."""
-    options = _parser().parse_args(arguments)
     try:
-        return options.run(options) or 0
+        return written(lambda: _run(_parser().parse_args(arguments)))
     except BDError as error:
         print(f"bdkeys: {error}", file=sys.stderr)
         return error.exit
     except OSError as error:
         print(f"bdkeys: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
         return 2
+
+
+def _run(options: argparse.Namespace) -> int | None:
+    status: int | None = options.run(options)
+    return status
 
 
 def _parser() -> calling.Parser:

@@ -12,14 +12,23 @@ from __future__ import annotations
 
 import argparse
 import gc
+import sys
 from typing import NoReturn
 
 from bdserver import __version__
+from bdserver.commands.output import written
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit 0 (in the background: the listener answers), 2 wrong usage or configuration, 1 the host says no."""
-    options = _parser().parse_args(arguments)
+    try:
+        return written(lambda: _begin(_parser().parse_args(arguments)))
+    except OSError as error:
+        print(f"bdserverd: {error.filename or 'standard output'}: {error.strerror}", file=sys.stderr)
+        return 1
+
+
+def _begin(options: argparse.Namespace) -> int:
     gc.disable()  # until the listener begins its work: what is imported and read before that stays
     # Here, since collections are a twelfth of what importing it costs, and a wrong usage needs none of it.
     from bdserver.commands import daemonising

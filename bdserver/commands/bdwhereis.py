@@ -20,12 +20,11 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None, spent: float = 0.0) -> int:
     """Look up, print, and say by the exit status how it went. `spent`: seconds of the time to wait that are over already."""
-    options = _parser().parse_args(arguments)
+    return calling.outcome("bdwhereis", lambda: _look_up(_parser().parse_args(arguments), spent))
+
+
+def _look_up(options: Namespace, spent: float) -> None:
     options.timeout = max(options.timeout - spent, 0.0)
-    return calling.outcome("bdwhereis", lambda: _look_up(options))
-
-
-def _look_up(options: Namespace) -> None:
     policy_text = api.policy_text(options.policy)
     request = ["WHEREIS", options.service, policy_text]
     answer = calling.conversation(options, lambda talk, deadline: talk.ask(request, deadline), policy_text)

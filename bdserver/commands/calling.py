@@ -13,6 +13,7 @@ import time
 from argparse import ArgumentParser, ArgumentTypeError
 
 from bdserver import __version__, api
+from bdserver.commands.output import written
 from bdserver.core.names import NAME_WORDS, valid_name
 from bdserver.errors import BadConfig, BDError
 from bdserver.files.lines import SHOWN_CHARACTERS_MAX
@@ -128,16 +129,13 @@ def conversation(options: Namespace, say: Callable[[Conversation, float], Result
 
 
 def outcome(program: str, work: Callable[[], int | None]) -> int:
-    """The exit status of a command's work; None is 0. An error is said on stderr."""
+    """The exit status of a command's work; None is 0. An error is said on stderr. What was printed is written."""
     try:
-        return work() or 0
+        return written(work)
     except BDError as error:
         return complain(program, error)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # as in `bdctl watch | head -1`; what is still unwritten goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
         return complain(program, BadConfig(where + (error.strerror or str(error))))

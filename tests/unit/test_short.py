@@ -381,7 +381,18 @@ def test_the_command_runs_by_a_link_and_where_nobody_reads_what_it_says(node, tm
                           env=os.environ | {"PATH": path})  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{DETAILS['url']}\n", "")
     with open("/dev/full", "w") as full:
-        assert run("--socket", node.path, "Echo", stdout=full).returncode != 0
+        done = run("--socket", node.path, "Echo", stdout=full)
+    assert (done.returncode, done.stderr) == (2, "bdwhereis: standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_whoever_wants_to_read_no_more_is_no_error(node, unbuffered):
+    node.said = encode(PLACE)
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as stdout:
+        done = run("--socket", node.path, "Echo", stdout=stdout, PYTHONUNBUFFERED=unbuffered)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_command_runs_where_no_folder_of_a_script_is_trusted(node):

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable
 
+from bdserver.commands.output import refuse_unread
 from bdserver.core.changes import Change, Node, changes, named
 from bdserver.errors import BDError
 
@@ -73,6 +74,7 @@ def watch(ping: Callable[[], str], look: Callable[[], list[Node]], as_json: bool
     while True:
         watched.turn(time.monotonic(), time.time())
         time.sleep(POLL_SECONDS)
+        refuse_unread()
 
 
 def _in_json(at: float, facts: dict[str, object]) -> None:
