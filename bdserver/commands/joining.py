@@ -165,14 +165,16 @@ def _place(options: Namespace, name: str, hosts: list[str], more: dict[str, str]
     kept = there.given if there is not None else {}
     # Of a package's config too nobody has said anything yet: the first word of whoever edits it is the name.
     is_new = "username" not in kept and not kept.keys() & OF_A_WEB_SERVER
-    has_web_server = is_new and _has_web_server()
+    wished = _given(options)
+    usual = BY_NAME["axis_port"].default
+    has_web_server = is_new and _has_web_server(_read(wished).get("axis_port", usual))
     if is_new and not has_web_server:
         given["web"] = "embedded"
-    given |= _given(options)
-    _refuse_other_words(path, kept, _given(options))
+    given |= wished
+    _refuse_other_words(path, kept, wished)
     lacking = {key: text for key, text in given.items() if key not in kept}
     settings = Settings(path, {**_read(lacking), **kept})
-    return Place(settings, lacking, False, has_web_server and settings.axis_port == BY_NAME["axis_port"].default)
+    return Place(settings, lacking, False, has_web_server and settings.axis_port == usual)
 
 
 def _keys_place(options: Namespace, name: str) -> Place:
@@ -224,11 +226,11 @@ def _refuse_translated(meeting: welcome.Meeting) -> None:
         raise BadConfig(f"{words}, so say with --host by which one the others reach this host; nothing was sent")
 
 
-def _has_web_server() -> bool:
-    """Whether something listens where services are served, if the config says nothing else."""
+def _has_web_server(port: int) -> bool:
+    """Whether something listens where services are to be served."""
     with socket.socket() as sock:
         sock.settimeout(1.0)
-        return sock.connect_ex(("127.0.0.1", BY_NAME["axis_port"].default)) == 0
+        return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _given(options: Namespace) -> dict[str, str]:

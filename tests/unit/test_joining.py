@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import stat
 import time
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from bdserver.net import keys, welcome
 from bdserver.net.authority import Authority, general_names, request_by
 from bdserver.net.identity import identity_of
 from bdserver.processes import joining
+from tests.hosts import free_port
 from tests.unit import signers
 from tests.unit.certificates import Key
 from tests.unit.signers import Door, asked, begun, place
@@ -219,7 +221,7 @@ def test_a_setting_that_the_config_has_otherwise_is_refused_instead_of_passed_ov
 
 @pytest.mark.parametrize(("says", "web"), [("user=", "embedded"), ("axis_port=80", "none"), ("username=beta", "none")])
 def test_a_packages_config_says_nothing_of_a_web_server_so_ours_serves(alpha, door, tmp_path, monkeypatch, says, web):
-    monkeypatch.setattr(commands, "_has_web_server", lambda: False)
+    monkeypatch.setattr(commands, "_has_web_server", lambda port: False)
     os.makedirs(f"{tmp_path}/beta")
     with open(f"{tmp_path}/beta/bdserverd.conf", "w") as file:
         file.write(f"# A package's.\n{says}\n")
@@ -304,12 +306,22 @@ def test_what_is_wrong_on_the_command_line_is_one_line_and_nothing_is_made(alpha
 def test_a_web_server_that_is_there_is_to_serve_the_services_and_that_is_said(
     alpha, door, tmp_path, capsys, monkeypatch, has_one, more
 ):
-    monkeypatch.setattr(commands, "_has_web_server", lambda: has_one)
+    monkeypatch.setattr(commands, "_has_web_server", lambda port: has_one)
     assert join(tmp_path, door, token(alpha), **more) == 0
     settings = load(f"{tmp_path}/beta/bdserverd.conf")
     line = f"port 8080 has a web server: let it serve {settings.services_dir} at /axis/, or set web=embedded, and another axis_port"
     assert (line in capsys.readouterr().out) == (has_one and not more)
     assert settings.web == ("none" if has_one else "embedded")
+
+
+def test_a_web_server_at_another_port_than_this_nodes_is_not_its_own(alpha, door, tmp_path):
+    """As of a second node on one host, beside the first one's."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        assert join(tmp_path / "first", door, token(alpha), axis_port=taken) == 0
+        assert join(tmp_path / "second", door, token(alpha), "gamma", axis_port=free_port()) == 0
+    assert load(f"{tmp_path}/first/beta/bdserverd.conf").web == "none"
+    assert load(f"{tmp_path}/second/gamma/bdserverd.conf").web == "embedded"
 
 
 def test_two_hosts_in_one_certificate_are_told_apart_in_the_config(alpha, door, tmp_path):
