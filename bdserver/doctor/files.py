@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 from bdserver.core import attention, holding
+from bdserver.core.address import split_address
 from bdserver.core.attention import Facts, Finding, Severity, few
 from bdserver.core.membership import ALIVE, STATIC, SUSPECT
 from bdserver.core.messages import Status
@@ -17,6 +18,7 @@ from bdserver.files.bdcert import Service
 from bdserver.files.blacklist import BlackList
 from bdserver.files.revoked import Revoked
 from bdserver.processes import facts, startup
+from bdserver.processes.advertised import is_elsewhere
 
 GRAVE, WARNING, NOTE = Severity.GRAVE, Severity.WARNING, Severity.NOTE
 # Of the end of an access log, this much is held against its format.
@@ -68,6 +70,10 @@ def address(host: Host) -> Iterator[Finding]:
     """The address by which others know this node is known, and stands in its certificate."""
     if host.credentials is not None and not host.address:
         yield Finding(GRAVE, "address", host.address_trouble)
+    if host.address and is_elsewhere(own := split_address(host.address)[0]):
+        words = f"{own}, by which the others call this node, is no address of this host"
+        remedy = "if nothing translates it on the way, join again with the one that it has (OPERATIONS, Another address)"
+        yield Finding(NOTE, "address-elsewhere", words, remedy)
 
 
 def rights(host: Host) -> Iterator[Finding]:

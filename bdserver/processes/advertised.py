@@ -5,12 +5,13 @@ Whatever it is, it must stand in this node's certificate: others dial it, and ch
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import socket
 import struct
 from ipaddress import IPv6Address, ip_address
 
-from bdserver.core.address import join_address, split_address
+from bdserver.core.address import join_address, split_address, without_zone
 from bdserver.errors import BadConfig, NotYet
 from bdserver.files.settings import Settings
 
@@ -52,6 +53,19 @@ def local_addresses() -> list[str]:
             sock.connect((far_away, 9))
             found.append(sock.getsockname()[0])
     return found
+
+
+def is_elsewhere(host: str) -> bool:
+    """Whether this is an address, and none of this host's: one that is translated on the way here, or was this host's once."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as sock:
+            sock.bind((str(ip_address(without_zone(host))), 0))
+    except ValueError:  # a name
+        return False
+    except OSError as error:
+        return error.errno == errno.EADDRNOTAVAIL
+    return False
 
 
 def interface_addresses() -> list[str]:

@@ -15,6 +15,7 @@ import pytest
 from bdserver import __version__, errors
 from bdserver.commands import bdctl
 from bdserver.commands.ctl import doctoring
+from bdserver.core.address import join_address
 from bdserver.core.attention import Finding, Severity
 from bdserver.core.messages import Checkup, Status
 from bdserver.doctor import checks, files, machine, mesh, web
@@ -156,6 +157,19 @@ def test_a_certificate_that_renews_itself_is_not_told_to_end_soon_before_that_is
     credentials = SimpleNamespace(not_after=time.time() + 20 * 86400, identity=identity, chain=SimpleNamespace(signer=signer))
     seen = SimpleNamespace(credentials=credentials, name="beta", address="h:1", status=None)
     assert [finding.key for finding in files.certificate(seen)] == found
+
+
+@pytest.mark.parametrize("own", ["192.0.2.7", "2001:db8::7"])
+def test_an_address_that_this_host_has_not_is_worth_a_word_since_it_may_have_moved(own):
+    [finding] = files.address(SimpleNamespace(credentials=object(), address=join_address(own, 9001)))
+    assert (finding.severity, finding.key) == (Severity.NOTE, "address-elsewhere") and finding.words.startswith(
+        f"{own}, by which"
+    )
+
+
+@pytest.mark.parametrize("own", ["127.0.0.1", "::1", "some.example.org"])
+def test_an_address_of_this_host_is_well_and_so_is_a_name_of_which_the_check_of_names_tells(own):
+    assert not list(files.address(SimpleNamespace(credentials=object(), address=join_address(own, 9001))))
 
 
 def test_a_port_that_is_taken(host, run):
