@@ -152,7 +152,9 @@ class Services:
                 f"{shown(self.services_dir)}: of {looks.in_all} services only the first {SERVICES_MAX} by name are offered"
             )
         self._read = read
-        self._all = {name: each.service for name, each in read.items() if each.service is not None}
+        live = {name: each.service for name, each in read.items() if each.service is not None}
+        if live != self._all:  # else it stays the same one: by that others see that nothing has changed
+            self._all = live
         self.complaints = complaints
         return has_all
 

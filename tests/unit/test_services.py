@@ -57,6 +57,17 @@ def test_nothing_is_read_again_while_nothing_changes(services, folder, monkeypat
     assert services.all() is first and services.complaints == said != []
 
 
+def test_what_may_change_within_the_same_tick_is_the_same_answer_as_long_as_it_does_not(services, folder, monkeypatch):
+    monkeypatch.setattr(module, "SETTLED_NS", 3_600_000_000_000)
+    monkeypatch.setattr(module, "SETTLED_NS_COARSE", 3_600_000_000_000)
+    drop(folder, "a")
+    first = services.all()
+    assert all(services.all() is first for _ in range(3)), "each is a look at the files, and finds nothing new"
+    drop(folder, "a", "weight=7\n")
+    services.look()
+    assert services.all() is not first and services.get("a").cost == 7
+
+
 def test_a_service_without_a_bdcert_is_not_offered(services, folder):
     (folder / "a").write_text("a")
     assert services.all() == {} and services.complaints == []
