@@ -274,12 +274,11 @@ def test_what_nobody_has_numbered_yet_is_not_given_while_somebody_writes_it(tmp_
     assert holder.ask("GIVESERVICE", "Echo") == No() and node.ask("WILLYOUREPLICATE", "Echo") == NotGiven()
     assert found(holder).described == {"url": "http://10.0.0.2:8080/axis/Echo?wsdl"}
     assert not turns.missing(holder.cache.view(), "Echo")
-    assert turns.missing(holder.offer("Echo", None, replicas=2).cache.view(), "Echo") == 1
-    holder.offer("Echo", None, is_seen=False)
     with monkeypatch.context() as patch:  # a second later
         patch.setattr(durable, "REST_NS", 0)
         assert isinstance(node.ask("WILLYOUREPLICATE", "Echo"), Yes)
     assert node.services.get("Echo").edition.counter == 0
+    assert turns.missing(holder.offer("Echo", None, replicas=2).cache.view(), "Echo") == 1
 
 
 # --- FIND ---------------------------------------------------------------------------------------------------------
