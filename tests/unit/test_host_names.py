@@ -11,6 +11,7 @@ from bdserver.net import tcp
 from bdserver.net.tcp import LOOK_UPS_MAX, found
 from bdserver.processes import names as module
 from bdserver.processes.names import Names
+from tests.hosts import until
 
 FOUND = [(socket.AF_INET, ("192.0.2.1", 9))]
 
@@ -99,6 +100,7 @@ def test_a_few_at_once_and_one_that_hangs_holds_up_no_other(names, server, calls
         assert names.addresses(host, 9) is None
     server.release(hosts[1])
     calls.get(timeout=20)()
+    until(lambda: len(server.asked) >= LOOK_UPS_MAX, 20, "the threads have begun")
     assert sorted(server.asked) == sorted(hosts[:-1])
     tcp._looking[1].join(20)
     assert names.addresses(hosts[1], 9) == FOUND and names.addresses(hosts[-1], 9) is None
@@ -117,6 +119,7 @@ def test_a_name_server_that_is_silent_for_ever_costs_so_many_threads_and_no_more
             names.addresses(host, 9)
     for host in hosts[LOOK_UPS_MAX:]:
         assert names.addresses(host, 9) is None
+    until(lambda: len(server.asked) >= LOOK_UPS_MAX, 20, "the threads have begun")
     assert len(server.asked) == len(tcp._looking) == LOOK_UPS_MAX
 
 

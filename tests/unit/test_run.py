@@ -165,8 +165,9 @@ def test_a_life_begins_answers_and_ends_with_a_last_word_to_the_others(mesh, hos
         for each in (host, beta):
             until(lambda each=each: is_answering(each), 20, "it answers")
         until(lambda: host.status_of("beta") == "alive", 20, "they know each other")
-        os.kill(pids.pop(), signal.SIGTERM)
-        assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+        pid = pids.pop()
+        os.kill(pid, signal.SIGTERM)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         until(lambda: host.status_of("beta") == "left", 20, "its last word is heard: without it, it would be dead")
         assert not os.path.exists(beta.socket) and not os.path.exists(beta.socket.replace(".sock", ".pid"))
     finally:
