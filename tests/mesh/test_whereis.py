@@ -171,7 +171,8 @@ def test_donthave_is_gone_past_and_corrects_the_view(mesh):
         host.add_service("Echo")
     knows(one, "Echo", "n2", "n3")
     os.kill(two.discoverer_pid(), signal.SIGSTOP)  # so that n2 can't tell
-    os.unlink(os.path.join(two.services, "Echo.bdcert"))
+    for name in ("Echo", "Echo.bdcert"):
+        os.unlink(os.path.join(two.services, name))
     for _ in range(10):
         assert answered(one, "Echo") == ("n3", 1)
     os.kill(two.discoverer_pid(), signal.SIGCONT)
