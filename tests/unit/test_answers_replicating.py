@@ -281,6 +281,19 @@ def test_what_nobody_has_numbered_yet_is_not_given_while_somebody_writes_it(tmp_
     assert turns.missing(holder.offer("Echo", None, replicas=2).cache.view(), "Echo") == 1
 
 
+def test_what_is_no_more_the_edition_that_is_told_is_not_given(tmp_path):
+    node, holder = a_copier(tmp_path)
+    with open(os.path.join(holder.settings.services_dir, "Echo"), "ab") as file:
+        file.write(b"more to come")
+    assert holder.ask("GIVESERVICE", "Echo") == No() and found(holder).file is None
+    assert node.ask("WILLYOUREPLICATE", "Echo") == NotGiven() and node.services.get("Echo") is None
+    assert (
+        is_clean(node)
+        and os.listdir(holder.parcels.folder)
+        and not [name for name in os.listdir(holder.parcels.folder) if not name.startswith(".")]
+    )
+
+
 # --- FIND ---------------------------------------------------------------------------------------------------------
 
 

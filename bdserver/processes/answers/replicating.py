@@ -343,6 +343,8 @@ def answer_giveservice(session: Session, service: str) -> Package | No:
     if mine is None or not _may_give(node, mine):
         return No()
     given = _labelled(session, mine)
+    if given is None:
+        return No()
     node.hit(service, session.caller.host, node.clock(), "REPLICATE")
     node.journal.note("gave", service, node.clock(), taker=session.caller.name)
     return given
@@ -356,9 +358,17 @@ def _may_give(node: Node, mine: Service) -> bool:
     return bool(mine.edition.digest) or not package.rests_in(mine, node.settings.package_files_max)
 
 
-def _labelled(session: Session, mine: Service) -> Package:
-    """Our service's package, and which edition of whose it is."""
+def _labelled(session: Session, mine: Service) -> Package | None:
+    """Our service's package, and which edition of whose it is; None while its files are not that edition: somebody has changed
+    them, and writes them still."""
     given, label = session.packed(mine), {"original": mine.original or session.node.name}
+    if mine.edition.digest and package.edition_of(given.described["sha256"]) != mine.edition.digest:
+        if given.file is not None:
+            given.file.close()
+        log.info(
+            "%s is not given: its files are not edition %s any more", mine.name, mine.edition.digest[: copies.DIGEST_SHOWN]
+        )
+        return None
     edition = {"edition": list(mine.edition)} if mine.edition.digest else {}
     signature = {"signature": mine.signature} if mine.signature else {}
     return given._replace(described={**given.described, **label, **edition, **signature})
@@ -369,9 +379,10 @@ def find(session: Session, service: str, visited: list[str], steps: int) -> Foun
     node, view = session.node, session.view()
     mine = node.services.get(service)
     if mine is not None and service not in node.trust.untrusted():
-        if not _may_give(node, mine):
+        given = _labelled(session, mine) if _may_give(node, mine) else None
+        if given is None:
             return Found(node.name, {"url": membership.service_url(view.own, service, mine.url)})
-        return Found(node.name, *_labelled(session, mine))
+        return Found(node.name, *given)
     met = dict.fromkeys([*visited, node.name])
     visited = list(met)
     next_ones = [r.name for r in view.others_there() if r.name not in met and node.policies.talkable(view, r)]
