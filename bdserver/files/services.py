@@ -1,6 +1,7 @@
 """The services this node offers: what is live in the folder, and changing that.
 
-A service with its .bdcert in the folder is live. A broken .bdcert takes out its own service and no other, and is said.
+A service with its .bdcert in the folder is live. A broken .bdcert takes out its own service and no other, and is said; one that
+breaks while we look takes out none.
 Readers wait for nobody; changes are made one at a time, and are there whole or not at all (moves).
 What comes, goes or is renamed changes the folder's time, and counts at once. A .bdcert that somebody edits in place does not:
 one process looks at each (`look`), and tells the others by a file, so that who serves a caller looks at two times alone.
@@ -124,7 +125,11 @@ class Services:
 
     def read_anew(self) -> None:
         """At the next look, read also those that could not be read, though nothing of them has changed."""
-        self._read = {name: read for name, read in self._read.items() if read.service is not None}
+        self._read = {
+            name: read._replace(look=_Look(None, False)) if read.complaints else read
+            for name, read in self._read.items()
+            if read.service is not None
+        }
         self._seen = self._looks = None
 
     def get(self, name: str) -> Service | None:
@@ -197,16 +202,21 @@ class Services:
         """Whether what has changed at this time took the place of what was whole, and may not be whole itself. What is empty
         never is: a full disk leaves it so, and an upload that falters."""
         known = self._read[name]
+        is_emptied = not stamp.size and known.look.cert is not None and known.look.cert.size > 0
+        if not (is_emptied or durable.rests_in(stamp) > 0) or bdcert.is_whole(self._cert(name)):
+            return False
+        return self._was_whole(known, stamp)
+
+    def _was_whole(self, known: _Read, now: Stamp) -> bool:
+        """Whether what was read before had rested when it was changed, or a node had written it."""
         before = known.look.cert
-        was_whole = known.is_whole or (before is not None and abs(stamp.ctime_ns - before.ctime_ns) > durable.REST_NS)
-        is_emptied = not stamp.size and before is not None and before.size > 0
-        return was_whole and (is_emptied or durable.rests_in(stamp) > 0) and not bdcert.is_whole(self._cert(name))
+        return known.is_whole or (before is not None and abs(now.ctime_ns - before.ctime_ns) > durable.REST_NS)
 
     def _check_rested(self, name: str) -> None:
         """TooBusy while somebody is writing it: who has the file open would go on with one that has no name any more."""
         cert, known = self._cert(name), self._read.get(name)
         now = durable.stamp(cert)
-        is_read = now is not None and known is not None and known.look.cert == now
+        is_read = now is not None and known is not None and known.look.cert == now and not known.complaints
         if not is_read or (durable.rests_in(now) > 0 and not bdcert.is_whole(cert)):
             self._seen = None
             raise TooBusy(f"{shown(cert)}: is being changed by hand: it is written by the node when it has rested for a second")
@@ -229,7 +239,15 @@ class Services:
             if isinstance(error.__cause__, OSError) and durable.is_passing(error.__cause__):
                 known = self._read.get(name)  # it can't be read now: it is as it was, and is read again at the next look
                 return _Read(_Look(None, False), False, digest, known.service if known else None, complaints, False)
-            return _Read(look, is_settled, digest, None, complaints, is_whole)
+            return _Read(look, is_settled, digest, self._said_before(name, look), complaints, False)
+
+    def _said_before(self, name: str, look: _Look) -> Service | None:
+        """What counts in place of a .bdcert that is wrong: what it said before, as long as its service is there. It may have
+        been cut for longer than anybody waits, or for good."""
+        known = self._read.get(name)
+        if known is None or known.service is None or look.cert is None or (known.service.is_here and not look.has_service):
+            return None
+        return known.service if self._was_whole(known, look.cert) or known.complaints else None
 
     def _read_service(self, folder: str, name: str) -> Service:
         """As read_service; Quarantined when it is left out."""
@@ -261,6 +279,10 @@ class Services:
                 here = self.get(name)
                 if here is None:
                     self._check_room(name)
+                    if os.path.lexists(self._cert(name)):
+                        raise BadPackage(
+                            f"{shown(self._cert(name))}: is in the way, and what is wrong with it must be mended first"
+                        )
                     self._moves.put(packed._replace(type=DYNAMIC, arrived_at=now))
                 elif here.is_copy:
                     self._moves.renew(packed._replace(type=DYNAMIC, arrived_at=here.arrived_at))

@@ -489,6 +489,35 @@ def test_what_is_withdrawn_is_so_at_once_though_it_had_rested(services, folder, 
     assert services.get("a").path is None  # it has a url left
 
 
+@pytest.mark.parametrize("text", ["weig", "weight=heavy\n", "\0", "weight=1\nweight=2\n"])
+def test_a_bdcert_that_is_broken_for_good_is_said_and_what_it_said_before_counts(services, folder, rested, text):
+    for again in ("", " "):
+        (folder / "a.bdcert").write_text(text + again)
+        rest(folder / "a.bdcert")
+        services._again_at = 0.0
+        services.look()
+        assert services.get("a") == rested and "a.bdcert:" in services.complaints[0]
+        with pytest.raises(TooBusy):
+            services.relabel("a", lambda service: service._replace(cost=7.0))
+    (folder / "a.bdcert").write_text("weight=9\n")
+    rest(folder / "a.bdcert")
+    services._again_at = 0.0
+    services.look()
+    assert services.get("a").cost == 9 and services.complaints == []
+    (folder / "a.bdcert").write_text(text)
+    rest(folder / "a.bdcert")
+    (folder / "a").unlink()
+    services.look()
+    assert services.get("a") is None, "its file is gone"
+
+
+def test_no_copy_takes_the_place_of_what_lies_here_with_a_bdcert_that_is_broken(services, folder):
+    drop(folder, "a", "weigh", content="mine")
+    with pytest.raises(BadPackage, match=r"a\.bdcert: is in the way"):
+        install(services, scratch(services, "a"), "a", 1.0)
+    assert (folder / "a").read_text() == "mine" and left_in_scratch(services) == []
+
+
 def test_what_comes_back_from_the_graveyard_is_whole_whoever_wrote_it(services, folder, rested):
     services.withdraw("a")
     services.restore("a")
