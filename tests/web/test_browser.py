@@ -9,6 +9,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.color import Color
 from selenium.webdriver.support.ui import WebDriverWait
 
+from bdserver.audit import page as page_module
+from bdserver.audit.snapshot import Snapshot
+from tests.unit import crawls
+
 from .conftest import browser_with
 
 # WCAG 2.1 AA for text of this size.
@@ -225,6 +229,40 @@ def test_on_any_screen_only_tables_and_pictures_scroll_sideways(page, apache, wi
         assert page.execute_script("return parseFloat(getComputedStyle(document.body).fontSize)") >= 16
     finally:
         page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.parametrize("width", [360, 1024, 1600])
+def test_the_longest_names_are_shown_to_their_ends_and_make_nothing_wider(browser, tmp_path, width):
+    """Names of one site are told apart by how they end."""
+    snapshot, long, service = made_with_long_names()
+    pages = (
+        page_module.render(snapshot, 0, 20),
+        page_module.render_node(snapshot, long),
+        page_module.render_service(snapshot, service),
+    )
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
+    )
+    try:
+        for html in pages:
+            (tmp_path / "page.html").write_text(html)
+            browser.get(f"file://{tmp_path}/page.html")
+            assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+            cut = "return [...document.querySelectorAll('.weights .name, dd, h1')].filter(each => each.scrollWidth > each.clientWidth)"
+            assert not browser.execute_script(f"{cut}.map(each => each.textContent)")
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def made_with_long_names():
+    """(a mesh of two nodes, one of the two names, that of their service), all as long as names may be."""
+    names, service = ["n" * 99 + "1", "n" * 99 + "2"], "S" * 100
+    offer = crawls.Offer("static", 20.0, 1.0, True, f"http://10.0.0.1:8080/axis/{service}?wsdl")
+    made = crawls.mesh(2)
+    statuses = {name: crawls.status(name, number, {service: offer}, 20.0) for number, name in enumerate(names)}
+    sights = {name: {other: crawls.sight(other, number) for number, other in enumerate(names)} for name in names}
+    hearsay = dict(zip(names, made.hearsay.values(), strict=True))
+    return Snapshot(made._replace(entry=names[0], statuses=statuses, sights=sights, hearsay=hearsay)), names[0], service
 
 
 def test_it_prints(page):
