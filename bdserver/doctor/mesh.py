@@ -78,7 +78,10 @@ def node(host: Host) -> Iterator[Finding]:
     """What the daemon says of itself, and who is dead for it."""
     if host.status is None:
         return
-    yield from map(attention.from_json, host.status.own.get("findings", []))
+    own = host.status.own
+    for finding in map(attention.from_json, own.get("findings", [])):
+        if finding.key != "restart" or "settings" not in own:  # else machine.daemon tells of the same settings
+            yield finding
     for other in host.status.nodes:
         for finding in attention.of_another(other["status"], "", 0.0) if other["name"] else ():
             yield finding._replace(

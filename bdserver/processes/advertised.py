@@ -15,11 +15,12 @@ from bdserver.core.address import join_address, split_address, without_zone
 from bdserver.errors import BadConfig, NotYet
 from bdserver.files.settings import Settings
 
-# An address that a route to anywhere would start from; nothing is sent to it (RFC 5737, RFC 3849: documentation).
 # Of <linux/sockios.h>: the IPv4 address of an interface, in a struct ifreq of 40 bytes.
 SIOCGIFADDR, IFREQ = 0x8915, "16s24x"
 # One line for each IPv6 address: itself in hex, number, length of the prefix, scope (00: global), flags, interface.
 IPV6_FILE = "/proc/net/if_inet6"
+# Addresses of nobody (RFC 5737, RFC 3849: documentation): the kernel says from which of ours a way to them begins, and nothing
+# is sent there.
 FAR_AWAY = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 
 

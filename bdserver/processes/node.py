@@ -239,7 +239,7 @@ class Node:
         if host not in fresh.identity.hosts:  # by it this node would be refused by all that know it there
             hosts = " and ".join(fresh.identity.hosts) or "no host"
             raise BadConfig(
-                f"{self.settings.username}.crt is now for {hosts}, and the others know this node at {host}: restart it"
+                f"{self.settings.username}.crt is now for {hosts}, and the others know this node at {host} until a restart"
             )
         self.signer = signer_of(self.settings, fresh)
         self.credentials = fresh

@@ -409,8 +409,13 @@ def test_what_a_daemon_has_in_memory_and_not_on_the_disk(host, run, daemon):
     assert {"certificate-stale", "old-daemon", "config-stale"} <= set(keys(found))
     assert "SIGHUP" in next(each["remedy"] for each in found if each["key"] == "config-stale")
     told["settings"] = force | {"port": "1"}
+    told["findings"] = [{"severity": "note", "key": "restart", "text": "port", "remedy": "restart the daemon"}]
     daemon.answers["STATUS"] = Status(told, [seen("alpha")])
-    assert "anew" in next(each["remedy"] for each in run(host)[1] if each["key"] == "config-stale")
+    found = run(host)[1]
+    assert "anew" in next(each["remedy"] for each in found if each["key"] == "config-stale")
+    assert "restart" not in keys(found), "once is enough"
+    del told["settings"]  # as whoever is no administrator is told
+    assert "restart" in keys(run(host)[1])
 
 
 def test_its_own_findings_the_dead_and_originals_that_differ(host, run, daemon):

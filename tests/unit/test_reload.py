@@ -196,7 +196,7 @@ def test_a_certificate_that_does_not_name_our_address_is_refused_and_the_old_one
     before = node.credentials
     certify("10.0.0.2", "me.example.org")
     [complaint] = read_anew(node)
-    words = "me.crt is now for me.example.org and 10.0.0.2, and the others know this node at 10.0.0.1: restart it"
+    words = "me.crt is now for me.example.org and 10.0.0.2, and the others know this node at 10.0.0.1 until a restart"
     assert complaint == words and node.credentials is before
     certify("10.0.0.2", "10.0.0.1")
     assert not read_anew(node) and node.credentials is not before
