@@ -68,7 +68,7 @@ def _parser() -> calling.Parser:
         return sub
 
     sub = add("init", init, "make a certificate authority in DIR; with --here the first node of its mesh, too", CA_DAYS)
-    sub.add_argument("dir", metavar="DIR", nargs="?", help="with --here by default ~/bdserver-ca")
+    sub.add_argument("dir", metavar="DIR", type=calling.path, nargs="?", help="with --here by default ~/bdserver-ca")
     sub.add_argument("--mesh", metavar="NAME", required=True)
     sub.add_argument("--here", action="store_true", help="make this host the first node, and start it")
     _add_place(sub)
@@ -78,41 +78,47 @@ def _parser() -> calling.Parser:
     _add_role(sub)
     _add_place(sub)
     sub = add("signer", signer, "let a node sign for others: NAME.signer.key and NAME.signer.crt", SIGNER_DAYS)
-    sub.add_argument("dir", metavar="DIR")
+    sub.add_argument("dir", metavar="DIR", type=calling.path)
     sub.add_argument("name", metavar="NAME")
-    sub.add_argument("--out", metavar="DIR", help="where to put them, which is the node's key_dir (default: DIR/NAME)")
+    sub.add_argument(
+        "--out", metavar="DIR", type=calling.path, help="where to put them, which is the node's key_dir (default: DIR/NAME)"
+    )
     sub = add("request", request, "make a key and a signing request, on the node itself")
     sub.add_argument("name", metavar="NAME")
     _add_hosts(sub)
     sub.add_argument("--dir", metavar="DIR", default=".", help="where to put NAME.key and NAME.csr (default: here)")
     sub = add("sign", sign, "sign a request; the role is yours to give, whatever the request says", DAYS)
-    sub.add_argument("dir", metavar="DIR")
+    sub.add_argument("dir", metavar="DIR", type=calling.path)
     sub.add_argument("csr", metavar="FILE.csr")
     _add_role(sub)
     sub = add("issue", issue, "make a key and its certificate at once", DAYS)
-    sub.add_argument("dir", metavar="DIR")
+    sub.add_argument("dir", metavar="DIR", type=calling.path)
     sub.add_argument("name", metavar="NAME")
     _add_hosts(sub)
     _add_role(sub)
-    sub.add_argument("--out", metavar="DIR", help="where to put them, with ca.crt (default: DIR/NAME)")
+    sub.add_argument("--out", metavar="DIR", type=calling.path, help="where to put them, with ca.crt (default: DIR/NAME)")
     sub = add("show", show, "say what a certificate or request is")
     sub.add_argument("file", metavar="FILE")
     sub = add("renew", renew, "a new certificate for the same key, name, role and hosts: by the CA in DIR, or by a signer")
-    sub.add_argument("dir", metavar="DIR", nargs="?", help="with NAME: where the CA is; DIR/NAME alone: a client's keys")
+    sub.add_argument(
+        "dir", metavar="DIR", type=calling.path, nargs="?", help="with NAME: where the CA is; DIR/NAME alone: a client's keys"
+    )
     sub.add_argument("name", metavar="NAME", nargs="?")
     places = "DIR/NAME, DIR, here, or where this host's config is"
-    sub.add_argument("--in", dest="within", metavar="DIR", help=f"where NAME.crt is (default: the first of {places})")
+    sub.add_argument(
+        "--in", dest="within", metavar="DIR", type=calling.path, help=f"where NAME.crt is (default: the first of {places})"
+    )
     sub.add_argument("--days", type=_days, help=f"how long it is good (by the CA; default {DAYS})")
     sub.add_argument(
         "--node", metavar="HOST[:PORT]", action="append", default=[], help="of DIR/NAME: ask there who signs (may be repeated)"
     )
     sub.add_argument("--now", action="store_true", help="of DIR/NAME: though two thirds of its life are not over")
     sub = add("roll", roll, "a second CA: it signs from now on, ca.crt holds both", CA_DAYS)
-    sub.add_argument("dir", metavar="DIR")
+    sub.add_argument("dir", metavar="DIR", type=calling.path)
     sub.add_argument("--again", action="store_true", help="though the last roll was within 30 days")
     sub.add_argument("--signers", action="store_true", help="no second CA: new certificates for its signers alone")
     sub = add("publisher", publisher, "make a publisher's key in DIR: it signs services, minisign reads it")
-    sub.add_argument("dir", metavar="DIR")
+    sub.add_argument("dir", metavar="DIR", type=calling.path)
     sub.add_argument("--name", default=PUBLISHER, help=f"of its files, NAME.key and NAME.pub (default: {PUBLISHER})")
     parser.commands = list(commands.choices)
     return parser
@@ -125,7 +131,9 @@ def _add_hosts(sub: argparse.ArgumentParser) -> None:
 def _add_place(sub: argparse.ArgumentParser) -> None:
     _add_hosts(sub)
     sub.add_argument("--name", help="the node's (default: this host's)")
-    sub.add_argument("--config", metavar="CONFIG", help=f"the config that is written (default: {default_path()})")
+    sub.add_argument(
+        "--config", metavar="CONFIG", type=calling.path, help=f"the config that is written (default: {default_path()})"
+    )
     sub.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="a setting that it has (may be repeated)")
     how = sub.add_mutually_exclusive_group()
     how.add_argument("--foreground", action="store_true", help="become the daemon, instead of starting it")

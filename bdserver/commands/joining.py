@@ -26,7 +26,7 @@ from bdserver.core.joining import Token, Wish, read_token
 from bdserver.core.names import valid_name
 from bdserver.core.roles import NODE
 from bdserver.core.tuples import NamedTuple
-from bdserver.errors import BadConfig, BadRequest
+from bdserver.errors import BadConfig, BadRequest, NotYet
 from bdserver.files import durable
 from bdserver.files.settings import BY_NAME, DEFAULT_PATH, Settings, default_path, load
 from bdserver.net import chain as chains
@@ -36,6 +36,7 @@ from bdserver.net.identity import identity_of
 from bdserver.net.signing import Signer
 from bdserver.processes import startup
 from bdserver.processes.advertised import interface_addresses, local_addresses
+from bdserver.processes.sockets import Sockets
 
 VAR_DIR = "/var/lib/bdserver"
 # The account that Debian's package makes for the daemon, and what its unit and init script expect then.
@@ -71,6 +72,7 @@ def begin(options: Namespace) -> int:
     if place.has_keys:
         raise BadConfig(f"{place.settings.path}: is there already, {_who_is_there(place.settings)}; nothing is overwritten")
     _refuse_closed_folders(place)
+    _refuse_taken_ports(place.settings)
     authority = _authority(options)
     key_dir = place.settings.key_dir
     _make_folders(place.settings)
@@ -95,8 +97,10 @@ def join(options: Namespace) -> int:
             _refuse_certified(place.settings)
         _refuse_closed_folders(place)
         _refuse_other_mesh(place.settings, meeting)
-        if options.role == NODE and not options.host:
-            _refuse_translated(meeting)
+        if options.role == NODE:
+            _refuse_taken_ports(place.settings)
+            if not options.host:
+                _refuse_translated(meeting)
         key = _key(place.settings)
         chain, authorities, nodes = _admitted(meeting, token, key, name, hosts, deadline)
     finally:
@@ -216,6 +220,21 @@ def _refuse_closed_folders(place: Place) -> None:
             option = "--config FILE" if key == "config" else f"--set {key}=DIR"
             who = startup.name_of(os.geteuid())
             raise BadConfig(f"{who} may not write into {path}: do this as root, or choose another place with {option}")
+
+
+def _refuse_taken_ports(settings: Settings) -> None:
+    """Before a token is spent: this host has another node, as a rule, and this one is to have ports of its own. The node
+    that is to get its keys anew may run meanwhile."""
+    if startup.claims(settings)[0].is_held():
+        return
+    sockets = Sockets(settings, (os.geteuid(), os.getegid()))
+    try:
+        sockets.open_tcp(is_check=True)
+    except NotYet as error:
+        raise BadConfig(f"{error}; nothing was made (--set port=N is for another one)") from None
+    finally:
+        sockets.close()
+        sockets.close_ears()
 
 
 def _refuse_translated(meeting: welcome.Meeting) -> None:

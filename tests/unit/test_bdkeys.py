@@ -204,6 +204,8 @@ def test_one_day_and_a_hundred_years_are_some(tmp_path, capsys, days):
         (["join", "10.0.0.1"], "bdkeys join: the following arguments are required: TOKEN"),
         (["issue", "{ca}", "-x", "--host", "a"], "bdkeys issue: the following arguments are required: NAME"),
         (["issue", "{ca}", "x", "--role", "king"], "bdkeys issue: argument --role: invalid choice: 'king'"),
+        (["init", "", "--mesh", "m"], "bdkeys init: argument DIR: an empty text is no path"),
+        (["issue", "", "a", "--host", "h"], "bdkeys issue: argument DIR: an empty text is no path"),
     ],
 )
 def test_wrong_usage_is_exit_2_and_one_line(ca, capsys, arguments, said):

@@ -314,6 +314,19 @@ def test_a_web_server_that_is_there_is_to_serve_the_services_and_that_is_said(
     assert settings.web == ("none" if has_one else "embedded")
 
 
+@pytest.mark.parametrize("which", ["port", "gossip_port"])
+def test_a_port_that_is_taken_is_said_before_the_token_is_spent(alpha, door, tmp_path, capsys, which):
+    text = token(alpha)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        assert join(tmp_path, door, text, **{which: taken}) == 2
+        said = the_line(capsys.readouterr().err)
+        assert f"{which}={taken} can't be had" in said and "nothing was made (--set port=N is for another one)" in said
+        assert bdkeys.main(["init", f"{tmp_path}/ca", "--mesh", "other", "--here", *place(tmp_path, "gamma", port=taken)]) == 2
+    assert not os.path.exists(f"{tmp_path}/ca") and not os.path.exists(f"{tmp_path}/beta/bdserverd.conf")
+    assert join(tmp_path, door, text) == 0
+
+
 def test_a_web_server_at_another_port_than_this_nodes_is_not_its_own(alpha, door, tmp_path):
     """As of a second node on one host, beside the first one's."""
     with socket.create_server(("127.0.0.1", 0)) as other:
