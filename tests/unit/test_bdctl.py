@@ -566,12 +566,14 @@ def test_a_number_out_of_its_range_is_told_by_its_option_and_not_sent(node, run,
     assert (status, out, node.asked) == (2, "", []) and err == f"bdctl publish: {words} (bdctl publish --help tells more)\n"
 
 
-def test_an_ordinary_account_is_told_whose_business_it_is(node, run, monkeypatch):
-    node.answers["DRAIN"] = Forbidden("DRAIN needs the role admin, and the caller's is client")
+@pytest.mark.parametrize("arguments", [["drain"], ["hint", "10.0.0.1"]])
+def test_an_ordinary_account_is_told_whose_business_it_is(node, run, monkeypatch, arguments):
+    command = arguments[0].upper()
+    node.answers[command] = Forbidden(f"{command} needs the role admin, and the caller's is client")
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    assert run("drain") == (5, "", f"bdctl: {node.answers['DRAIN']}: be root, or the user as whom the daemon runs\n")
+    assert run(*arguments) == (5, "", f"bdctl: {node.answers[command]}: be root, or the user as whom the daemon runs\n")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert run("drain")[2] == f"bdctl: {node.answers['DRAIN']}\n"
+    assert run(*arguments)[2] == f"bdctl: {node.answers[command]}\n"
 
 
 def test_what_is_no_service_s_name_is_not_sent(node, run):

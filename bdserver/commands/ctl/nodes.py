@@ -12,6 +12,7 @@ from bdserver.commands import calling, showing
 from bdserver.commands.ctl.subcommand import (
     Command,
     ask,
+    conversation,
     full_address,
     option,
     plain,
@@ -105,7 +106,7 @@ def watch(options: Namespace) -> None:
 def hint(options: Namespace) -> None:
     """Tell the node of another one, and what came of its first visit there."""
     address = _address_to_hint(options, options.address)
-    name, reason = calling.conversation(options, lambda talk, deadline: _first_visit(talk, address, deadline))
+    name, reason = conversation(options, lambda talk, deadline: _first_visit(talk, address, deadline))
     if options.json:
         return print_json({"address": address, "node": name, "reason": reason})
     reason = reason.removeprefix(f"{address}: ")

@@ -7,7 +7,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from bdserver import api
 from bdserver.commands import calling, showing
@@ -16,6 +16,9 @@ from bdserver.core.address import join_address, split_address
 from bdserver.core.messages import Status
 from bdserver.core.tuples import NamedTuple
 from bdserver.errors import Forbidden
+from bdserver.net.conversation import Conversation
+
+Result = TypeVar("Result")
 
 
 class Option(NamedTuple):
@@ -57,8 +60,13 @@ def plain(*words: str) -> Callable[[Namespace], None]:
 
 def ask(options: Namespace, request: list[Any], package: BinaryIO | None = None) -> Any:
     """The answer of the node that the options say."""
+    return conversation(options, lambda talk, deadline: talk.ask(request, deadline, package))
+
+
+def conversation(options: Namespace, say: Callable[[Conversation, float], Result]) -> Result:
+    """What `say(conversation, deadline)` returns with that node; who is refused is told who would not be."""
     try:
-        return calling.conversation(options, lambda talk, deadline: talk.ask(request, deadline, package))
+        return calling.conversation(options, say)
     except Forbidden as error:
         if options.node or os.geteuid() == 0:
             raise
