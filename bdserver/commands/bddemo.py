@@ -21,7 +21,10 @@ from bdserver.errors import BDError
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit 0 when the story ended well, 1 when something in it did not happen."""
-    options = _parser().parse_args(arguments)
+    return calling.outcome("bddemo", lambda: _tell(_parser().parse_args(arguments)))
+
+
+def _tell(options: argparse.Namespace) -> int:
     ending = Ending()
     ending.install()
     try:

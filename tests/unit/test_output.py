@@ -12,7 +12,7 @@ from bdserver.commands.output import refuse_unread, written
 
 ROOT = Path(__file__).parents[2]
 RUN = "import sys; from importlib import import_module; sys.exit(import_module('bdserver.commands.' + sys.argv.pop(1)).main())"
-COMMANDS = ["bdctl", "bdwhereis", "bdkeys", "bdserverd", "bdgateway"]
+COMMANDS = ["bdctl", "bdwhereis", "bdkeys", "bdserverd", "bdgateway", "bddemo"]
 
 
 def ended(arguments, stdout, **environment):
