@@ -151,7 +151,8 @@ class Services:
         has_all = all(self._has_read(found, looks, new[at : at + READ_AT_ONCE]) for at in range(0, len(new), READ_AT_ONCE))
         read = {name: each for name in found if (each := found[name] or self._read.get(name)) is not None}
         complaints = [line for name in read for line in read[name].complaints]
-        complaints += [RESTLESS % shown(self._cert(name)) for name, at in self._restless.items() if _is_long_ago(at)]
+        before = time.monotonic() - RESTLESS_SECONDS
+        complaints += [RESTLESS % shown(self._cert(name)) for name, at in self._restless.items() if at < before]
         if looks.in_all > SERVICES_MAX:
             complaints.append(
                 f"{shown(self.services_dir)}: of {looks.in_all} services only the first {SERVICES_MAX} by name are offered"
@@ -396,7 +397,3 @@ def _is_settled(stamp: Stamp) -> bool:
 
 
 RESTLESS = "%s: is empty, or written again and again: what it said before counts until it is whole, and has rested for a second"
-
-
-def _is_long_ago(at: float) -> bool:
-    return time.monotonic() - at > RESTLESS_SECONDS
