@@ -34,6 +34,7 @@ from bdserver.processes.nodefiles import open_files
 from bdserver.processes.rules import Rules
 from bdserver.processes.session import Caller, Session
 from bdserver.processes.terms import Terms
+from tests.hosts import until
 from tests.unit.clocks import Clock
 from tests.unit.seals import Believing
 
@@ -271,6 +272,11 @@ class InMemory(Node):
             edition = editions.of_original(self, self.cache.view(), mine)
             self.services.relabel(service, lambda now: now._replace(edition=edition))
         update_own(self)
+        return self
+
+    def settle(self):
+        """Look at the services until nothing can change any more within the same tick of the file system's clock."""
+        until(lambda: self.services.look() or self.services._seen is not None, 10, "it settles", pause=0.001)
         return self
 
     def overload(self, service):

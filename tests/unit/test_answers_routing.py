@@ -1,7 +1,5 @@
 """WHEREIS in all its phases, WILLYOUEXECUTE, YOUWILLEXECUTE, of nodes in memory that really ask each other."""
 
-import time
-
 import pytest
 
 from bdserver import errors
@@ -79,9 +77,7 @@ def two(tmp_path):
 
 def settled(node):
     """What has just changed is looked at again and again."""
-    while node.services.all() is not node.services.all():
-        time.sleep(0.001)
-    return node
+    return node.settle()
 
 
 @pytest.mark.parametrize("mesh", [alone, alone_and_draining, one_elsewhere, one_elsewhere_without_room, two])

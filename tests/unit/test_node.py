@@ -22,7 +22,6 @@ from bdserver.processes.describing import own_record
 from bdserver.processes.node import Life, Node, open_node
 from bdserver.processes.reload import read_anew
 from bdserver.processes.rules import Rules, Sources
-from tests.hosts import until
 from tests.unit.configs import config, folder  # noqa: F401 (fixtures)
 from tests.unit.nodes import NOW, a_mesh, a_node, acquaint, document, warnings
 
@@ -219,6 +218,6 @@ def test_a_change_of_the_services_here_is_seen_once_by_who_looks_for_it(tmp_path
     for change in (lambda: node.offer("Echo"), lambda: node.services.withdraw("Echo")):
         change()
         assert node.look_at_services()
-        until(lambda: node.services.all() is node.services.all(), 10, "nothing changes any more within the same tick")
+        node.settle()
         node.look_at_services()
         assert not node.look_at_services()

@@ -24,8 +24,7 @@ def test_services_are_judged_once_for_each_change_of_theirs_or_of_the_list(tmp_p
     assert not judged
     publish(tmp_path, node, b"v2", name="Other")
     judged.clear()
-    while node.services.all() is not node.services.all():  # it may change again within a tick of the file system's clock
-        assert node.trust.judged().doubts == {}
+    node.settle()
     assert node.trust.judged().doubts == {} and len(judged) <= 1
     publish(tmp_path, node, b"v2")
     assert node.trust.judged().doubts == {}

@@ -3,7 +3,6 @@
 import collections
 import fcntl
 import os
-import time
 
 import pytest
 
@@ -25,10 +24,7 @@ def whereis(node):
 
 @pytest.fixture
 def node(tmp_path):
-    node = a_node(tmp_path).offer("Echo")
-    node.services.look()
-    while node.services.all() is not node.services.all():  # what has just changed is looked at again and again
-        time.sleep(0.001)
+    node = a_node(tmp_path).offer("Echo").settle()
     whereis(node)
     node.load.weigh(node.clock())
     whereis(node)
