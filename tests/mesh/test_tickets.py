@@ -181,6 +181,7 @@ def test_all_children_of_a_holder_promise_no_more_than_it_can_take(mesh):
     threshold = 40  # calls, each of which weighs 1
     holder.write_config(receiver_threshold=threshold)
     os.kill(holder.process.pid, signal.SIGHUP)
+    until(lambda: "read anew" in holder.log, 20, "the threshold is in force")
     holder.add_service("Echo")
     until(lambda: asker.lookup("Echo")[0] != "CANTFIND", 30, "the holder is known")
     with contextlib.ExitStack() as stack:

@@ -271,11 +271,18 @@ def test_what_nobody_has_numbered_yet_is_not_given_while_somebody_writes_it(tmp_
         os.makedirs(os.path.join(holder.settings.services_dir, "Echo", "within"))
     holder.offer("Echo", None if is_folder else b"hal", is_seen=False, replicas=2)
     acquaint(node, holder)
+    slept = []
+    monkeypatch.setattr(replicating.time, "sleep", slept.append)  # and it is written on meanwhile
     assert holder.ask("GIVESERVICE", "Echo") == No() and node.ask("WILLYOUREPLICATE", "Echo") == NotGiven()
     assert found(holder).described == {"url": "http://10.0.0.2:8080/axis/Echo?wsdl"}
+    count = len(slept)
+    assert count >= 3 and all(0 < seconds <= 1 for seconds in slept)
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "REST_NS", 3_600_000_000_000)  # longer than whoever asks can wait
+        assert holder.ask("GIVESERVICE", "Echo") == No() and len(slept) == count
     assert not turns.missing(holder.cache.view(), "Echo")
-    with monkeypatch.context() as patch:  # a second later
-        patch.setattr(durable, "REST_NS", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(replicating.time, "sleep", lambda seconds: patch.setattr(durable, "REST_NS", 0))  # it has rested
         assert isinstance(node.ask("WILLYOUREPLICATE", "Echo"), Yes)
     assert node.services.get("Echo").edition.counter == 0
     assert turns.missing(holder.offer("Echo", None, replicas=2).cache.view(), "Echo") == 1

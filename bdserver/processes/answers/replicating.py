@@ -340,7 +340,7 @@ def answer_giveservice(session: Session, service: str) -> Package | No:
     replicas."""
     node = session.node
     mine = node.services.get(service)
-    if mine is None or not _may_give(node, mine):
+    if mine is None or not _may_give(session, mine):
         return No()
     given = _labelled(session, mine)
     if given is None:
@@ -350,12 +350,19 @@ def answer_giveservice(session: Session, service: str) -> Package | No:
     return given
 
 
-def _may_give(node: Node, mine: Service) -> bool:
+def _may_give(session: Session, mine: Service) -> bool:
     """Whether others may have a copy, whoever asks: one that has no new view yet, or another mind, would. What nobody has
-    numbered yet may be half there, as long as somebody writes it."""
+    numbered yet may be half there: whoever asks waits until it has rested, if there is time for that."""
+    node, files_max = session.node, session.node.settings.package_files_max
     if not node.trust.judged().may_give(mine) or (mine.copies or node.settings.copies) == Copies.NONE:
         return False
-    return bool(mine.edition.digest) or not package.rests_in(mine, node.settings.package_files_max)
+    if mine.edition.digest:
+        return True
+    seconds = package.rests_in(mine, files_max)
+    if 0 < seconds < session.left():
+        time.sleep(seconds)
+        seconds = package.rests_in(mine, files_max)
+    return not seconds
 
 
 def _labelled(session: Session, mine: Service) -> Package | None:
@@ -379,7 +386,7 @@ def find(session: Session, service: str, visited: list[str], steps: int) -> Foun
     node, view = session.node, session.view()
     mine = node.services.get(service)
     if mine is not None and service not in node.trust.untrusted():
-        given = _labelled(session, mine) if _may_give(node, mine) else None
+        given = _labelled(session, mine) if _may_give(session, mine) else None
         if given is None:
             return Found(node.name, {"url": membership.service_url(view.own, service, mine.url)})
         return Found(node.name, *given)
