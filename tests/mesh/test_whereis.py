@@ -100,6 +100,7 @@ def test_a_replica_retires_the_lightest_one_when_no_slot_is_free_but_no_new_one(
         one.add_service(name)
     two.write_config(max_dynamic=2)
     two.process.send_signal(signal.SIGHUP)
+    until(lambda: two.ctl("status")["free_dynamic"] == 2, 20, "n2 takes two replicas")
     two.add_service("Light", type="dynamic", original="n1", arrived_at=time.time() - 100)
     two.add_service("Fresh", type="dynamic", arrived_at=time.time())
     knows(one, "Light", "n1", "n2")
@@ -248,6 +249,7 @@ def test_a_service_that_is_not_well_is_out_of_answers_until_it_is_back(mesh):
         port = web.getsockname()[1]
         one.write_config(axis_port=port)
         one.process.send_signal(signal.SIGHUP)
+        until(lambda: one.ctl("status")["settings"]["axis_port"] == str(port), 20, "n1 knows its web server")
         web.listen()
         one.add_service("Echo", health="tcp")
         knows(two, "Echo", "n1")
