@@ -92,7 +92,8 @@ class Services:
     # -- looking
 
     def all(self) -> dict[str, Service]:
-        """name -> Service of everything that is live now. What is broken is left out, and in `complaints`."""
+        """name -> Service of everything that is live now. What is broken is in `complaints`: one that was well before is as it
+        was then, another is left out."""
         known = self._seen
         if (
             known is not None
