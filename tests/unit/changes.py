@@ -6,6 +6,7 @@ import stat
 import pytest
 
 from bdserver.core.membership import STATIC
+from bdserver.files import durable
 from bdserver.files.bdcert import SUFFIX, Service, read_service
 from bdserver.files.services import Services
 
@@ -23,6 +24,14 @@ def folder(tmp_path):
 @pytest.fixture
 def services(tmp_path, folder):
     return Services(str(folder), str(tmp_path / "graveyard"), str(tmp_path / "graveyard" / ".incoming"))
+
+
+@pytest.fixture
+def soon():
+    """What the test writes comes one right after the other, before the first has rested: however long this machine takes."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(durable, "REST_NS", 3_600_000_000_000)
+        yield
 
 
 def drop(folder, name, cert="weight=1\ntype=static\n", content="#!/bin/sh\n"):

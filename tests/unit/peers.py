@@ -14,7 +14,7 @@ from bdserver.core.policies import Policies
 from bdserver.core.roles import NODE
 from bdserver.core.view import View
 from bdserver.errors import BDError, NobodyThere, Refused
-from bdserver.files import policyfile
+from bdserver.files import lines, policyfile
 from bdserver.files.blacklist import BlackList
 from bdserver.files.revoked import Revoked
 from bdserver.files.settings import load
@@ -159,10 +159,11 @@ class StandIn(Node):
             file.writelines(f"{key}={value}\n" for key, value in self.given.items())
 
     def service(self, name, **pairs):
-        """Put a service there, registered by its URL."""
+        """Put a service there, registered by its URL; whole at once, however long ago another one of its name was put there."""
         pairs = {"weight": 1, "type": "static", "url": f"http://127.0.0.1:1/{name}"} | pairs
-        with open(os.path.join(self.settings.services_dir, name + ".bdcert"), "w") as file:
-            file.writelines(f"{key}={value}\n" for key, value in pairs.items())
+        rows = "".join(f"{key}={value}\n" for key, value in pairs.items()).encode()
+        with open(os.path.join(self.settings.services_dir, name + ".bdcert"), "wb") as file:
+            file.write(rows + lines.ending(rows))
 
     def peer(self, name, is_known=True):
         """A node that can be called; known here, unless told."""

@@ -20,7 +20,7 @@ from tests.unit.changes import drop, install, left_in_scratch, publish, scratch
 NOW = 1_700_000_000.0
 FORK = multiprocessing.get_context("fork")
 
-folder, services = changes.folder, changes.services
+folder, services, soon = changes.folder, changes.services, changes.soon
 
 
 @pytest.mark.parametrize("by", ["file", "url"])
@@ -136,6 +136,7 @@ def test_a_withdrawn_service_leaves_nothing_of_an_older_one_in_its_grave(service
     assert services.get("a").path is None and os.listdir(folder) == ["a.bdcert"]
 
 
+@pytest.mark.usefixtures("soon")
 def test_a_withdrawal_that_is_killed_half_way_can_be_restored(services, folder, monkeypatch):
     drop(folder, "a", content="text")
     real_rename = os.rename

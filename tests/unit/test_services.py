@@ -18,12 +18,13 @@ from tests.unit.changes import drop, install, left_in_scratch, publish, scratch
 
 NOW = 1_700_000_000.0
 
-folder, services = changes.folder, changes.services
+folder, services, soon = changes.folder, changes.services, changes.soon
 
 
 # --- looking ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("soon")
 def test_what_is_dropped_in_is_live_at_once_and_what_is_taken_out_is_not(services, folder):
     assert services.all() == {}
     for number in range(50):
@@ -35,6 +36,7 @@ def test_what_is_dropped_in_is_live_at_once_and_what_is_taken_out_is_not(service
     assert services.complaints == []
 
 
+@pytest.mark.usefixtures("soon")
 def test_a_bdcert_that_is_edited_in_place_counts_at_once_however_fast(services, folder):
     for weight in list(range(1, 10)) * 20:
         drop(folder, "a", f"weight={weight}\n")
@@ -57,6 +59,7 @@ def test_nothing_is_read_again_while_nothing_changes(services, folder, monkeypat
     assert services.all() is first and services.complaints == said != []
 
 
+@pytest.mark.usefixtures("soon")
 def test_what_may_change_within_the_same_tick_is_the_same_answer_as_long_as_it_does_not(services, folder, monkeypatch):
     monkeypatch.setattr(module, "SETTLED_NS", 3_600_000_000_000)
     monkeypatch.setattr(module, "SETTLED_NS_COARSE", 3_600_000_000_000)
@@ -164,6 +167,7 @@ def settled(services):
     assert services._seen is not None, "it never settled"
 
 
+@pytest.mark.usefixtures("soon")
 def test_a_request_looks_at_no_folder_and_one_process_finds_what_was_edited_in_place(services, folder, monkeypatch):
     drop(folder, "a", "weight=1\n")
     drop(folder, "b")
@@ -210,6 +214,7 @@ def test_withdrawing_what_is_not_offered_is_said(services, folder):
 # --- the graveyard ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("soon")
 def test_what_is_not_in_the_graveyard_or_here_already_is_not_restored(services, folder, tmp_path):
     for name in ("a", "../services/a", ""):
         with pytest.raises(CantFind, match="not in the graveyard"):
@@ -276,6 +281,7 @@ def test_a_bdcert_that_goes_while_the_folder_is_looked_at_is_not_offered(service
     assert list(services.all()) == ["b"]
 
 
+@pytest.mark.usefixtures("soon")
 def test_a_bdcert_that_goes_after_the_folder_was_listed_is_looked_for_again(services, folder, monkeypatch):
     drop(folder, "a")
     services.look()
@@ -332,6 +338,7 @@ def test_a_web_applications_own_folder_is_neither_replaced_by_a_package_nor_publ
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ESTALE])
+@pytest.mark.usefixtures("soon")
 def test_what_can_not_be_read_at_the_moment_is_offered_as_it_was_and_said(folder, services, monkeypatch, number):
     """A host short of descriptors must not tell the mesh that it has nothing."""
     drop(folder, "a")
@@ -427,6 +434,7 @@ def test_what_is_written_in_place_counts_when_it_has_rested_in_each_process(serv
         rest(folder / "a.bdcert")
 
 
+@pytest.mark.usefixtures("soon")
 def test_what_has_just_come_counts_at_once_and_so_does_each_change_before_it_has_rested(services, folder):
     (folder / "a").write_text("a")
     for text, cost in (("", 1), ("weigh", None), ("weight=1", 1), ("weight=15\n", 15)):
