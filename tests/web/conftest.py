@@ -82,7 +82,7 @@ class World:
         ):
             os.chmod(path, 0o755)
         self.audit_conf = folder / "audit.conf"
-        self.audit_conf.write_text(f"socket={self.beta.socket}\nwhereis_seconds=3\ncrawl_seconds=2\n")
+        self.audit_conf.write_text(f"socket={self.beta.socket}\nwhereis_seconds=3\ncrawl_seconds=5\n")
 
     def contain(self, host):
         """A web container for a host's services."""
