@@ -211,15 +211,14 @@ class Node:
             return policy.parse(text, whose)
 
     def look_at_keys(self) -> bool:
-        """Read our certificate and the CAs anew if another process of ours has put others in their place, a second ago: then
-        True. Sooner a person may be writing them in place. A node whose certificate was made by hand waits for SIGHUP: what a
-        person copies, file by file, is not whole before."""
+        """Read our certificate and the CAs anew if another process of ours has put others in their place: then True. A node
+        whose certificate was made by hand waits for SIGHUP: what a person copies, file by file, is not whole before."""
         clock = time.monotonic()
         if self.credentials.chain.signer is None or clock < self._keys_again_at:
             return False
         self._keys_again_at = clock + KEYS_SECONDS
         stamps = self._key_stamps()
-        if stamps == self._keys_seen or max(map(durable.rests_in, stamps)) > 0:
+        if stamps == self._keys_seen:
             return False
         self._keys_seen = stamps
         try:
