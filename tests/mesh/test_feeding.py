@@ -1,6 +1,7 @@
 """HAProxy and nginx, fed by on_change and bdctl export while hosts come and go: no request fails."""
 
 import contextlib
+import http.client
 import os
 import shlex
 import shutil
@@ -17,6 +18,7 @@ WEB = """
 import http.server, sys
 class Web(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body at once: a kill does not fall between them
     def do_GET(self):
         body = sys.argv[2].encode()
         self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers(); self.wfile.write(body)
@@ -91,7 +93,7 @@ class Load:
                 with self._opener.open(self.url, timeout=20) as answer:
                     self.seen.add(answer.read().decode())
                 self.count += 1
-            except OSError as error:
+            except (OSError, http.client.HTTPException) as error:
                 self.failures.append(error)
 
     def called(self):
