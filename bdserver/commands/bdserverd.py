@@ -24,7 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return written(lambda: _begin(_parser().parse_args(arguments)))
     except OSError as error:
-        print(f"bdserverd: {error.filename or 'standard output'}: {error.strerror}", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"bdserverd: {where}{error.strerror or error}", file=sys.stderr)
         return 1
 
 

@@ -92,26 +92,28 @@ def look(service: Service, files_max: int) -> str:
     """A digest that changes when the service does, by a look at its files' stamps, not at what is in them. A change within the
     same tick of the file system's clock may be missed, and one behind as many files as a package may have: it is too large."""
     seen = hashlib.sha256(repr(service).encode("utf-8", "surrogatepass"))
-    to_see = [service.path] if service.path is not None else []
-    with contextlib.suppress(OSError):  # packing says what is wrong
-        for path in to_see:
-            status = os.lstat(path)
-            seen.update(repr((path, status.st_mode, durable.stamp_of(status))).encode("utf-8", "surrogatepass"))
-            room = files_max + 1 - len(to_see)
-            if stat.S_ISDIR(status.st_mode) and room > 0:
-                to_see += [os.path.join(path, name) for name in sorted(os.listdir(path))[:room]]
+    for path, status in _statuses(service, files_max):
+        seen.update(repr((path, status.st_mode, durable.stamp_of(status))).encode("utf-8", "surrogatepass"))
     return seen.hexdigest()[:32]
 
 
 def rests_in(service: Service, files_max: int) -> float:
     """In how many seconds it is believed whole, if nobody changes its files meanwhile: 0 for what has rested."""
-    seconds = 0.0
-    for folder, _, names in os.walk(service.path or ""):
-        files_max -= len(names) + 1
-        if files_max < 0:  # more than is ever given
-            break
-        seconds = max(seconds, *(durable.rests_in(durable.stamp(os.path.join(folder, name))) for name in (".", *names)))
-    return max(seconds, durable.rests_in(durable.stamp(service.path or "")))
+    stamps = (durable.stamp_of(status) for _, status in _statuses(service, files_max))
+    return max(map(durable.rests_in, stamps), default=0.0)
+
+
+def _statuses(service: Service, files_max: int) -> Iterator[tuple[str, os.stat_result]]:
+    """(path, status) of all that it is made of, and of no more than a package may have; what can't be looked at is left out:
+    packing says what is wrong."""
+    to_see = [service.path] if service.path is not None else []
+    for path in to_see:
+        with contextlib.suppress(OSError):
+            status = os.lstat(path)
+            yield path, status
+            room = files_max + 1 - len(to_see)
+            if stat.S_ISDIR(status.st_mode) and room > 0:
+                to_see += [os.path.join(path, name) for name in sorted(os.listdir(path))[:room]]
 
 
 class _Nowhere:

@@ -121,8 +121,7 @@ class Judge:
         self._check_mesh(identity)
         self._check_role(identity)
         if self.host is not None and self.host not in identity.hosts:
-            hosts = " and ".join(identity.hosts) or "no host"
-            raise self.somebody_else(f"{self.whose} ({identity.name}) is for {hosts}, not for {self.host}")
+            raise self.somebody_else(f"{self.whose} ({identity.name}) is for {identity.places}, not for {self.host}")
         self.identity = identity
 
     def explain(self, certificate: x509.Certificate, error: int, depth: int) -> NoReturn:

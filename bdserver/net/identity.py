@@ -47,6 +47,11 @@ class Identity(NamedTuple):
     not_before: float = 0.0
     signer: Signer | None = None
 
+    @property
+    def places(self) -> str:
+        """Its hosts, as a complaint names them."""
+        return " and ".join(self.hosts) or "no host"
+
 
 def identity_of(certificate: x509.Certificate, signer: x509.Certificate | None = None) -> Identity:
     """Who the certificate says it is; the text of its ValueError goes on after "the certificate …"."""

@@ -116,7 +116,7 @@ class Proofs:
             return f"its certificate is that of {identity.name}"
         host = without_zone(split_address(record.address)[0])
         if host not in identity.hosts:
-            return f"its certificate is for {' and '.join(identity.hosts) or 'no host'}, not for {host}"
+            return f"its certificate is for {identity.places}, not for {host}"
         now = datetime.fromtimestamp(self._clock(), UTC)
         if now > openssl.ends(chain.certificate):
             return f"its certificate {expired(chain.certificate)}"

@@ -236,10 +236,8 @@ class Node:
             raise BadConfig(f"{self.settings.username}.crt is now for another node: restart instead")
         host = without_zone(split_address(self.address)[0])
         if host not in fresh.identity.hosts:  # by it this node would be refused by all that know it there
-            hosts = " and ".join(fresh.identity.hosts) or "no host"
-            raise BadConfig(
-                f"{self.settings.username}.crt is now for {hosts}, and the others know this node at {host} until a restart"
-            )
+            words = f"and the others know this node at {host} until a restart"
+            raise BadConfig(f"{self.settings.username}.crt is now for {fresh.identity.places}, {words}")
         self.signer = signer_of(self.settings, fresh)
         self.credentials = fresh
         self.proofs = Proofs(fresh, self.refusal, self.clock)
